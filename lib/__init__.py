@@ -1,0 +1,1 @@
+"""Helpers of the open-model selection playbook: one noun per module, `from lib import legal`."""

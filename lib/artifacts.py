@@ -1,0 +1,180 @@
+"""What one run leaves behind: typed tables between steps, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from lib.errors import PlaybookError
+
+__all__ = [
+    "NOTEBOOKS",
+    "ROOT",
+    "existing",
+    "load",
+    "load_json",
+    "run_directory",
+    "runs_root",
+    "save",
+    "save_json",
+    "shown",
+    "write_bytes",
+    "writing",
+]
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))}
+
+COLUMNS = {
+    "01_legal": "repo_id family developer country license verdict conditions reasons"
+    " source_url checked_on",
+    "02_shortlist": "repo_id tier total_params_b active_params_b params_basis memory_gb fits_on"
+    " shortlisted why",
+    "03_metadata": "repo_id revision metadata_source retrieved_at license_on_hub drift gated"
+    " formats remote_code base_models lineage_verdict context_length downloads likes"
+    " last_modified providers",
+    "04_answers": "deployment repo_id item_id output outcome score prompt_tokens"
+    " completion_tokens latency_s",
+    "04_scores": "deployment metric value low high n n_failed n_truncated basis",
+    "04_pairs": "deployment other difference low high p_value p_adjusted verdict",
+    "05_speed": "deployment offered_rps achieved_rps p50_s p95_s ttft_p95_s errors within_slo",
+    "05_capacity": "deployment max_rps low high basis",
+    "06_tradeoffs": "deployment repo_id quality quality_low quality_high max_rps p95_s"
+    " usd_per_1k usd_per_1k_correct qualifies why",
+}
+
+
+def runs_root() -> Path:
+    """The folder all runs live in: `PLAYBOOK_RUNS`, or `runs/` beside the notebooks."""
+    return Path(os.environ.get("PLAYBOOK_RUNS") or ROOT / "runs").resolve()
+
+
+def run_directory(name: str, run_dir: str = "") -> Path:
+    """Create and return the run directory of a project.
+
+    Args:
+        name: The project's name; used when `run_dir` is empty.
+        run_dir: Another directory; a relative one hangs off the repository, never off the cwd.
+    """
+    path = (ROOT / run_dir).resolve() if run_dir else runs_root() / name
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def shown(path: Path) -> str:
+    """A path as messages and committed outputs show it: relative where it can be."""
+    for base, prefix in ((runs_root(), "runs"), (ROOT, "")):
+        if path.is_relative_to(base):
+            return str(Path(prefix) / path.relative_to(base))
+    return str(path)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write into one sentence that says what is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise PlaybookError(
+            f"{shown(path)}: cannot write: {error.strerror or error};"
+            " what was measured so far is kept, free the disk and run the step again"
+        ) from None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, also when the process dies in the middle."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _record(run: Path, file: str, content: bytes, **facts: Any) -> None:
+    """Note a written file in the manifest, with its hash."""
+    manifest = run / "manifest.json"
+    with FileLock(run / ".manifest.lock", timeout=30):
+        known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
+        known[file] = {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **facts,
+        }
+        write_bytes(manifest, json.dumps(known, indent=1, sort_keys=True).encode())
+
+
+def save(table: pd.DataFrame, run: Path, name: str) -> None:
+    """Write a step's table to the run directory, checked, atomically, hashed in the manifest.
+
+    Raises:
+        PlaybookError: A column of the contract is missing, or the disk refuses.
+    """
+    if lacking := [c for c in COLUMNS[name].split() if c not in table.columns]:
+        raise PlaybookError(f"{name}.parquet would lack the column {lacking[0]!r}")
+    buffer = BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_bytes(run / f"{name}.parquet", buffer.getvalue())
+    _record(run, f"{name}.parquet", buffer.getvalue(), rows=len(table))
+
+
+def save_json(value: Any, run: Path, name: str) -> None:
+    """Write a JSON document to the run directory, atomically, hashed in the manifest."""
+    content = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+    write_bytes(run / name, content.encode())
+    _record(run, name, content.encode())
+
+
+def _read(run: Path, file: str) -> bytes:
+    path = run / file
+    notebook = NOTEBOOKS[file[:2]]
+    again = f"run notebooks/{notebook}.ipynb"
+    if not path.exists():
+        raise PlaybookError(f"{file} is missing in {shown(run)}; {again} first")
+    content = path.read_bytes()
+    try:
+        manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        expected = manifest[file]["sha256"]
+    except (OSError, ValueError, KeyError):
+        raise PlaybookError(f"{shown(run)}/manifest.json does not know {file}; {again}") from None
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise PlaybookError(f"{shown(path)} is damaged or was edited; {again} again")
+    return content
+
+
+def load(run: Path, name: str) -> pd.DataFrame:
+    """Read a step's table from the run directory.
+
+    Raises:
+        PlaybookError: It is missing or damaged; names the notebook to run.
+    """
+    return pd.read_parquet(BytesIO(_read(run, f"{name}.parquet")))
+
+
+def load_json(run: Path, name: str) -> Any:
+    """Read a JSON document of the run directory, checked like a table."""
+    return json.loads(_read(run, name))
+
+
+def existing(run: Path) -> set[str]:
+    """The names of the tables and documents a run has, by its manifest."""
+    manifest = run / "manifest.json"
+    return set(json.loads(manifest.read_text(encoding="utf-8"))) if manifest.exists() else set()

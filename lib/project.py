@@ -1,0 +1,356 @@
+"""The brief: one `project.yaml` that says what is chosen, for whom and under which policy."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from lib.errors import PlaybookError
+from lib.tables import DATA
+
+__all__ = [
+    "Deployment",
+    "Endpoint",
+    "Evaluation",
+    "Policy",
+    "Price",
+    "Project",
+    "Prompt",
+    "Requirements",
+    "load_project",
+]
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
+RepoId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Policy(_Section):
+    """What counsel allows: licence ids or classes, the developer's country, the use."""
+
+    licenses: list[str] = Field(default=["permissive"], min_length=1)
+    countries: list[str] | None = None
+    use: Literal["internal", "product", "model-as-a-service", "redistribution"] = "product"
+
+
+class Size(_Section):
+    """How large a model to look at: a tier, or the closed model that is replaced."""
+
+    tier: Literal["low", "medium", "high", "any"] | None = None
+    replaces: str | None = None
+    fine_tuning: Literal["none", "planned"] = "none"
+    precision: Literal["bf16", "fp8", "int8", "int4", "fp4"] = "bf16"
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Size:
+        if (self.tier is None) == (self.replaces is None):
+            raise ValueError("give either tier or replaces, not both and not neither")
+        return self
+
+
+class Prompt(_Section):
+    """How an item becomes chat messages; `{input}` and `{target}` are replaced."""
+
+    system: str | None = None
+    user: str | None = None
+    answer: str | None = None
+
+    @field_validator("user")
+    @classmethod
+    def _asks(cls, value: str | None) -> str | None:
+        if value is not None and "{input}" not in value:
+            raise ValueError("must contain {input}")
+        return value
+
+    @field_validator("answer")
+    @classmethod
+    def _answers(cls, value: str | None) -> str | None:
+        if value is not None and "{target}" not in value:
+            raise ValueError("must contain {target}")
+        return value
+
+
+class Shot(_Section):
+    """One worked example shown before the item."""
+
+    input: str
+    target: str
+
+
+class Evaluation(_Section):
+    """What is asked of every deployment and how the answer is scored."""
+
+    kind: Literal["classification", "exact", "published"]
+    items: str | None = None
+    labels: list[str] = []
+    prompt: Prompt = Prompt(user="{input}", answer="{target}")
+    shots: list[Shot] = []
+    max_tokens: int = Field(default=16, ge=1, le=32768)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    stop: list[str] = []
+    concurrency: int = Field(default=8, ge=1, le=1024)
+    timeout_s: Positive = 60.0
+    max_retries: int = Field(default=4, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Evaluation:
+        if self.kind != "published" and not self.items:
+            raise ValueError(f"kind {self.kind!r} needs items: the name of a JSONL file")
+        if self.kind == "classification" and len(set(self.labels)) < 2:
+            raise ValueError("kind 'classification' needs labels: at least two different ones")
+        for shot in self.shots:
+            if self.kind == "classification" and shot.target not in self.labels:
+                raise ValueError(f"shots: target {shot.target!r} is not one of {self.labels}")
+        return self
+
+
+class Endpoint(_Section):
+    """Where a deployment answers: an embedded model, a GGUF file on the Hub, or a URL."""
+
+    embedded: Literal["gemma3-270m", "smollm2-135m"] | None = None
+    gguf: str | None = None
+    revision: str | None = None
+    threads: int = Field(default=1, ge=1, le=256)
+    port: int = Field(default=0, ge=0, le=65535)
+    base_url: str | None = None
+    base_url_env: EnvName | None = None
+    api_key_env: EnvName | None = None
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Endpoint:
+        given = [k for k in ("embedded", "gguf", "base_url", "base_url_env") if getattr(self, k)]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of embedded, gguf, base_url or base_url_env,"
+                f" not {' and '.join(given) or 'none'}"
+            )
+        if self.gguf and not (self.gguf.count("/") >= 2 and self.revision):
+            raise ValueError("gguf is owner/name/file.gguf and needs revision: the commit to pin")
+        if self.base_url and not re.match(r"https?://[^\s/@]+(/\S*)?$", self.base_url):
+            raise ValueError(f"base_url must be http(s)://host/…, not {self.base_url!r}")
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Whether the playbook starts this model server itself."""
+        return bool(self.embedded or self.gguf)
+
+
+class Price(_Section):
+    """Dollars: by the hour, by token, or looked up by provider in genai-prices."""
+
+    usd_per_hour: Positive | None = None
+    input_usd_per_million: Annotated[float, Field(ge=0)] | None = None
+    output_usd_per_million: Annotated[float, Field(ge=0)] | None = None
+    provider: str | None = None
+    model: str | None = None
+    basis: Literal["assumed", "list price", "contract"] = "assumed"
+    source_url: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Price:
+        tokens = (self.input_usd_per_million is None) + (self.output_usd_per_million is None)
+        if tokens == 1:
+            raise ValueError("give input_usd_per_million and output_usd_per_million together")
+        ways = (self.usd_per_hour is not None) + (tokens == 0) + (self.provider is not None)
+        if ways != 1:
+            raise ValueError("give one of usd_per_hour, token prices or provider")
+        if self.basis == "list price" and not self.provider and not self.source_url:
+            raise ValueError("basis 'list price' needs source_url")
+        return self
+
+
+class Published(_Section):
+    """Figures somebody else measured; shown as such and never called measured."""
+
+    quality: Share
+    max_rps: Positive
+    source: str
+    checked_on: str
+
+
+class Deployment(_Section):
+    """A configuration: a model on hardware at a price, with the wording it needs."""
+
+    name: Slug
+    model: RepoId
+    endpoint: Endpoint | None = None
+    published: Published | None = None
+    prompt: Prompt = Prompt()
+    hardware: str | None = None
+    price: Price | None = None
+
+
+class Speed(_Section):
+    """How long and how often load is offered; probes end early when the SLO is lost."""
+
+    probe_s: Positive = 5.0
+    min_requests: int = Field(default=20, ge=5)
+    max_probes: int = Field(default=8, ge=2, le=50)
+    ceiling_rps: Positive = 64.0
+
+
+class Requirements(_Section):
+    """What the service needs. Each is met only when the bound of its interval meets it."""
+
+    min_quality: Share | None = None
+    max_p95_s: Positive | None = None
+    min_rps: Positive | None = None
+    max_usd_per_1k: Positive | None = None
+
+    @property
+    def slo_s(self) -> float:
+        """The latency that 95 % of requests must keep: the brief's, or two seconds."""
+        return self.max_p95_s or 2.0
+
+
+class Project(_Section):
+    """A validated brief and the folder it was read from."""
+
+    name: Slug
+    task: str
+    policy: Policy
+    size: Size
+    evaluation: Evaluation
+    deployments: list[Deployment] = Field(min_length=1)
+    speed: Speed = Speed()
+    requirements: Requirements = Requirements()
+    objective: Literal["cheapest", "best", "fastest"] = "cheapest"
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _deployments(self) -> Project:
+        names = [deployment.name for deployment in self.deployments]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"deployments: the name {twice[0]!r} is used twice")
+        wanted = "published" if self.evaluation.kind == "published" else "endpoint"
+        for deployment in self.deployments:
+            if deployment.price is None and deployment.hardware is None:
+                raise ValueError(
+                    f"deployments: {deployment.name!r} needs a price,"
+                    " or hardware whose price data/hardware.csv knows"
+                )
+            if getattr(deployment, wanted) is None:
+                raise ValueError(
+                    f"deployments: {deployment.name!r} needs {wanted}"
+                    f" because evaluation.kind is {self.evaluation.kind!r}"
+                )
+        return self
+
+    @property
+    def items_path(self) -> Path:
+        """The item file named in the brief, beside it."""
+        return self.folder / (self.evaluation.items or "")
+
+    def prompt_of(self, deployment: Deployment) -> Prompt:
+        """The wording a deployment is asked with: its own where it has one."""
+        common = self.evaluation.prompt.model_dump(exclude_none=True)
+        return Prompt(**(common | deployment.prompt.model_dump(exclude_none=True)))
+
+
+def load_project(project: str | Path, **overrides: Any) -> Project:
+    """Read and validate a brief.
+
+    Args:
+        project: The name of a folder in `data/projects/`, a folder, or a YAML file.
+        overrides: `section__key=value` replaces one value of the brief for this run;
+            an empty string or zero leaves the brief as it is. Lists are comma-separated.
+
+    Raises:
+        PlaybookError: The brief is missing, unreadable or wrong, in one sentence with the key.
+    """
+    path = _find(project)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise PlaybookError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise PlaybookError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise PlaybookError(f"{path}: empty or not a mapping; start from data/projects/*/")
+    for key, value in overrides.items():
+        if value not in ("", 0, None):
+            section, _, name = key.partition("__")
+            if name in ("licenses", "countries"):
+                value = [part.strip() for part in value.split(",")]
+            if name:
+                raw[section] = {**(raw.get(section) or {}), name: value}
+                if (section, name) in (("size", "tier"), ("size", "replaces")):
+                    raw[section].pop("replaces" if name == "tier" else "tier", None)
+            else:
+                raw[section] = value
+    if "folder" in raw:
+        raise PlaybookError(f"{path}: unknown key 'folder'; remove it")
+    try:
+        return Project(**raw, folder=path.parent.resolve())
+    except ValidationError as error:
+        raise PlaybookError(f"{path}: {_sentence(error)}") from None
+    except TypeError:
+        raise PlaybookError(f"{path}: the keys at the top must be words") from None
+
+
+def _find(project: str | Path) -> Path:
+    text = str(project)
+    known = sorted(p.parent.name for p in (DATA / "projects").glob("*/project.yaml"))
+    if os.sep not in text and not text.endswith((".yaml", ".yml")):
+        path = DATA / "projects" / text / "project.yaml"
+        if path.is_file():
+            return path
+        close = difflib.get_close_matches(text, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+        raise PlaybookError(f"no project {text!r} in data/projects{hint}")
+    path = Path(project).expanduser()
+    path = path / "project.yaml" if path.is_dir() else path
+    if not path.is_file():
+        raise PlaybookError(f"{path}: no such brief; known projects: {', '.join(known)}")
+    return path
+
+
+def _fields_at(location: tuple[str | int, ...]) -> list[str]:
+    """The keys a brief may have at a place, found by walking the models."""
+    model: Any = Project
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not nested:
+            return []
+        model = nested[0]
+    return sorted(set(model.model_fields) - {"folder"})
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem as one sentence; the count says whether there are more."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    location = first["loc"]
+    key = ".".join(str(part) for part in location) or "the brief"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        choices = _fields_at(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), choices, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(choices)}"
+        text = f"unknown key {key!r}; {hint}"
+    elif first["type"] == "missing":
+        text = f"{key} is missing"
+    elif first["type"] == "value_error":
+        text = f"{key}: {message}"
+    else:
+        text = f"{key}: {message}, not {first['input']!r}"
+    more = len(problems) - 1
+    return text + (f" (and {more} more)" if more else "")

@@ -1,0 +1,81 @@
+"""An append-only file of measurements: what is on disk is never asked again, also after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lib.artifacts import shown, writing
+from lib.errors import PlaybookError
+
+__all__ = ["appending", "key_of", "read"]
+
+Record = dict[str, Any]
+
+
+def key_of(*parts: Any) -> str:
+    """A stable key of anything JSON can say: the identity of a request or a probe."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _line(record: Record) -> bytes:
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+
+
+def read(path: Path) -> dict[str, Record]:
+    """Return the records by their `key`, the newest of each; damaged lines are passed over.
+
+    A line counts only if it is complete and its checksum holds, so a crash in the middle of
+    a write costs that one record and nothing before it.
+    """
+    records: dict[str, Record] = {}
+    if not path.exists():
+        return records
+    with path.open("rb") as stream:
+        for line in stream:
+            checksum, _, text = line.rstrip(b"\n").partition(b" ")
+            if line.endswith(b"\n") and checksum == f"{zlib.crc32(text):08x}".encode():
+                record: Record = json.loads(text)
+                records[record["key"]] = record
+    return records
+
+
+@contextlib.contextmanager
+def appending(path: Path) -> Iterator[Callable[[Record], None]]:
+    """Hold the file alone and yield a function that appends one record at once.
+
+    Raises:
+        PlaybookError: Another process writes to the same run, or the disk refuses.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise PlaybookError(
+            f"{shown(path)} is being written by another process;"
+            " wait for it, or use another run_dir"
+        ) from None
+    try:
+        with writing(path):
+            torn = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
+            stream = path.open("ab", buffering=0)
+        with stream:
+            if torn:
+                stream.write(b"\n")
+
+            def append(record: Record) -> None:
+                with writing(path):
+                    stream.write(_line(record))
+
+            yield append
+    finally:
+        lock.release()

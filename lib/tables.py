@@ -1,0 +1,173 @@
+"""The shipped tables: `data/*.csv`, read through their schemas. The only reader of `data/`."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+from lib.errors import PlaybookError
+
+__all__ = [
+    "DATA",
+    "closed_models",
+    "hardware",
+    "licenses",
+    "models",
+    "published_scores",
+    "read_table",
+]
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+def _text(*, nullable: bool = False, **checks: Any) -> pa.Column:
+    return pa.Column(str, nullable=nullable, **checks)
+
+
+def _number(*, minimum: float = 0.0) -> pa.Column:
+    return pa.Column(float, pa.Check.ge(minimum), nullable=True)
+
+
+def _choice(*values: str) -> pa.Column:
+    return pa.Column(str, pa.Check.isin(values))
+
+
+_DATE = pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$"))
+_SOURCED = {"source_url": _text(), "checked_on": _DATE}
+
+SCHEMAS: dict[str, tuple[list[str], dict[str, pa.Column]]] = {
+    "models": (
+        ["repo_id"],
+        {
+            "repo_id": _text(),
+            "family": _text(),
+            "developer": _text(),
+            "country": _text(nullable=True),
+            "license": _text(nullable=True),
+            "hub_license": _text(nullable=True),
+            "total_params_b": _number(),
+            "active_params_b": _number(),
+            "hub_params_b": _number(),
+            "context_length": _number(),
+            "layers": _number(),
+            "kv_heads": _number(),
+            "head_dim": _number(),
+            "modality": _text(nullable=True),
+            "base_model": _text(nullable=True),
+            "released": _text(nullable=True),
+            "note": _text(nullable=True),
+            "source": _text(),
+        },
+    ),
+    "licenses": (
+        ["license"],
+        {
+            "license": _text(),
+            "full_name": _text(),
+            "license_class": _choice("permissive", "conditional", "non-commercial", "unknown"),
+            "commercial_use": _choice("yes", "conditional", "no", "unknown"),
+            "conditions": _text(nullable=True),
+            "services_excluded": _text(nullable=True),
+            "territories_excluded": _text(nullable=True),
+            "read": _choice("full text", "partly", "second-hand", "not read"),
+            "source": _text(),
+        },
+    ),
+    "published_scores": (
+        ["benchmark", "repo_id", "variant"],
+        {
+            "repo_id": _text(),
+            "benchmark": _text(),
+            "score": pa.Column(float),
+            "unit": _text(),
+            "kind": _choice("independent", "self-reported"),
+            "variant": _text(nullable=True),
+        },
+    ),
+    "closed_models": (
+        ["closed_model"],
+        {
+            "closed_model": _text(),
+            "provider": _text(),
+            "tier": _choice("low", "medium", "high"),
+            "basis": _text(),
+        },
+    ),
+    "hardware": (
+        ["hardware"],
+        {
+            "hardware": _text(),
+            "devices": pa.Column(int, pa.Check.ge(1)),
+            "device": _text(),
+            "memory_gb": pa.Column(float, pa.Check.gt(0)),
+            "usable_gb": pa.Column(float, pa.Check.gt(0)),
+            "usd_per_hour": _number(),
+            "price_basis": _text(nullable=True),
+        },
+    ),
+}
+
+
+def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
+    """Read one table of `data/` and check it against its schema.
+
+    Args:
+        name: `models`, `licenses`, `published_scores`, `closed_models` or `hardware`.
+        path: Another file with the same columns, for a team's own table.
+
+    Raises:
+        PlaybookError: The file is missing or breaks its schema; names file, column and value.
+    """
+    keys, columns = SCHEMAS[name]
+    path = path or DATA / f"{name}.csv"
+    every = columns | _SOURCED
+    text = {key: str for key, column in every.items() if str(column.dtype) == "str"}
+    try:
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+        pa.DataFrameSchema(every, unique=keys, coerce=True).validate(table, lazy=True)
+    except FileNotFoundError:
+        raise PlaybookError(f"{path}: no such table; restore it from the repository") from None
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise PlaybookError(f"{path}: not a readable CSV file: {error}") from None
+    except pa.errors.SchemaErrors as error:
+        case = error.failure_cases.iloc[0]
+        raise PlaybookError(
+            f"{path}: column {case['column']!r}, row {case['index']}:"
+            f" {case['failure_case']!r} breaks {case['check']}"
+        ) from None
+    numbers = {key: float for key, column in every.items() if str(column.dtype) == "float64"}
+    return table.astype(numbers)
+
+
+@cache
+def _shipped(name: str) -> pd.DataFrame:
+    return read_table(name)
+
+
+def models() -> pd.DataFrame:
+    """The catalogue: one row per model on the Hub, with source and date."""
+    return _shipped("models").copy()
+
+
+def licenses() -> pd.DataFrame:
+    """One row per licence text, with what it asks of a company."""
+    return _shipped("licenses").copy()
+
+
+def published_scores() -> pd.DataFrame:
+    """One row per model, benchmark and variant, as published."""
+    return _shipped("published_scores").copy()
+
+
+def closed_models() -> pd.DataFrame:
+    """One row per closed model, with the size tier of open models that replaces it."""
+    return _shipped("closed_models").copy()
+
+
+def hardware() -> pd.DataFrame:
+    """One row per machine, with total memory in GB and the hourly price in USD."""
+    return _shipped("hardware").copy()

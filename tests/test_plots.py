@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import itertools
+import warnings
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from lib import plots
+
+matplotlib.use("Agg")
+NAN = float("nan")
+CAPTION = "Source: items.jsonl, measured 2026-10-04, n = 200"
+HOSTILE = [
+    "$x^2$ & $\\frac{a}{b",
+    "模型-🤖" + "x" * 10_000,
+    "<script>alert(1)</script>",
+    "a\nb\u202ec",
+]
+
+
+def tradeoffs(rows: int = 4) -> pd.DataFrame:
+    names = ["gemma3-270m-1cpu", "gemma3-270m-2cpu", "smollm2-135m-1cpu", "smollm2-135m-2cpu"]
+    table = pd.DataFrame(
+        {
+            "deployment": [names[i] if i < 4 else f"configuration-{i}" for i in range(rows)],
+            "repo_id": "google/gemma-3-270m",
+            "quality": [0.81, 0.81, 0.72, 0.72, *np.linspace(0.6, 0.9, 8)][:rows],
+            "max_rps": [6.1, 9.8, 7.5, 12.0, *np.linspace(1, 20, 8)][:rows],
+            "usd_per_1k": [0.0018, 0.0023, 0.0015, 0.0019, *np.geomspace(0.01, 2, 8)][:rows],
+            "on_frontier": [i in (0, 2) for i in range(rows)],
+            "qualifies": ["yes", "yes", "no", "not decided", *["no"] * 8][:rows],
+            "pick": [i == 0 for i in range(rows)],
+        }
+    )
+    for name in ("quality", "usd_per_1k"):
+        table[f"{name}_low"], table[f"{name}_high"] = table[name] * 0.92, table[name] * 1.06
+    table["rps_low"], table["rps_high"] = table.max_rps * 0.9, table.max_rps * 1.1
+    table["usd_per_1k_correct"] = table.usd_per_1k / table.quality
+    table["usd_per_1k_correct_low"] = table.usd_per_1k_correct * 0.9
+    table["usd_per_1k_correct_high"] = table.usd_per_1k_correct * 1.2
+    return table
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    columns = ["deployment", "quality", "quality_low", "quality_high"]
+    return table[columns].set_axis(["deployment", "value", "low", "high"], axis=1)
+
+
+def speed(names: list[str]) -> pd.DataFrame:
+    rows = [
+        (name, load, 0.1, base * (1 + (load / 5) ** 4), base * (1 + (load / 5) ** 4) <= 1)
+        for name, base in zip(names, (0.3, 0.2, 0.25, 0.15), strict=False)
+        for load in (0.5, 1, 2, 4, 8, 16)
+    ]
+    return pd.DataFrame(rows, columns=["deployment", "offered_rps", "p50_s", "p95_s", "within_slo"])
+
+
+def confusion(names: list[str]) -> pd.DataFrame:
+    cells = [
+        ("positive", "positive", 81),
+        ("positive", "unparsed", 19),
+        ("negative", "negative", 7),
+    ]
+    rows = [(name, *cell) for name in names for cell in cells]
+    return pd.DataFrame(rows, columns=["deployment", "target", "predicted", "count"])
+
+
+def sizes() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    families = [*list(plots.FAMILIES)[:7], "Phi", "Granite"] * 8
+    return pd.DataFrame(
+        {
+            "repo_id": [f"org/{family}-model-{i}" for i, family in enumerate(families)],
+            "family": families,
+            "total_params_b": 10 ** rng.uniform(-0.5, 3.3, len(families)),
+            "score": rng.uniform(20, 90, len(families)),
+        }
+    )
+
+
+def every(table: pd.DataFrame) -> list[Figure]:
+    names = list(table.deployment)
+    capacity = table[["deployment", "max_rps", "rps_low", "rps_high"]]
+    capacity = capacity.set_axis(["deployment", "max_rps", "low", "high"], axis=1)
+    return [
+        plots.score_intervals(scores(table), metric="Accuracy", caption=CAPTION, requirement=0.7),
+        plots.cost_per_correct(table, caption=CAPTION),
+        plots.cost_quality(
+            table, metric="Accuracy", caption=CAPTION, min_quality=0.7, max_usd_per_1k=0.002
+        ),
+        plots.speed_quality(table, metric="Accuracy", caption=CAPTION, min_rps=6),
+        plots.latency_by_load(speed(names[:4]), slo_s=1, capacity=capacity, caption=CAPTION),
+        plots.confusion_matrices(
+            confusion(names), labels=["positive", "negative"], caption=CAPTION
+        ),
+    ]
+
+
+def labels(figure: Figure) -> list[Text]:
+    """The names written beside points: the only texts with a halo."""
+    return [text for text in figure.axes[0].texts if text.get_path_effects()]
+
+
+def check(figure: Figure) -> None:
+    """Nothing too small, cut off, on top of another label or on top of a point."""
+    figure.draw_without_rendering()
+    for text in figure.findobj(Text):
+        if text.get_text() and text.get_visible():
+            assert text.get_fontsize() >= 8, text.get_text()
+    ax = figure.axes[0]
+    inside, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(inside.x0, inside.y0) > -0.02
+    assert inside.x1 < width + 0.02 and inside.y1 < height + 0.02
+    boxes = [label.get_window_extent() for label in labels(figure)]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    for points in ax.collections:
+        if isinstance(points, PathCollection):
+            for x, y in ax.transData.transform(np.asarray(points.get_offsets())):
+                assert not any(box.contains(x, y) for box in boxes)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.00182123, "0.00182"), (0.8, "0.8"), (1234.5, "1,230"), (12, "12"), (0, "0"),
+     (1e7, "10,000,000"), (1e-7, "0.0000001"), (NAN, "–"), (float("inf"), "∞"), (-2.345, "-2.35")],
+)  # fmt: skip
+def test_number_has_three_digits_and_no_exponent(value: float, text: str) -> None:
+    assert plots.number(value) == text
+
+
+@pytest.mark.parametrize("rows", [1, 4, 11, 12])
+def test_every_figure_is_legible(rows: int) -> None:
+    for figure in every(tradeoffs(rows)):
+        check(figure)
+        assert CAPTION[:20] in figure.get_supxlabel()
+
+
+def test_figures_by_family_are_legible() -> None:
+    legal = sizes().assign(verdict=[*plots.VERDICTS] * 18)
+    check(plots.verdicts_by_family(legal, caption=CAPTION))
+    check(plots.quality_by_size(sizes(), benchmark="GPQA", unit="score, %", caption=CAPTION))
+
+
+def test_hostile_names_are_drawn_as_text_without_a_warning() -> None:
+    table = tradeoffs().assign(deployment=HOSTILE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for figure in every(table):
+            check(figure)
+            assert len(plots.png(figure)) > 1000
+    text = labels(plots.cost_quality(table, metric="$a$", caption="$b$"))[0].get_text()
+    assert text.replace(r"\$", "") == "pick: x^2 & \\frac{a}{b"
+
+
+def test_no_figure_stays_open_and_no_setting_leaks() -> None:
+    import matplotlib.pyplot as plt
+
+    before = dict(plt.rcParams)
+    every(tradeoffs())
+    assert plt.get_fignums() == []
+    assert dict(plt.rcParams) == before
+
+
+def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (
+        plots.cost_quality(tradeoffs(11), metric="Accuracy", caption=CAPTION) for _ in range(2)
+    )
+    plots.save(first, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == plots.png(second)
+    assert repr(first) == "<Figure size 900x560 with 1 Axes>"
+
+
+def test_a_dozen_names_only_the_pick_and_the_frontier() -> None:
+    few, many = (
+        labels(plots.cost_quality(tradeoffs(n), metric="Accuracy", caption=CAPTION))
+        for n in (11, 12)
+    )
+    assert len(few) == 11
+    assert {t.get_text() for t in many} == {"pick: gemma3-270m-1cpu", "smollm2-135m-1cpu"}
+
+
+def test_axes_are_logarithmic_only_where_the_values_span_a_decade() -> None:
+    wide, narrow = (
+        plots.cost_quality(tradeoffs(n), metric="Accuracy", caption=CAPTION).axes[0]
+        for n in (12, 4)
+    )
+    assert (wide.get_xscale(), narrow.get_xscale()) == ("log", "linear")
+    for ax in (wide, narrow):
+        ticks = [t.get_text() for t in ax.get_xticklabels()]
+        assert all(tick.startswith(r"\$") and "e" not in tick for tick in ticks)
+
+
+def test_what_is_not_measured_is_said_not_hidden() -> None:
+    table = tradeoffs()
+    table.loc[1, ["usd_per_1k", "usd_per_1k_correct"]] = NAN
+    table.loc[2, ["quality_low", "quality_high"]] = NAN
+    table.loc[3, "usd_per_1k_correct_high"] = float("inf")
+    assert "not drawn: gemma3-270m-2cpu." in plots.cost_quality(
+        table, metric="Accuracy", caption=CAPTION
+    ).get_supxlabel().replace("\n", " ")
+    rows = [t.get_text() for t in plots.cost_per_correct(table, caption=CAPTION).axes[0].texts]
+    assert rows[-1].startswith("not measured")
+    assert any("∞]" in row for row in rows)
+    ax = plots.score_intervals(scores(table), metric="Accuracy", caption=CAPTION).axes[0]
+    assert len(ax.collections[0].get_paths()) == 3  # three intervals, four dots
+    assert len(ax.collections[1].get_offsets()) == 4
+
+
+def test_published_figures_without_intervals_are_dots() -> None:
+    bounds = ["quality_low", "quality_high", "rps_low", "rps_high", "usd_per_1k_low"]
+    table = tradeoffs().assign(**dict.fromkeys(bounds))
+    for figure in every(table):
+        check(figure)
+    ax = plots.score_intervals(scores(table), metric="Accuracy", caption=CAPTION).axes[0]
+    assert len(ax.collections[0].get_paths()) == 0
+    assert [t.get_text() for t in ax.texts] == ["0.81", "0.81", "0.72", "0.72"]
+
+
+def test_scores_are_sorted_best_on_top_with_the_requirement_named() -> None:
+    table = scores(tradeoffs())[::-1]
+    ax = plots.score_intervals(table, metric="F1", caption=CAPTION, requirement=0.75).axes[0]
+    names = [t.get_text() for t in ax.get_yticklabels()]
+    assert names[0].startswith("gemma") and ax.get_ylim()[0] > ax.get_ylim()[1]
+    assert "required: 0.75" in [t.get_text() for t in ax.texts]
+
+
+def test_verdicts_show_seven_families_ten_others_and_the_rest() -> None:
+    families = [*list(plots.FAMILIES)[:7]] + [f"f{i:02}" for i in range(13) for _ in range(20 - i)]
+    legal = pd.DataFrame({"repo_id": "a/b", "family": families, "verdict": "review"})
+    ax = plots.verdicts_by_family(legal, caption=CAPTION).axes[0]
+    names = [t.get_text() for t in ax.get_yticklabels()]
+    assert names[:8] == [*list(plots.FAMILIES)[:7], "f00"]
+    assert names[-1] == "other families (3)" and len(names) == 18
+    assert sum(bar.get_width() for bar in ax.patches) == len(legal)
+    drawn = {to_hex(bar.get_facecolor()).upper() for bar in ax.patches if bar.get_width()}
+    assert drawn == {plots.VERDICTS["review"]}
+
+
+def test_the_best_of_each_family_is_named() -> None:
+    table = sizes()
+    figure = plots.quality_by_size(table, benchmark="GPQA", unit="%", caption=CAPTION)
+    seven = table[table.family.isin(list(plots.FAMILIES))]
+    best = seven.loc[seven.groupby("family").score.idxmax(), "repo_id"].str.split("/").str[1]
+    assert set(best) < {text.get_text() for text in labels(figure)}
+    assert len(labels(figure)) == 8
+    ticks = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert {"0.1B", "100B", "1T", "3T"} <= set(ticks)
+
+
+def test_confusion_counts_every_prediction_and_stops_at_six_panels() -> None:
+    names = [f"d{i}" for i in range(8)]
+    figure = plots.confusion_matrices(
+        confusion(names), labels=["positive", "negative"], caption=CAPTION
+    )
+    assert len(figure.axes) == 6 and "6 of 8" in figure.get_suptitle()
+    cells = [t.get_text() for t in figure.axes[0].texts]
+    assert cells == ["81\n81%", "0\n0%", "19\n19%", "0\n0%", "7\n100%", "0\n0%"]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()][-1] == "unparsed"
+
+
+def test_markers_beyond_the_objective_are_hollow() -> None:
+    ax = plots.latency_by_load(speed(["a"]), slo_s=1, caption=CAPTION).axes[0]
+    within, beyond = (c for c in ax.collections if isinstance(c, PathCollection))
+    assert (len(within.get_offsets()), len(beyond.get_offsets())) == (4, 2)
+    assert to_hex(beyond.get_facecolor()[0]) == "#ffffff" != to_hex(within.get_facecolor()[0])
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+
+
+def test_an_empty_table_gives_an_empty_figure() -> None:
+    for figure in every(tradeoffs()[:0]):
+        plots.png(figure)
+    plots.verdicts_by_family(sizes().assign(verdict="review")[:0], caption=CAPTION)
+    plots.quality_by_size(sizes()[:0], benchmark="GPQA", unit="%", caption=CAPTION)
+
+
+def test_the_families_keep_their_colours_apart() -> None:
+    assert len(set(plots.FAMILIES.values())) == 8
+    assert list(plots.VERDICTS) == ["allowed", "conditional", "review", "blocked"]

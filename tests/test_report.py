@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import itertools
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lib import report
+
+NAN = float("nan")
+PNG = b"\x89PNG\r\n"
+EVIL = [
+    "<script>alert(1)</script>",
+    "javascript:alert(1)",
+    "{{7*7}}{% raw %}",
+    '"><img src=x onerror=alert(1)>',
+    "https://a.example/\"onmouseover='alert(1)'",
+    "x" * 10_000,
+    "a\u202eb\nc",
+]
+CONFIGURATION = {
+    "deployment": "gemma3-270m-1cpu",
+    "model": "google/gemma-3-270m",
+    "revision": None,
+    "license": "gemma",
+    "verdict": "conditional",
+    "conditions": "see https://ai.google.dev/gemma/terms.",
+    "hardware": "cpu-1",
+}
+
+
+def decision(**changes: Any) -> dict[str, Any]:
+    return {
+        "project": {
+            "name": "review-sentiment",
+            "task": "Tell whether a review is positive",
+            "objective": "cheapest",
+            "metric": "accuracy",
+        },
+        "outcome": "picked",
+        "summary": "gemma3-270m-1cpu is the cheapest that meets every requirement.",
+        "pick": CONFIGURATION,
+        "runner_up": CONFIGURATION | {"deployment": "gemma3-270m-2cpu"},
+        "tie_group": ["gemma3-270m-1cpu", "gemma3-270m-2cpu"],
+        "tie_rule": "The tie goes to the cheaper one.",
+        "nearest_miss": None,
+        "rejected": [{"what": f"org/m{i}", "step": "licence", "rule": "not MIT"} for i in range(9)],
+        "unverified": ["Licences were not verified against the Hub."],
+        "basis": ["Sizes: https://huggingface.co/google/gemma-3-270m, 2026-10-02"],
+        "versions": {"pandas": "3.1.1"},
+        "inputs": {"04_scores.parquet": "ab" * 32},
+        "created_at": "2026-10-04T12:00:00+00:00",
+    } | changes
+
+
+def tradeoffs(**changes: Any) -> pd.DataFrame:
+    row = {
+        "deployment": "gemma3-270m-1cpu", "repo_id": "google/gemma-3-270m", "hardware": "cpu-1",
+        "basis": "measured", "quality": 0.8123456789, "quality_low": 0.74, "quality_high": 0.86,
+        "n": 200, "max_rps": 6.1, "rps_low": 5.6, "rps_high": 6.7, "p95_s": 0.71,
+        "usd_per_1k": 0.0018212345, "usd_per_1k_low": 0.0017, "usd_per_1k_high": 0.002,
+        "usd_per_1k_correct": 0.00224, "usd_per_1k_correct_low": 0.002,
+        "usd_per_1k_correct_high": 0.0027, "dollars": "$", "on_frontier": True,
+        "qualifies": "yes", "why": "cheapest", "pick": True,
+    }  # fmt: skip
+    other = row | {"deployment": "gemma3-270m-2cpu", "dollars": "$$", "pick": False}
+    return pd.DataFrame([row | changes, other])
+
+
+def checks() -> pd.DataFrame:
+    rows = [
+        ("gemma3-270m-1cpu", "quality, at least", 0.7, 0.74, 0.86, "met", ""),
+        ("gemma3-270m-1cpu", "load, at least", 6, 5.6, 6.7, "not decided", "probe longer"),
+        ("gemma3-270m-2cpu", "cost, at most", 0.002, NAN, NAN, "not met", None),
+    ]
+    columns = ["deployment", "requirement", "wanted", "low", "high", "verdict", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; fails where a tag is left open."""
+
+    VOID = frozenset({"meta", "br", "img"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page(record: dict[str, Any] | None = None, table: pd.DataFrame | None = None) -> Page:
+    return Page(
+        report.render(
+            decision() if record is None else record,
+            tradeoffs() if table is None else table,
+            checks(),
+            {"Accuracy against cost": PNG, "cost_per_correct.png": PNG},
+        )
+    )
+
+
+def hostile(value: Any, text: str) -> Any:
+    """The same record with every text replaced, keys of mappings included."""
+    if isinstance(value, dict):
+        names = ("versions", "inputs")
+        return {
+            key: {text: text} if key in names else hostile(inner, text)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [hostile(inner, text) for inner in value]
+    return text if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("text", EVIL)
+@pytest.mark.parametrize("outcome", ["picked", "none qualifies"])
+def test_hostile_text_stays_text(text: str, outcome: str) -> None:
+    record = hostile(decision(), text)
+    record["outcome"] = outcome
+    if outcome != "picked":
+        record["pick"] = None
+        keys = ("deployment", "requirement", "wanted", "measured", "would_have_to_give")
+        record["nearest_miss"] = dict.fromkeys(keys, text)
+    words = ["deployment", "repo_id", "hardware", "basis", "dollars", "why", "qualifies"]
+    table = tradeoffs().assign(**dict.fromkeys(words, text))
+    required = checks().assign(
+        **dict.fromkeys(["deployment", "requirement", "wanted", "verdict", "note"], text)
+    )
+    html = report.render(record, table, required, {text: PNG})
+    seen = Page(html)
+    tags = {tag for tag, _ in seen.tags}
+    assert not tags & {"script", "iframe", "link", "object", "embed", "form", "base"}
+    for _, attributes in seen.tags:
+        assert not any(name.startswith("on") for name in attributes)
+    assert all(str(a["href"]).startswith("https://a.example/") for a in seen.all("a"))
+    assert "{{" not in text or "{{7*7}}{% raw %}" in seen.text
+    assert "\u202e" not in html
+    assert len(html) < 60_000
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    seen = page()
+    policy = next(m["content"] for m in seen.all("meta") if "http-equiv" in m)
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    for tag, attributes in seen.tags:
+        assert not {"srcset", "action", "poster", "background", "style"} & set(attributes)
+        if tag != "img":
+            assert "src" not in attributes
+    assert [str(i["src"])[:22] for i in seen.all("img")] == ["data:image/png;base64,"] * 2
+
+
+def test_only_web_addresses_become_links() -> None:
+    text = "see http://a.example/x, javascript:alert(1), www.b.example and ftp://c.example"
+    seen = page(decision(unverified=[text]))
+    links = [a["href"] for a in seen.all("a")]
+    assert "http://a.example/x" in links and "https://ai.google.dev/gemma/terms" in links
+    assert not any("b.example" in str(link) or "c.example" in str(link) for link in links)
+    assert "javascript:alert(1), www.b.example and ftp://c.example" in seen.text
+
+
+def test_the_decision_comes_first() -> None:
+    text = page().text
+    order = [
+        "Use gemma3-270m-1cpu",
+        "Why",
+        "Evidence",
+        "Rejected, by rule",
+        "What was not verified",
+    ]
+    places = [text.index(word) for word in [*order, "Provenance"]]
+    assert places == sorted(places)
+    top = text[: text.index("Evidence")]
+    assert "revision not pinned: not verified against the Hub" in top
+    assert "0.812 [0.74 to 0.86]" in top and "$ 0.00182 [0.0017 to 0.002]" in top.replace(
+        "$0", "$ 0"
+    )
+    assert "6.1 [5.6 to 6.7]" in top and "? not decided" in top
+
+
+def test_numbers_are_for_people() -> None:
+    assert not re.search(r"\d\.\d{7,}|\d[eE]-\d|\bnan\b|\bNone\b", page().text)
+
+
+def test_what_was_not_measured_is_said() -> None:
+    table = tradeoffs(usd_per_1k=NAN, p95_s=NAN, quality_low=NAN, quality_high=NAN, n=NAN, why=None)
+    text = page(table=table).text
+    assert "Cost of 1,000 requests not measured" in text
+    assert not re.search(r"\bnan\b", text)
+
+
+def test_published_figures_without_intervals_are_shown() -> None:
+    bounds = ["quality_low", "quality_high", "rps_low", "rps_high", "p95_s"]
+    text = page(table=tradeoffs().assign(**dict.fromkeys(bounds))).text
+    assert "n = 200) 0.812 Cost" in text
+
+
+def test_none_qualifies_names_the_nearest_miss() -> None:
+    miss = {
+        "deployment": "gemma3-270m-2cpu",
+        "requirement": "cost, at most",
+        "wanted": 0.002,
+        "measured": 0.00230001,
+        "would_have_to_give": "raise max_usd_per_1k to 0.0024",
+    }
+    record = decision(
+        outcome="none qualifies", pick=None, runner_up=None, tie_group=[], nearest_miss=miss
+    )
+    text = page(record, tradeoffs().assign(pick=False)).text
+    top = text[: text.index("Evidence")]
+    assert "None qualifies" in top and "0.0023 " in top and "raise max_usd_per_1k" in top
+    assert "Requirements: gemma3-270m-2cpu" in top and "✗ not met" in top
+    assert "Use " not in top
+
+
+def test_not_decided_says_so() -> None:
+    record = decision(outcome="not decided", pick=None, runner_up=None, tie_group=[], rejected=[])
+    text = page(record).text
+    assert "Not decided" in text and "Nothing was rejected." in text
+
+
+def test_a_pinned_revision_is_shown_and_hashes_are_short() -> None:
+    text = page(decision(pick=CONFIGURATION | {"revision": "9b0cfec892e2"})).text
+    assert "9b0cfec892e2" in text and "not pinned" not in text
+    assert "ab" * 6 in text and "ab" * 7 not in text
+
+
+def test_long_lists_are_folded_and_short_ones_are_not() -> None:
+    def folded(count: int) -> bool:
+        rejected = [{"what": "m", "step": "licence", "rule": "r"}] * count
+        return "open" not in page(decision(rejected=rejected)).all("details")[-1]
+
+    assert folded(9) and not folded(8)
+
+
+def test_the_page_is_accessible() -> None:
+    seen = page()
+    assert seen.all("html") == [{"lang": "en"}]
+    assert all(th.get("scope") in ("col", "row") for th in seen.all("th"))
+    assert all(len(str(img["alt"])) > 10 for img in seen.all("img"))
+    levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_text_colour_is_readable_on_both_backgrounds() -> None:
+    html = report.render(decision(), tradeoffs(), checks(), {})
+    schemes = re.findall(r":root \{([^}]+)\}", html)
+    assert len(schemes) == 3  # light, dark, print
+    for scheme in schemes:
+        colours = dict(re.findall(r"--(\w+): (#\w{6})", scheme))
+        for ink in ("ink", "soft", "link", "good", "bad", "open"):
+            for ground in ("page", "card"):
+                pair = sorted((luminance(colours[ink]), luminance(colours[ground])))
+                assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (ink, ground)
