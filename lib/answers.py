@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from lib.deployments import (
     client,
     identity,
     messages,
+    redacted,
     request_options,
     scrub,
     serving,
@@ -75,11 +77,14 @@ def ask(
     with store.appending(path) as append:
         kept = store.read(path)
         bar = tqdm(total=total, desc="answers", unit="", disable=None if progress else True)
-        todo = {
-            name: [(key, body) for key, body in requests if not _done(kept.get(key))]
-            for name, requests in plan.items()
-        }
-        bar.update(total - sum(len(requests) for requests in todo.values()))
+        todo: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        planned: set[str] = set()
+        for name, requests in plan.items():
+            # Equal requests, of two items or of two names for one endpoint, are asked once.
+            new = {k: body for k, body in requests if k not in planned and not _done(kept.get(k))}
+            planned |= set(new)
+            todo[name] = list(new.items())
+        bar.update(total - len(planned))
         with bar:
             for group in _groups([d for d in deployments if todo[d.name]]):
                 with ExitStack() as stack:
@@ -147,10 +152,22 @@ def _requests(
 
 
 def _groups(deployments: list[Deployment]) -> list[list[Deployment]]:
-    """Local servers one after the other, since they share this machine; hosted ones together."""
-    local = [[d] for d in deployments if d.endpoint is not None and d.endpoint.local]
-    hosted = [d for d in deployments if d.endpoint is not None and not d.endpoint.local]
-    return [*local, *([hosted] if hosted else [])]
+    """Who is asked at the same time: hosted ones together, local ones as cores allow."""
+    groups: list[list[Deployment]] = []
+    hosted: list[Deployment] = []
+    free = 0
+    for deployment in sorted(deployments, key=lambda d: d.endpoint.threads if d.endpoint else 0):
+        assert deployment.endpoint is not None
+        threads = deployment.endpoint.threads
+        if not deployment.endpoint.local:
+            hosted.append(deployment)
+        elif threads <= free:
+            groups[-1].append(deployment)
+            free -= threads
+        else:
+            groups.append([deployment])
+            free = (os.cpu_count() or 1) - threads
+    return [*groups, *([hosted] if hosted else [])]
 
 
 async def _ask_group(
@@ -222,11 +239,12 @@ async def _ask_one(
         record["retries"] = raw.retries_taken
         reply: Any = raw.parse()
         choice = reply.choices[0]
-        record["output"] = choice.message.content or ""
-        record["finish_reason"] = "refusal" if choice.message.refusal else choice.finish_reason
+        refusal, reason = choice.message.refusal, choice.finish_reason
+        record["output"] = redacted(_text(choice.message.content), served)
+        record["finish_reason"] = "refusal" if refusal else _text(reason) or None
         if reply.usage is not None:
-            record["prompt_tokens"] = reply.usage.prompt_tokens
-            record["completion_tokens"] = reply.usage.completion_tokens
+            record["prompt_tokens"] = int(reply.usage.prompt_tokens)
+            record["completion_tokens"] = int(reply.usage.completion_tokens)
         record["latency_s"] = round(time.perf_counter() - start, 4)
     except HOPELESS as error:
         record |= {"error": scrub(f"{error.status_code} {error.message}", served), "hopeless": True}
@@ -239,3 +257,10 @@ async def _ask_one(
         kind = type(error).__name__
         record["error"] = scrub(f"the answer is not a chat completion ({kind})", served)
     return record
+
+
+def _text(value: Any) -> str:
+    """What an endpoint calls text, in a form that every file can hold."""
+    if not isinstance(value, str | None):
+        raise TypeError("not text")
+    return (value or "").encode("utf-8", "replace").decode()

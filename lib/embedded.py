@@ -29,11 +29,13 @@ def main() -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = args.gguf
-    params.model_alias = args.alias
+    params.model_alias = {args.alias}
     params.hostnames = ["127.0.0.1"]
     params.port = args.port
     params.n_ctx = args.context
     params.n_parallel = 1
+    # Whole prompts kept from earlier probes would make a repeated item look faster than a new one.
+    params.cache_ram_mib = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = args.threads
     params.use_jinja = True
     params.ui = False

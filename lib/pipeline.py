@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import papermill
-import yaml
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
@@ -68,8 +69,9 @@ def run(
     if start not in numbers:
         raise PlaybookError(f"--from {start!r} is not a step; choose one of {', '.join(numbers)}")
     brief = load_project(project)
-    where = Path(project).expanduser()
-    target = str(where.resolve()) if where.exists() and project != brief.name else project
+    # A path is relative to the caller; a notebook may be started anywhere.
+    is_path = os.sep in project or project.endswith((".yaml", ".yml"))
+    target = str(Path(project).expanduser().resolve()) if is_path else project
     run_path = artifacts.run_directory(brief.name, run_dir)
     _reuse(run_path, [number for number in numbers if number < start], progress)
     for number in numbers[numbers.index(start) :]:
@@ -88,11 +90,10 @@ def _typed(given: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[s
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise PlaybookError(f"no notebook has a parameter {name!r}; {hint}")
-        value: Any = text if types[name] == "str" else yaml.safe_load(text)
-        if types[name] == "float" and type(value) is int:
-            value = float(value)
-        if type(value).__name__ != types[name]:
-            raise PlaybookError(f"parameter {name!r} must be {types[name]}, not {text!r}")
+        try:
+            value: Any = {"int": int, "float": float}.get(types[name], str)(text)
+        except ValueError:
+            raise PlaybookError(f"parameter {name!r} must be {types[name]}, not {text!r}") from None
         values[name] = value
     return values
 
@@ -128,6 +129,11 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
         raise PlaybookError(
             f"{path.stem}, cell {error.exec_count}: {said}"
             f" (the executed notebook is {artifacts.shown(run / path.name)})"
+        ) from None
+    except DeadKernelError:
+        raise PlaybookError(
+            f"{path.stem}: the kernel died, which is mostly too little memory;"
+            " what was measured is kept, the same command goes on from there"
         ) from None
     except OSError as error:
         raise PlaybookError(

@@ -3,149 +3,50 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
-from contextlib import ContextDecorator
-from functools import cache
-from io import BytesIO
-from pathlib import Path
 from typing import Literal, cast
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from adjustText import adjust_text
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
-from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox, ScaledTranslation
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
-from lib import artifacts
+from lib.sizing import BOUNDS
+from lib.style import (
+    BLUE,
+    FAMILIES,
+    GREY,
+    INK,
+    LABELLED,
+    LIGHT,
+    MARKERS,
+    QUALIFIES,
+    VERDICTS,
+    beside,
+    finish,
+    known,
+    line,
+    new,
+    number,
+    safe,
+    scale,
+    styled,
+)
 
-# Okabe and Ito's colours, safe for colour blindness; a marker says the same without colour.
-BLUE, SKY, AMBER, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
-INK, GREY, LIGHT = "#222222", "#595959", "#9A9A9A"
-FAMILIES = {"DeepSeek": BLUE, "Kimi": "#000000", "Qwen": "#CC79A7", "GLM": "#009E73"}
-FAMILIES |= {"Llama": SKY, "Gemma": AMBER, "Mistral": RED, "other families": LIGHT}
-VERDICTS = {"allowed": BLUE, "conditional": SKY, "review": AMBER, "blocked": RED}
-QUALIFIES = {"qualifies": BLUE, "not decided": AMBER, "does not qualify": RED}
-TIERS = {"low": (0.0, 32.0), "medium": (70.0, 250.0), "high": (300.0, math.inf)}
-MARKERS = ["o", "s", "^", "D", "v", "P", "X", "."]
-LABELLED = 11  # names stand beside the points where there are fewer than a dozen
-STYLE = sns.axes_style("whitegrid") | {
-    **{"font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.labelsize": 9},
-    **{"xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "text.color": INK},
-    **{"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6"},
-}
-_styled = cast(ContextDecorator, plt.rc_context(STYLE))
-
-
-def number(value: float, *, digits: int = 3) -> str:
-    """A number for people: three significant digits, no exponent; "–" where unknown."""
-    if not math.isfinite(value):
-        return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
-    text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
-    return f"{float(text):,.0f}" if abs(value) >= 1000 else text
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG of 144 dots per inch; the same figure gives the same bytes."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as a PNG of 144 dots per inch, whole or not at all."""
-    artifacts.write_bytes(path, png(figure))
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
-
-
-def _safe(value: object, limit: int = 32) -> str:
-    """Hostile text as a label: one line, cut, drawable, and never read as mathematics."""
-    text = " ".join(str(value).split())
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    known = (c if c.isprintable() and ord(c) in _glyphs() else "□" for c in text)
-    return "".join(known).replace("$", r"\$")
-
-
-def _new(
-    title: str, caption: str, width: float, height: float, *, grid: tuple[int, int] = (1, 1)
-) -> tuple[Figure, list[Axes]]:
-    size = (width, height)
-    figure, axes = plt.subplots(*grid, figsize=size, dpi=100, layout="constrained", squeeze=False)
-    plt.close(figure)  # the cell shows what is returned; pyplot must not show it a second time
-    heading = textwrap.fill(_safe(title, 200), int(width * 10))
-    figure.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    source = textwrap.fill(_safe(caption, 600), int(width * 15))
-    figure.supxlabel(source, x=0.01, ha="left", fontsize=8, color=GREY)
-    return figure, list(axes.flat)
-
-
-def _finish(figure: Figure, names: Sequence[Text] = (), avoid: Sequence[Text] = ()) -> Figure:
-    """Lay out once, then move the names off each other, off every point and off `avoid`."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    if not names:
-        return figure
-    ax = figure.axes[0]
-    boxes = [text.get_window_extent() for text in avoid]
-    for points in ax.collections:
-        if isinstance(points, PathCollection):
-            half = math.sqrt(max(points.get_sizes(), default=0)) / 2 * figure.dpi / 72
-            for x, y in ax.transData.transform(np.asarray(points.get_offsets())):
-                boxes.append(Bbox([(x - half, y - half), (x + half, y + half)]))
-    to_data = ax.transData.inverted()
-    # A limit on steps, not on seconds: the same figure on every machine.
-    adjust_text(list(names), objects=[box.transformed(to_data) for box in boxes], ax=ax,
-                iter_lim=500, expand=(1.02, 1.1), force_static=(0.5, 0.8),
-                arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})  # fmt: skip
-    return figure
-
-
-def _beside(ax: Axes, x: float, y: float, name: str, *, bold: bool = False) -> Text:
-    halo = [withStroke(linewidth=2.5, foreground="white")]
-    weight = "bold" if bold else "normal"
-    return ax.text(x, y, _safe(name), fontsize=8.5, path_effects=halo, weight=weight, zorder=5)
-
-
-def _line(ax: Axes, which: Literal["x", "y"], at: float, text: str) -> Text:
-    """A dashed line at a requirement, with its name at the end."""
-    (ax.axvline if which == "x" else ax.axhline)(at, color=INK, ls="--", lw=1)
-    where, move = ((at, 1), (0, 3)) if which == "x" else ((0, at), (4, 3))
-    system = ax.get_xaxis_transform() if which == "x" else ax.get_yaxis_transform()
-    return ax.annotate(text, where, move, system, "offset points", va="bottom",
-                       ha="center" if which == "x" else "left")  # fmt: skip
-
-
-def _scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: str = "") -> None:
-    """Logarithmic where the values span more than a decade; plain numbers either way."""
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    known = values.astype(float)[np.isfinite(values.astype(float))]
-    span = known.max() / known.min() if len(known) and known.min() > 0 else 1.0
-    if span > 10:
-        (ax.set_xscale if which == "x" else ax.set_yscale)("log")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 1000 else (1,)))
-        axis.set_minor_locator(NullLocator())
-    else:
-        axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: _safe(prefix) + number(v, digits=6)))
-
-
-def _known(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
-    """The known intervals; one without an upper end runs to ten times its value."""
-    known = table.dropna(subset=[value, low, high]).astype({value: float, low: float, high: float})
-    return known.assign(**{high: known[high].where(np.isfinite(known[high]), known[value] * 10)})
+__all__ = [
+    "confusion_matrices",
+    "cost_per_correct",
+    "cost_quality",
+    "latency_by_load",
+    "quality_by_size",
+    "score_intervals",
+    "speed_quality",
+    "verdicts_by_family",
+]
 
 
 def _dots(
@@ -153,48 +54,48 @@ def _dots(
     title: str, caption: str, best: Literal["low", "high"], prefix: str = "",
 ) -> tuple[Figure, Axes]:  # fmt: skip
     """A row per deployment, best on top: dot, interval, and both in figures on the right."""
-    figure, (ax,) = _new(title, caption, 8, 1.7 + 0.34 * max(len(table), 3))
+    figure, (ax,) = new(title, caption, 8, 1.7 + 0.34 * max(len(table), 3))
     table = table.sort_values(value, ascending=best == "low", kind="stable", ignore_index=True)
-    spans = _known(table, value, low, high)
+    spans = known(table, value, low, high)
     ax.hlines(spans.index, spans[low], spans[high], color=BLUE, lw=2)
     ax.scatter(table[value], table.index, color=BLUE, s=45, zorder=3)
     for place, row in enumerate(table.to_dict("records")):
-        text = "not measured" if pd.isna(row[value]) else _safe(prefix) + number(row[value])
+        text = "not measured" if pd.isna(row[value]) else safe(prefix) + number(row[value])
         if pd.notna(row[low]) and pd.notna(row[high]):
             text += f"  [{number(row[low])}, {number(row[high])}]"
         ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center")
-    ax.set_yticks(range(len(table)), [_safe(name) for name in table.deployment])
+    ax.set_yticks(range(len(table)), [safe(name) for name in table.deployment])
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.margins(x=0.08)
     ax.grid(axis="y", visible=False)
-    _scale(ax, "x", pd.concat([spans[low], spans[high], table[value]]), prefix)
+    scale(ax, "x", pd.concat([spans[low], spans[high], table[value]]), prefix)
     return figure, ax
 
 
-@_styled
+@styled
 def score_intervals(
     scores: pd.DataFrame, *, metric: str, caption: str, requirement: float | None = None
 ) -> Figure:
     """A score per deployment (`deployment value low high`), best on top, and the requirement."""
     title = f"{metric}, by configuration"
     figure, ax = _dots(scores, "value", "low", "high", title=title, caption=caption, best="high")
-    ax.set_xlabel(_safe(metric, 60))
+    ax.set_xlabel(safe(metric, 60))
     if requirement is not None:
-        _line(ax, "x", requirement, f"required: {number(requirement)}")
-    return _finish(figure)
+        line(ax, "x", requirement, f"required: {number(requirement)}")
+    return finish(figure)
 
 
-@_styled
+@styled
 def cost_per_correct(tradeoffs: pd.DataFrame, *, caption: str) -> Figure:
     """What 1,000 correct answers cost: `deployment usd_per_1k_correct` with `_low` and `_high`."""
     title, value = "Cost of 1,000 correct answers, by configuration", "usd_per_1k_correct"
     figure, ax = _dots(tradeoffs, value, f"{value}_low", f"{value}_high",
                        title=title, caption=caption, best="low", prefix="$")  # fmt: skip
     ax.set_xlabel("USD per 1,000 correct answers")
-    return _finish(figure)
+    return finish(figure)
 
 
-@_styled
+@styled
 def verdicts_by_family(legal: pd.DataFrame, *, caption: str) -> Figure:
     """Models (`family verdict`) counted: the article's seven families, ten more, the rest."""
     counts = pd.crosstab(legal.family.fillna("unknown family"), legal.verdict)
@@ -204,9 +105,9 @@ def verdicts_by_family(legal: pd.DataFrame, *, caption: str) -> Figure:
     shown = pd.concat([counts.reindex([f for f in FAMILIES if f in counts.index]), others[:10]])
     if len(others) > 10:
         shown.loc[f"other families ({len(others) - 10})"] = others[10:].sum()
-    shown.index = pd.Index([_safe(name) for name in shown.index])
+    shown.index = pd.Index([safe(name) for name in shown.index])
     totals = shown.sum(axis=1)
-    figure, (ax,) = _new("Licence verdicts, by family", caption, 8, 2 + 0.34 * max(len(shown), 3))
+    figure, (ax,) = new("Licence verdicts, by family", caption, 8, 2 + 0.34 * max(len(shown), 3))
     if len(shown):
         shown.plot.barh(stacked=True, color={**VERDICTS}, width=0.8, lw=0, ax=ax, legend=False)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
@@ -219,19 +120,19 @@ def verdicts_by_family(legal: pd.DataFrame, *, caption: str) -> Figure:
         ax.text(total, place, f" {total}", va="center", fontweight="bold")
     ax.set(ylim=(len(shown) - 0.4, -0.6), xlabel="models in the catalogue", ylabel="")
     ax.grid(axis="y", visible=False)
-    return _finish(figure)
+    return finish(figure)
 
 
-@_styled
+@styled
 def quality_by_size(points: pd.DataFrame, *, benchmark: str, unit: str, caption: str) -> Figure:
     """Scores over size (`repo_id family total_params_b score`); the best of each family named."""
     points = points.dropna(subset=["total_params_b", "score"]).sort_values("score", kind="stable")
     seven = points.family.isin(list(FAMILIES))
     points = points.assign(group=points.family.where(seven, "other families"))
-    figure, (ax,) = _new(f"{benchmark}, by model size and family", caption, 9, 5.6)
+    figure, (ax,) = new(f"{benchmark}, by model size and family", caption, 9, 5.6)
     sizes = points.total_params_b
     left, right = min([0.08, *sizes / 1.3]), max([4000.0, *sizes * 1.3])
-    for tier, (low, high) in TIERS.items():
+    for tier, (low, high) in BOUNDS.items():
         low, high = max(low, left), min(high, right)
         ax.axvspan(low, high, color="#F0F0F0", zorder=0, lw=0)
         ax.text(math.sqrt(low * high), 1, f"{tier} tier", transform=ax.get_xaxis_transform(),
@@ -241,21 +142,22 @@ def quality_by_size(points: pd.DataFrame, *, benchmark: str, unit: str, caption:
                     hue_order=order, style_order=order, palette=FAMILIES if order else None,
                     markers=dict(zip(FAMILIES, MARKERS, strict=True)), ax=ax, zorder=3)  # fmt: skip
     best = points.drop_duplicates("group", keep="last")
-    names = [_beside(ax, row["total_params_b"], row["score"], str(row["repo_id"]).split("/")[-1])
+    names = [beside(ax, row["total_params_b"], row["score"], str(row["repo_id"]).split("/")[-1])
              for row in best.to_dict("records")]  # fmt: skip
-    ax.set(xscale="log", xlim=(left, right), ylabel=_safe(unit, 60), xlabel="total parameters")
+    ax.set(xscale="log", xlim=(left, right), ylabel=safe(unit, 60), xlabel="total parameters")
     ax.xaxis.set_major_locator(FixedLocator([0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]))
     ax.xaxis.set_major_formatter(
         FuncFormatter(lambda b, _: f"{number(b)}B" if b < 1000 else f"{number(b / 1000)}T")
     )
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.margins(y=0.1)
+    low, high = (points.score.min(), points.score.max()) if len(points) else (0.0, 1.0)
+    ax.set_ylim(low - 0.06 * (high - low), high + 0.2 * (high - low))  # room for names above
     if len(points):
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return _finish(figure, names)
+    return finish(figure, names)
 
 
-@_styled
+@styled
 def confusion_matrices(confusion: pd.DataFrame, *, labels: Sequence[str], caption: str) -> Figure:
     """Targets against predictions (`deployment target predicted count`), the first six panels.
 
@@ -269,7 +171,7 @@ def confusion_matrices(confusion: pd.DataFrame, *, labels: Sequence[str], captio
     title += f" (the first 6 of {len(deployments)})" if len(deployments) > 6 else ""
     caption = f"{caption.rstrip('.')}. Cells: items, and their share of the row."
     size = (max(3.4 * columns, 5.5), 2.7 * rows + 1.0)
-    figure, axes = _new(title, caption, *size, grid=(rows, columns))
+    figure, axes = new(title, caption, *size, grid=(rows, columns))
     targets = [*labels, *sorted(set(confusion.target) - set(labels))]
     predicted = [*labels, *sorted(set(confusion.predicted) - set(labels))]
     for ax, name in zip(axes, shown, strict=False):
@@ -280,18 +182,18 @@ def confusion_matrices(confusion: pd.DataFrame, *, labels: Sequence[str], captio
         text = counts.map("{:.0f}".format) + "\n" + share.map("{:.0%}".format)
         sns.heatmap(share, vmin=0, vmax=1, cmap="Blues", cbar=False, ax=ax, linewidths=1, fmt="",
                     annot=text if len(predicted) <= 6 else False, annot_kws={"fontsize": 9},
-                    xticklabels=[_safe(label, 12) for label in predicted],
-                    yticklabels=[_safe(label, 12) for label in targets])  # fmt: skip
-        ax.set_title(_safe(name, 26), fontsize=10)
+                    xticklabels=[safe(label, 12) for label in predicted],
+                    yticklabels=[safe(label, 12) for label in targets])  # fmt: skip
+        ax.set_title(safe(name, 26), fontsize=10)
         ax.set(xlabel="predicted", ylabel="target")
         ax.tick_params(axis="x", rotation=0 if len(predicted) <= 3 else 90)
         ax.tick_params(axis="y", rotation=0)
     for ax in axes[len(shown) :]:
         ax.set_axis_off()
-    return _finish(figure)
+    return finish(figure)
 
 
-@_styled
+@styled
 def latency_by_load(
     speed: pd.DataFrame, *, slo_s: float, capacity: pd.DataFrame | None = None, caption: str
 ) -> Figure:
@@ -301,7 +203,7 @@ def latency_by_load(
     """
     caption = f"{caption.rstrip('.')}. Hollow: beyond the SLO."
     caption += " Bars under the SLO: greatest load within it." if capacity is not None else ""
-    figure, (ax,) = _new("Latency under load, by configuration", caption, 9, 5.2)
+    figure, (ax,) = new("Latency under load, by configuration", caption, 9, 5.2)
     speed = speed.dropna(subset=["offered_rps", "p95_s"]).sort_values("offered_rps")
     deployments = sorted(speed.deployment.unique())
     colours = dict(zip(deployments, sns.color_palette("colorblind", len(deployments)), strict=True))
@@ -312,24 +214,24 @@ def latency_by_load(
             part = own[own.within_slo.astype(bool) == within]
             ax.scatter(part.offered_rps, part.p95_s, marker=MARKERS[turn % 7], s=40, lw=1.4,
                        facecolor=[face], edgecolor=[colours[name]], zorder=3)  # fmt: skip
-        names.append(_beside(ax, own.offered_rps.iloc[-1], own.p95_s.iloc[-1], str(name)))
+        names.append(beside(ax, own.offered_rps.iloc[-1], own.p95_s.iloc[-1], str(name)))
     if capacity is not None:
         for turn, row in enumerate(capacity.to_dict("records"), start=1):
             down = ScaledTranslation(0, -turn * 6 / 72, figure.dpi_scale_trans)
             ax.plot([row["low"], row["max_rps"], row["high"]], [slo_s] * 3, lw=2.5, marker="|",
                     color=colours.get(row["deployment"], LIGHT),
                     transform=ax.transData + down)  # fmt: skip
-    _scale(ax, "x", speed.offered_rps)
-    _scale(ax, "y", pd.concat([speed.p95_s, pd.Series([slo_s])]))
+    scale(ax, "x", speed.offered_rps)
+    scale(ax, "y", pd.concat([speed.p95_s, pd.Series([slo_s])]))
     ax.set(xlabel="offered load, requests/s", ylabel="p95 latency, s")
     ax.margins(x=0.06, y=0.12)
     # Room on the right for the names at the ends of the lines.
     room = 0.012 * max((len(name.get_text()) for name in names), default=0)
-    scale = ax.xaxis.get_transform()
-    left, right = scale.transform(np.array(ax.get_xlim()))
-    ax.set_xlim(None, scale.inverted().transform(np.array([right + room * (right - left)]))[0])
-    line = _line(ax, "y", slo_s, f"SLO: p95 within {number(slo_s)} s")
-    return _finish(figure, names, [line])
+    across = ax.xaxis.get_transform()
+    left, right = across.transform(np.array(ax.get_xlim()))
+    ax.set_xlim(None, across.inverted().transform(np.array([right + room * (right - left)]))[0])
+    slo = line(ax, "y", slo_s, f"SLO: p95 within {number(slo_s)} s")
+    return finish(figure, names, [slo])
 
 
 def _plane(
@@ -341,10 +243,10 @@ def _plane(
     drawn = tradeoffs.dropna(subset=[value, "quality"])
     if missing := [str(name) for name in tradeoffs.deployment if name not in set(drawn.deployment)]:
         caption = f"{caption.rstrip('.')}. Not measured, so not drawn: {', '.join(missing)}."
-    figure, (ax,) = _new(title, caption, 9, 5.6)
-    spans = _known(drawn, value, low, high)
+    figure, (ax,) = new(title, caption, 9, 5.6)
+    spans = known(drawn, value, low, high)
     ax.hlines(spans.quality, spans[low], spans[high], color=LIGHT, lw=1.2)
-    spans = _known(drawn, "quality", "quality_low", "quality_high")
+    spans = known(drawn, "quality", "quality_low", "quality_high")
     ax.vlines(spans[value], spans.quality_low, spans.quality_high, color=LIGHT, lw=1.2)
     front = drawn[drawn.on_frontier.astype(bool)].sort_values(value, ascending=cheap)
     front = front[front.quality > front.quality.cummax().shift(fill_value=-math.inf)]
@@ -361,27 +263,27 @@ def _plane(
     names = []
     for row in told.sort_values("pick", ascending=False)[:LABELLED].to_dict("records"):
         name = ("pick: " if row["pick"] else "") + str(row["deployment"])
-        names.append(_beside(ax, row[value], row["quality"], name, bold=bool(row["pick"])))
-    _scale(ax, "x", drawn[value], prefix)
-    _scale(ax, "y", drawn.quality)
+        names.append(beside(ax, row[value], row["quality"], name, bold=bool(row["pick"])))
+    scale(ax, "x", drawn[value], prefix)
+    scale(ax, "y", drawn.quality)
     ax.margins(0.14)
     avoid = []
     if bound is not None:
-        text = f"at {'most' if cheap else 'least'} {_safe(prefix)}{number(bound)}"
-        avoid.append(_line(ax, "x", bound, text))
+        text = f"at {'most' if cheap else 'least'} {safe(prefix)}{number(bound)}"
+        avoid.append(line(ax, "x", bound, text))
     if floor is not None:
-        avoid.append(_line(ax, "y", floor, f"at least {number(floor)}"))
+        avoid.append(line(ax, "y", floor, f"at least {number(floor)}"))
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     if avoid:  # the corner that meets the requirements
         sides = (left, bound or right) if cheap else (bound or left, right)
         ax.fill_between(sides, floor or bottom, top, color=BLUE, alpha=0.07, lw=0, zorder=0)
-    ax.set(xlim=(left, right), ylim=(bottom, top), xlabel=xlabel, ylabel=_safe(metric, 60))
+    ax.set(xlim=(left, right), ylim=(bottom, top), xlabel=xlabel, ylabel=safe(metric, 60))
     if len(drawn):
         ax.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1.04), ncols=4, frameon=False)
-    return _finish(figure, names, avoid)
+    return finish(figure, names, avoid)
 
 
-@_styled
+@styled
 def cost_quality(
     tradeoffs: pd.DataFrame, *, metric: str, caption: str,
     min_quality: float | None = None, max_usd_per_1k: float | None = None,
@@ -393,7 +295,7 @@ def cost_quality(
                   floor=min_quality)  # fmt: skip
 
 
-@_styled
+@styled
 def speed_quality(
     tradeoffs: pd.DataFrame, *, metric: str, caption: str, min_rps: float | None = None
 ) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.plots import number
+from lib.style import number
 
 __all__ = ["readable"]
 

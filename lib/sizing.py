@@ -10,9 +10,19 @@ import pandas as pd
 from lib.errors import PlaybookError
 from lib.project import Size
 
-__all__ = ["TIERS", "benchmark_points", "reconcile", "shortlist", "tier_of_closed", "wanted_tiers"]
+__all__ = [
+    "BOUNDS",
+    "TIERS",
+    "benchmark_points",
+    "reconcile",
+    "shortlist",
+    "tier_of_closed",
+    "wanted_tiers",
+]
 
-TIERS = ["low", "medium", "high"]
+# Billions of total parameters, the lower bound included; what lies outside is `between`.
+BOUNDS = {"low": (0.0, 32.0), "medium": (70.0, 250.0), "high": (300.0, float("inf"))}
+TIERS = list(BOUNDS)
 BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "fp4": 0.5}
 # Weights are not all: a fifth more for the KV cache and the runtime until step 3 knows better.
 OVERHEAD = 1.2
@@ -66,7 +76,7 @@ def reconcile(models: pd.DataFrame) -> pd.DataFrame:
         default="unknown",
     )
     differs = basis == "stated, Hub differs"
-    text = "stated; the Hub counts " + on_hub.map("{:.3g}B".format)
+    text = "stated; the Hub counts " + on_hub.map("{:,.4g}B".format)
     return models.assign(
         total_params_b=stated.fillna(on_hub),
         params_basis=np.where(differs, text, basis),
@@ -76,11 +86,11 @@ def reconcile(models: pd.DataFrame) -> pd.DataFrame:
 def tier_of(total_params_b: pd.Series[float]) -> pd.Series[str]:
     """Tier by total parameters: low < 32B, medium 70-250B, high >= 300B, `between` otherwise."""
     size = total_params_b
-    names = np.select(
-        [size < 32, size.between(70, 250), size >= 300, size.notna()],
-        ["low", "medium", "high", "between"],
-        default="unknown",
-    )
+    inside = [
+        size.between(low, high, inclusive="left" if tier == "low" else "both")
+        for tier, (low, high) in BOUNDS.items()
+    ]
+    names = np.select([*inside, size.notna()], [*TIERS, "between"], default="unknown")
     return pd.Series(names, index=size.index)
 
 

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
-import openai
 import pandas as pd
 from tqdm import tqdm
 
 from lib import stats, store
 from lib.answers import run_blocking
-from lib.deployments import (
-    Served,
-    client,
-    identity,
-    machine,
-    messages,
-    request_options,
-    serving,
-)
+from lib.deployments import identity, machine, messages, request_options, serving
 from lib.errors import PlaybookError
+from lib.load import MISSES, offer
 from lib.project import Deployment, Project
 
 __all__ = ["capacity", "measure", "summarise"]
 
 STORE = "05_probes.jsonl"
-COLUMNS = """deployment repo_id offered_rps planned due_s ttft_s latency_s outcome
+COLUMNS = """deployment repo_id probe offered_rps planned due_s ttft_s latency_s outcome
     error""".split()
-MISSES = 0.05  # p95 within the SLO means at most this share outside it
-CLOSE_ENOUGH = 1.15  # the bracket around the capacity is narrow enough
+CLOSE_ENOUGH = 1.2  # the bracket around the capacity is narrow enough
 MAX_HALVINGS = 6
 MIN_FOR_P95 = 59  # fewer requests cannot bound a p95 from above (0.95**59 < 0.05)
 
@@ -58,9 +47,9 @@ def measure(
     (`05_probes.jsonl`, with all raw requests) are used again on the same machine.
 
     Returns:
-        One row per request: `deployment repo_id offered_rps due_s ttft_s latency_s outcome
-        planned`; outcome is `ok`, `failed` or `cut` (abandoned when its probe had failed; its
-        latency is a lower bound).
+        One row per request: `deployment repo_id probe offered_rps planned due_s ttft_s
+        latency_s outcome error`; outcome is `ok`, `failed` or `cut` (abandoned when its probe
+        had failed; its latency is a lower bound).
     """
     path, rows = run / STORE, []
     if brief.evaluation.kind == "published":
@@ -70,10 +59,12 @@ def measure(
         budget = len(deployments) * brief.speed.max_probes
         with tqdm(total=budget, desc="probes", disable=None if progress else True) as bar:
             for deployment in deployments:
-                for record in _search(brief, deployment, items, run, kept, append, bar):
+                probes = _search(brief, deployment, items, run, kept, append, bar)
+                for number, record in enumerate(probes, start=1):
                     facts = {
                         "deployment": deployment.name,
                         "repo_id": deployment.model,
+                        "probe": number,
                         "offered_rps": record["offered_rps"],
                         "planned": record["planned"],
                     }
@@ -100,25 +91,31 @@ def _search(
     who.append(store.key_of(bodies))
     done: list[Record] = []
 
-    while (probe := _next_probe(done, slo, brief)) and store.key_of(who, probe) in kept:
-        done.append(kept[store.key_of(who, probe)])
+    def key_of(probe: tuple[float, int]) -> str:
+        return store.key_of(who, len(done), probe)  # the same load may be offered twice
+
+    while (probe := _next_probe(done, slo, brief)) and key_of(probe) in kept:
+        done.append(kept[key_of(probe)])
         bar.update()
     if probe is None:
         return done
     with serving(deployment, logs=run / "logs") as served:
         while probe := _next_probe(done, slo, brief):
             rate, n = probe
-            requests = run_blocking(_probe, brief, served, bodies, rate, n)
+            sent = sum(record["planned"] for record in done)
+            turn = bodies[sent % len(bodies) :] + bodies[: sent % len(bodies)]
+            requests = run_blocking(offer, brief, served, turn, rate, n)
             record = {
-                "key": store.key_of(who, probe),
+                "key": key_of(probe),
                 "offered_rps": rate,
                 "planned": n,
                 "requests": requests,
             }
-            if all(request["outcome"] == "failed" for request in requests):
+            errors = [request["error"] for request in requests if "error" in request]
+            if errors and not done and all(request["outcome"] != "ok" for request in requests):
                 raise PlaybookError(
-                    f"deployment {deployment.name!r}: every request of the first probe failed:"
-                    f" {requests[0]['error']}"
+                    f"deployment {deployment.name!r}: no request of the first probe was answered:"
+                    f" {errors[0]}"
                 )
             append(record)
             done.append(record)
@@ -152,7 +149,8 @@ def _next_rate(done: list[Record], slo: float, brief: Project) -> float | None:
     worst = min(failed, default=math.inf)
     passed = [r["offered_rps"] for r in done if _within(r, slo) and r["offered_rps"] < worst]
     if not failed:
-        return None if max(passed) >= brief.speed.ceiling_rps else 2 * max(passed)
+        ceiling = brief.speed.ceiling_rps
+        return None if max(passed) >= ceiling else min(2 * max(passed), ceiling)
     if not passed:
         return None if len(failed) > MAX_HALVINGS else worst / 2
     low = max(passed)
@@ -164,93 +162,6 @@ def _within(record: Record, slo: float) -> bool:
     return bool(misses <= MISSES * record["planned"])
 
 
-async def _probe(
-    brief: Project, served: Served, bodies: list[Record], rate: float, n: int
-) -> list[Record]:
-    """Send one probe's requests on schedule; stop when the SLO is certainly lost."""
-    slo = brief.requirements.slo_s
-    # The same unit-rate arrivals in every probe: rates differ, luck does not.
-    gaps = np.random.default_rng(0).exponential(1.0, n)
-    due = (np.cumsum(gaps) - gaps[0]) / rate
-    loop, lost, misses = asyncio.get_running_loop(), asyncio.Event(), 0
-
-    def miss() -> None:
-        nonlocal misses
-        misses += 1
-        if misses > MISSES * n:
-            lost.set()
-
-    async with client(served, timeout_s=brief.evaluation.timeout_s, max_retries=0) as api:
-        # One request first: it warms the connection and waits for what an earlier probe left.
-        await _request(api, served, bodies[0], due_at=loop.time(), slo=slo, miss=lambda: None)
-        start = loop.time()
-        tasks = [
-            asyncio.create_task(
-                _request(
-                    api,
-                    served,
-                    bodies[i % len(bodies)],
-                    due_at=start + float(due[i]),
-                    slo=slo,
-                    miss=miss,
-                )
-            )
-            for i in range(n)
-        ]
-        everything = asyncio.gather(*tasks, return_exceptions=True)
-        stop = asyncio.create_task(lost.wait())
-        stop.add_done_callback(lambda _: [task.cancel() for task in tasks])
-        results = await everything
-        stop.cancel()
-        now = loop.time()
-    requests = []
-    for offset, result in zip(due, results, strict=True):
-        if isinstance(result, asyncio.CancelledError):
-            waited = now - start - float(offset)
-            if waited > 0:  # not yet due when the probe stopped: never sent
-                requests.append({"due_s": float(offset), "latency_s": waited, "outcome": "cut"})
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            requests.append({"due_s": float(offset), **result})
-    return [{k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in requests]
-
-
-async def _request(
-    api: openai.AsyncOpenAI,
-    served: Served,
-    body: Record,
-    *,
-    due_at: float,
-    slo: float,
-    miss: Callable[[], None],
-) -> Record:
-    loop = asyncio.get_running_loop()
-    await asyncio.sleep(max(0.0, due_at - loop.time()))
-    late = loop.call_later(max(0.0, due_at + slo - loop.time()), miss)
-    first: float | None = None
-    try:
-        stream = await api.chat.completions.create(model=served.model, stream=True, **body)
-        async for chunk in stream:
-            if first is None and chunk.choices and chunk.choices[0].delta.content:
-                first = loop.time()
-    except (openai.APIError, httpx2.HTTPError) as error:
-        if not late.cancelled() and loop.time() < due_at + slo:
-            late.cancel()
-            miss()
-        elapsed = loop.time() - due_at
-        return {"latency_s": elapsed, "outcome": "failed", "error": type(error).__name__}
-    finally:
-        if loop.time() < due_at + slo:
-            late.cancel()
-    end = loop.time()
-    return {
-        "ttft_s": (first or end) - due_at,
-        "latency_s": end - due_at,
-        "outcome": "ok",
-    }
-
-
 def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
     """One row per deployment and offered load: percentiles, errors, whether within the SLO.
 
@@ -260,8 +171,10 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
     rows = []
     for (name, rate), probe in requests.groupby(["deployment", "offered_rps"], sort=False):
         ok = probe[probe["outcome"] == "ok"]
-        n_planned = int(probe["planned"].iloc[0])
-        span = (ok["due_s"] + ok["latency_s"]).max() if len(ok) else float("nan")
+        # The same load may have been offered in more than one probe.
+        n_planned = int(probe.groupby("probe")["planned"].first().sum())
+        ends = ok.assign(end=ok["due_s"] + ok["latency_s"]).groupby("probe")["end"].max()
+        span = float(ends.sum())
         missed = int(((probe["outcome"] != "ok") | (probe["latency_s"] > slo_s)).sum())
         rows.append(
             {

@@ -70,8 +70,8 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
     """Compare all deployments on the same items: exact McNemar, Holm-adjusted.
 
     Args:
-        scored: One row per deployment and item with `score` 0 or 1, missing where a call
-            failed; only items both answered are compared.
+        scored: One row per deployment and item with `repo_id` and `score` 0 or 1, missing
+            where a call failed; only items both answered are compared.
 
     Returns:
         One row per pair: `deployment other n only_first only_second difference low high
@@ -100,13 +100,35 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
                 "p_value": float(exact.pvalue) if only_a + only_b else 1.0,
             }
         )
+    distinct = _distinct(table, scored)
     columns = "deployment other n only_first only_second difference low high p_value".split()
     pairs = pd.DataFrame(rows, columns=columns)
     if pairs.empty:
         return pairs.assign(p_adjusted=pd.Series(dtype=float), verdict=pd.Series(dtype=str))
-    reject, adjusted, *_ = multipletests(pairs["p_value"], alpha=ALPHA, method="holm")
-    verdict = np.where(~reject, "tie", np.where(pairs["difference"] > 0, "better", "worse"))
-    return pairs.assign(p_adjusted=adjusted, verdict=verdict)
+    first, second = pairs["deployment"].map(distinct), pairs["other"].map(distinct)
+    hypothesis = [tuple(sorted(pair)) for pair in zip(first, second, strict=True)]
+    tested = {h: p for h, p in zip(hypothesis, pairs["p_value"], strict=True) if h[0] != h[1]}
+    adjusted = dict.fromkeys(hypothesis, 1.0)
+    if tested:
+        _, holm, *_ = multipletests(list(tested.values()), alpha=ALPHA, method="holm")
+        adjusted |= dict(zip(tested, holm, strict=True))
+    pairs["p_adjusted"] = [adjusted[h] for h in hypothesis]
+    better = np.where(pairs["difference"] > 0, "better", "worse")
+    return pairs.assign(verdict=np.where(pairs["p_adjusted"] < ALPHA, better, "tie"))
+
+
+def _distinct(table: pd.DataFrame, scored: pd.DataFrame) -> dict[str, str]:
+    """The first deployment of the same model with the same score on every item.
+
+    One model on one and on two threads answers alike: asking twice whether it beats another
+    is one hypothesis, so Holm counts it once.
+    """
+    model = scored.drop_duplicates("deployment").set_index("deployment")["repo_id"]
+    first: dict[tuple[str, tuple[str, ...]], str] = {}
+    return {
+        name: first.setdefault((str(model[name]), tuple(map(str, table[name]))), name)
+        for name in table.columns
+    }
 
 
 def _paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:

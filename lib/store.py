@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,8 +75,12 @@ def appending(path: Path) -> Iterator[Callable[[Record], None]]:
                 stream.write(b"\n")
 
             def append(record: Record) -> None:
+                line = _line(record)
                 with writing(path):
-                    stream.write(_line(record))
+                    if (written := stream.write(line)) < len(line):
+                        # The disk took a part: it must not spoil the next record.
+                        os.ftruncate(stream.fileno(), stream.tell() - written)
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
             yield append
     finally:

@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lib import plots
+from lib import plots, style
 
 matplotlib.use("Agg")
 NAN = float("nan")
@@ -75,7 +75,7 @@ def confusion(names: list[str]) -> pd.DataFrame:
 
 def sizes() -> pd.DataFrame:
     rng = np.random.default_rng(1)
-    families = [*list(plots.FAMILIES)[:7], "Phi", "Granite"] * 8
+    families = [*list(style.FAMILIES)[:7], "Phi", "Granite"] * 8
     return pd.DataFrame(
         {
             "repo_id": [f"org/{family}-model-{i}" for i, family in enumerate(families)],
@@ -133,7 +133,7 @@ def check(figure: Figure) -> None:
      (1e7, "10,000,000"), (1e-7, "0.0000001"), (NAN, "–"), (float("inf"), "∞"), (-2.345, "-2.35")],
 )  # fmt: skip
 def test_number_has_three_digits_and_no_exponent(value: float, text: str) -> None:
-    assert plots.number(value) == text
+    assert style.number(value) == text
 
 
 @pytest.mark.parametrize("rows", [1, 4, 11, 12])
@@ -144,7 +144,7 @@ def test_every_figure_is_legible(rows: int) -> None:
 
 
 def test_figures_by_family_are_legible() -> None:
-    legal = sizes().assign(verdict=[*plots.VERDICTS] * 18)
+    legal = sizes().assign(verdict=[*style.VERDICTS] * 18)
     check(plots.verdicts_by_family(legal, caption=CAPTION))
     check(plots.quality_by_size(sizes(), benchmark="GPQA", unit="score, %", caption=CAPTION))
 
@@ -155,7 +155,7 @@ def test_hostile_names_are_drawn_as_text_without_a_warning() -> None:
         warnings.simplefilter("error")
         for figure in every(table):
             check(figure)
-            assert len(plots.png(figure)) > 1000
+            assert len(style.png(figure)) > 1000
     text = labels(plots.cost_quality(table, metric="$a$", caption="$b$"))[0].get_text()
     assert text.replace(r"\$", "") == "pick: x^2 & \\frac{a}{b"
 
@@ -173,8 +173,8 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
     first, second = (
         plots.cost_quality(tradeoffs(11), metric="Accuracy", caption=CAPTION) for _ in range(2)
     )
-    plots.save(first, tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() == plots.png(second)
+    style.save(first, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == style.png(second)
     assert repr(first) == "<Figure size 900x560 with 1 Axes>"
 
 
@@ -233,21 +233,21 @@ def test_scores_are_sorted_best_on_top_with_the_requirement_named() -> None:
 
 
 def test_verdicts_show_seven_families_ten_others_and_the_rest() -> None:
-    families = [*list(plots.FAMILIES)[:7]] + [f"f{i:02}" for i in range(13) for _ in range(20 - i)]
+    families = [*list(style.FAMILIES)[:7]] + [f"f{i:02}" for i in range(13) for _ in range(20 - i)]
     legal = pd.DataFrame({"repo_id": "a/b", "family": families, "verdict": "review"})
     ax = plots.verdicts_by_family(legal, caption=CAPTION).axes[0]
     names = [t.get_text() for t in ax.get_yticklabels()]
-    assert names[:8] == [*list(plots.FAMILIES)[:7], "f00"]
+    assert names[:8] == [*list(style.FAMILIES)[:7], "f00"]
     assert names[-1] == "other families (3)" and len(names) == 18
     assert sum(bar.get_width() for bar in ax.patches) == len(legal)
     drawn = {to_hex(bar.get_facecolor()).upper() for bar in ax.patches if bar.get_width()}
-    assert drawn == {plots.VERDICTS["review"]}
+    assert drawn == {style.VERDICTS["review"]}
 
 
 def test_the_best_of_each_family_is_named() -> None:
     table = sizes()
     figure = plots.quality_by_size(table, benchmark="GPQA", unit="%", caption=CAPTION)
-    seven = table[table.family.isin(list(plots.FAMILIES))]
+    seven = table[table.family.isin(list(style.FAMILIES))]
     best = seven.loc[seven.groupby("family").score.idxmax(), "repo_id"].str.split("/").str[1]
     assert set(best) < {text.get_text() for text in labels(figure)}
     assert len(labels(figure)) == 8
@@ -276,11 +276,11 @@ def test_markers_beyond_the_objective_are_hollow() -> None:
 
 def test_an_empty_table_gives_an_empty_figure() -> None:
     for figure in every(tradeoffs()[:0]):
-        plots.png(figure)
+        style.png(figure)
     plots.verdicts_by_family(sizes().assign(verdict="review")[:0], caption=CAPTION)
     plots.quality_by_size(sizes()[:0], benchmark="GPQA", unit="%", caption=CAPTION)
 
 
 def test_the_families_keep_their_colours_apart() -> None:
-    assert len(set(plots.FAMILIES.values())) == 8
-    assert list(plots.VERDICTS) == ["allowed", "conditional", "review", "blocked"]
+    assert len(set(style.FAMILIES.values())) == 8
+    assert list(style.VERDICTS) == ["allowed", "conditional", "review", "blocked"]

@@ -1,0 +1,148 @@
+"""What all figures share: one palette, number and label formats, layout, and the way to PNG."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from contextlib import ContextDecorator
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Literal, cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from adjustText import adjust_text
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+
+from lib import artifacts
+
+# Okabe and Ito's colours, safe for colour blindness; a marker says the same without colour.
+BLUE, SKY, AMBER, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
+INK, GREY, LIGHT = "#222222", "#595959", "#9A9A9A"
+FAMILIES = {"DeepSeek": BLUE, "Kimi": "#000000", "Qwen": "#CC79A7", "GLM": "#009E73"}
+FAMILIES |= {"Llama": SKY, "Gemma": AMBER, "Mistral": RED, "other families": LIGHT}
+VERDICTS = {"allowed": BLUE, "conditional": SKY, "review": AMBER, "blocked": RED}
+QUALIFIES = {"qualifies": BLUE, "not decided": AMBER, "does not qualify": RED}
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "."]
+LABELLED = 11  # names stand beside the points where there are fewer than a dozen
+STYLE = sns.axes_style("whitegrid") | {
+    **{"font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.labelsize": 9},
+    **{"xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "text.color": INK},
+    **{"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6"},
+}
+styled = cast(ContextDecorator, plt.rc_context(STYLE))
+
+
+def number(value: float, *, digits: int = 3) -> str:
+    """A number for people: three significant digits, no exponent; "–" where unknown."""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
+    text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
+    return f"{float(text):,.0f}" if abs(value) >= 1000 else text
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG of 144 dots per inch; the same figure gives the same bytes."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as a PNG of 144 dots per inch, whole or not at all."""
+    artifacts.write_bytes(path, png(figure))
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+def safe(value: object, limit: int = 32) -> str:
+    """Hostile text as a label: one line, cut, drawable, and never read as mathematics."""
+    text = " ".join(str(value).split())
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    known = (c if c.isprintable() and ord(c) in _glyphs() else "□" for c in text)
+    return "".join(known).replace("$", r"\$")
+
+
+def new(
+    title: str, caption: str, width: float, height: float, *, grid: tuple[int, int] = (1, 1)
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure with its title above and its source below."""
+    size = (width, height)
+    figure, axes = plt.subplots(*grid, figsize=size, dpi=100, layout="constrained", squeeze=False)
+    plt.close(figure)  # the cell shows what is returned; pyplot must not show it a second time
+    heading = textwrap.fill(safe(title, 200), int(width * 10))
+    figure.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    source = textwrap.fill(safe(caption, 600), int(width * 15))
+    figure.supxlabel(source, x=0.01, ha="left", fontsize=8, color=GREY)
+    return figure, list(axes.flat)
+
+
+def finish(figure: Figure, names: Sequence[Text] = (), avoid: Sequence[Text] = ()) -> Figure:
+    """Lay out once, then move the names off each other, off every point and off `avoid`."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    if not names:
+        return figure
+    ax = figure.axes[0]
+    boxes = [text.get_window_extent() for text in avoid]
+    for points in ax.collections:
+        if isinstance(points, PathCollection):
+            half = math.sqrt(max(points.get_sizes(), default=0)) / 2 * figure.dpi / 72
+            for x, y in ax.transData.transform(np.asarray(points.get_offsets())):
+                boxes.append(Bbox([(x - half, y - half), (x + half, y + half)]))
+    to_data = ax.transData.inverted()
+    # A limit on steps, not on seconds: the same figure on every machine.
+    adjust_text(list(names), objects=[box.transformed(to_data) for box in boxes], ax=ax,
+                iter_lim=500, expand=(1.02, 1.1), force_static=(0.5, 0.8),
+                arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})  # fmt: skip
+    return figure
+
+
+def beside(ax: Axes, x: float, y: float, name: str, *, bold: bool = False) -> Text:
+    """A name to be placed beside its point by `finish`."""
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    weight = "bold" if bold else "normal"
+    return ax.text(x, y, safe(name), fontsize=8.5, path_effects=halo, weight=weight, zorder=5)
+
+
+def line(ax: Axes, which: Literal["x", "y"], at: float, text: str) -> Text:
+    """A dashed line at a requirement, with its name at the end."""
+    (ax.axvline if which == "x" else ax.axhline)(at, color=INK, ls="--", lw=1)
+    where, move = ((at, 1), (0, 3)) if which == "x" else ((0, at), (4, 3))
+    system = ax.get_xaxis_transform() if which == "x" else ax.get_yaxis_transform()
+    return ax.annotate(text, where, move, system, "offset points", va="bottom",
+                       ha="center" if which == "x" else "left")  # fmt: skip
+
+
+def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: str = "") -> None:
+    """Logarithmic where the values span more than a decade; plain numbers either way."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    known = values.astype(float)[np.isfinite(values.astype(float))]
+    span = known.max() / known.min() if len(known) and known.min() > 0 else 1.0
+    if span > 10:
+        (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 1000 else (1,)))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: safe(prefix) + number(v, digits=6)))
+
+
+def known(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
+    """The known intervals; one without an upper end runs to ten times its value."""
+    known = table.dropna(subset=[value, low, high]).astype({value: float, low: float, high: float})
+    return known.assign(**{high: known[high].where(np.isfinite(known[high]), known[value] * 10)})

@@ -1,0 +1,215 @@
+"""A small OpenAI-compatible server on loopback: scripted answers, and a record of what was asked.
+
+In a test: `with openai_stub.running(behave) as stub:`; in its own process:
+`python tests/openai_stub.py --delay 0.05`, which prints its URL and serves until stdin closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+
+@dataclass
+class Request:
+    """One request as it arrived; `number` counts from 1."""
+
+    number: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+    at: float
+
+    @property
+    def text(self) -> str:
+        """The last message, which is the item."""
+        return str(self.body["messages"][-1]["content"])
+
+
+@dataclass
+class Reply:
+    """How one request is answered; `body` replaces the chat completion altogether."""
+
+    text: Any = "positive"
+    delay_s: float = 0.0
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    content_type: str = "application/json"
+    action: str = ""  # "drop": close unanswered; "hang": never answer; "cut": close half-way
+    finish_reason: Any = "stop"
+    refusal: str | None = None
+    usage: Any = field(default_factory=lambda: {"prompt_tokens": 10, "completion_tokens": 1})
+
+
+def error(status: int, message: str = "no", **headers: str) -> Reply:
+    """An error in the shape OpenAI-compatible servers send."""
+    body = json.dumps({"error": {"message": message}}).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status=status, body=body, headers=named)
+
+
+HTML = Reply(body=b"<html><body>Please log in</body></html>", content_type="text/html")
+EMPTY = Reply(body=b"")
+BROKEN_JSON = Reply(body=b'{"choices": [{"mess')
+DROP = Reply(action="drop")
+HANG = Reply(action="hang")
+Behaviour = Callable[[Request], Reply]
+
+
+class Stub:
+    """The server: its URL, how it behaves, and everything it was asked."""
+
+    def __init__(self, behave: Behaviour | Reply | None, service_s: float) -> None:
+        self.behave: Behaviour | Reply = behave or Reply()
+        self.service_s = service_s  # greater than 0: one worker, first come, first served
+        self.url = ""
+        self.requests: list[Request] = []
+        self.active = self.most_active = 0
+        self.waiting: deque[tuple[_Connection, Request, Reply]] = deque()
+        self.busy = False
+
+    @property
+    def texts(self) -> list[str]:
+        """The items asked, in order of arrival."""
+        return [request.text for request in self.requests]
+
+    def take(self, connection: _Connection, headers: dict[str, str], body: bytes) -> None:
+        """Record a request and answer it in its time."""
+        loop = asyncio.get_running_loop()
+        parsed = json.loads(body) if body else {}
+        request = Request(len(self.requests) + 1, headers, parsed, loop.time())
+        self.requests.append(request)
+        self.active += 1
+        self.most_active = max(self.most_active, self.active)
+        connection.pending += 1
+        reply = self.behave if isinstance(self.behave, Reply) else self.behave(request)
+        if reply.action == "hang":
+            return
+        if self.service_s:
+            self.waiting.append((connection, request, reply))
+            self._serve_next()
+        elif reply.delay_s:
+            loop.call_later(reply.delay_s, connection.answer, request, reply)
+        else:
+            connection.answer(request, reply)
+
+    def _serve_next(self) -> None:
+        while self.waiting and not self.busy:
+            connection, request, reply = self.waiting.popleft()
+            if not connection.transport.is_closing():  # whoever hung up is not served
+                self.busy = True
+                asyncio.get_running_loop().call_later(
+                    self.service_s + reply.delay_s, self._served, connection, request, reply
+                )
+
+    def _served(self, connection: _Connection, request: Request, reply: Reply) -> None:
+        self.busy = False
+        connection.answer(request, reply)
+        self._serve_next()
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, stub: Stub) -> None:
+        self.stub, self.buffer, self.pending = stub, b"", 0
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.stub.active -= self.pending
+        self.pending = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            lines = self.buffer[:end].decode("latin-1").split("\r\n")[1:]
+            pairs = (line.partition(":") for line in lines)
+            headers = {name.lower(): value.strip() for name, _, value in pairs}
+            size = int(headers.get("content-length", 0))
+            if len(self.buffer) < end + 4 + size:
+                return
+            body = self.buffer[end + 4 : end + 4 + size]
+            self.buffer = self.buffer[end + 4 + size :]
+            self.stub.take(self, headers, body)
+
+    def answer(self, request: Request, reply: Reply) -> None:
+        if self.transport.is_closing():
+            return
+        self.pending -= 1
+        self.stub.active -= 1
+        if reply.action == "drop":
+            self.transport.close()
+            return
+        stream = bool(request.body.get("stream")) and reply.body is None and reply.status == 200
+        body = _events(reply) if stream else reply.body
+        if body is None:
+            body = json.dumps(_completion(reply)).encode()
+        kind = "text/event-stream" if stream else reply.content_type
+        size = len(body) * (2 if reply.action == "cut" else 1)
+        head = f"HTTP/1.1 {reply.status} X\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
+        self.transport.write(head.encode() + b"\r\n" + body)
+        if reply.action == "cut":
+            self.transport.close()
+
+
+def _completion(reply: Reply) -> dict[str, Any]:
+    message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
+    choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
+    body: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 1, "model": "m"}
+    return body | {"choices": [choice]} | ({"usage": reply.usage} if reply.usage else {})
+
+
+def _events(reply: Reply) -> bytes:
+    steps = [{"delta": {"content": reply.text}, "finish_reason": None}]
+    if reply.action != "cut":
+        steps.append({"delta": {}, "finish_reason": reply.finish_reason})
+    chunks = [
+        {"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, **step}]}
+        for step in steps
+    ]
+    done = [] if reply.action == "cut" else ["[DONE]"]
+    return "".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), *done]).encode()
+
+
+@contextlib.contextmanager
+def running(behave: Behaviour | Reply | None = None, *, service_s: float = 0.0) -> Iterator[Stub]:
+    """Serve from a thread until the block ends."""
+    stub = Stub(behave, service_s)
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(
+        loop.create_server(lambda: _Connection(stub), "127.0.0.1", 0, backlog=2048)
+    )
+    stub.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield stub
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+        loop.close()
+
+
+def main() -> None:
+    """Serve until standard input closes."""
+    cli = argparse.ArgumentParser()
+    cli.add_argument("--delay", type=float, default=0.0)
+    with running(Reply(delay_s=cli.parse_args().delay)) as stub:
+        sys.stdout.write(stub.url + "\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
