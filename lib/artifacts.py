@@ -57,8 +57,8 @@ COLUMNS = {
 
 
 def runs_root() -> Path:
-    """The folder all runs live in: `PLAYBOOK_RUNS`, or `runs/` beside the notebooks."""
-    return Path(os.environ.get("PLAYBOOK_RUNS") or ROOT / "runs").resolve()
+    """The folder all runs live in: `PLAYBOOK_RUNS` (from the repository), or `runs/`."""
+    return (ROOT / (os.environ.get("PLAYBOOK_RUNS") or "runs")).resolve()
 
 
 def run_directory(name: str, run_dir: str = "") -> Path:
@@ -111,11 +111,20 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
+def _manifest(run: Path) -> dict[str, Any]:
+    """The manifest, empty where it is missing or damaged: its steps must then run again."""
+    try:
+        known = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
 def _record(run: Path, file: str, content: bytes, **facts: Any) -> None:
     """Note a written file in the manifest, with its hash."""
     manifest = run / "manifest.json"
-    with FileLock(run / ".manifest.lock", timeout=30):
-        known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
+    with writing(manifest), FileLock(run / ".manifest.lock", timeout=30):
+        known = _manifest(run)
         known[file] = {
             "sha256": hashlib.sha256(content).hexdigest(),
             "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,9 +162,8 @@ def _read(run: Path, file: str) -> bytes:
         raise PlaybookError(f"{file} is missing in {shown(run)}; {again} first")
     content = path.read_bytes()
     try:
-        manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-        expected = manifest[file]["sha256"]
-    except (OSError, ValueError, KeyError):
+        expected = _manifest(run)[file]["sha256"]
+    except (KeyError, TypeError):
         raise PlaybookError(f"{shown(run)}/manifest.json does not know {file}; {again}") from None
     if hashlib.sha256(content).hexdigest() != expected:
         raise PlaybookError(f"{shown(path)} is damaged or was edited; {again} again")
@@ -178,5 +186,4 @@ def load_json(run: Path, name: str) -> Any:
 
 def existing(run: Path) -> set[str]:
     """The names of the tables and documents a run has, by its manifest."""
-    manifest = run / "manifest.json"
-    return set(json.loads(manifest.read_text(encoding="utf-8"))) if manifest.exists() else set()
+    return set(_manifest(run))

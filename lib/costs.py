@@ -54,9 +54,12 @@ def _machine_price(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
 
 def _provider_price(deployment: Deployment, price: Price) -> Rate:
     model = price.model or deployment.model
-    million = genai_prices.Usage(input_tokens=1_000_000, output_tokens=1_000_000)
+    # A request's worth: a million tokens at once would be in the tier for long prompts.
+    thousand = genai_prices.Usage(input_tokens=1_000, output_tokens=1_000)
     try:
-        found = genai_prices.calc_price(million, model_ref=model, provider_id=price.provider)
+        found = genai_prices.calc_price(thousand, model_ref=model, provider_id=price.provider)
+        if None in (found.model_price.input_mtok, found.model_price.output_mtok):
+            raise LookupError  # listed without a price, which calc_price takes for zero
     except LookupError:
         raise PlaybookError(
             f"deployment {deployment.name!r}: genai-prices knows no price of {model!r} at"
@@ -65,8 +68,8 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
         ) from None
     return Rate(
         None,
-        float(found.input_price),
-        float(found.output_price),
+        float(found.input_price * 1000),
+        float(found.output_price * 1000),
         f"list price of {price.provider}, genai-prices",
     )
 
@@ -127,9 +130,9 @@ def _hourly(usd_per_hour: float, rps: float, rps_high: float) -> tuple[float, fl
     if not rps > 0:
         return float("nan"), float("nan"), float("nan")
     value = usd_per_hour / 3600 / rps * 1000
-    # The capacity lies between the load that passed and the one that failed.
-    low = value if math.isnan(rps_high) else usd_per_hour / 3600 / rps_high * 1000
-    return value, low, value
+    # The capacity lies between the load that passed and the one that failed; where none
+    # failed rps_high is missing, and nobody knows how much less a request could cost.
+    return value, usd_per_hour / 3600 / rps_high * 1000, value
 
 
 def _by_token(rate: Rate, answers: pd.DataFrame, name: str) -> tuple[float, float, float]:

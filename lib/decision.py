@@ -86,6 +86,8 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     for _, row in table.iterrows():
         for name, (value, low, high, more, wording) in DIMENSIONS.items():
             wanted = getattr(requirements, name)
+            if name == "min_quality" and row["comparable"] == "no":
+                wanted = wanted or 0.0  # also without a bar, its quality counts for nothing
             if wanted is None:
                 continue
             bounds = float(row[low]), float(row[high])
@@ -94,7 +96,7 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
                 {
                     "deployment": row["deployment"],
                     "requirement": name,
-                    "wanted": wording.format(wanted),
+                    "wanted": wording.format(wanted) if wanted else "comparable quality",
                     "threshold": wanted,
                     "value": row[value],
                     "low": bounds[0],
@@ -152,10 +154,13 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
         own = checks[checks["deployment"] == name]
         missed = own[own["verdict"] == "not met"]
         undecided = own[own["verdict"] == "not decided"]
-        qualifies[name] = "no" if len(missed) else "not decided" if len(undecided) else "yes"
+        bears = (table.loc[table["deployment"] == name, "max_rps"] > 0).all()
+        decided = bears and not len(undecided)
+        qualifies[name] = "no" if len(missed) else "yes" if decided else "not decided"
         told = missed if len(missed) else undecided
         lead = "misses " if len(missed) else "not shown: "
-        why[name] = lead + "; ".join(told["wanted"]) if len(told) else "meets every requirement"
+        fine = "meets every requirement" if bears else "no load tried stayed within the objective"
+        why[name] = lead + "; ".join(told["wanted"]) if len(told) else fine
     return table.assign(
         qualifies=table["deployment"].map(qualifies), why=table["deployment"].map(why)
     )
@@ -179,8 +184,11 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
             tied = left[left["tie_group"] == left["tie_group"].min()]
             ranked = tied.sort_values("usd_per_1k", kind="stable")
         elif objective == "fastest":
-            leader = left.sort_values("max_rps", kind="stable").iloc[-1]
-            tied = left[~(left["rps_high"] <= leader["max_rps"]) | (left.index == leader.name)]
+            leader = left.sort_values("max_rps", kind="stable", na_position="first").iloc[-1]
+            # Measured without a load that failed, it may bear any; published, it says what it says.
+            measured = (left["basis"] == "measured here") & left["max_rps"].notna()
+            most = left["rps_high"].fillna(np.inf).where(measured, left["max_rps"])
+            tied = left[(most > leader["max_rps"]) | (left.index == leader.name)]
             ranked = tied.sort_values("usd_per_1k", kind="stable")
         else:
             leader = left.sort_values("usd_per_1k", kind="stable").iloc[0]
@@ -209,6 +217,8 @@ def _rule(objective: str, tied: list[str]) -> str:
 def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     """The deployment that fails the fewest requirements by the least, and what must give.
 
+    One that is only not decided is nearer than one that is known to miss.
+
     Returns:
         `deployment requirement wanted measured would_have_to_give`, or None where nothing
         was missed.
@@ -220,17 +230,23 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     bound = failing["low"].where(more, failing["high"])
     failing["gap"] = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
     failing["bound"] = bound
-    by = failing.groupby("deployment", sort=False)["gap"].agg(["size", "max"])
-    nearest = by.sort_values(["size", "max"], kind="stable").index[0]
-    worst = failing[failing["deployment"] == nearest].sort_values("gap").iloc[-1]
-    name = str(worst["requirement"])
-    give = worst["note"] or f"{name} would have to be {worst['bound']:.3g}"
+    failing["missed"] = failing["verdict"] == "not met"
+    by = failing.groupby("deployment", sort=False).agg(
+        missed=("missed", "sum"), size=("gap", "size"), gap=("gap", "max")
+    )
+    nearest = by.sort_values(["missed", "size", "gap"], kind="stable").index[0]
+    own = failing[failing["deployment"] == nearest].sort_values("gap", kind="stable")
+    worst = own.iloc[-1]
+    give = [
+        row["note"] or f"{row['requirement']} would have to be {row['bound']:.3g}"
+        for _, row in own.iloc[::-1].iterrows()
+    ]
     return {
         "deployment": nearest,
-        "requirement": name,
+        "requirement": str(worst["requirement"]),
         "wanted": worst["wanted"],
         "measured": f"{worst['value']:.3g} [{worst['low']:.3g}, {worst['high']:.3g}]",
-        "would_have_to_give": give,
+        "would_have_to_give": " and ".join(give),
     }
 
 

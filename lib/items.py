@@ -54,16 +54,23 @@ def _parse(line: bytes, where: str, brief: Project) -> dict[str, object]:
             f" {MAX_LINE_BYTES / 1e6:.0f} MB"
         )
     try:
-        item = json.loads(line.decode("utf-8"))
+        item = json.loads(line.decode("utf-8").rstrip())
+        json.dumps(item, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise PlaybookError(f"{where}: not UTF-8 (byte {error.start}); save as UTF-8") from None
-    except ValueError as error:
-        raise PlaybookError(f"{where}: not JSON: {error}") from None
+    except UnicodeEncodeError:
+        raise PlaybookError(f"{where}: half a surrogate pair (\\ud800 to \\udfff)") from None
+    except json.JSONDecodeError as error:
+        raise PlaybookError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise PlaybookError(f"{where}: not usable JSON: {error}") from None
     if not isinstance(item, dict):
         raise PlaybookError(f"{where}: must be an object with id, input and target")
     for key in ("id", "input", "target"):
         if not isinstance(item.get(key), str) or not item[key].strip():
             raise PlaybookError(f"{where}: {key} must be text, not {item.get(key)!r}")
+    if "item_id" in item:
+        raise PlaybookError(f"{where}: the key item_id is taken; the item's name is its id")
     labels = brief.evaluation.labels
     if brief.evaluation.kind == "classification" and item["target"] not in labels:
         raise PlaybookError(f"{where}: target {item['target']!r} is not one of {labels}")

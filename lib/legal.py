@@ -42,7 +42,7 @@ def judge(models: pd.DataFrame, licenses: pd.DataFrame, policy: Policy) -> pd.Da
     countries = sorted(models["country"].dropna().unique())
     _check_names("policy.countries", policy.countries or [], countries)
     terms = licenses.set_index("license")[
-        ["full_name", "license_class", "commercial_use", "conditions", "services_excluded"]
+        ["full_name", "license_class", "commercial_use", "conditions", "services_excluded", "read"]
     ]
     judged = models.join(terms, on="license", validate="many_to_one")
     use, key = policy.use, judged["license"]
@@ -63,7 +63,11 @@ def judge(models: pd.DataFrame, licenses: pd.DataFrame, policy: Policy) -> pd.Da
         ),
         (
             REVIEW,
-            _mask(judged["license_class"] == "unknown"),
+            _mask(
+                (judged["license_class"] == "unknown")
+                | (commercial == "unknown")
+                | (judged["read"] == "not read")
+            ),
             "the text of " + key.fillna("") + " has not been read",
         ),
         (
@@ -108,7 +112,7 @@ def judge(models: pd.DataFrame, licenses: pd.DataFrame, policy: Policy) -> pd.Da
         reasons=[
             "; ".join(texts) or given for texts, given in zip(reasons, licence_given, strict=True)
         ],
-    ).drop(columns=["commercial_use", "services_excluded"])
+    ).drop(columns=["commercial_use", "services_excluded", "read"])
 
 
 def by_family(judged: pd.DataFrame) -> pd.DataFrame:

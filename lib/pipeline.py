@@ -123,6 +123,8 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
             stderr_file=sys.stderr if progress else None,
             # Loopback traffic between runner and kernel is encrypted, and the warning is gone.
             config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+            # A kernel stopped by Ctrl-C would write a traceback of its own.
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
     except PapermillExecutionError as error:
         said = error.evalue if error.ename == "PlaybookError" else f"{error.ename}: {error.evalue}"

@@ -151,7 +151,7 @@ def quality_by_size(points: pd.DataFrame, *, benchmark: str, unit: str, caption:
     )
     ax.xaxis.set_minor_locator(NullLocator())
     low, high = (points.score.min(), points.score.max()) if len(points) else (0.0, 1.0)
-    ax.set_ylim(low - 0.06 * (high - low), high + 0.2 * (high - low))  # room for names above
+    ax.set_ylim(low - 0.06 * (high - low), high + 0.15 * (high - low))  # room for names above
     if len(points):
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return finish(figure, names)

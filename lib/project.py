@@ -34,7 +34,7 @@ RepoId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Policy(_Section):
@@ -110,6 +110,10 @@ class Evaluation(_Section):
             raise ValueError(f"kind {self.kind!r} needs items: the name of a JSONL file")
         if self.kind == "classification" and len(set(self.labels)) < 2:
             raise ValueError("kind 'classification' needs labels: at least two different ones")
+        folded = [label.strip().casefold() for label in self.labels]
+        for label in folded:
+            if not label or folded.count(label) > 1:
+                raise ValueError(f"labels: {label!r} is blank or there twice; case does not count")
         for shot in self.shots:
             if self.kind == "classification" and shot.target not in self.labels:
                 raise ValueError(f"shots: target {shot.target!r} is not one of {self.labels}")
@@ -139,8 +143,8 @@ class Endpoint(_Section):
             )
         if self.gguf and not (self.gguf.count("/") >= 2 and self.revision):
             raise ValueError("gguf is owner/name/file.gguf and needs revision: the commit to pin")
-        if self.base_url and not re.match(r"https?://[^\s/@]+(/\S*)?$", self.base_url):
-            raise ValueError(f"base_url must be http(s)://host/…, not {self.base_url!r}")
+        if self.base_url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", self.base_url):
+            raise ValueError("base_url must be http(s)://host/…, without user name and password")
         return self
 
     @property
@@ -277,7 +281,10 @@ def load_project(project: str | Path, **overrides: Any) -> Project:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise PlaybookError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:  # without its snippet, which may show a secret
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise PlaybookError(f"{path}: not valid YAML: {line}{error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
         raise PlaybookError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise PlaybookError(f"{path}: empty or not a mapping; start from data/projects/*/")
@@ -285,9 +292,11 @@ def load_project(project: str | Path, **overrides: Any) -> Project:
         if value not in ("", 0, None):
             section, _, name = key.partition("__")
             if name in ("licenses", "countries"):
-                value = [part.strip() for part in value.split(",")]
+                value = [part.strip() for part in value.split(",") if part.strip()]
             if name:
-                raw[section] = {**(raw.get(section) or {}), name: value}
+                if not isinstance(old := raw.get(section) or {}, dict):
+                    continue  # not a section: the validation below says so
+                raw[section] = {**old, name: value}
                 if (section, name) in (("size", "tier"), ("size", "replaces")):
                     raw[section].pop("replaces" if name == "tier" else "tier", None)
             else:
@@ -348,7 +357,9 @@ def _sentence(error: ValidationError) -> str:
         text = f"unknown key {key!r}; {hint}"
     elif first["type"] == "missing":
         text = f"{key} is missing"
-    elif first["type"] == "value_error":
+    elif key.endswith("_env"):
+        text = f"{key}: name an environment variable, such as TOGETHER_API_KEY; never the key"
+    elif first["type"] == "value_error" or "endpoint" in location:  # there a secret may stand
         text = f"{key}: {message}"
     else:
         text = f"{key}: {message}, not {first['input']!r}"

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from lib import artifacts, decision
+from lib import artifacts, decision, legal
 from lib.deployments import machine
+from lib.errors import PlaybookError
 from lib.project import Project
 from lib.tables import DATA
 
@@ -42,7 +43,17 @@ def write(
 
     Returns:
         The record as written.
+
+    Raises:
+        PlaybookError: A deployment has figures that steps 1 to 3 do not let through.
     """
+    verdicts = legal.admit(brief, shortlist, metadata)
+    verdicts = verdicts[verdicts["deployment"].isin(table["deployment"])]
+    if len(barred := verdicts[verdicts["admitted"] == "no"]):
+        raise PlaybookError(
+            f"deployment {barred['deployment'].iloc[0]!r} has figures but may not be chosen:"
+            f" {barred['why'].iloc[0]}; run steps 4 and 5 again, or take it out of the brief"
+        )
     order, rule = decision.choose(table, brief.objective)
     undecided = (table["qualifies"] == "not decided").any()
     outcome = "picked" if order else "not decided" if undecided else "none qualifies"
@@ -138,6 +149,7 @@ def _rejected(
     for row in metadata[metadata["verdict"].isin(["review", "blocked"])].itertuples():
         out.append({"what": str(row.repo_id), "step": "3", "rule": f"{row.verdict}: {row.reasons}"})
     asked = set(brief_models := [d.model for d in brief.deployments])
+    asked |= {entry["what"] for entry in out}
     for repo_id in sorted(set(metadata["repo_id"]) - asked):
         out.append({"what": repo_id, "step": "4", "rule": "no deployment of it in the brief"})
     measured = set(table["deployment"])

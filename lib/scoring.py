@@ -10,36 +10,39 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 from lib import stats
-from lib.project import Project
+from lib.project import Deployment, Project
 
 __all__ = ["confusion", "score_answers", "summarise"]
 
 MAX_FAILED_SHARE = 0.02
 UNPARSED = "(no label)"
+NEGATED = r"(?:not|never|non|\w+n't)(?:[\s-]+(?:an?|the))?[\s-]+"
 
 
 def normalise(text: str) -> str:
-    """Text for exact comparison: NFKC, case folded, outer punctuation and extra space removed."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.split()).strip(" \t.,;:!?\"'`*()[]{}<>")
+    """Text for exact comparison: NFKC, case folded, outer punctuation and extra space removed.
+
+    What tells one answer from another stays: .5 is not 5, <5 is not >5, ? is not nothing.
+    """
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().replace("’", "'").split())
+    return folded.lstrip(" ,;:!?\"'`*()[]{}").rstrip(" .,;:!?\"'`*()[]{}") or folded
 
 
 def find_label(text: str, labels: list[str]) -> str | None:
     """The one label an answer names, or None where it names none or several.
 
-    The whole answer is compared first, then whole words: "Sentiment: positive." names
-    positive, "positive or negative" names nothing.
+    The whole answer is compared first, then whole words, the longest label first:
+    "Sentiment: positive." names positive; "positive or negative" names nothing, nor does
+    "not positive" unless that is a label.
     """
     answer = normalise(text)
     by_name = {normalise(label): label for label in labels}
     if answer in by_name:
         return by_name[answer]
-    named = [
-        label
-        for name, label in by_name.items()
-        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer)
-    ]
-    return named[0] if len(named) == 1 else None
+    words = "|".join(re.escape(name) for name in sorted(by_name, key=len, reverse=True))
+    named = set(re.findall(rf"(?<!\w)({NEGATED})??({words})(?!\w)", answer))
+    negation, name = named.pop() if len(named) == 1 else ("", "")
+    return None if negation else by_name.get(name)
 
 
 def score_answers(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
@@ -77,13 +80,16 @@ def score_answers(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def summarise(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
+def summarise(
+    brief: Project, scored: pd.DataFrame, *, deployments: list[Deployment] | None = None
+) -> pd.DataFrame:
     """One row per deployment and metric: value, 95 % interval, and how many calls failed.
 
     Accuracy carries a Wilson interval, macro-F1 (classification) a bootstrap one. With more
     than 2 % of calls failed `comparable` is "no": the items left may not be like the others.
     """
-    rows: list[dict[str, Any]] = _published(brief)
+    chosen = brief.deployments if deployments is None else deployments
+    rows: list[dict[str, Any]] = _published(brief, chosen)
     for name, group in scored.groupby("deployment", sort=False):
         asked = group[group["outcome"] != "failed"]
         failed = len(group) - len(asked)
@@ -107,7 +113,7 @@ def summarise(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _published(brief: Project) -> list[dict[str, Any]]:
+def _published(brief: Project, deployments: list[Deployment]) -> list[dict[str, Any]]:
     """The figures a brief quotes instead of measuring: no interval, no count."""
     nothing = {"n": 0, "n_failed": 0, "n_truncated": 0, "n_refused": 0, "n_unparsed": 0}
     return [
@@ -122,7 +128,7 @@ def _published(brief: Project) -> list[dict[str, Any]]:
             "low": float("nan"),
             "high": float("nan"),
         }
-        for d in brief.deployments
+        for d in deployments
         if d.published is not None and brief.evaluation.kind == "published"
     ]
 

@@ -122,7 +122,7 @@ def shortlist(
         [
             ~usable,
             sized["tier"] == "unknown",
-            sized["tier"] == "between",
+            (sized["tier"] == "between") & ~in_tier,
             ~in_tier,
             sized["fits_on"].isna(),
         ],

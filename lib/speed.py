@@ -152,7 +152,10 @@ def _next_rate(done: list[Record], slo: float, brief: Project) -> float | None:
         ceiling = brief.speed.ceiling_rps
         return None if max(passed) >= ceiling else min(2 * max(passed), ceiling)
     if not passed:
-        return None if len(failed) > MAX_HALVINGS else worst / 2
+        # Below what is asked for there is nothing left to decide.
+        enough = brief.requirements.min_rps
+        done_for = worst <= enough if enough else len(failed) > MAX_HALVINGS
+        return None if done_for else worst / 2
     low = max(passed)
     return None if worst / low <= CLOSE_ENOUGH else round(math.sqrt(low * worst), 3)
 
@@ -196,7 +199,9 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values(["deployment", "offered_rps"])
 
 
-def capacity(brief: Project, requests: pd.DataFrame) -> pd.DataFrame:
+def capacity(
+    brief: Project, requests: pd.DataFrame, *, deployments: list[Deployment] | None = None
+) -> pd.DataFrame:
     """The greatest load within the SLO per deployment, with the bracket it lies in.
 
     `max_rps` and `low` are the greatest load that passed, `high` the least that failed
@@ -206,7 +211,7 @@ def capacity(brief: Project, requests: pd.DataFrame) -> pd.DataFrame:
     """
     probes = summarise(requests, slo_s=brief.requirements.slo_s)
     min_rps = brief.requirements.min_rps or 0.0
-    rows = _published(brief)
+    rows = _published(brief, brief.deployments if deployments is None else deployments)
     for name in dict.fromkeys(requests["deployment"]):
         own = probes[probes["deployment"] == name]
         failed = own.loc[~own["within_slo"], "offered_rps"]
@@ -233,7 +238,7 @@ def capacity(brief: Project, requests: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _published(brief: Project) -> list[Record]:
+def _published(brief: Project, deployments: list[Deployment]) -> list[Record]:
     nan = float("nan")
     return [
         {
@@ -244,7 +249,7 @@ def _published(brief: Project) -> list[Record]:
             "n": 0,
             "basis": f"published ({d.published.source}, {d.published.checked_on})",
         }
-        for d in brief.deployments
+        for d in deployments
         if d.published is not None and brief.evaluation.kind == "published"
     ]
 

@@ -48,7 +48,7 @@ def bootstrap(
 
 
 def quantile(values: npt.ArrayLike, p: float) -> tuple[float, float, float]:
-    """A quantile with its distribution-free 95 % interval from order statistics.
+    """A quantile with distribution-free bounds from order statistics, each 95 % sure by itself.
 
     A bound that the number of values cannot give is infinite: a p95 has no upper bound
     below 59 values.

@@ -25,12 +25,13 @@ Record = dict[str, Any]
 def key_of(*parts: Any) -> str:
     """A stable key of anything JSON can say: the identity of a request or a probe."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]
 
 
 def _line(record: Record) -> bytes:
     text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+    content = text.encode(errors="replace")  # half of a surrogate pair is not text
+    return f"{zlib.crc32(content):08x} ".encode() + content + b"\n"
 
 
 def read(path: Path) -> dict[str, Record]:
@@ -59,20 +60,22 @@ def appending(path: Path) -> Iterator[Callable[[Record], None]]:
         PlaybookError: Another process writes to the same run, or the disk refuses.
     """
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise PlaybookError(
-            f"{shown(path)} is being written by another process;"
-            " wait for it, or use another run_dir"
-        ) from None
+    with writing(path):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise PlaybookError(
+                f"{shown(path)} is being written by another process;"
+                " wait for it, or use another run_dir"
+            ) from None
     try:
         with writing(path):
             torn = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
             stream = path.open("ab", buffering=0)
         with stream:
             if torn:
-                stream.write(b"\n")
+                with writing(path):
+                    stream.write(b"\n")
 
             def append(record: Record) -> None:
                 line = _line(record)

@@ -107,7 +107,7 @@ def finish(figure: Figure, names: Sequence[Text] = (), avoid: Sequence[Text] = (
     to_data = ax.transData.inverted()
     # A limit on steps, not on seconds: the same figure on every machine.
     adjust_text(list(names), objects=[box.transformed(to_data) for box in boxes], ax=ax,
-                iter_lim=500, expand=(1.02, 1.1), force_static=(0.5, 0.8),
+                iter_lim=2000, expand=(1.02, 1.1), force_static=(0.5, 0.8),
                 arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})  # fmt: skip
     return figure
 

@@ -125,7 +125,7 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
     keys, columns = SCHEMAS[name]
     path = path or DATA / f"{name}.csv"
     every = columns | _SOURCED
-    text = {key: str for key, column in every.items() if str(column.dtype) == "str"}
+    text = {key: str for key, column in every.items() if "str" in str(column.dtype)}
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
         pa.DataFrameSchema(every, unique=keys, coerce=True).validate(table, lazy=True)
@@ -134,10 +134,12 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise PlaybookError(f"{path}: not a readable CSV file: {error}") from None
     except pa.errors.SchemaErrors as error:
-        case = error.failure_cases.iloc[0]
+        case = error.failure_cases.astype(object).iloc[0]
+        value = case["failure_case"]
+        value = value.item() if hasattr(value, "item") else value
         raise PlaybookError(
             f"{path}: column {case['column']!r}, row {case['index']}:"
-            f" {case['failure_case']!r} breaks {case['check']}"
+            f" {value!r} breaks {case['check']}"
         ) from None
     numbers = {key: float for key, column in every.items() if str(column.dtype) == "float64"}
     return table.astype(numbers)

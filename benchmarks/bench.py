@@ -1,0 +1,164 @@
+"""What a run costs in time and memory: `make bench`, or with --quick without the models.
+
+Ratios are measured in one run on one machine; each has a target. The exit status is always 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import psutil  # type: ignore[import-untyped]
+
+from lib import answers
+from lib.artifacts import ROOT
+from lib.project import Project
+
+STUB = ROOT / "tests" / "openai_stub.py"
+N, CONCURRENCY, DELAY_S = 1000, 50, 0.05
+
+Row = tuple[str, str, str, bool | None]
+
+
+@contextlib.contextmanager
+def stub() -> Iterator[str]:
+    """The stub server in a process of its own; yields its URL."""
+    command = [sys.executable, str(STUB), "--delay", str(DELAY_S)]
+    with subprocess.Popen(command, stdin=-1, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdin is not None
+        yield child.stdout.readline().strip()
+        child.stdin.close()
+
+
+def brief(url: str) -> Project:
+    return Project.model_validate(
+        {
+            "name": "bench",
+            "task": "bench",
+            "policy": {},
+            "size": {"tier": "any"},
+            "evaluation": {"kind": "exact", "items": "-", "concurrency": CONCURRENCY},
+            "deployments": [
+                {"name": "d", "model": "a/b", "endpoint": {"base_url": url}, "hardware": "cpu-1"}
+            ],
+        }
+    )
+
+
+def asking() -> list[Row]:
+    """1,000 items of a stub that takes 50 ms, 50 at a time: one second would be ideal."""
+    items = pd.DataFrame({"item_id": [f"i{i}" for i in range(N)]})
+    items = items.assign(input="text " + items["item_id"], target="positive")
+    with stub() as url, tempfile.TemporaryDirectory() as folder:
+        project = brief(url)
+        answers.ask(project, project.deployments, items.head(50), Path(folder), progress=False)
+        wall, cpu = time.perf_counter(), time.process_time()
+        asked = answers.ask(
+            project, project.deployments, items.assign(input="again " + items["input"]),
+            Path(folder), progress=False,
+        )  # fmt: skip
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert not asked["error"].any(), "the stub failed"
+    ideal = N * DELAY_S / CONCURRENCY
+    return [
+        (
+            f"{N:,} items at {DELAY_S * 1000:.0f} ms, {CONCURRENCY} at once",
+            f"{wall / ideal:.2f} x ideal",
+            "<= 3 x",
+            wall / ideal <= 3,
+        ),
+        ("CPU time of one call", f"{1000 * cpu / N:.2f} ms", "", None),
+    ]
+
+
+def run(project: str, runs: Path) -> tuple[float, float]:
+    """Run a project headless; wall time in s, and peak memory in GB without model servers."""
+    env = os.environ | {"PLAYBOOK_RUNS": str(runs), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "lib", "run", project, "--quiet"]
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as child:
+        while child.poll() is None:
+            peak = max(peak, memory(psutil.Process(child.pid)))
+            time.sleep(0.1)
+    if child.returncode:
+        raise RuntimeError(f"{project} failed")
+    return time.perf_counter() - start, peak / 1e9
+
+
+def memory(root: psutil.Process) -> int:
+    """Resident bytes of a process and all below it that are not model servers."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for process in [root, *root.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                if not any("embedded.py" in word for word in process.cmdline()):
+                    total += process.memory_info().rss
+    return total
+
+
+def article(runs: Path) -> list[Row]:
+    seconds, gigabytes = run("article", runs)
+    return [
+        ("article: peak memory, runner and kernel", f"{gigabytes:.2f} GB", "<= 1 GB",
+         gigabytes <= 1),
+        ("article: wall time", f"{seconds:.0f} s", "<= 60 s", seconds <= 60),
+    ]  # fmt: skip
+
+
+def cell_seconds(notebook: Path, call: str) -> float:
+    """How long the cell that contains a call took, by papermill's own clock."""
+    for cell in nbformat.read(notebook, 4).cells:  # type: ignore[no-untyped-call]
+        if cell.cell_type == "code" and call in cell.source:
+            return float(cell.metadata["papermill"]["duration"])
+    raise LookupError(f"{notebook.name} has no {call}")
+
+
+def sentiment(runs: Path) -> list[Row]:
+    """The shipped example on real models: fresh, then with answers and probes on disk."""
+    fresh, gigabytes = run("review-sentiment", runs)
+    folder = runs / "review-sentiment"
+    asked = cell_seconds(folder / "04_evaluate.ipynb", "answers.ask(")
+    probed = cell_seconds(folder / "05_measure_speed.ipynb", "speed.measure(")
+    rest = fresh - asked - probed
+    again, _ = run("review-sentiment", runs)
+    outcome = json.loads((folder / "06_decision.json").read_text(encoding="utf-8"))["outcome"]
+    return [
+        ("review-sentiment, fresh", f"{fresh:.0f} s", "<= 240 s", fresh <= 240),
+        ("  of which asking", f"{asked:.0f} s", "", None),
+        ("  of which probing", f"{probed:.0f} s", "", None),
+        ("  of which neither", f"{rest:.0f} s", "<= 40 s", rest <= 40),
+        ("  peak memory, runner and kernel", f"{gigabytes:.2f} GB", "<= 1 GB", gigabytes <= 1),
+        ("review-sentiment, again", f"{again:.0f} s", "<= 60 s", again <= 60),
+        ("  outcome", outcome, "", None),
+    ]
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__)
+    cli.add_argument("--quick", action="store_true", help="without the models: half a minute")
+    quick = cli.parse_args().quick
+    steps = [lambda runs: asking(), article] + ([] if quick else [sentiment])
+    print(f"{'':<42} {'measured':>14}  {'target':<9} reached")
+    with tempfile.TemporaryDirectory() as folder:
+        for step in steps:
+            try:
+                rows = step(Path(folder))
+            except RuntimeError as error:
+                rows = [(str(error), "-", "", False)]
+            for what, value, target, reached in rows:
+                mark = "" if reached is None else "yes" if reached else "NO"
+                print(f"{what:<42} {value:>14}  {target:<9} {mark}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Dollars: computed by hand, and an unknown price is an error, never zero."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from briefs import brief
+
+from lib import costs, speed, tables
+from lib.errors import PlaybookError
+from lib.project import Deployment, Project, load_project
+
+NAN = float("nan")
+HARDWARE = pd.DataFrame(
+    {
+        "hardware": ["cpu-2", "gpu-x"],
+        "usd_per_hour": [0.072, NAN],
+        "price_basis": ["list price", None],
+    }
+)
+
+
+def deployment(price: dict[str, Any] | None = None, **more: Any) -> Deployment:
+    fields = {"name": "a", "model": "org/a", "endpoint": {"base_url": "http://h"}, "price": price}
+    return Deployment.model_validate(fields | more)
+
+
+def capacity(max_rps: float = 2.0, high: float = 4.0, basis: str = "measured here") -> pd.DataFrame:
+    return pd.DataFrame(
+        {"deployment": ["a"], "max_rps": max_rps, "low": max_rps, "high": high, "basis": basis}
+    )
+
+
+def answers(*tokens: tuple[float | None, float | None]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [("a", *pair) for pair in tokens],
+        columns=["deployment", "prompt_tokens", "completion_tokens"],
+    )
+
+
+def cost(folder: Path, price: dict[str, Any], measured: pd.DataFrame, said: pd.DataFrame) -> Any:
+    project = brief(folder, "deployments.0.price", price)
+    table = costs.cost(project, measured, said, HARDWARE)
+    assert list(table["deployment"]) == ["a"]
+    return table.iloc[0]
+
+
+def bounds(row: Any) -> list[float]:
+    return [row["usd_per_1k"], row["usd_per_1k_low"], row["usd_per_1k_high"]]
+
+
+def test_hourly(tmp_path: Path) -> None:
+    row = cost(tmp_path, {"usd_per_hour": 3.6}, capacity(), answers())
+    assert bounds(row) == pytest.approx([0.5, 0.25, 0.5])  # 0.1 cents a second, 2 to 4 requests
+    assert (row["hardware"], row["price"], row["price_basis"]) == ("hosted", "$3.6/hour", "assumed")
+
+
+def test_a_load_that_never_failed_gives_no_lower_bound(tmp_path: Path) -> None:
+    row = cost(tmp_path, {"usd_per_hour": 3.6}, capacity(high=NAN), answers())
+    assert bounds(row) == pytest.approx([0.5, NAN, 0.5], nan_ok=True)
+
+
+def test_no_capacity_is_missing_not_zero(tmp_path: Path) -> None:
+    for rps in (0.0, NAN):
+        row = cost(tmp_path, {"usd_per_hour": 3.6}, capacity(max_rps=rps), answers())
+        assert all(math.isnan(value) for value in bounds(row))
+
+
+def test_a_published_load_has_no_interval(tmp_path: Path) -> None:
+    measured = capacity(basis="published (x, 2026-01-01)", high=NAN)
+    row = cost(tmp_path, {"usd_per_hour": 3.6}, measured, answers())
+    assert bounds(row) == pytest.approx([0.5, NAN, NAN], nan_ok=True)
+
+
+TOKENS = {"input_usd_per_million": 1.0, "output_usd_per_million": 10.0}
+
+
+def test_by_token(tmp_path: Path) -> None:
+    said = answers((100, 10), (300, 10), (None, None))
+    row = cost(tmp_path, TOKENS, capacity(), said)
+    # 100 and 300 in at $1, 10 out at $10 per million: $0.0002 and $0.0004 a request
+    assert row["usd_per_1k"] == pytest.approx(0.3)
+    assert [row["usd_per_1k_low"], row["usd_per_1k_high"]] == pytest.approx([0.2, 0.4])
+    assert row["price"] == "$1 in, $10 out per million tokens"
+
+
+def test_equal_answers_have_a_narrow_interval(tmp_path: Path) -> None:
+    row = cost(tmp_path, TOKENS, capacity(), answers(*[(100, 10)] * 30))
+    assert bounds(row) == pytest.approx([0.2, 0.2, 0.2])
+
+
+def test_a_token_price_does_not_need_a_capacity(tmp_path: Path) -> None:
+    row = cost(tmp_path, TOKENS, capacity(max_rps=0.0), answers((100, 10), (100, 10)))
+    assert row["usd_per_1k"] == pytest.approx(0.2)
+
+
+def test_no_usage_is_an_error(tmp_path: Path) -> None:
+    for said in (answers(), answers((None, None)), answers((100, None))):
+        with pytest.raises(PlaybookError, match=r"'a': the endpoint reports no token usage, so a"):
+            cost(tmp_path, TOKENS, capacity(), said)
+
+
+def test_a_deployment_nobody_measured_has_no_row(tmp_path: Path) -> None:
+    both = pd.concat([capacity(), capacity().assign(deployment="b")])
+    assert list(costs.cost(brief(tmp_path), both, answers(), HARDWARE)["deployment"]) == ["a", "b"]
+    assert list(costs.cost(brief(tmp_path), capacity(), answers(), HARDWARE)["deployment"]) == ["a"]
+
+
+def test_the_machines_price() -> None:
+    rate = costs.price_of(deployment(hardware="cpu-2"), HARDWARE)
+    assert rate == (0.072, None, None, "list price, data/hardware.csv")
+
+
+@pytest.mark.parametrize("machine", ["gpu-x", "cpu-3"])
+def test_a_machine_without_a_price(machine: str) -> None:
+    message = rf"deployment 'a': data/hardware\.csv has no price for '{machine}'; .* one of cpu-2$"
+    with pytest.raises(PlaybookError, match=message):
+        costs.price_of(deployment(hardware=machine), HARDWARE)
+
+
+def test_the_briefs_price_goes_first() -> None:
+    price = {"usd_per_hour": 5, "basis": "list price", "source_url": "https://x"}
+    rate = costs.price_of(deployment(price, hardware="cpu-2"), HARDWARE)
+    assert rate == (5.0, None, None, "list price (https://x)")
+    rate = costs.price_of(deployment({"usd_per_hour": 5, "basis": "contract"}), HARDWARE)
+    assert rate.basis == "contract"
+
+
+def provider(name: str, model: str) -> costs.Rate:
+    return costs.price_of(deployment({"provider": name, "model": model}), HARDWARE)
+
+
+def test_a_providers_price() -> None:
+    rate = costs.price_of(
+        deployment({"provider": "together"}, model="openai/gpt-oss-120b"), HARDWARE
+    )
+    assert rate == (None, 0.15, 0.6, "list price of together, genai-prices")
+
+
+def test_a_tiered_price_is_that_of_a_usual_request() -> None:
+    assert provider("google", "gemini-2.5-pro")[:3] == (None, 1.25, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("together", "org/nobody-knows-it"),
+        ("no-such-provider", "openai/gpt-oss-120b"),
+        ("cerebras", "qwen-3-coder-480b"),  # listed without a price
+        ("azure", "text-embedding-3-small"),  # a price of the input only
+    ],
+)
+def test_an_unknown_price_is_an_error_never_zero(name: str, model: str) -> None:
+    message = rf"deployment 'a': genai-prices knows no price of '{model}' at '{name}'; give price"
+    with pytest.raises(PlaybookError, match=message):
+        provider(name, model)
+
+
+def test_every_price_of_the_shipped_briefs_is_known() -> None:
+    for name in ("article", "hosted-template", "review-sentiment"):
+        for configuration in load_project(name).deployments:
+            rate = costs.price_of(configuration, tables.hardware())
+            assert any(price and price > 0 for price in rate[:3]), configuration.name
+
+
+def article() -> tuple[Project, pd.DataFrame]:
+    project = load_project("article")
+    requests = pd.DataFrame(columns=["deployment", "offered_rps", "latency_s"])
+    table = speed.capacity(project, requests.assign(outcome="", ttft_s=0.0, planned=0, repo_id=""))
+    return project, costs.cost(project, table, answers(), tables.hardware())
+
+
+def test_the_articles_order() -> None:
+    _, table = article()
+    assert costs.signs(table["usd_per_1k"]).to_list() == ["$$$", "$$", "$"]
+    # 84, 18.36 and 7.98 dollars an hour at 2, 10 and 20 requests a second
+    assert table["usd_per_1k"].to_list() == pytest.approx([11.6667, 0.51, 0.110833], rel=1e-4)
+
+
+def test_signs() -> None:
+    values = pd.Series([3.0, 1.0, NAN, 1.0, 7.0])
+    assert costs.signs(values).to_list() == ["$$", "$", "", "$", "$$$"]
+    assert costs.signs(pd.Series(range(1, 8), dtype=float)).to_list()[-3:] == ["$$$$$"] * 3
+    assert costs.signs(pd.Series([NAN, NAN])).to_list() == ["", ""]

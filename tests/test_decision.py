@@ -1,0 +1,396 @@
+"""Requirements on bounds, the frontier, tie rules, the nearest miss and what would change it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from briefs import brief
+from tradeoff_rows import NAN, PUBLISHED, table
+
+from lib import costs, decision, scoring, speed, stats, tables
+from lib.project import Requirements, load_project
+
+
+def verdict(row: dict[str, Any], **bars: float) -> tuple[str, str]:
+    checks = decision.check(table(a=row), Requirements(**bars))
+    assert len(checks) == 1
+    return checks["verdict"].iloc[0], checks["note"].iloc[0]
+
+
+def quality(low: float, high: float, bar: float) -> str:
+    row = {"quality": (low + high) / 2, "quality_low": low, "quality_high": high}
+    return verdict(row, min_quality=bar)[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.80, 0.95, "met"),  # the bound is the bar
+        (0.81, 0.95, "met"),
+        (0.7999, 0.95, "not decided"),
+        (0.70, 0.80, "not decided"),  # the better bound is the bar: still possible
+        (0.70, 0.7999, "not met"),
+    ],
+)
+def test_quality_is_judged_on_its_bound(low: float, high: float, expected: str) -> None:
+    assert quality(low, high, 0.80) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.5, 1.0, "met"),
+        (0.5, 1.001, "not decided"),
+        (1.0, 2.0, "not decided"),
+        (1.001, 2.0, "not met"),
+        (-math.inf, math.inf, "not decided"),
+        (-math.inf, 0.9, "met"),
+        (0.5, math.inf, "not decided"),
+    ],
+)
+def test_latency_is_judged_on_its_bound(low: float, high: float, expected: str) -> None:
+    row = {"p95_s": 0.9, "p95_low": low, "p95_high": high}
+    assert verdict(row, max_p95_s=1.0)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (2.0, 3.0, "met"),
+        (1.9, 3.0, "not decided"),
+        (1.9, 2.0, "not met"),  # the load wanted is the one that failed
+        (1.0, 1.5, "not met"),
+        (1.9, NAN, "not decided"),  # nothing failed yet
+        (2.0, NAN, "met"),
+        (0.0, 0.1, "not met"),
+        (NAN, NAN, "not decided"),
+    ],
+)
+def test_load_is_judged_on_its_bracket(low: float, high: float, expected: str) -> None:
+    row = {"max_rps": low, "rps_low": low, "rps_high": high}
+    assert verdict(row, min_rps=2.0)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 0.2, "met"),
+        (0.1, 0.21, "not decided"),
+        (0.2, 0.3, "not decided"),
+        (0.21, 0.3, "not met"),
+        (NAN, 0.2, "met"),
+        (NAN, 0.3, "not decided"),  # never overloaded: it may cost less
+    ],
+)
+def test_cost_is_judged_on_its_bound(low: float, high: float, expected: str) -> None:
+    row = {"usd_per_1k": high, "usd_per_1k_low": low, "usd_per_1k_high": high}
+    assert verdict(row, max_usd_per_1k=0.2)[0] == expected
+
+
+def test_notes_say_what_to_do() -> None:
+    row = {"quality": 0.85, "quality_low": 0.77, "quality_high": 0.91}
+    found, note = verdict(row, min_quality=0.8)
+    assert found == "not decided"
+    assert note.startswith("about ") and note.endswith(" more items would do, if the share holds")
+    row = {"quality": 0.8, "quality_low": 0.71, "quality_high": 0.87}
+    assert verdict(row, min_quality=0.8)[1] == (
+        "the measured quality lies on the bar: no number of items decides it"
+    )
+    assert verdict({"max_rps": 0.0}, max_p95_s=1.0) == ("not met", "no load tried stayed within it")
+    missing = dict.fromkeys(["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"], NAN)
+    assert verdict(missing, max_usd_per_1k=1.0) == ("not decided", "no capacity, so no cost")
+    wide = {"p95_low": 0.5, "p95_high": 2.0}
+    assert verdict(wide, max_p95_s=1.0)[1].startswith("the interval is too wide")
+
+
+def test_nothing_is_shown_by_published_figures() -> None:
+    for bar in (
+        {"min_quality": 0.5},
+        {"min_rps": 1.0},
+        {"max_usd_per_1k": 9.0},
+        {"max_p95_s": 9.0},
+    ):
+        expected = ("not decided", "a published figure has no interval: measure it")
+        assert verdict(PUBLISHED, **bar) == expected
+
+
+def test_a_score_that_is_not_comparable_decides_nothing() -> None:
+    row = {"comparable": "no", "n_failed": 7}
+    told = ("not decided", "not comparable: 7 calls failed; run step 4 again")
+    assert verdict(row, min_quality=0.5) == told
+    # also without a bar for it: nobody knows how good it is
+    assert verdict(row) == told
+    measured = table(a=row, b={"quality": 0.5, "tie_group": 2})
+    done = decision.qualify(measured, decision.check(measured, Requirements()))
+    assert done["qualifies"].to_list() == ["not decided", "yes"]
+    assert done["why"].iloc[0] == "not shown: comparable quality"
+    assert decision.choose(done, "best")[0] == ["b"]
+
+
+def test_wording_of_requirements() -> None:
+    bars = Requirements(min_quality=0.8, max_p95_s=1.5, min_rps=2, max_usd_per_1k=0.01)
+    assert decision.check(table(a={}), bars)["wanted"].to_list() == [
+        "quality of at least 0.8",
+        "p95 latency of at most 1.5 s",
+        "at least 2 requests/s",
+        "at most $0.01 per 1,000 requests",
+    ]
+
+
+def test_qualify() -> None:
+    measured = table(
+        yes={},
+        maybe={"quality_low": 0.7},
+        no={"quality_low": 0.7, "max_rps": 1.0, "rps_low": 1.0, "rps_high": 1.5},
+    )
+    bars = Requirements(min_quality=0.8, min_rps=2)
+    done = decision.qualify(measured, decision.check(measured, bars))
+    assert done["qualifies"].to_list() == ["yes", "not decided", "no"]
+    assert done["why"].to_list() == [
+        "meets every requirement",
+        "not shown: quality of at least 0.8",
+        "misses at least 2 requests/s",
+    ]
+
+
+def frontier(*rows: tuple[float, float, float]) -> list[bool]:
+    columns = ["usd_per_1k", "max_rps", "quality"]
+    return decision.frontier(pd.DataFrame(rows, columns=columns, dtype=float)).to_list()
+
+
+def test_frontier() -> None:
+    assert frontier((1, 1, 0.9)) == [True]
+    assert frontier((1, 1, 0.9), (2, 1, 0.9)) == [True, False]
+    assert frontier((1, 1, 0.9), (2, 2, 0.9), (3, 1, 0.95)) == [True, True, True]
+    assert frontier((1, 2, 0.9), (1, 1, 0.9), (1, 2, 0.8)) == [True, False, False]
+    assert frontier((1, 1, 0.9), (1, 1, 0.9)) == [True, True]  # duplicates do not beat each other
+    assert frontier((1, 1, 0.9), (1, 1, 0.9), (1, 1, 0.95)) == [False, False, True]
+    assert frontier((NAN, 9, 0.99), (1, 1, 0.9)) == [False, True]  # missing neither is nor beats
+    assert frontier((NAN, 1, 0.9), (1, NAN, 0.9), (1, 1, NAN)) == [False, False, False]
+    assert frontier() == []
+
+
+def choose(objective: str, **rows: dict[str, Any]) -> tuple[list[str], str]:
+    return decision.choose(table(**rows).assign(qualifies="yes"), objective)
+
+
+def usd(low: float, value: float, **more: Any) -> dict[str, Any]:
+    costs = {"usd_per_1k": value, "usd_per_1k_low": low, "usd_per_1k_high": value}
+    return costs | more
+
+
+def rps(low: float, high: float, **more: Any) -> dict[str, Any]:
+    return {"max_rps": low, "rps_low": low, "rps_high": high} | more
+
+
+def test_cheapest() -> None:
+    order, rule = choose("cheapest", dear=usd(0.5, 0.6), cheap=usd(0.1, 0.2, tie_group=2))
+    assert (order, rule) == (["cheap", "dear"], "cheap is the cheapest without a tie")
+
+
+def test_cheapest_with_overlapping_costs_goes_to_the_better_quality() -> None:
+    order, rule = choose("cheapest", good=usd(0.2, 0.6), cheap=usd(0.1, 0.2, tie_group=2))
+    assert order == ["good", "cheap"]
+    assert rule == (
+        "good, cheap tie for cheapest: the cost intervals overlap, so the better quality group"
+        " goes first, then the lower cost"
+    )
+    # just apart: no tie
+    assert (
+        choose("cheapest", good=usd(0.21, 0.6), cheap=usd(0.1, 0.2, tie_group=2))[0][0] == "cheap"
+    )
+    # the same quality group: the lower cost
+    assert choose("cheapest", b=usd(0.2, 0.6), a=usd(0.1, 0.2))[0] == ["a", "b"]
+
+
+def test_best_ties_go_to_the_cheaper() -> None:
+    rows = {
+        "top": usd(0.5, 0.6),
+        "alike": usd(0.1, 0.2, quality=0.89),
+        "worse": usd(0.01, 0.02, tie_group=2),
+    }
+    order, rule = choose("best", **rows)
+    assert order == ["alike", "top", "worse"]
+    assert rule == (
+        "alike, top tie for best: a paired test cannot tell their quality apart, so the cheaper"
+        " goes first"
+    )
+
+
+def test_fastest() -> None:
+    order, rule = choose("fastest", slow=rps(2, 3), fast=rps(8, 9))
+    assert (order, rule) == (["fast", "slow"], "fast is the fastest without a tie")
+    # overlapping brackets: the cheaper
+    assert choose("fastest", a=usd(1, 2, **rps(8, 9)), b=usd(0.1, 0.2, **rps(7, 8.5)))[0][0] == "b"
+    # it failed at the very load the other one passed: no tie
+    assert choose("fastest", a=usd(1, 2, **rps(8, 9)), b=usd(0.1, 0.2, **rps(7, 8)))[0][0] == "a"
+    # nothing failed up to the ceiling: it may be as fast
+    assert choose("fastest", a=usd(1, 2, **rps(8, 9)), b=usd(0.1, 0.2, **rps(7, NAN)))[0][0] == "b"
+
+
+def test_fastest_without_a_figure_is_last() -> None:
+    unknown = usd(0.01, 0.02, **rps(NAN, NAN))
+    assert choose("fastest", slow=rps(2, 3), fast=rps(8, 9), unknown=unknown)[0] == [
+        "fast",
+        "slow",
+        "unknown",
+    ]
+
+
+def test_published_figures_are_compared_as_they_are() -> None:
+    rows = {
+        "large": PUBLISHED | {"max_rps": 2.0, "usd_per_1k": 11.7, "tie_group": 1},
+        "quick": PUBLISHED | {"max_rps": 20.0, "usd_per_1k": 0.5, "tie_group": 2},
+        "cheap": PUBLISHED | {"max_rps": 10.0, "usd_per_1k": 0.1, "tie_group": 3},
+    }
+    assert choose("cheapest", **rows)[0] == ["cheap", "quick", "large"]
+    assert choose("fastest", **rows)[0] == ["quick", "cheap", "large"]
+    assert choose("best", **rows)[0] == ["large", "quick", "cheap"]
+
+
+def test_only_what_qualifies_is_chosen() -> None:
+    measured = table(a={}, b={}, c={}).assign(qualifies=["no", "not decided", "yes"])
+    assert decision.choose(measured, "cheapest")[0] == ["c"]
+    assert decision.choose(measured.assign(qualifies="no"), "best") == ([], "")
+
+
+def nearest(bars: dict[str, float], **rows: dict[str, Any]) -> dict[str, Any]:
+    miss = decision.nearest_miss(decision.check(table(**rows), Requirements(**bars)))
+    assert miss is not None
+    return miss
+
+
+def low_quality(value: float) -> dict[str, Any]:
+    return {"quality": value, "quality_low": value - 0.05, "quality_high": value + 0.05}
+
+
+def test_nearest_miss() -> None:
+    bars = {"min_quality": 0.9, "min_rps": 10.0}
+    miss = nearest(
+        bars,
+        far=low_quality(0.5) | rps(20, 30),
+        near=low_quality(0.8) | rps(20, 30),
+        two=low_quality(0.84) | rps(9, 9.5),
+    )
+    assert miss == {
+        "deployment": "near",
+        "requirement": "min_quality",
+        "wanted": "quality of at least 0.9",
+        "measured": "0.8 [0.75, 0.85]",
+        "would_have_to_give": "min_quality would have to be 0.75",
+    }
+
+
+def test_all_that_would_have_to_give_is_told() -> None:
+    miss = nearest({"min_quality": 0.9, "min_rps": 10.0}, a=low_quality(0.8) | rps(5, 6))
+    assert miss["would_have_to_give"] == (
+        "min_rps would have to be 5 and min_quality would have to be 0.75"
+    )
+    assert miss["requirement"] == "min_rps"
+
+
+def test_the_undecided_is_nearer_than_the_rejected() -> None:
+    rows = {
+        "rejected": {"quality": 0.78, "quality_low": 0.775, "quality_high": 0.79},
+        "open": {"quality": 0.85, "quality_low": 0.7, "quality_high": 0.92},
+    }
+    miss = nearest({"min_quality": 0.8}, **rows)
+    assert miss["deployment"] == "open"
+    assert "more items would do" in miss["would_have_to_give"]
+
+
+def test_no_load_within_the_slo_names_the_note() -> None:
+    row = {"max_rps": 0.0, "p95_s": NAN, "p95_low": -math.inf, "p95_high": math.inf}
+    miss = nearest({"max_p95_s": 1.0}, a=row)
+    assert miss["would_have_to_give"] == "no load tried stayed within it"
+
+
+def test_nothing_missed_is_none() -> None:
+    assert decision.nearest_miss(decision.check(table(a={}), Requirements(min_rps=1))) is None
+    assert decision.nearest_miss(decision.check(table(a={}), Requirements())) is None
+
+
+def test_tradeoffs() -> None:
+    scores = pd.DataFrame(
+        {
+            "deployment": ["a", "b", "a"],
+            "repo_id": ["org/a", "org/b", "org/a"],
+            "metric": ["accuracy", "accuracy", "macro-F1"],
+            "value": [0.9, 0.8, 0.1],
+            "low": [0.85, 0.75, 0.0],
+            "high": [0.95, 0.85, 0.2],
+            "n": 100,
+            "basis": "measured here",
+        }
+    )
+    capacity = pd.DataFrame(
+        {"deployment": ["a"], "repo_id": ["org/a"], "max_rps": 4.0, "low": 4.0, "high": 5.0,
+         "p95_s": 0.5, "p95_low": 0.4, "p95_high": 0.6, "n": 70, "basis": "measured here"}
+    )  # fmt: skip
+    cost = pd.DataFrame(
+        {"deployment": ["a"], "hardware": "cpu-2", "usd_per_1k": 0.9,
+         "usd_per_1k_low": 0.45, "usd_per_1k_high": 0.9}
+    )  # fmt: skip
+    pairs = pd.DataFrame({"deployment": ["a"], "other": ["b"], "verdict": ["better"]})
+    joined = decision.tradeoffs(scores, capacity, cost, pairs).set_index("deployment")
+    row = joined.loc["a"]
+    assert list(joined.index) == ["a", "b"]
+    assert (row["quality"], row["n"], row["rps_high"], row["dollars"]) == (0.9, 100, 5.0, "$")
+    assert row["usd_per_1k_correct"] == pytest.approx(1.0)
+    assert row["usd_per_1k_correct_low"] == pytest.approx(0.45 / 0.95)
+    assert row["usd_per_1k_correct_high"] == pytest.approx(0.9 / 0.85)
+    assert joined["tie_group"].to_list() == [1, 2]
+    assert joined["on_frontier"].to_list() == [True, False]
+    assert math.isnan(joined.loc["b", "max_rps"]) and joined.loc["b", "dollars"] == ""
+
+
+def test_stability(tmp_path: Path) -> None:
+    measured = table(
+        good=usd(0.5, 0.6, quality=0.95, quality_low=0.9, quality_high=0.98, **rps(2, 3)),
+        cheap=usd(0.4, 0.45, quality=0.86, quality_low=0.82, tie_group=2, **rps(8, 9)),
+    )
+    project = brief(tmp_path, "requirements", {"min_quality": 0.8})
+    found = decision.stability(measured, project).set_index("change")["pick"].to_dict()
+    assert found == {
+        "objective cheapest": "cheap",
+        "objective best": "good",
+        "objective fastest": "cheap",
+        "min_quality 0.75": "cheap",
+        "min_quality 0.85": "good",
+        "good at 0.5x its price": "good",
+        "good at 2x its price": "cheap",
+        "cheap at 0.5x its price": "cheap",
+        "cheap at 2x its price": "good",
+    }
+    strict = brief(tmp_path, "requirements", {"min_quality": 0.99})
+    assert set(decision.stability(measured, strict)["pick"]) == {"none"}
+
+
+def test_stability_leaves_the_table_alone(tmp_path: Path) -> None:
+    measured = table(a={}, b={})
+    before = measured.copy()
+    decision.stability(measured, brief(tmp_path))
+    pd.testing.assert_frame_equal(measured, before)
+
+
+def test_the_article_picks_the_small_one() -> None:
+    article = load_project("article")
+    columns = "deployment repo_id item_id target output outcome score prompt_tokens".split()
+    scored = pd.DataFrame(columns=columns)
+    requests = pd.DataFrame(columns=speed.COLUMNS)
+    capacity = speed.capacity(article, requests)
+    cost = costs.cost(article, capacity, scored, tables.hardware())
+    scores = scoring.summarise(article, scored)
+    measured = decision.tradeoffs(scores, capacity, cost, stats.compare_pairs(scored))
+    assert measured["dollars"].to_list() == ["$$$", "$$", "$"]
+    assert measured["tie_group"].to_list() == [1, 2, 3]
+    assert measured["on_frontier"].all()
+    done = decision.qualify(measured, decision.check(measured, article.requirements))
+    small, middle, large = "ministral-3-3b-2xh100", "qwen3-next-80b-4xh200", "deepseek-v3.2-8xgb200"
+    assert decision.choose(done, "cheapest")[0] == [small, middle, large]
+    assert decision.choose(done, "best")[0] == [large, middle, small]
+    assert decision.choose(done, "fastest")[0] == [small, middle, large]

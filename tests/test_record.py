@@ -1,0 +1,224 @@
+"""The decision record: plain JSON, every model that is out with its rule, the inputs' hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from briefs import BASE, write, write_items
+from tradeoff_rows import NAN, PUBLISHED, table
+
+from lib import artifacts, decision, record
+from lib.errors import PlaybookError
+from lib.project import Project, load_project
+
+CATALOGUE = [  # repo_id, verdict, reasons, shortlisted, why
+    ("org/a", "allowed", "licence mit allows it", True, "tier low, fits on cpu-2"),
+    ("org/b", "conditional", "licence gemma sets conditions", True, "tier low, fits on cpu-2"),
+    ("org/unasked", "allowed", "licence mit allows it", True, "tier low, fits on cpu-2"),
+    ("org/drifted", "allowed", "licence mit allows it", True, "tier low, fits on cpu-2"),
+    ("org/blocked", "blocked", "licence x is not among policy.licenses", False, "step 1: blocked"),
+    ("org/unread", "review", "no licence is recorded", False, "step 1: review"),
+    ("org/large", "allowed", "licence mit allows it", False, "tier high; wanted low"),
+    ("org/middle", "allowed", "licence mit allows it", False, "between the tiers; wanted low"),
+]
+
+
+def shortlist() -> pd.DataFrame:
+    columns = ["repo_id", "verdict", "reasons", "shortlisted", "why"]
+    return pd.DataFrame(CATALOGUE, columns=columns)
+
+
+def metadata() -> pd.DataFrame:
+    short = shortlist().query("shortlisted").drop(columns=["shortlisted", "why"])
+    drifted = short["repo_id"] == "org/drifted"
+    return short.assign(
+        verdict=short["verdict"].where(~drifted, "review"),
+        reasons=short["reasons"].where(~drifted, "licence on the Hub is another"),
+        revision=None,
+        license="mit",
+        conditions="",
+        metadata_source="catalogue",
+        retrieved_at="2026-10-05",
+        problem="",
+    )
+
+
+def decide(
+    folder: Path, measured: pd.DataFrame, bars: dict[str, float] | None = None, **more: Any
+) -> tuple[dict[str, Any], Project, Path]:
+    raw = BASE | {"requirements": bars or {}} | more
+    project = load_project(write(folder, raw))
+    write_items(folder, {"id": "1", "input": "x", "target": "positive"})
+    run = folder / "run"
+    artifacts.save_json({"x": 1}, run, "05_note.json")
+    checks = decision.check(measured, project.requirements)
+    done = record.write(
+        project,
+        run,
+        table=decision.qualify(measured, checks),
+        checks=checks,
+        metadata=metadata(),
+        shortlist=shortlist(),
+    )
+    return done, project, run
+
+
+def test_a_pick(tmp_path: Path) -> None:
+    measured = table(a={}, b={"usd_per_1k": 0.5, "usd_per_1k_low": 0.4, "usd_per_1k_high": 0.5})
+    done, _, _ = decide(tmp_path, measured, {"min_quality": 0.8})
+    assert done["outcome"] == "picked"
+    assert done["pick"] == {
+        "deployment": "a",
+        "model": "org/a",
+        "revision": None,
+        "license": "mit",
+        "verdict": "allowed",
+        "conditions": "",
+        "hardware": "cpu-2",
+    }
+    assert done["runner_up"]["deployment"] == "b"
+    assert done["tie_group"] == ["a", "b"]
+    assert done["nearest_miss"] is None
+    assert done["tie_rule"] == "a is the cheapest without a tie"
+    assert done["summary"] == (
+        "a (org/a) is the cheapest configuration that meets every requirement, measured here."
+    )
+
+
+def test_none_qualifies(tmp_path: Path) -> None:
+    worse = {"quality": 0.5, "quality_low": 0.4, "quality_high": 0.6}
+    done, _, _ = decide(tmp_path, table(a=worse, b=worse), {"min_quality": 0.8})
+    assert done["outcome"] == "none qualifies"
+    assert (done["pick"], done["runner_up"], done["tie_group"]) == (None, None, [])
+    assert done["nearest_miss"]["deployment"] == "a"
+    assert done["summary"] == (
+        "None qualifies; the nearest is a: min_quality would have to be 0.4."
+    )
+
+
+def test_not_decided_yet(tmp_path: Path) -> None:
+    worse = {"quality": 0.5, "quality_low": 0.4, "quality_high": 0.6}
+    done, _, _ = decide(tmp_path, table(a=worse, b={"quality_low": 0.7}), {"min_quality": 0.8})
+    assert done["outcome"] == "not decided"
+    assert done["summary"].startswith(
+        "No configuration is shown to qualify yet; the nearest is b: about "
+    )
+
+
+def test_calls_that_failed_are_no_ground_for_a_pick(tmp_path: Path) -> None:
+    done, _, _ = decide(tmp_path, table(a={"comparable": "no", "n_failed": 9}))
+    assert done["outcome"] == "not decided"
+    assert "not comparable: 9 calls failed; run step 4 again" in done["summary"]
+
+
+def test_every_model_that_is_out_is_listed_with_its_rule(tmp_path: Path) -> None:
+    done, _, _ = decide(tmp_path, table(a={}), {"min_quality": 0.8})
+    assert done["rejected"] == [
+        {
+            "what": "org/blocked",
+            "step": "1",
+            "rule": "blocked: licence x is not among policy.licenses",
+        },
+        {"what": "org/unread", "step": "1", "rule": "review: no licence is recorded"},
+        {"what": "org/large", "step": "2", "rule": "tier high; wanted low"},
+        {"what": "org/middle", "step": "2", "rule": "between the tiers; wanted low"},
+        {"what": "org/drifted", "step": "3", "rule": "review: licence on the Hub is another"},
+        {"what": "org/unasked", "step": "4", "rule": "no deployment of it in the brief"},
+        {"what": "b", "step": "4", "rule": "not asked: org/b did not pass steps 1 to 3"},
+    ]
+    named = {entry["what"] for entry in done["rejected"]} | {done["pick"]["model"]}
+    assert named >= {row[0] for row in CATALOGUE} - {"org/b"}
+    assert all(entry["rule"] for entry in done["rejected"])
+
+
+def test_configurations_that_lost_are_listed(tmp_path: Path) -> None:
+    measured = table(a={}, b={"quality": 0.5, "quality_low": 0.4, "quality_high": 0.6})
+    done, _, _ = decide(tmp_path, measured, {"min_quality": 0.8})
+    lost = [entry for entry in done["rejected"] if entry["step"] == "6"]
+    assert lost == [{"what": "b", "step": "6", "rule": "misses quality of at least 0.8"}]
+    done, _, _ = decide(tmp_path, measured)
+    lost = [entry for entry in done["rejected"] if entry["step"] == "6"]
+    assert lost == [{"what": "b", "step": "6", "rule": "qualifies; preferred was a"}]
+
+
+def test_json_without_nan(tmp_path: Path) -> None:
+    odd = {
+        "p95_s": NAN,
+        "p95_low": -math.inf,
+        "p95_high": math.inf,
+        "rps_high": NAN,
+        "usd_per_1k_low": NAN,
+    }
+    done, _, run = decide(tmp_path, table(a=odd, b=odd), {"max_p95_s": 1.0, "min_rps": 1.0})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    text = (run / "06_decision.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=refuse) == done
+    first = done["requirements"][0]
+    assert (first["low"], first["high"], first["value"]) == (None, None, None)
+    assert artifacts.load_json(run, "06_decision.json") == done
+
+
+def test_hashes_of_the_inputs(tmp_path: Path) -> None:
+    done, project, run = decide(tmp_path, table(a={}))
+    shipped = {path.name: path for path in record.DATA.glob("*.csv")}
+    files = shipped | {
+        "project.yaml": tmp_path / "project.yaml",
+        "items.jsonl": project.items_path,
+        "05_note.json": run / "05_note.json",
+    }
+    assert done["inputs"] == {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
+    }
+    again, _, _ = decide(tmp_path, table(a={}))
+    assert again["inputs"] == done["inputs"]
+    write(tmp_path, BASE | {"task": "another"})
+    changed, _, _ = decide(tmp_path, table(a={}), task="another")
+    differs = {k for k, v in changed["inputs"].items() if v != done["inputs"][k]}
+    assert differs == {"project.yaml"}
+
+
+def test_what_was_not_verified_is_told(tmp_path: Path) -> None:
+    done, _, _ = decide(tmp_path, table(a={}))
+    assert done["unverified"][0].startswith(
+        "4 of 4 shortlisted models were not verified against the Hub"
+    )
+    assert "Some prices are assumptions: assumed." in done["unverified"]
+    assert done["unverified"][-1] == "The licence table is a reading aid, not legal advice."
+    assert set(done["versions"]) == set(record.LIBRARIES)
+
+
+def test_published_figures_are_called_published(tmp_path: Path) -> None:
+    done, _, _ = decide(tmp_path, table(a=PUBLISHED))
+    assert done["summary"].endswith("meets every requirement, on published figures only.")
+    told = "Quality and speed are published figures; nothing was measured here."
+    assert told in done["unverified"]
+    assert done["basis"][0].startswith("Quality and speed: published (article, 2026-01-08)")
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("org/blocked", "step 1: blocked"),
+        ("org/large", "tier high; wanted low"),
+        ("org/drifted", "step 3: review"),
+        ("org/stranger", "not in data/models.csv"),
+    ],
+)
+def test_a_model_that_is_not_let_through_is_never_chosen(
+    tmp_path: Path, model: str, why: str
+) -> None:
+    deployments = [{**BASE["deployments"][0], "model": model}]
+    with pytest.raises(
+        PlaybookError, match=f"deployment 'a' has figures but may not be chosen: {why}"
+    ):
+        decide(tmp_path, table(a={"repo_id": model}), deployments=deployments)
+    assert not (tmp_path / "run" / "06_decision.json").exists()

@@ -1,0 +1,48 @@
+"""Trade-off tables as steps 4 and 5 leave them, with one configuration after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+NAN = float("nan")
+ROW: dict[str, Any] = {
+    "deployment": "a",
+    "repo_id": "org/a",
+    "metric": "accuracy",
+    "basis": "measured here",
+    "comparable": "yes",
+    "n": 100,
+    "n_failed": 0,
+    "quality": 0.9,
+    "quality_low": 0.85,
+    "quality_high": 0.95,
+    "tie_group": 1,
+    "max_rps": 4.0,
+    "rps_low": 4.0,
+    "rps_high": 5.0,
+    "p95_s": 0.5,
+    "p95_low": 0.4,
+    "p95_high": 0.6,
+    "hardware": "cpu-2",
+    "price": "$1/hour",
+    "price_basis": "assumed",
+    "usd_per_1k": 0.2,
+    "usd_per_1k_low": 0.1,
+    "usd_per_1k_high": 0.2,
+}
+PUBLISHED = {
+    "basis": "published (article, 2026-01-08)",
+    "n": 0,
+    **dict.fromkeys(
+        ["quality_low", "quality_high", "rps_low", "rps_high", "p95_s", "p95_low", "p95_high"], NAN
+    ),
+    **dict.fromkeys(["usd_per_1k_low", "usd_per_1k_high"], NAN),
+}
+
+
+def table(**rows: dict[str, Any]) -> pd.DataFrame:
+    """One configuration a keyword: `table(a={}, b={"quality": 0.8})`."""
+    named = [ROW | {"deployment": name, "repo_id": f"org/{name}"} | r for name, r in rows.items()]
+    return pd.DataFrame(named, columns=list(ROW))
