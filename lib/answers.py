@@ -13,7 +13,6 @@ from typing import Any
 import openai
 import pandas as pd
 from anyio.from_thread import start_blocking_portal
-from tqdm import tqdm
 
 from lib import store
 from lib.deployments import (
@@ -27,6 +26,7 @@ from lib.deployments import (
     serving,
 )
 from lib.errors import PlaybookError
+from lib.progress import bar as progress_bar
 from lib.project import Deployment, Project
 
 __all__ = ["admitted", "ask", "run_blocking"]
@@ -34,6 +34,7 @@ __all__ = ["admitted", "ask", "run_blocking"]
 STORE = "04_answers.jsonl"
 COLUMNS = """deployment repo_id item_id target output finish_reason error retries prompt_tokens
     completion_tokens latency_s""".split()
+GIVE_UP_AFTER = 20  # calls without one answer: the endpoint is down, not unlucky
 HOPELESS = (
     openai.AuthenticationError,
     openai.PermissionDeniedError,
@@ -76,7 +77,7 @@ def ask(
     total = sum(len(requests) for requests in plan.values())
     with store.appending(path) as append:
         kept = store.read(path)
-        bar = tqdm(total=total, desc="answers", unit="", disable=None if progress else True)
+        bar = progress_bar(total, "answers", show=progress)
         todo: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         planned: set[str] = set()
         for name, requests in plan.items():
@@ -193,12 +194,14 @@ async def _ask_deployment(
     requests: list[tuple[str, dict[str, Any]]],
     keep: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Workers take requests from one queue; an endpoint that refuses the key stops them all."""
+    """Workers take requests from one queue; an endpoint that refuses or is down stops them all."""
     evaluation = brief.evaluation
     waiting = iter(requests)
     refused: list[str] = []
+    failed, answered = 0, 0
 
     async def worker(api: openai.AsyncOpenAI) -> None:
+        nonlocal failed, answered
         for key, body in waiting:
             if refused:
                 return
@@ -207,14 +210,17 @@ async def _ask_deployment(
                 refused.append(record["error"])
                 return
             keep(record)
+            failed, answered = failed + bool(record["error"]), answered + (not record["error"])
+            if failed >= GIVE_UP_AFTER and not answered:
+                refused.append(f"the first {failed} calls all failed, {record['error']}")
 
     api = client(served, timeout_s=evaluation.timeout_s, max_retries=evaluation.max_retries)
     async with api:
         await asyncio.gather(*(worker(api) for _ in range(evaluation.concurrency)))
     if refused:
         raise PlaybookError(
-            f"deployment {name!r}: {served.base_url} refused the request: {refused[0]};"
-            f" check {served.api_key_env or 'the URL and the model name'}"
+            f"deployment {name!r}: {served.base_url} does not answer: {refused[0]};"
+            f" check {served.api_key_env or 'the URL and the model name'}, then run step 4 again"
         )
 
 

@@ -25,6 +25,10 @@ def main() -> None:
     cli.add_argument("--context", type=int, default=2048)
     args = cli.parse_args()
 
+    # Threads that wait asleep, not spinning: with one other busy process on two cores a request
+    # took 0.19 s instead of 0.33 s (0.15 instead of 0.10 s on an idle machine).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
     import xllamacpp
 
     params = xllamacpp.CommonParams()

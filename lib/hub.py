@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx2
 import pandas as pd
-from tqdm import tqdm
 
 from lib.artifacts import write_bytes
 from lib.errors import PlaybookError
 from lib.model_info import as_dict, as_text, described, valid_id
+from lib.progress import bar
 
 # huggingface_hub reads these when it is imported: no telemetry request, no bars in notebooks.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -102,7 +102,11 @@ def pull(
                 lambda repo_id: _ask(repo_id, cache, headers, timeout_s, max_age_days, unreachable),
                 ids,
             )
-            entries = dict(zip(ids, tqdm(asked, total=len(ids), disable=not progress), strict=True))
+            with bar(len(ids), "models", show=progress) as shown:
+                entries = {}
+                for repo_id, entry in zip(ids, asked, strict=True):
+                    entries[repo_id] = entry
+                    shown.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

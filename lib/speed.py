@@ -16,6 +16,7 @@ from lib.answers import run_blocking
 from lib.deployments import identity, machine, messages, request_options, serving
 from lib.errors import PlaybookError
 from lib.load import MISSES, offer
+from lib.progress import bar as progress_bar
 from lib.project import Deployment, Project
 
 __all__ = ["capacity", "measure", "summarise"]
@@ -57,7 +58,7 @@ def measure(
     with store.appending(path) as append:
         kept = store.read(path)
         budget = len(deployments) * brief.speed.max_probes
-        with tqdm(total=budget, desc="probes", disable=None if progress else True) as bar:
+        with progress_bar(budget, "probes", show=progress) as bar:
             for deployment in deployments:
                 probes = _search(brief, deployment, items, run, kept, append, bar)
                 for number, record in enumerate(probes, start=1):

@@ -334,10 +334,18 @@ def test_a_key_sent_back_is_written_nowhere(
 
     with openai_stub.running(echo) as stub:
         project = brief({"base_url": stub.url, "api_key_env": "ACME_API_KEY"})
-        asked = answers.ask(project, project.deployments, items(), tmp_path)
+        asked = answers.ask(project, project.deployments, items(12), tmp_path)
     artifacts.save(scoring.score_answers(project, asked), tmp_path, "04_answers")
     assert_no_key(tmp_path, asked.to_csv(), *capfd.readouterr())
     assert "***" in asked["output" if status == 200 else "error"].iloc[0]
+
+
+def test_an_endpoint_that_is_down_is_given_up(tmp_path: Path) -> None:
+    with openai_stub.running(error(500)) as stub:
+        project = brief({"base_url": stub.url}, concurrency=2, max_retries=0)
+        with pytest.raises(PlaybookError, match=r"'a'.*the first 20 calls all failed, HTTP 500"):
+            answers.ask(project, project.deployments, items(200), tmp_path)
+        assert len(stub.requests) <= answers.GIVE_UP_AFTER + 2
 
 
 def test_an_unset_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
