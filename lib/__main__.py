@@ -1,4 +1,4 @@
-"""The command line: `python -m lib run PROJECT` executes the playbook headless."""
+"""The command line: run the playbook headless, and look after its tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib import pipeline
+from lib import catalogue, pipeline
 from lib.artifacts import shown
 from lib.errors import PlaybookError
 
@@ -17,7 +17,24 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line, run it, and return the exit status."""
     cli = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
     commands = cli.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="execute the six notebooks of a project")
+    _add_run(commands.add_parser("run", help="execute the six notebooks of a project"))
+    _add_catalogue(commands.add_parser("catalogue", help="look after the tables in data/"))
+    args = cli.parse_args(argv)
+    try:
+        sys.stdout.write(f"{args.act(args)}\n")
+    except PlaybookError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "stopped; what was measured is kept, the same command goes on from there\n"
+        )
+        return 130
+    return 0
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.set_defaults(act=_run)
     run.add_argument("project", help="a name in data/projects/, a folder, or a YAML file")
     run.add_argument("--run-dir", default="", help="where the run's files go (runs/<name>/)")
     run.add_argument(
@@ -33,26 +50,32 @@ def main(argv: list[str] | None = None) -> int:
         help="override one parameter of the notebooks, as often as needed",
     )
     run.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    args = cli.parse_args(argv)
-    try:
-        done = pipeline.run(
-            args.project,
-            # Relative to the caller, as with any command; notebooks resolve to the repository.
-            run_dir=str(Path(args.run_dir).resolve()) if args.run_dir else "",
-            start=args.start,
-            parameters=dict(args.parameters),
-            progress=not args.quiet,
-        )
-    except PlaybookError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(
-            "stopped; what was measured is kept, the same command goes on from there\n"
-        )
-        return 130
-    sys.stdout.write(f"{shown(done)}/report.html\n")
-    return 0
+
+
+def _add_catalogue(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", required=True)
+    check = actions.add_parser("check", help="list what is stale, unresolved or contradictory")
+    check.set_defaults(act=_check)
+    check.add_argument("--today", default="", metavar="YYYY-MM-DD", help="count ages to this day")
+    check.add_argument("--days", type=int, default=90, help="older rows are stale (90)")
+    check.add_argument("--all", action="store_true", help="every row, not the first of each")
+
+
+def _run(args: argparse.Namespace) -> str:
+    done = pipeline.run(
+        args.project,
+        # Relative to the caller, as with any command; notebooks resolve to the repository.
+        run_dir=str(Path(args.run_dir).resolve()) if args.run_dir else "",
+        start=args.start,
+        parameters=dict(args.parameters),
+        progress=not args.quiet,
+    )
+    return f"{shown(done)}/report.html"
+
+
+def _check(args: argparse.Namespace) -> str:
+    problems = catalogue.check_shipped(today=args.today, days=args.days)
+    return catalogue.render(problems, every=args.all)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ NOTEBOOKS = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").gl
 
 COLUMNS = {
     "01_legal": "repo_id family developer country license verdict conditions reasons"
-    " source_url checked_on",
+    " exception source_url checked_on",
     "02_shortlist": "repo_id tier total_params_b active_params_b params_basis memory_gb fits_on"
     " shortlisted why",
     "03_metadata": "repo_id revision metadata_source retrieved_at license_on_hub drift gated"

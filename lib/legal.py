@@ -1,118 +1,227 @@
-"""Licence, use and country against the brief's policy: a verdict per model, with its rule."""
+"""Licence, lineage, country and exceptions against the brief: a verdict per model, with rules."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from datetime import date
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from lib import licenses as texts
 from lib.errors import PlaybookError
-from lib.project import Policy, Project
+from lib.licenses import BLOCKED, CLASSES, CONDITIONAL, REVIEW, VERDICTS, Finding
+from lib.lineage import ancestors, bases, with_hub_bases
+from lib.project import Deployment, Exemption, Policy, Project
 
-__all__ = ["CLASSES", "VERDICTS", "admit", "by_family", "judge"]
+__all__ = [
+    "VERDICTS",
+    "admit",
+    "by_family",
+    "findings",
+    "host_objection",
+    "judge",
+    "rejudge",
+    "what_if",
+]
 
-VERDICTS = ["allowed", "conditional", "review", "blocked"]
-CLASSES = ["permissive", "conditional", "non-commercial"]
-
-ALLOWED, CONDITIONAL, REVIEW, BLOCKED = range(4)
-Mask = npt.NDArray[np.bool_]
+MET = (texts.NON_COMMERCIAL, texts.AGREEMENT, texts.TERRITORY, texts.OUTPUTS)
+Row = dict[Any, Any]
 
 
-def judge(models: pd.DataFrame, licenses: pd.DataFrame, policy: Policy) -> pd.DataFrame:
+def judge(
+    models: pd.DataFrame, licenses: pd.DataFrame, brief: Project, *, today: date | None = None
+) -> pd.DataFrame:
     """Give every model a verdict and the rules that gave it; no model is dropped.
 
-    The strictest rule wins. What is not known is `review`, never `allowed`.
+    The strictest finding wins. What is not known is `review`, never `allowed`. A model
+    answers for the licences and the countries of everything it was made from.
 
     Args:
         models: The catalogue, from `tables.models`.
         licenses: Licence texts, from `tables.licenses`.
-        policy: The brief's policy.
+        brief: Policy, company facts and exceptions.
+        today: The day exceptions are held against; this day if left out.
 
     Returns:
-        The models with `license_class verdict conditions reasons` added: `conditions` is
-        what the licence asks of you, `reasons` the rules behind the verdict.
+        The models with `license_class verdict conditions reasons exception` added:
+        `conditions` lists every duty, `reasons` the findings behind the verdict.
 
     Raises:
         PlaybookError: The policy names a licence, class or country nobody has heard of.
     """
-    _check_names("policy.licenses", policy.licenses, [*CLASSES, *licenses["license"]])
-    countries = sorted(models["country"].dropna().unique())
-    _check_names("policy.countries", policy.countries or [], countries)
-    terms = licenses.set_index("license")[
-        ["full_name", "license_class", "commercial_use", "conditions", "services_excluded", "read"]
-    ]
-    judged = models.join(terms, on="license", validate="many_to_one")
-    use, key = policy.use, judged["license"]
-    commercial = judged["commercial_use"]
-    named = judged["license_class"].notna() & (judged["license_class"] != "unknown")
-    permitted = key.isin(policy.licenses) | judged["license_class"].isin(policy.licenses)
-    services = judged["services_excluded"].fillna("").str.split(";")
-    excluded = np.array([use in [s.strip() for s in listed] for listed in services], dtype=bool)
-    country = judged["country"]
-    limited = policy.countries is not None
+    found = findings(models, licenses, brief)
+    exempt = {entry.model: entry for entry in brief.exceptions}
+    day = today or date.today()
+    verdicts: dict[tuple[Finding, ...], list[str]] = {}
+    rows = []
+    for repo_id in models["repo_id"]:
+        key = tuple(found[repo_id])
+        if key not in verdicts:
+            verdicts[key] = _verdict(found[repo_id])
+        own = verdicts[key]
+        rows.append(_exempted(own, exempt[repo_id], day) if repo_id in exempt else [*own, ""])
+    columns = ["verdict", "conditions", "reasons", "exception"]
+    classes = licenses.set_index("license")["license_class"]
+    bare = models.drop(columns=[*columns, "license_class"], errors="ignore")
+    judged = pd.DataFrame(rows, columns=columns, index=models.index)
+    return bare.assign(license_class=bare["license"].map(classes)).join(judged)
 
-    rules: list[tuple[int, Mask, Iterable[str]]] = [
-        (REVIEW, _mask(key.isna()), _same(judged, "no licence is recorded")),
-        (
-            REVIEW,
-            _mask(key.notna() & judged["full_name"].isna()),
-            "licence " + key.fillna("") + " is not in data/licenses.csv",
-        ),
-        (
-            REVIEW,
-            _mask(
-                (judged["license_class"] == "unknown")
-                | (commercial == "unknown")
-                | (judged["read"] == "not read")
-            ),
-            "the text of " + key.fillna("") + " has not been read",
-        ),
-        (
-            BLOCKED,
-            _mask(named & ~permitted),
-            "licence " + key.fillna("") + " is not among policy.licenses",
-        ),
-        (
-            REVIEW if use == "internal" else BLOCKED,
-            _mask(commercial == "no"),
-            "licence " + key.fillna("") + f" is non-commercial and the use is {use}",
-        ),
-        (
-            REVIEW,
-            excluded,
-            "licence " + key.fillna("") + f" wants an agreement for {use}",
-        ),
-        (
-            CONDITIONAL,
-            _mask(named & (judged["license_class"] != "permissive") & (commercial != "no")),
-            "licence " + key.fillna("") + " sets conditions",
-        ),
-        (REVIEW, _mask(country.isna() & limited), _same(judged, "country unknown")),
-        (
-            BLOCKED,
-            _mask(country.notna() & ~country.isin(policy.countries or []) & limited),
-            "developer's country " + country.fillna("") + " is not among policy.countries",
-        ),
-    ]
-    level = np.zeros(len(judged), dtype=int)
-    for severity, applies, _ in rules:
-        level[applies] = np.maximum(level[applies], severity)
-    reasons: list[list[str]] = [[] for _ in range(len(judged))]
-    for severity, applies, texts in rules:
-        wording = list(texts)
-        for row in np.flatnonzero(applies & (level == severity)):
-            reasons[row].append(wording[row])
-    licence_given = "licence " + key.fillna("") + " allows it"
-    return judged.assign(
-        verdict=np.array(VERDICTS)[level],
-        conditions=judged["conditions"].fillna(""),
-        reasons=[
-            "; ".join(texts) or given for texts, given in zip(reasons, licence_given, strict=True)
-        ],
-    ).drop(columns=["commercial_use", "services_excluded", "read"])
+
+def findings(
+    models: pd.DataFrame, licenses: pd.DataFrame, brief: Project
+) -> dict[str, list[Finding]]:
+    """Every finding about every model, the mild ones too, by repository."""
+    policy = brief.policy
+    known = sorted(models["country"].dropna().unique())
+    _check_names("policy.licenses", policy.licenses, [*CLASSES[:-1], *licenses["license"]])
+    _check_names("policy.countries", policy.countries or [], known)
+    table = texts.table_of(licenses)
+    plain = models[["repo_id", "license", "country", "modality"]].astype(object)
+    rows: list[Row] = plain.where(plain.notna(), None).to_dict("records")
+    facts = {row["repo_id"]: row for row in rows}
+    direct = bases(models)
+    licensed: dict[tuple[Any, Any], list[Finding]] = {}
+
+    def of_license(row: Row) -> list[Finding]:
+        key = (row["license"], row["modality"])
+        if key not in licensed:
+            licensed[key] = _license(row, table, brief)
+        return licensed[key]
+
+    result = {}
+    for repo_id, row in facts.items():
+        own = [*of_license(row), *_country(row["country"], policy, "developer")]
+        for base in ancestors(repo_id, direct):
+            own += _inherited(row, base, facts.get(base), table, of_license, policy)
+        result[repo_id] = own
+    return result
+
+
+def _license(row: Row, table: dict[str, texts.Terms], brief: Project) -> list[Finding]:
+    if row["license"] is None:
+        return [Finding(REVIEW, texts.UNREAD, "no licence is recorded", "licence")]
+    modality = row["modality"]
+    multimodal = None if modality is None else modality == "multimodal"
+    return texts.judge(row["license"], table, brief.company, brief.policy, multimodal=multimodal)
+
+
+def _inherited(
+    row: Row,
+    base: str,
+    facts: Row | None,
+    table: dict[str, texts.Terms],
+    of_license: Any,
+    policy: Policy,
+) -> list[Finding]:
+    """What a model takes over from one that it was made from."""
+    if facts is None:
+        clause = f"base {base} is not in data/models.csv, so its licence is not known"
+        return [Finding(REVIEW, "record the base model", clause, "lineage")]
+    found = _country(facts["country"], policy, f"developer of base {base}")
+    if facts["license"] == row["license"] and facts["modality"] == row["modality"]:
+        return found
+    found += [f._replace(clause=f"base {base}: {f.clause}") for f in of_license(facts)]
+    own, given = (CLASSES.index(texts.class_of(r["license"], table)) for r in (row, facts))
+    if facts["license"] is not None and own < given:
+        clause = f"relabelled: tagged {row['license']}, but its base {base} is {facts['license']}"
+        found.append(Finding(REVIEW, "relabelled", clause, "lineage"))
+    return found
+
+
+def _country(country: str | None, policy: Policy, party: str) -> list[Finding]:
+    if country is None:
+        if policy.countries is None and not policy.denied_countries:
+            return []
+        clause = f"country of the {party} unknown"
+        return [Finding(REVIEW, "record the country", clause, "country")]
+    allowed = policy.countries is None or country in policy.countries
+    if allowed and country not in policy.denied_countries:
+        return []
+    list_ = "policy.denied_countries" if allowed else "policy.countries"
+    clause = f"the {party} is in {country}: {'denied by' if allowed else 'not among'} {list_}"
+    return [Finding(BLOCKED, f"accept country {country}", clause, country)]
+
+
+def _verdict(found: list[Finding]) -> list[str]:
+    """Verdict, conditions and reasons of a model's findings."""
+    level = texts.worst(found)
+    duties = [f"{f.clause} ({f.fact})" for f in found if f.level <= CONDITIONAL]
+    if level <= CONDITIONAL:
+        told = ["no condition but the usual notices", "its licence sets conditions"][level]
+        return [VERDICTS[level], "; ".join(dict.fromkeys(duties)), told]
+    reasons = "; ".join(dict.fromkeys(_reason(f) for f in found if f.level == level))
+    return [VERDICTS[level], "; ".join(dict.fromkeys(duties)), reasons]
+
+
+def _reason(finding: Finding) -> str:
+    """The clause, and the company's fact that it met."""
+    return f"{finding.clause} ({finding.fact})" if finding.rule in MET else finding.clause
+
+
+def _exempted(own: list[str], entry: Exemption, today: date) -> list[str]:
+    """A verdict under an exception: it lifts what it names by one step, until it expires."""
+    verdict, conditions, reasons = own
+    signed = f"exception by {entry.approver} until {entry.expires}: {entry.reason}"
+    if today >= entry.expires:
+        return [*own, f"expired {signed}"]
+    if verdict == "blocked":
+        return [*own, f"without effect, blocked is never lifted: {signed}"]
+    if verdict != entry.lifts:
+        return [*own, f"without effect, the verdict is {verdict}: {signed}"]
+    lifted = "conditional" if verdict == "review" else "allowed"
+    return [lifted, conditions, f"{reasons} (lifted)", signed]
+
+
+def rejudge(
+    judged: pd.DataFrame,
+    pulled: pd.DataFrame,
+    licenses: pd.DataFrame,
+    brief: Project,
+    *,
+    today: date | None = None,
+) -> pd.DataFrame:
+    """Judge again the models that the Hub traces to other models than the catalogue does.
+
+    A verdict can only become stricter: what was permitted for this run stays the measure.
+    """
+    extended = with_hub_bases(judged, pulled)
+    again = judge(extended, licenses, brief, today=today)
+    level = {verdict: place for place, verdict in enumerate(VERDICTS)}
+    before, after = bases(judged), bases(extended)
+    traced = [ancestors(name, after) != ancestors(name, before) for name in judged["repo_id"]]
+    stricter = again["verdict"].map(level) >= judged["verdict"].map(level)
+    stricter &= pd.Series(traced, index=judged.index)
+    result = judged.assign(base_model=extended["base_model"])
+    columns = ["verdict", "conditions", "reasons", "exception"]
+    result.loc[stricter, columns] = again.loc[stricter, columns]
+    return result
+
+
+def what_if(found: dict[str, list[Finding]], models: pd.DataFrame) -> pd.DataFrame:
+    """How many models each rule touches, and how many it alone keeps out.
+
+    Returns:
+        One row per rule: `rule touches alone families`; `alone` models would be admitted if
+        this one rule were relaxed, the greatest first.
+    """
+    family = models.set_index("repo_id")["family"].to_dict()
+    touched: dict[str, list[str]] = {}
+    alone: dict[str, list[str]] = {}
+    for repo_id, own in found.items():
+        rules = {f.rule for f in own if f.level >= REVIEW}
+        for rule in rules:
+            touched.setdefault(rule, []).append(repo_id)
+        if len(rules) == 1:
+            alone.setdefault(rules.pop(), []).append(repo_id)
+    rows = []
+    for rule, repo_ids in touched.items():
+        single = alone.get(rule, [])
+        names = sorted({family[repo_id] for repo_id in single})
+        rows.append((rule, len(repo_ids), len(single), ", ".join(names)))
+    table = pd.DataFrame(rows, columns=["rule", "touches", "alone", "families"])
+    order = ["alone", "touches", "rule"]
+    return table.sort_values(order, ascending=[False, False, True], ignore_index=True)
 
 
 def by_family(judged: pd.DataFrame) -> pd.DataFrame:
@@ -132,31 +241,43 @@ def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd
         metadata: Step 3's table, with the verdict after licence drift.
 
     Returns:
-        One row per deployment: `deployment repo_id admitted verdict why`.
+        One row per deployment: `deployment repo_id admitted verdict why exception`.
     """
-    after = metadata.set_index("repo_id")["verdict"]
+    after = metadata.set_index("repo_id")
     why = shortlist.set_index("repo_id")["why"]
     rows = []
     for deployment in brief.deployments:
         repo_id = deployment.model
-        verdict = after.get(repo_id, "")
+        verdict, exception, reason = "", "", ""
+        if repo_id in after.index:
+            verdict = str(after.at[repo_id, "verdict"])
+            exception = str(after.at[repo_id, "exception"])
+        barred = host_objection(deployment, brief.policy)
         if verdict in ("allowed", "conditional"):
-            reason = "on the shortlist"
+            reason = barred or "on the shortlist"
         elif verdict:
             reason = f"step 3: {verdict}"
         else:
             reason = why.get(repo_id, "not in data/models.csv: add it, with its licence and source")
-        admitted = "yes" if verdict in ("allowed", "conditional") else "no"
-        rows.append((deployment.name, repo_id, admitted, verdict, reason))
-    return pd.DataFrame(rows, columns=["deployment", "repo_id", "admitted", "verdict", "why"])
+        ok = verdict in ("allowed", "conditional") and not barred
+        rows.append((deployment.name, repo_id, "yes" if ok else "no", verdict, reason, exception))
+    columns = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _mask(condition: pd.Series[bool]) -> Mask:
-    return condition.to_numpy(dtype=bool, na_value=False)
-
-
-def _same(judged: pd.DataFrame, text: str) -> list[str]:
-    return [text] * len(judged)
+def host_objection(deployment: Deployment, policy: Policy) -> str:
+    """Why a deployment's host may not be sent an item; empty where it may."""
+    limited = policy.host_countries is not None or policy.denied_countries
+    endpoint = deployment.endpoint
+    if not limited or endpoint is None or endpoint.local:
+        return ""
+    if deployment.host is None:
+        return "its host is not in the brief: give deployments.host.provider and country"
+    country = deployment.host.country
+    allowed = policy.host_countries is None or country in policy.host_countries
+    if allowed and country not in policy.denied_countries:
+        return ""
+    return f"its host {deployment.host.provider} is in {country}, which the policy does not allow"
 
 
 def _check_names(key: str, given: list[str], known: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,14 +16,17 @@ from lib.errors import PlaybookError
 from lib.tables import DATA
 
 __all__ = [
+    "Company",
     "Deployment",
     "Endpoint",
     "Evaluation",
+    "Exemption",
     "Policy",
     "Price",
     "Project",
     "Prompt",
     "Requirements",
+    "Revenue",
     "load_project",
 ]
 
@@ -38,11 +42,47 @@ class _Section(BaseModel):
 
 
 class Policy(_Section):
-    """What counsel allows: licence ids or classes, the developer's country, the use."""
+    """What counsel allows: licence ids or classes, countries, the use.
+
+    `countries` are those of the developer and of the developers of its base models,
+    `host_countries` those of whoever serves the model; `denied_countries` bars all three.
+    """
 
     licenses: list[str] = Field(default=["permissive"], min_length=1)
     countries: list[str] | None = None
+    host_countries: list[str] | None = None
+    denied_countries: list[str] = []
     use: Literal["internal", "product", "model-as-a-service", "redistribution"] = "product"
+
+
+class Revenue(_Section):
+    """The company's revenue; licences count in USD, so convert before you write it down."""
+
+    amount: Annotated[float, Field(ge=0)]
+    currency: Literal["USD"]
+    period: Literal["month", "year"]
+
+
+class Company(_Section):
+    """The company's own facts, which licences ask for. What is left out is not known."""
+
+    domicile: str | None = None
+    territories: list[str] | None = None
+    monthly_active_users: Annotated[int, Field(ge=0)] | None = None
+    revenue: Revenue | None = None
+    services: list[Literal["model-as-a-service", "redistribution", "ai-assistant"]] | None = None
+    publishes_derivatives: bool | None = None
+    outputs_train_models: bool | None = None
+
+
+class Exemption(_Section):
+    """A written exception for one model; it ends on the day it expires."""
+
+    model: RepoId
+    lifts: Literal["review", "conditional"]
+    approver: str = Field(min_length=3)
+    reason: str = Field(min_length=3)
+    expires: date
 
 
 class Size(_Section):
@@ -186,6 +226,13 @@ class Published(_Section):
     checked_on: str
 
 
+class Host(_Section):
+    """Who serves a hosted endpoint, and from which country's jurisdiction."""
+
+    provider: str
+    country: str
+
+
 class Deployment(_Section):
     """A configuration: a model on hardware at a price, with the wording it needs."""
 
@@ -194,6 +241,7 @@ class Deployment(_Section):
     endpoint: Endpoint | None = None
     published: Published | None = None
     prompt: Prompt = Prompt()
+    host: Host | None = None
     hardware: str | None = None
     price: Price | None = None
 
@@ -227,6 +275,8 @@ class Project(_Section):
     name: Slug
     task: str
     policy: Policy
+    company: Company = Company()
+    exceptions: list[Exemption] = []
     size: Size
     evaluation: Evaluation
     deployments: list[Deployment] = Field(min_length=1)

@@ -99,6 +99,7 @@ def _configuration(name: str, table: pd.DataFrame, metadata: pd.DataFrame) -> di
         "license": facts["license"],
         "verdict": facts["verdict"],
         "conditions": facts["conditions"],
+        "exception": facts["exception"],
         "hardware": row["hardware"],
     }
 

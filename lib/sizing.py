@@ -115,12 +115,14 @@ def shortlist(
     active = sized["active_params_b"].fillna(sized["total_params_b"])
     sized["fits_on"] = _smallest(sized["memory_gb"], active, hardware)
     usable = sized["verdict"].isin(["allowed", "conditional"])
+    candidate = sized["listed_for"] != "lineage"
     in_tier = sized["tier"].isin(tiers)
-    sized["shortlisted"] = usable & in_tier & sized["fits_on"].notna()
+    sized["shortlisted"] = usable & candidate & in_tier & sized["fits_on"].notna()
     wanted = " or ".join(tiers)
     sized["why"] = np.select(
         [
             ~usable,
+            ~candidate,
             sized["tier"] == "unknown",
             (sized["tier"] == "between") & ~in_tier,
             ~in_tier,
@@ -128,6 +130,7 @@ def shortlist(
         ],
         [
             "step 1: " + sized["verdict"],
+            "a base model, listed only because others were made from it",
             "parameter count unknown",
             f"between the tiers; wanted {wanted}",
             "tier " + sized["tier"] + f"; wanted {wanted}",

@@ -32,8 +32,8 @@ def _number(*, minimum: float = 0.0) -> pa.Column:
     return pa.Column(float, pa.Check.ge(minimum), nullable=True)
 
 
-def _choice(*values: str) -> pa.Column:
-    return pa.Column(str, pa.Check.isin(values))
+def _choice(*values: str, nullable: bool = False) -> pa.Column:
+    return pa.Column(str, pa.Check.isin(values), nullable=nullable)
 
 
 _DATE = pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$"))
@@ -58,6 +58,7 @@ SCHEMAS: dict[str, tuple[list[str], dict[str, pa.Column]]] = {
             "head_dim": _number(),
             "modality": _text(nullable=True),
             "base_model": _text(nullable=True),
+            "listed_for": _choice("choice", "lineage"),
             "released": _text(nullable=True),
             "note": _text(nullable=True),
             "source": _text(),
@@ -71,8 +72,21 @@ SCHEMAS: dict[str, tuple[list[str], dict[str, pa.Column]]] = {
             "license_class": _choice("permissive", "conditional", "non-commercial", "unknown"),
             "commercial_use": _choice("yes", "conditional", "no", "unknown"),
             "conditions": _text(nullable=True),
+            "agreement_mau": _number(),
+            "agreement_revenue_usd": _number(),
+            "agreement_revenue_months": _number(minimum=1),
+            "agreement_scope": _text(nullable=True),
+            "agreement_at": _choice("above", "at-or-above", nullable=True),
+            "display_mau": _number(),
+            "display_revenue_usd": _number(),
+            "display_revenue_months": _number(minimum=1),
+            "display_text": _text(nullable=True),
+            "name_prefix": _text(nullable=True),
             "services_excluded": _text(nullable=True),
             "territories_excluded": _text(nullable=True),
+            "territory_scope": _choice("any", "multimodal", nullable=True),
+            "output_training": _choice("free", "named", "not-allowed", "unknown"),
+            "acceptable_use_policy": _choice("yes", "no", "unknown"),
             "read": _choice("full text", "partly", "second-hand", "not read"),
             "source": _text(),
         },

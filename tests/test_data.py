@@ -13,7 +13,7 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 
 COLUMNS = {
     "models": "repo_id,family,developer,country,license,hub_license,total_params_b,"
-    "active_params_b,hub_params_b,context_length,layers,kv_heads,head_dim,modality,base_model,"
+    "active_params_b,hub_params_b,context_length,layers,kv_heads,head_dim,modality,base_model,listed_for,"
     "released,note,source_url,source,checked_on",
     "licenses": "license,full_name,hub_license,hub_license_name,license_class,commercial_use,"
     "conditions,agreement_mau,agreement_revenue_usd,agreement_revenue_months,agreement_scope,"
@@ -179,6 +179,14 @@ def test_developers_and_families_are_spelled_once() -> None:
         names = set(models[column]) - {""}
         assert len({name.lower() for name in names}) == len(names), column
     assert (models.groupby("developer").country.nunique() == 1).all()
+
+
+def test_rows_listed_for_lineage_are_the_base_of_something() -> None:
+    models = read("models")
+    bases = {part.strip() for cell in models.base_model for part in cell.split(";")}
+    listed = models[models.listed_for == "lineage"]
+    assert len(listed) >= 10 and set(listed.repo_id) <= bases
+    assert (listed.license != "").all() and (listed.country != "").all()
 
 
 def test_same_hub_name_may_be_two_texts() -> None:

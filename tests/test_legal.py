@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from briefs import brief
+from briefs import BASE, brief
 
 from lib import legal, tables
 from lib.errors import PlaybookError
-from lib.project import Policy, load_project
+from lib.project import Project, load_project
 
 CLASS = {
     "mit": "permissive",
@@ -51,10 +52,16 @@ def models(*rows: tuple[str | None, str | None]) -> pd.DataFrame:
     return frame.astype(tables.models().dtypes.to_dict())
 
 
+def under(company: dict[str, Any] | None = None, **policy: Any) -> Project:
+    """A brief with this policy and these facts about the company."""
+    return Project(**BASE | {"policy": policy, "company": company or {}})
+
+
 def judge_one(license: str | None, country: str | None = "France", **policy: Any) -> pd.Series:
     """The row of one model; another one makes every country known."""
+    company = {"services": []} if policy.pop("services_known", True) else {}
     catalogue = models((license, country), ("mit", "France"), ("mit", "China"))
-    judged = legal.judge(catalogue, licenses(), Policy(**policy))
+    judged = legal.judge(catalogue, licenses(), under(company, **policy))
     assert len(judged) == 3
     return judged.iloc[0]
 
@@ -65,8 +72,8 @@ LISTED: dict[str, Any] = {"licenses": ["permissive", "conditional", "non-commerc
 @pytest.mark.parametrize(
     ("license", "policy", "verdict", "reasons"),
     [
-        ("mit", {}, "allowed", "licence mit allows it"),
-        ("mit", {"licenses": ["mit"]}, "allowed", "licence mit allows it"),
+        ("mit", {}, "allowed", "no condition but the usual notices"),
+        ("mit", {"licenses": ["mit"]}, "allowed", "no condition but the usual notices"),
         (
             "apache-2.0",
             {"licenses": ["mit"]},
@@ -74,33 +81,47 @@ LISTED: dict[str, Any] = {"licenses": ["permissive", "conditional", "non-commerc
             "licence apache-2.0 is not among policy.licenses",
         ),
         ("gemma", {}, "blocked", "licence gemma is not among policy.licenses"),
-        ("gemma", {"licenses": ["permissive", "gemma"]}, "conditional", "licence gemma sets cond"),
-        ("gemma", {"licenses": ["conditional"]}, "conditional", "licence gemma sets conditions"),
+        (
+            "gemma",
+            {"licenses": ["permissive", "gemma"]},
+            "conditional",
+            "its licence sets conditions",
+        ),
+        ("gemma", {"licenses": ["conditional"]}, "conditional", "its licence sets conditions"),
         ("mit", {"licenses": ["conditional"]}, "blocked", "licence mit is not among policy.licen"),
         (
             "cc-by-nc-4.0",
             LISTED,
             "blocked",
-            "licence cc-by-nc-4.0 is non-commercial and the use is product",
+            "licence cc-by-nc-4.0 allows no commercial use (use: product)",
         ),
         (
             "cc-by-nc-4.0",
             LISTED | {"use": "internal"},
             "review",
-            "licence cc-by-nc-4.0 is non-commercial and the use is internal",
+            "licence cc-by-nc-4.0 is non-commercial: counsel must say whether internal use by a"
+            " company is commercial (use: internal)",
         ),
         (
             "cc-by-nc-4.0",
             {"licenses": ["cc-by-nc-4.0"], "use": "redistribution"},
             "blocked",
-            "licence cc-by-nc-4.0 is non-commercial and the use is redistribution",
+            "licence cc-by-nc-4.0 allows no commercial use (use: redistribution)",
         ),
-        ("no-maas", LISTED, "conditional", "licence no-maas sets conditions"),
+        ("no-maas", LISTED, "conditional", "its licence sets conditions"),
         (
             "no-maas",
             LISTED | {"use": "model-as-a-service"},
+            "blocked",
+            "no-maas needs a separate agreement for model-as-a-service at any size"
+            " (use: model-as-a-service)",
+        ),
+        (
+            "no-maas",
+            LISTED | {"services_known": False},
             "review",
-            "licence no-maas wants an agreement for model-as-a-service",
+            "no-maas needs a separate agreement for ai-assistant at any size:"
+            " the brief does not give company.services",
         ),
         ("unread", {}, "review", "the text of unread has not been read"),
         ("unread", {"licenses": ["unread"]}, "review", "the text of unread has not been read"),
@@ -119,22 +140,22 @@ def test_verdicts(license: str | None, policy: dict[str, Any], verdict: str, rea
 def test_what_nobody_read_is_review_whatever_its_class(column: str, value: str) -> None:
     texts = licenses()
     texts.loc[texts["license"] == "mit", column] = value
-    row = legal.judge(models(("mit", "France")), texts, Policy(licenses=["mit"])).iloc[0]
+    row = legal.judge(models(("mit", "France")), texts, under(licenses=["mit"])).iloc[0]
     assert (row["verdict"], row["reasons"]) == ("review", "the text of mit has not been read")
 
 
 @pytest.mark.parametrize(
     ("country", "countries", "verdict", "reasons"),
     [
-        (None, None, "allowed", "licence mit allows it"),
-        (None, ["France"], "review", "country unknown"),
-        ("France", ["France"], "allowed", "licence mit allows it"),
-        ("China", None, "allowed", "licence mit allows it"),
+        (None, None, "allowed", "no condition but the usual notices"),
+        (None, ["France"], "review", "country of the developer unknown"),
+        ("France", ["France"], "allowed", "no condition but the usual notices"),
+        ("China", None, "allowed", "no condition but the usual notices"),
         (
             "China",
             ["France"],
             "blocked",
-            "developer's country China is not among policy.countries",
+            "the developer is in China: not among policy.countries",
         ),
     ],
 )
@@ -148,20 +169,22 @@ def test_countries(
 def test_the_strictest_rule_wins_and_only_its_level_is_told() -> None:
     row = judge_one(None, "China", countries=["France"])
     assert row["verdict"] == "blocked"
-    assert row["reasons"] == "developer's country China is not among policy.countries"
+    assert row["reasons"] == "the developer is in China: not among policy.countries"
     row = judge_one("gemma", "China", countries=["France"])
     assert row["reasons"] == (
         "licence gemma is not among policy.licenses;"
-        " developer's country China is not among policy.countries"
+        " the developer is in China: not among policy.countries"
     )
     row = judge_one("gemma", None, licenses=["gemma"], countries=["France"])
-    assert (row["verdict"], row["reasons"]) == ("review", "country unknown")
+    assert (row["verdict"], row["reasons"]) == ("review", "country of the developer unknown")
     row = judge_one("unread", None, countries=["France"])
-    assert row["reasons"] == "the text of unread has not been read; country unknown"
+    assert (
+        row["reasons"] == "the text of unread has not been read; country of the developer unknown"
+    )
 
 
 def test_conditions_are_told_whatever_the_verdict() -> None:
-    assert judge_one("gemma")["conditions"] == "Do what gemma says."
+    assert judge_one("gemma")["conditions"] == "Do what gemma says (the text in short)"
     assert judge_one(None)["conditions"] == ""
 
 
@@ -169,7 +192,7 @@ def test_nothing_is_dropped_or_reordered() -> None:
     catalogue = models(("mit", "France"), (None, None), ("gemma", "China"), ("new", "France"))
     catalogue.index = pd.Index([7, 3, 9, 1])
     before = catalogue.copy()
-    judged = legal.judge(catalogue, licenses(), Policy(licenses=["mit"], countries=["France"]))
+    judged = legal.judge(catalogue, licenses(), under(licenses=["mit"], countries=["France"]))
     pd.testing.assert_frame_equal(catalogue, before)
     pd.testing.assert_frame_equal(judged[list(catalogue.columns)], catalogue)
     assert list(judged["verdict"]) == ["allowed", "review", "blocked", "review"]
@@ -203,8 +226,8 @@ def test_every_shipped_model_has_one_of_four_verdicts(
     use: Any, countries: list[str] | None
 ) -> None:
     catalogue, texts = tables.models(), tables.licenses()
-    policy = Policy(licenses=["permissive", "gemma"], use=use, countries=countries)
-    judged = legal.judge(catalogue, texts, policy)
+    project = under(licenses=["permissive", "gemma"], use=use, countries=countries)
+    judged = legal.judge(catalogue, texts, project)
     assert list(judged["repo_id"]) == list(catalogue["repo_id"])
     assert set(judged["verdict"]) == {"allowed", "conditional", "review", "blocked"}
     assert (judged["reasons"].str.len() > 10).all()
@@ -219,7 +242,7 @@ def test_every_shipped_model_has_one_of_four_verdicts(
 
 def test_shipped_models_of_the_default_project() -> None:
     project = load_project("review-sentiment")
-    judged = legal.judge(tables.models(), tables.licenses(), project.policy).set_index("repo_id")
+    judged = legal.judge(tables.models(), tables.licenses(), project).set_index("repo_id")
     found = {d.model: judged.loc[d.model, "verdict"] for d in project.deployments}
     assert found == {
         "google/gemma-3-270m": "conditional",
@@ -229,7 +252,7 @@ def test_shipped_models_of_the_default_project() -> None:
 
 def test_families_are_counted() -> None:
     catalogue = models(("mit", "France"), ("mit", "France"), ("gemma", "France"))
-    counts = legal.by_family(legal.judge(catalogue, licenses(), Policy()))
+    counts = legal.by_family(legal.judge(catalogue, licenses(), under()))
     assert list(counts.columns) == ["allowed", "conditional", "review", "blocked", "models"]
     assert counts.loc["F0"].to_list() == [1, 0, 0, 1, 2]
     assert list(counts.index) == ["F0", "F1"]
@@ -256,6 +279,7 @@ def test_admit(tmp_path: Path) -> None:
         {
             "repo_id": ["org/good", "org/terms", "org/drifted"],
             "verdict": ["allowed", "conditional", "review"],
+            "exception": ["", "exception by X", ""],
         }
     )
     admitted = legal.admit(project, shortlist, metadata)
@@ -266,4 +290,195 @@ def test_admit(tmp_path: Path) -> None:
         ["no", "", "tier high; wanted low"],
         ["no", "", "not in data/models.csv: add it, with its licence and source"],
     ]
+    assert list(admitted["exception"]) == ["", "exception by X", "", "", ""]
     assert list(admitted["deployment"]) == [d.name for d in project.deployments]
+
+
+def excepted(model: str = "org/m0", **entry: Any) -> dict[str, Any]:
+    signed = {"approver": "Ada Counsel", "reason": "read on paper", "expires": "2027-06-30"}
+    return {"model": model, "lifts": "review"} | signed | entry
+
+
+SIGNED = "exception by Ada Counsel until 2027-06-30: read on paper"
+BEFORE, DAY, AFTER = date(2027, 6, 29), date(2027, 6, 30), date(2027, 7, 1)
+
+
+@pytest.mark.parametrize(
+    ("license", "entry", "today", "verdict", "exception"),
+    [
+        ("unread", {}, BEFORE, "conditional", SIGNED),
+        ("unread", {}, DAY, "review", f"expired {SIGNED}"),
+        ("unread", {}, AFTER, "review", f"expired {SIGNED}"),
+        ("gemma", {"lifts": "conditional"}, BEFORE, "allowed", SIGNED),
+        ("gemma", {"lifts": "conditional"}, DAY, "conditional", f"expired {SIGNED}"),
+        (
+            "gemma",
+            {},
+            BEFORE,
+            "conditional",
+            f"without effect, the verdict is conditional: {SIGNED}",
+        ),
+        (
+            "unread",
+            {"lifts": "conditional"},
+            BEFORE,
+            "review",
+            f"without effect, the verdict is review: {SIGNED}",
+        ),
+        ("mit", {}, BEFORE, "allowed", f"without effect, the verdict is allowed: {SIGNED}"),
+        (
+            "cc-by-nc-4.0",
+            {},
+            BEFORE,
+            "blocked",
+            f"without effect, blocked is never lifted: {SIGNED}",
+        ),
+        (
+            "cc-by-nc-4.0",
+            {"lifts": "conditional"},
+            BEFORE,
+            "blocked",
+            f"without effect, blocked is never lifted: {SIGNED}",
+        ),
+        ("unread", {"model": "org/other"}, BEFORE, "review", ""),
+    ],
+)
+def test_exceptions(
+    license: str, entry: dict[str, Any], today: date, verdict: str, exception: str
+) -> None:
+    policy = {"licenses": ["permissive", "conditional"]}
+    project = Project(**BASE | {"policy": policy, "exceptions": [excepted(**entry)]})
+    judged = legal.judge(
+        models((license, "France"), (license, "France")), licenses(), project, today=today
+    )
+    plain = legal.judge(models((license, "France")), licenses(), under(**policy)).iloc[0]
+    row, other = judged.iloc[0], judged.iloc[1]
+    assert (row["verdict"], row["exception"]) == (verdict, exception)
+    assert row["conditions"] == plain["conditions"]
+    assert row["reasons"].removesuffix(" (lifted)") == plain["reasons"]
+    assert row["reasons"].endswith(" (lifted)") == (row["exception"] == SIGNED)
+    assert (other["verdict"], other["exception"]) == (plain["verdict"], "")
+
+
+def test_an_exception_runs_out_by_itself() -> None:
+    for expires, verdict in ((date.today(), "review"), (date.max, "conditional")):
+        project = Project(**BASE | {"exceptions": [excepted(expires=expires)]})
+        row = legal.judge(models(("unread", "France")), licenses(), project).iloc[0]
+        assert row["verdict"] == verdict
+
+
+HOST = {"provider": "Serving Inc", "country": "Singapore"}
+NO_HOST = "its host is not in the brief: give deployments.host.provider and country"
+BARRED = "its host Serving Inc is in Singapore, which the policy does not allow"
+URL = {"base_url": "https://host/v1"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "host", "policy", "why"),
+    [
+        (URL, HOST, {}, ""),
+        (URL, None, {}, ""),
+        (URL, HOST, {"denied_countries": ["Singapore"]}, BARRED),
+        (URL, HOST, {"denied_countries": ["China"]}, ""),
+        (URL, HOST, {"host_countries": ["United States", "France"]}, BARRED),
+        (URL, HOST, {"host_countries": ["Singapore"]}, ""),
+        (URL, HOST, {"host_countries": []}, BARRED),
+        (
+            URL,
+            HOST,
+            {"host_countries": ["Singapore"], "denied_countries": ["Singapore"]},
+            BARRED,
+        ),
+        (URL, HOST, {"countries": ["France"]}, ""),
+        (URL, None, {"denied_countries": ["China"]}, NO_HOST),
+        (URL, None, {"host_countries": ["France"]}, NO_HOST),
+        ({"embedded": "smollm2-135m"}, None, {"host_countries": ["France"]}, ""),
+        ({"embedded": "smollm2-135m"}, HOST, {"denied_countries": ["Singapore"]}, ""),
+        ({"gguf": "o/n/f.gguf", "revision": "abc"}, None, {"denied_countries": ["China"]}, ""),
+    ],
+)
+def test_hosts(
+    endpoint: dict[str, Any], host: dict[str, str] | None, policy: dict[str, Any], why: str
+) -> None:
+    deployment = {"name": "a", "model": "org/a", "endpoint": endpoint, "host": host}
+    deployments = [deployment | {"price": {"usd_per_hour": 1}}]
+    project = Project(**BASE | {"policy": policy, "deployments": deployments})
+    shortlist = pd.DataFrame({"repo_id": ["org/a"], "why": ["tier low"]})
+    for verdict in ("allowed", "conditional", "review", "blocked"):
+        metadata = pd.DataFrame({"repo_id": ["org/a"], "verdict": [verdict], "exception": [""]})
+        row = legal.admit(project, shortlist, metadata).iloc[0]
+        cleared = verdict in ("allowed", "conditional")
+        assert row["admitted"] == ("yes" if cleared and not why else "no")
+        expected = (why or "on the shortlist") if cleared else f"step 3: {verdict}"
+        assert row["why"] == expected
+
+
+@pytest.mark.parametrize(
+    ("country", "policy", "verdict", "reason"),
+    [
+        ("China", {"denied_countries": ["China"]}, "blocked", "denied by policy.denied_countries"),
+        ("France", {"denied_countries": ["China"]}, "allowed", "no condition"),
+        (None, {"denied_countries": ["China"]}, "review", "country of the developer unknown"),
+        (
+            "France",
+            {"countries": ["France"], "denied_countries": ["France"]},
+            "blocked",
+            "the developer is in France: denied by policy.denied_countries",
+        ),
+        ("France", {"host_countries": ["China"]}, "allowed", "no condition"),
+    ],
+)
+def test_denied_countries(
+    country: str | None, policy: dict[str, Any], verdict: str, reason: str
+) -> None:
+    row = judge_one("mit", country, **policy)
+    assert row["verdict"] == verdict and reason in row["reasons"]
+
+
+def test_what_if() -> None:
+    catalogue = models(
+        ("mit", "France"),
+        ("gemma", "France"),
+        ("gemma", "France"),
+        ("gemma", "China"),
+        ("mit", "China"),
+        ("unread", "France"),
+        ("unread", None),
+    )
+    project = under(countries=["France"])
+    found = legal.findings(catalogue, licenses(), project)
+    assert list(found) == list(catalogue["repo_id"])
+    table = legal.what_if(found, catalogue)
+    assert table.to_numpy().tolist() == [
+        ["accept licence gemma", 3, 2, "F0, F1"],
+        ["accept country China", 2, 1, "F0"],
+        ["read the licence text", 2, 1, "F1"],
+        ["record the country", 1, 0, ""],
+    ]
+
+
+def test_what_if_keeps_its_promise() -> None:
+    catalogue = models(("gemma", "France"), ("gemma", "France"), ("gemma", "China"))
+    project = under(countries=["France"])
+    table = legal.what_if(legal.findings(catalogue, licenses(), project), catalogue)
+    relaxed = under(countries=["France"], licenses=["permissive", "gemma"])
+    after = legal.judge(catalogue, licenses(), relaxed)["verdict"]
+    assert table.at[0, "alone"] == after.isin(["allowed", "conditional"]).sum() == 2
+
+
+def test_what_if_with_nothing_in_the_way() -> None:
+    catalogue = models(("mit", "France"))
+    table = legal.what_if(legal.findings(catalogue, licenses(), under()), catalogue)
+    assert table.empty and list(table.columns) == ["rule", "touches", "alone", "families"]
+
+
+def test_twenty_thousand_rows() -> None:
+    shipped = tables.models()
+    copies = -(-20_000 // len(shipped))
+    catalogue = pd.concat([shipped] * copies, ignore_index=True).head(20_000)
+    catalogue["repo_id"] += [f"-{n // len(shipped)}" for n in range(len(catalogue))]
+    judged = legal.judge(catalogue, tables.licenses(), load_project("review-sentiment"))
+    assert list(judged["repo_id"]) == list(catalogue["repo_id"])
+    assert judged["verdict"].isin(legal.VERDICTS).all() and judged["reasons"].ne("").all()
+    one = judged["verdict"].iloc[: len(shipped)].tolist()
+    assert judged["verdict"].iloc[len(shipped) : 2 * len(shipped)].tolist() == one

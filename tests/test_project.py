@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ from briefs import BASE, brief, changed, write
 
 from lib.errors import PlaybookError
 from lib.project import load_project
+
+EXCEPTION = {
+    "model": "org/a",
+    "lifts": "review",
+    "approver": "General Counsel",
+    "reason": "read on paper",
+    "expires": "2027-06-30",
+}
 
 
 @pytest.mark.parametrize("name", ["article", "hosted-template", "review-sentiment"])
@@ -78,7 +87,7 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
             1,
             "'deployments.0.price.usd_per_hr'; did you mean 'usd_",
         ),
-        ("zzz", 1, "unknown key 'zzz'; known here: deployments, evaluation, name, objective, po"),
+        ("zzz", 1, "unknown key 'zzz'; known here: company, deployments, evaluation, exceptions,"),
         ("folder", "/etc", "unknown key 'folder'; remove it"),
         (
             "size.tier",
@@ -112,6 +121,34 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
         ("evaluation.labels", ["yes", "no", " "], "labels: '' is blank or there twice"),
         ("evaluation.items", "", "kind 'classification' needs items: the name of a JSONL file"),
         ("evaluation.max_tokens", 0, "evaluation.max_tokens: Input should be greater than or equ"),
+        ("policy.host_country", "x", "'policy.host_country'; did you mean 'host_countries'?"),
+        ("company.mau", 5, "unknown key 'company.mau'; known here: domicile, monthly_active_users"),
+        ("company.territories", "France", "company.territories: Input should be a valid list"),
+        ("company.monthly_active_users", -1, "monthly_active_users: Input should be greater than"),
+        ("company.monthly_active_users", 0.5, "monthly_active_users: Input should be a valid int"),
+        ("company.services", ["saas"], "company.services.0: Input should be 'model-as-a-service',"),
+        ("company.revenue", 5, "company.revenue: Input should be a valid dictionary"),
+        (
+            "company.revenue",
+            {"amount": 5, "currency": "EUR", "period": "year"},
+            "company.revenue.currency: Input should be 'USD', not 'EUR'",
+        ),
+        (
+            "company.revenue",
+            {"amount": 5, "currency": "USD", "period": "quarter"},
+            "company.revenue.period: Input should be 'month' or 'year', not 'quarter'",
+        ),
+        (
+            "company.revenue",
+            {"amount": -5, "currency": "USD", "period": "year"},
+            "company.revenue.amount: Input should be greater than or equal to 0",
+        ),
+        ("company.revenue", {"amount": 5, "period": "year"}, "company.revenue.currency is missing"),
+        ("exceptions", [EXCEPTION | {"lifts": "blocked"}], "lifts: Input should be 'review' or"),
+        ("exceptions", [EXCEPTION | {"approver": ""}], "exceptions.0.approver: String should have"),
+        ("exceptions", [EXCEPTION | {"expires": "soon"}], "exceptions.0.expires: Input should be"),
+        ("exceptions", [{**EXCEPTION, "model": "name"}], "exceptions.0.model: String should match"),
+        ("deployments.0.host", {"provider": "x"}, "deployments.0.host.country is missing"),
         ("requirements.min_quality", 85, "requirements.min_quality: Input should be less than or"),
         ("requirements.min_rps", 0, "requirements.min_rps: Input should be greater than 0, not 0"),
         ("requirements.min_rps", float("inf"), "requirements.min_rps: Input should be a finite"),
@@ -305,12 +342,27 @@ def test_overrides(tmp_path: Path) -> None:
     assert project.policy.model_dump() == {
         "licenses": ["mit", "apache-2.0"],
         "countries": ["France"],
+        "host_countries": None,
+        "denied_countries": [],
         "use": "internal",
     }
     assert (project.evaluation.concurrency, project.requirements.min_quality) == (3, 0.5)
     assert project.objective == "best"
     unchanged = load_project(path, policy__use="", objective="", evaluation__timeout_s=0.0)
     assert unchanged == load_project(path)
+
+
+def test_a_company_and_its_exceptions(tmp_path: Path) -> None:
+    raw = changed("company", {"revenue": {"amount": 5, "currency": "USD", "period": "year"}})
+    raw["exceptions"] = [EXCEPTION]
+    raw["deployments"][0]["host"] = {"provider": "Together AI", "country": "United States"}
+    project = load_project(write(tmp_path, raw))
+    company = project.company
+    assert (company.monthly_active_users, company.services, company.domicile) == (None, None, None)
+    assert company.revenue is not None and company.revenue.amount == 5
+    assert project.exceptions[0].expires == date(2027, 6, 30)
+    assert project.deployments[0].host is not None
+    assert project.deployments[1].host is None
 
 
 def test_tier_and_replaces_override_each_other(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def metadata() -> pd.DataFrame:
         revision=None,
         license="mit",
         conditions="",
+        exception="",
         metadata_source="catalogue",
         retrieved_at="2026-10-05",
         problem="",
@@ -80,6 +81,7 @@ def test_a_pick(tmp_path: Path) -> None:
         "license": "mit",
         "verdict": "allowed",
         "conditions": "",
+        "exception": "",
         "hardware": "cpu-2",
     }
     assert done["runner_up"]["deployment"] == "b"

@@ -101,7 +101,9 @@ def shortlist(
     *rows: tuple[float, float, str], precision: str = "bf16", tiers: tuple[str, ...] = ("low",)
 ) -> pd.DataFrame:
     judged = pd.DataFrame(rows, columns=["total_params_b", "active_params_b", "verdict"])
-    judged = judged.assign(hub_params_b=NAN, repo_id=[f"org/m{i}" for i in range(len(rows))])
+    judged = judged.assign(
+        listed_for="choice", hub_params_b=NAN, repo_id=[f"org/m{i}" for i in range(len(rows))]
+    )
     size = Size.model_validate({"tier": "any", "precision": precision})
     return sizing.shortlist(judged, HARDWARE, size, tiers=list(tiers))
 
@@ -182,7 +184,9 @@ def test_the_shipped_catalogue_is_kept_whole() -> None:
     assert set(sized["tier"]) == {"low", "between", "medium", "high", "unknown"}
     assert not sized.loc[sized["tier"] == "unknown", "shortlisted"].any()
     fits = sized["fits_on"].notna()
-    assert (sized["shortlisted"] == fits).all()
+    assert (sized["shortlisted"] == (fits & (sized["listed_for"] == "choice"))).all()
+    lineage = sized["why"].str.startswith("a base model, listed only because")
+    assert (lineage == (sized["listed_for"] == "lineage")).all()
     machines = tables.hardware().set_index("hardware")["usable_gb"]
     assert (sized.loc[fits, "fits_on"].map(machines) >= sized.loc[fits, "memory_gb"]).all()
     on_cpu = sized[fits & sized["fits_on"].str.startswith("cpu-")]

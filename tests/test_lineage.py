@@ -1,0 +1,329 @@
+"""Derivatives: whatever a model was made of counts, from the catalogue and from the Hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from test_licenses import check, company_brief, shipped, users
+
+from lib import hub, legal, lineage
+
+LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
+QWEN = "Qwen/Qwen3-32B"
+COHERE = "CohereLabs/c4ai-command-a-03-2025"
+KIMI = "moonshotai/Kimi-K2-Instruct"
+
+
+def row(repo_id: str, license: str | None, base: str | None = None, **cells: Any) -> dict[str, Any]:
+    known = {"family": "Made", "developer": "Acme", "country": "United States", "modality": "text"}
+    return {"repo_id": repo_id, "license": license, "base_model": base} | known | cells
+
+
+def catalogue(*rows: dict[str, Any]) -> pd.DataFrame:
+    """The shipped catalogue with rows of our own at its end."""
+    models = shipped()[0]
+    made = pd.DataFrame(list(rows), columns=models.columns).astype(models.dtypes.to_dict())
+    return pd.concat([models, made], ignore_index=True)
+
+
+def judged(
+    *rows: dict[str, Any], company: dict[str, Any] | None = None, **policy: Any
+) -> pd.DataFrame:
+    brief = company_brief(company, **policy)
+    return legal.judge(catalogue(*rows), shipped()[1], brief).set_index("repo_id", drop=False)
+
+
+MERGE = f"{QWEN};{COHERE}"
+RELABELLED = f"relabelled: tagged apache-2.0, but its base {LLAMA} is llama3.3"
+
+
+@pytest.mark.parametrize(
+    ("rows", "facts", "policy", "verdict", "parts"),
+    [
+        ([row("a/tune", "apache-2.0", LLAMA)], {}, {}, "review", [RELABELLED]),
+        ([row("a/tune", "llama3.3", LLAMA)], {}, {}, "conditional", ['display "Built with Llama"']),
+        (
+            [row("a/tune", "apache-2.0", LLAMA)],
+            users(800_000_000),
+            {},
+            "blocked",
+            [f"base {LLAMA}: llama3.3 needs a separate agreement", "reached: at 800M"],
+        ),
+        (
+            [row("a/tune", "apache-2.0", LLAMA)],
+            {},
+            {"licenses": ["permissive"]},
+            "blocked",
+            [f"base {LLAMA}: licence llama3.3 is not among policy.licenses"],
+        ),
+        (
+            [row("a/tune", "gemma", LLAMA)],
+            {},
+            {},
+            "conditional",
+            ["Hand on the terms", f'base {LLAMA}: display "Built with Llama"'],
+        ),
+        (
+            [row("a/tune", "gemma", KIMI)],
+            {"revenue": None},
+            {},
+            "review",
+            [f'base {KIMI}: display "Kimi K2" above a revenue of', "not give company.revenue"],
+        ),
+        ([row("a/tune", "apache-2.0", QWEN)], {}, {}, "allowed", []),
+        ([row("a/tune", "mit", QWEN)], {}, {}, "allowed", [f"base {QWEN}: Pass on the licence"]),
+        # a chain of three, however long ago the licence was set
+        (
+            [row("a/tune", "mit", "a/mid"), row("a/mid", "mit", LLAMA)],
+            {},
+            {},
+            "review",
+            [f"relabelled: tagged mit, but its base {LLAMA} is llama3.3"],
+        ),
+        (
+            [row("a/tune", "mit", "a/mid"), row("a/mid", "apache-2.0", "a/old"), row("a/old", "x")],
+            {},
+            {},
+            "review",
+            ["base a/old: licence x is not in data/licenses.csv"],
+        ),
+        # a merge answers for all
+        ([row("a/tune", "apache-2.0", f"{QWEN}; zai-org/GLM-5.2")], {}, {}, "allowed", []),
+        (
+            [row("a/tune", "apache-2.0", MERGE)],
+            {},
+            {},
+            "blocked",
+            [f"base {COHERE}: licence cc-by-nc-4.0 allows no commercial use (use: product)"],
+        ),
+        (
+            [row("a/tune", "apache-2.0", MERGE)],
+            {},
+            {"use": "internal"},
+            "review",
+            [f"base {COHERE}: licence cc-by-nc-4.0 is non-commercial", "relabelled"],
+        ),
+        # cycles end
+        ([row("a/tune", "mit", "a/b"), row("a/b", "mit", "a/tune")], {}, {}, "allowed", []),
+        ([row("a/tune", "mit", "a/tune")], {}, {}, "allowed", []),
+        (
+            [row("a/tune", "mit", "a/b"), row("a/b", "mit", f"a/tune;{LLAMA}")],
+            {},
+            {},
+            "review",
+            ["relabelled: tagged mit"],
+        ),
+        # what nobody knows
+        (
+            [row("a/tune", "mit", "a/stranger")],
+            {},
+            {},
+            "review",
+            ["base a/stranger is not in data/models.csv, so its licence is not known"],
+        ),
+        (
+            [row("a/tune", "mit", "a/b"), row("a/b", None)],
+            {},
+            {},
+            "review",
+            ["base a/b: no licence is recorded"],
+        ),
+        (
+            [row("a/tune", "mit", "a/b"), row("a/b", "jamba")],
+            {},
+            {},
+            "review",
+            ["base a/b: the text of jamba has not been read"],
+        ),
+        # expressions have a class as well
+        ([row("a/tune", "mit", "a/b"), row("a/b", "MIT OR gemma")], {}, {}, "allowed", []),
+        ([row("a/tune", "mit", "a/b"), row("a/b", "0bsd")], {}, {}, "allowed", []),
+        (
+            [row("a/tune", "MIT OR Apache-2.0", LLAMA)],
+            {},
+            {},
+            "review",
+            ["relabelled: tagged MIT OR Apache-2.0"],
+        ),
+        # a text model cut out of a multimodal one
+        (
+            [row("a/tune", "llama4", "meta-llama/Llama-4-Scout-17B-16E-Instruct")],
+            {"domicile": "Germany"},
+            {},
+            "blocked",
+            ["grants companies in the European Union no rights", "domicile: Germany"],
+        ),
+        # the developers of its bases
+        (
+            [row("a/tune", "apache-2.0", QWEN)],
+            {},
+            {"denied_countries": ["China"]},
+            "blocked",
+            [f"the developer of base {QWEN} is in China: denied by policy.denied_countries"],
+        ),
+        (
+            [row("a/tune", "apache-2.0", QWEN)],
+            {},
+            {"countries": ["United States"]},
+            "blocked",
+            [f"the developer of base {QWEN} is in China: not among policy.countries"],
+        ),
+        (
+            [row("a/tune", "mit", "a/b"), row("a/b", "mit", QWEN)],
+            {},
+            {"denied_countries": ["China"]},
+            "blocked",
+            [f"the developer of base {QWEN} is in China"],
+        ),
+        (
+            [row("a/tune", "mit", "a/b"), row("a/b", "mit", country=None)],
+            {},
+            {"denied_countries": ["China"]},
+            "review",
+            ["country of the developer of base a/b unknown"],
+        ),
+        (
+            [row("a/tune", "mit", "a/b"), row("a/b", "mit", country=None)],
+            {},
+            {},
+            "allowed",
+            [],
+        ),
+    ],
+)
+def test_a_derivative_answers_for_its_bases(
+    rows: list[dict[str, Any]],
+    facts: dict[str, Any],
+    policy: dict[str, Any],
+    verdict: str,
+    parts: list[str],
+) -> None:
+    check(judged(*rows, company=facts, **policy).loc["a/tune"], verdict, *parts)
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "verdict", "part"),
+    [
+        (
+            "deepseek-ai/DeepSeek-R1-Distill-Llama-70B",
+            "review",
+            f"relabelled: tagged mit, but its base {LLAMA} is llama3.3",
+        ),
+        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "allowed", ""),
+        ("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5", "conditional", 'display "Built with Llama"'),
+        ("google/gemma-3-270m-it", "conditional", "Hand on the terms"),
+    ],
+)
+def test_shipped_derivatives(repo_id: str, verdict: str, part: str) -> None:
+    check(judged().loc[repo_id], verdict, part)
+
+
+def test_a_distilled_llama_is_blocked_where_llama_is() -> None:
+    row = judged(licenses=["permissive"]).loc["deepseek-ai/DeepSeek-R1-Distill-Llama-70B"]
+    check(row, "blocked", f"base {LLAMA}: licence llama3.3 is not among policy.licenses")
+
+
+def test_duties_of_one_licence_are_told_once() -> None:
+    conditions = judged(row("a/tune", "llama3.3", LLAMA)).at["a/tune", "conditions"]
+    assert conditions.count("display") == 1 and "base" not in conditions
+
+
+def test_a_base_without_a_licence_is_no_relabelling() -> None:
+    reasons = judged(row("a/tune", "mit", "a/b"), row("a/b", None)).loc["a/tune", "reasons"]
+    assert reasons == "base a/b: no licence is recorded"
+
+
+def test_bases_and_ancestors() -> None:
+    models = pd.DataFrame(
+        {
+            "repo_id": ["a", "b", "c", "d"],
+            "base_model": ["b; c ;", "c;b", "d", None],
+        }
+    )
+    direct = lineage.bases(models)
+    assert direct == {"a": ["b", "c"], "b": ["c"], "c": ["d"]}
+    assert lineage.ancestors("a", direct) == ["b", "c", "d"]
+    assert lineage.ancestors("d", direct) == []
+    assert lineage.ancestors("a", {"a": ["b"], "b": ["c"], "c": ["a"]}) == ["b", "c"]
+
+
+def test_a_long_chain_ends() -> None:
+    direct = {f"m{n}": [f"m{n + 1}"] for n in range(2_000)}
+    assert lineage.ancestors("m0", direct)[-1] == "m2000"
+
+
+def pulled(**base_models: str | None) -> pd.DataFrame:
+    """Step 3's table: `pulled(tune="owner/base")` for `a/tune`."""
+    return pd.DataFrame(
+        {
+            "repo_id": [f"a/{name}" for name in base_models],
+            "base_models": pd.Series(list(base_models.values()), dtype="str"),
+            "license_drift": False,
+            "drift": "",
+        }
+    )
+
+
+def again(
+    rows: list[dict[str, Any]], told: pd.DataFrame, facts: dict[str, Any] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Step 1's verdicts, and those of step 3."""
+    brief = company_brief(facts)
+    before = legal.judge(catalogue(*rows), shipped()[1], brief)
+    after = legal.rejudge(before, told, shipped()[1], brief)
+    assert list(after["repo_id"]) == list(before["repo_id"])
+    return tuple(t.set_index("repo_id", drop=False) for t in (before, after))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("license", "base", "on_hub", "verdicts", "parts"),
+    [
+        ("apache-2.0", None, LLAMA, ["allowed", "review"], [RELABELLED]),
+        ("apache-2.0", None, QWEN, ["allowed", "allowed"], ["Pass on the licence"]),
+        ("mit", None, QWEN, ["allowed", "allowed"], [f"base {QWEN}: Pass on the licence"]),
+        ("apache-2.0", None, None, ["allowed", "allowed"], []),
+        ("apache-2.0", None, "a/stranger", ["allowed", "review"], ["base a/stranger is not in"]),
+        ("apache-2.0", QWEN, LLAMA, ["allowed", "review"], [RELABELLED]),
+        ("apache-2.0", QWEN, COHERE, ["allowed", "blocked"], ["allows no commercial use"]),
+        ("apache-2.0", LLAMA, QWEN, ["review", "review"], [RELABELLED]),
+        ("gemma", None, LLAMA, ["conditional", "conditional"], ['display "Built with Llama"']),
+        (None, None, QWEN, ["review", "review"], ["no licence is recorded"]),
+    ],
+)
+def test_base_models_of_the_hub(
+    license: str, base: str | None, on_hub: str | None, verdicts: list[str], parts: list[str]
+) -> None:
+    before, after = again([row("a/tune", license, base)], pulled(tune=on_hub))
+    assert [t.at["a/tune", "verdict"] for t in (before, after)] == verdicts
+    check(after.loc["a/tune"], verdicts[1], *parts)
+    others = before.index != "a/tune"
+    pd.testing.assert_frame_equal(before[others], after[others])
+
+
+def test_what_a_base_was_made_of_counts_too() -> None:
+    rows = [row("a/tune", "apache-2.0", "a/mid"), row("a/mid", "apache-2.0")]
+    before, after = again(rows, pulled(mid=LLAMA))
+    assert list(before.loc[["a/tune", "a/mid"], "verdict"]) == ["allowed", "allowed"]
+    assert list(after.loc[["a/tune", "a/mid"], "verdict"]) == ["review", "review"]
+
+
+def test_the_hub_adds_to_the_catalogue_and_takes_nothing_away() -> None:
+    _, after = again([row("a/tune", "apache-2.0", QWEN)], pulled(tune=f"{QWEN};{LLAMA}"))
+    assert after.at["a/tune", "base_model"] == f"{QWEN};{LLAMA}"
+    _, after = again([row("a/tune", "apache-2.0")], pulled(tune=None))
+    assert pd.isna(after.at["a/tune", "base_model"])
+
+
+def test_a_licence_that_changed_on_the_hub() -> None:
+    rows = [row("a/tune", "apache-2.0"), row("a/nc", "apache-2.0", COHERE)]
+    told = pulled(tune=QWEN, nc=None).assign(
+        license_drift=True, drift="licence: catalogue apache-2.0, Hub llama3.3; base model: x"
+    )
+    _, after = again(rows, told)
+    final = hub.relicense(after, told).set_index("repo_id", drop=False)
+    note = "licence drift: catalogue apache-2.0, Hub llama3.3"
+    check(final.loc["a/tune"], "review", note)
+    check(final.loc["a/nc"], "blocked", "allows no commercial use", note)
+    assert list(final["repo_id"]) == list(after["repo_id"])
