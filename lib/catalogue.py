@@ -11,6 +11,7 @@ from license_expression import ExpressionError, get_spdx_licensing
 
 from lib import licenses as texts
 from lib import tables
+from lib.clauses import Terms
 from lib.errors import PlaybookError
 from lib.lineage import ancestors, bases
 
@@ -139,7 +140,7 @@ def _stale(name: str, table: pd.DataFrame, today: date, days: int) -> Iterator[P
             yield Problem(name, key, problem, "stale")
 
 
-def _unresolved(row: Row, known: dict[str, texts.Terms]) -> Iterator[str]:
+def _unresolved(row: Row, known: dict[str, Terms]) -> Iterator[str]:
     """What a verdict or a tier needs and a model lacks."""
     if row["license"] is None:
         yield "no licence"
@@ -151,7 +152,7 @@ def _unresolved(row: Row, known: dict[str, texts.Terms]) -> Iterator[str]:
         yield "no parameter count"
 
 
-def _resolves(expression: str, known: dict[str, texts.Terms]) -> bool:
+def _resolves(expression: str, known: dict[str, Terms]) -> bool:
     if expression in known:
         return True
     try:
@@ -161,7 +162,7 @@ def _resolves(expression: str, known: dict[str, texts.Terms]) -> bool:
     return all(key in known or key.lower() in known for key in unknown)
 
 
-def _contradictory(row: Row, known: dict[str, texts.Terms]) -> Iterator[str]:
+def _contradictory(row: Row, known: dict[str, Terms]) -> Iterator[str]:
     """Cells of one model that cannot both be right."""
     total, hub, active = row["total_params_b"], row["hub_params_b"], row["active_params_b"]
     if total is not None and hub is not None and abs(hub - total) - TOLERANCE * total > 1e-9:
@@ -178,7 +179,7 @@ def _contradictory(row: Row, known: dict[str, texts.Terms]) -> Iterator[str]:
 
 
 def _lineage(
-    models: pd.DataFrame, given: dict[str, str | None], known: dict[str, texts.Terms]
+    models: pd.DataFrame, given: dict[str, str | None], known: dict[str, Terms]
 ) -> Iterator[Problem]:
     """Base models without a row, and derivatives tagged more freely than what they are made of."""
     direct = bases(models)

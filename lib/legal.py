@@ -9,8 +9,21 @@ from typing import Any
 import pandas as pd
 
 from lib import licenses as texts
+from lib.clauses import (
+    AGREEMENT,
+    BLOCKED,
+    CONDITIONAL,
+    NON_COMMERCIAL,
+    OUTPUTS,
+    REVIEW,
+    TERRITORY,
+    UNREAD,
+    VERDICTS,
+    Finding,
+    Terms,
+)
 from lib.errors import PlaybookError
-from lib.licenses import BLOCKED, CLASSES, CONDITIONAL, REVIEW, VERDICTS, Finding
+from lib.licenses import CLASSES
 from lib.lineage import ancestors, bases, with_hub_bases
 from lib.project import Deployment, Exemption, Policy, Project
 
@@ -25,7 +38,7 @@ __all__ = [
     "what_if",
 ]
 
-MET = (texts.NON_COMMERCIAL, texts.AGREEMENT, texts.TERRITORY, texts.OUTPUTS)
+MET = (NON_COMMERCIAL, AGREEMENT, TERRITORY, OUTPUTS)
 Row = dict[Any, Any]
 
 
@@ -98,9 +111,9 @@ def findings(
     return result
 
 
-def _license(row: Row, table: dict[str, texts.Terms], brief: Project) -> list[Finding]:
+def _license(row: Row, table: dict[str, Terms], brief: Project) -> list[Finding]:
     if row["license"] is None:
-        return [Finding(REVIEW, texts.UNREAD, "no licence is recorded", "licence")]
+        return [Finding(REVIEW, UNREAD, "no licence is recorded", "licence")]
     modality = row["modality"]
     multimodal = None if modality is None else modality == "multimodal"
     return texts.judge(row["license"], table, brief.company, brief.policy, multimodal=multimodal)
@@ -110,7 +123,7 @@ def _inherited(
     row: Row,
     base: str,
     facts: Row | None,
-    table: dict[str, texts.Terms],
+    table: dict[str, Terms],
     of_license: Any,
     policy: Policy,
 ) -> list[Finding]:

@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from lib import places
 from lib.errors import PlaybookError
 from lib.tables import DATA
 
@@ -33,6 +42,7 @@ __all__ = [
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+Place = Annotated[str, AfterValidator(places.check)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
 RepoId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
@@ -50,8 +60,8 @@ class Policy(_Section):
 
     licenses: list[str] = Field(default=["permissive"], min_length=1)
     countries: list[str] | None = None
-    host_countries: list[str] | None = None
-    denied_countries: list[str] = []
+    host_countries: list[Place] | None = None
+    denied_countries: list[Place] = []
     use: Literal["internal", "product", "model-as-a-service", "redistribution"] = "product"
 
 
@@ -66,8 +76,8 @@ class Revenue(_Section):
 class Company(_Section):
     """The company's own facts, which licences ask for. What is left out is not known."""
 
-    domicile: str | None = None
-    territories: list[str] | None = None
+    domicile: Place | None = None
+    territories: list[Place] | None = None
     monthly_active_users: Annotated[int, Field(ge=0)] | None = None
     revenue: Revenue | None = None
     services: list[Literal["model-as-a-service", "redistribution", "ai-assistant"]] | None = None
@@ -230,7 +240,7 @@ class Host(_Section):
     """Who serves a hosted endpoint, and from which country's jurisdiction."""
 
     provider: str
-    country: str
+    country: Place
 
 
 class Deployment(_Section):

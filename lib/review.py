@@ -12,9 +12,9 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup
 
-from lib import legal, lineage
+from lib import clauses, legal, lineage
 from lib import licenses as texts
-from lib.licenses import ALLOWED, MISSING, REVIEW, Finding
+from lib.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding
 from lib.page import MANY, cut, environment, name, records
 from lib.project import Exemption, Project
 
@@ -25,7 +25,7 @@ SOON = 90  # days before its end from which an exception counts as expiring
 OUTCOMES = ["blocked", "review", "condition", "met", "notice"]
 KEPT = ("not reached:", "domicile:", "territories:")  # facts that keep a clause from biting
 Row = dict[str, Any]
-Terms = dict[str, texts.Terms]
+Terms = dict[str, clauses.Terms]
 Findings = dict[str, list[Finding]]
 
 
@@ -83,7 +83,7 @@ def _rules(rows: list[Row], found: Findings, verdict: str) -> Counter[str]:
     """How many models of a verdict each rule of that strictness touches."""
     count: Counter[str] = Counter()
     for own in (found[row["repo_id"]] for row in rows if row["verdict"] == verdict):
-        rules = {f.rule for f in own if texts.VERDICTS[f.level] == verdict}
+        rules = {f.rule for f in own if VERDICTS[f.level] == verdict}
         count.update({re.sub("accept licence .*", "licence not accepted", r) for r in rules})
     return count
 
@@ -121,7 +121,7 @@ def _told(findings: list[Finding]) -> list[Row]:
 
 def _outcome(finding: Finding) -> str:
     if finding.level >= REVIEW:
-        return texts.VERDICTS[finding.level]
+        return VERDICTS[finding.level]
     if finding.fact.startswith(KEPT) or finding.fact.endswith(": no"):
         return "met"
     return "notice" if finding.level == ALLOWED else "condition"

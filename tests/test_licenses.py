@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from briefs import BASE
 
-from lib import legal, licenses, tables
+from lib import clauses, legal, licenses, tables
 from lib.project import Company, Policy, Project
 
 EVERYTHING = ["permissive", "conditional", "non-commercial"]
@@ -311,7 +311,7 @@ def test_revenue_over_month_and_year(
 def test_revenue_of_the_same_period_is_not_rounded(amount: float) -> None:
     for period, months in (("year", 12), ("month", 1)):
         given = Company(**usd(amount, period)).revenue
-        assert given is not None and licenses._per_months(given, months) == amount
+        assert given is not None and clauses._per_months(given, months) == amount
 
 
 PLACES = "the European Union or the United Kingdom or South Korea"
@@ -504,7 +504,7 @@ def test_every_finding_of_every_text_names_clause_and_fact() -> None:
     for facts in (FACTS, {}):
         for terms in table.values():
             company = Company(**facts)
-            found = licenses.assess(terms, company, Policy(licenses=EVERYTHING), multimodal=True)
+            found = clauses.assess(terms, company, Policy(licenses=EVERYTHING), multimodal=True)
             assert found
             for finding in found:
                 assert finding.rule and finding.clause and finding.fact
@@ -517,5 +517,5 @@ def test_without_facts_no_text_with_a_limit_is_let_through() -> None:
     limits = ("agreement_mau", "agreement_revenue_usd", "display_revenue_usd")
     for name, terms in table.items():
         if any(terms[key] for key in limits) and terms["agreement_scope"] != "model-as-a-service":
-            found = licenses.assess(terms, Company(), Policy(licenses=EVERYTHING), multimodal=False)
-            assert licenses.worst(found) >= licenses.REVIEW, name
+            found = clauses.assess(terms, Company(), Policy(licenses=EVERYTHING), multimodal=False)
+            assert licenses.worst(found) >= clauses.REVIEW, name

@@ -14,7 +14,8 @@ import yaml
 from briefs import BASE, brief, changed, write
 
 from lib.errors import PlaybookError
-from lib.project import load_project
+from lib.project import Company, load_project
+from lib.tables import DATA
 
 EXCEPTION = {
     "model": "org/a",
@@ -391,3 +392,27 @@ def test_an_override_leaves_the_file_alone(tmp_path: Path) -> None:
     path = write(tmp_path, BASE)
     load_project(path, objective="best")
     assert yaml.safe_load(path.read_text()) == BASE
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("company", {"domicile": "Deutschland"}),
+        ("company", {"territories": ["Germany", "Unted Kingdom"]}),
+        ("policy", {"host_countries": ["Frnace"]}),
+        ("policy", {"denied_countries": ["Rusia"]}),
+    ],
+)
+def test_a_place_nobody_knows_is_refused(
+    tmp_path: Path, section: str, value: dict[str, object]
+) -> None:
+    shipped = yaml.safe_load((DATA / "projects/article/project.yaml").read_text(encoding="utf-8"))
+    raw = shipped | {section: (shipped.get(section) or {}) | value}
+    (tmp_path / "project.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(PlaybookError, match=f"{section}.*unknown place"):
+        load_project(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["Germany", "EU", "UK", "usa", "South Korea", "DE", "Worldwide"])
+def test_usual_names_of_places_are_known(place: str) -> None:
+    assert Company(domicile=place).domicile == place

@@ -85,8 +85,8 @@ def test_hostile_text_stays_text(text: str, tmp_path: Path) -> None:
     texts = tables.licenses().query("license == 'gemma'").assign(**dict.fromkeys(told, text))
     raw = changed("policy", {"licenses": ["gemma"], "use": "product"})
     raw |= {"task": text, "exceptions": [exception(model="a/b", approver=text, reason=text)]}
-    raw["company"] = COMPANY | {"domicile": text, "territories": [text]}
-    raw["deployments"][0] |= {"model": "a/b", "host": {"provider": text, "country": text}}
+    raw["company"] = COMPANY  # its places are checked when the brief is read
+    raw["deployments"][0] |= {"model": "a/b", "host": {"provider": text, "country": "Ireland"}}
     html = render(load_project(write(tmp_path, raw)), every, texts)
     seen = Page(html)
     tags = {tag for tag, _ in seen.tags}

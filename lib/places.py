@@ -1,0 +1,54 @@
+"""Names of places: which ones a brief may use, and whether one lies where a licence ends."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+
+from babel import Locale
+
+__all__ = ["check", "within"]
+
+EUROPEAN_UNION = frozenset(
+    """austria belgium bulgaria croatia cyprus czechia denmark estonia finland france germany greece
+    hungary ireland italy latvia lithuania luxembourg malta netherlands poland portugal romania
+    slovakia slovenia spain sweden at be bg hr cy cz dk ee fi fr de gr hu ie it lv lt lu mt nl pl
+    pt ro sk si es se eu""".split()
+) | {"european union", "czech republic", "the netherlands"}
+SAME_PLACE = {
+    "european union": EUROPEAN_UNION,
+    "united kingdom": frozenset({"uk", "gb", "great britain", "england", "scotland", "wales"}),
+    "south korea": frozenset({"kr", "korea", "republic of korea"}),
+}
+WIDER = frozenset({"worldwide", "world", "global", "europe", "eea", "emea"})  # in doubt, all of it
+OTHER = frozenset({"usa", "us", "uae", "turkey"})
+
+
+@cache
+def _known() -> dict[str, str]:
+    """Countries and regions by their English names, and by their codes, folded."""
+    territories = Locale("en").territories
+    names = {str(name).casefold(): str(name) for name in territories.values()}
+    codes = [str(code) for code in territories]
+    return names | {code.casefold(): code for code in codes if len(code) == 2}
+
+
+def check(place: str) -> str:
+    """A place as written, if it is a known name or code of one.
+
+    Raises:
+        ValueError: Nobody knows it: a misspelt country would count as outside every exclusion.
+    """
+    folded = place.strip().casefold()
+    aliases = WIDER | OTHER | EUROPEAN_UNION | frozenset().union(*SAME_PLACE.values())
+    if folded in _known() or folded in aliases or not folded:
+        return place.strip()
+    close = difflib.get_close_matches(folded, list(_known()), n=1)
+    hint = f"did you mean {_known()[close[0]]!r}?" if close else "write its English name"
+    raise ValueError(f"unknown place {place!r}; {hint}")
+
+
+def within(place: str, excluded: str) -> bool:
+    """Whether a place lies in one that a licence excludes, or may do so."""
+    own, out = place.strip().casefold(), excluded.casefold()
+    return own == out or own in WIDER or own in SAME_PLACE.get(out, ())
