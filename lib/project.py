@@ -17,14 +17,17 @@ from pydantic import (
 
 from lib.errors import PlaybookError
 from lib.sections import (
+    Candidates,
     Company,
     Deployment,
     Endpoint,
     Evaluation,
     Exemption,
+    Hub,
     Policy,
     Price,
     Prompt,
+    Require,
     Requirements,
     Revenue,
     Section,
@@ -60,7 +63,10 @@ class Project(Section):
     policy: Policy
     company: Company = Company()
     exceptions: list[Exemption] = Field(default_factory=list)
+    candidates: Candidates = Candidates()
     size: Size
+    hub: Hub = Hub()
+    require: Require = Require()
     evaluation: Evaluation
     deployments: list[Deployment] = Field(min_length=1)
     speed: Speed = Speed()

@@ -18,16 +18,20 @@ from pydantic import (
 from lib import places
 
 __all__ = [
+    "Acceptance",
+    "Candidates",
     "Company",
     "Deployment",
     "Endpoint",
     "Evaluation",
     "Exemption",
     "Host",
+    "Hub",
     "Policy",
     "Price",
     "Prompt",
     "Published",
+    "Require",
     "Requirements",
     "Revenue",
     "Section",
@@ -102,11 +106,65 @@ class Size(Section):
     replaces: str | None = None
     fine_tuning: Literal["none", "planned"] = "none"
     precision: Literal["bf16", "fp8", "int8", "int4", "fp4"] = "bf16"
+    context_tokens: Annotated[int, Field(ge=128, le=10_000_000)] = 8192
+    concurrent_requests: Annotated[int, Field(ge=1, le=100_000)] = 8
 
     @model_validator(mode="after")
     def _one_of(self) -> Size:
         if (self.tier is None) == (self.replaces is None):
             raise ValueError("give either tier or replaces, not both and not neither")
+        return self
+
+
+class Candidates(Section):
+    """Where step 1's models come from: the shipped catalogue, or the whole Hub.
+
+    What is left out is derived: the licences from `policy`, the sizes from `size`.
+    """
+
+    source: Literal["catalogue", "hub"] = "catalogue"
+    via: Literal["api", "index"] = "api"
+    index: str = "hf://datasets/cfahlgren1/hub-stats/models.parquet"
+    licenses: list[str] | None = None
+    task: str | None = "text-generation"
+    min_params_b: Positive | None = None
+    max_params_b: Positive | None = None
+    provider: str | None = None
+    min_downloads: Annotated[int, Field(ge=0)] = 1000
+    sort: Literal["downloads", "likes", "trending"] = "downloads"
+    limit: Annotated[int, Field(ge=1, le=5000)] = 200
+
+
+class Acceptance(Section):
+    """A drift somebody has looked at: the run goes on with what the Hub says now."""
+
+    model: RepoId
+    field: Literal["licence", "size", "context", "gated", "base model"]
+    reason: str = Field(min_length=3)
+
+
+class Hub(Section):
+    """How the Hub is asked, and which drift stops the run."""
+
+    max_age_hours: Annotated[float, Field(ge=0)] = 24.0
+    stop_on: Literal["shortlisted", "deployed"] = "shortlisted"
+    accept_drift: list[Acceptance] = []
+
+
+class Require(Section):
+    """The supply-chain gate: what a repository must show before its weights are used."""
+
+    safetensors: bool = False
+    no_remote_code: bool = False
+    scanned: bool = False
+    not_gated: bool = False
+    min_age_days: Annotated[int, Field(ge=0)] | None = None
+    max_age_days: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Require:
+        if (self.min_age_days or 0) > (self.max_age_days or float("inf")):
+            raise ValueError("min_age_days is above max_age_days: no model could pass")
         return self
 
 

@@ -62,6 +62,8 @@ SCHEMAS: dict[str, tuple[list[str], dict[str, pa.Column]]] = {
             "released": _text(nullable=True),
             "note": _text(nullable=True),
             "source": _text(),
+            "hub_revision": _text(nullable=True),
+            "hub_checked_on": _text(nullable=True),
         },
     ),
     "licenses": (
@@ -99,6 +101,7 @@ SCHEMAS: dict[str, tuple[list[str], dict[str, pa.Column]]] = {
             "score": pa.Column(float),
             "unit": _text(),
             "kind": _choice("independent", "self-reported"),
+            "verified": _choice("yes", "no", nullable=True),
             "variant": _text(nullable=True),
         },
     ),
