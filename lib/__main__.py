@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib import catalogue, pipeline
+from lib import catalogue, pipeline, refresh
 from lib.artifacts import shown
 from lib.errors import PlaybookError
 
@@ -59,6 +59,10 @@ def _add_catalogue(command: argparse.ArgumentParser) -> None:
     check.add_argument("--today", default="", metavar="YYYY-MM-DD", help="count ages to this day")
     check.add_argument("--days", type=int, default=90, help="older rows are stale (90)")
     check.add_argument("--all", action="store_true", help="every row, not the first of each")
+    renew = actions.add_parser("refresh", help="rewrite the Hub's facts in data/ from the Hub")
+    renew.set_defaults(act=_refresh)
+    renew.add_argument("models", nargs="*", metavar="MODEL", help="only these repositories")
+    renew.add_argument("--dry-run", action="store_true", help="say what would change")
 
 
 def _run(args: argparse.Namespace) -> str:
@@ -76,6 +80,10 @@ def _run(args: argparse.Namespace) -> str:
 def _check(args: argparse.Namespace) -> str:
     problems = catalogue.check_shipped(today=args.today, days=args.days)
     return catalogue.render(problems, every=args.all)
+
+
+def _refresh(args: argparse.Namespace) -> str:
+    return refresh.shipped(only=args.models or None, dry_run=args.dry_run, progress=True)
 
 
 if __name__ == "__main__":

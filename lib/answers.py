@@ -117,7 +117,7 @@ def ask(
 
 
 def admitted(brief: Project, verdicts: pd.DataFrame) -> list[Deployment]:
-    """The deployments that `legal.admit` lets through.
+    """The deployments that `admission.admit` lets through.
 
     Raises:
         PlaybookError: It lets none through.

@@ -22,6 +22,7 @@ __all__ = [
     "NOTEBOOKS",
     "ROOT",
     "existing",
+    "hub_cache",
     "load",
     "load_json",
     "run_directory",
@@ -43,7 +44,11 @@ COLUMNS = {
     " shortlisted why",
     "03_metadata": "repo_id revision metadata_source retrieved_at license_on_hub drift gated"
     " formats remote_code base_models lineage_verdict context_length downloads likes"
-    " last_modified providers",
+    " last_modified providers security supply_verdict verdict shortlisted why",
+    "03_drift": "repo_id field against old new consequence changes_verdict accepted",
+    "03_providers": "repo_id provider status context_length input_usd_per_million"
+    " output_usd_per_million first_token_latency_ms throughput_tps",
+    "03_evals": "repo_id benchmark value date verified source_url",
     "04_answers": "deployment repo_id item_id output outcome score prompt_tokens"
     " completion_tokens latency_s",
     "04_scores": "deployment metric value low high n n_failed n_truncated basis",
@@ -59,6 +64,11 @@ COLUMNS = {
 def runs_root() -> Path:
     """The folder all runs live in: `PLAYBOOK_RUNS` (from the repository), or `runs/`."""
     return (ROOT / (os.environ.get("PLAYBOOK_RUNS") or "runs")).resolve()
+
+
+def hub_cache() -> Path:
+    """The folder of the Hub's answers, shared by all runs."""
+    return runs_root() / ".hub"
 
 
 def run_directory(name: str, run_dir: str = "") -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lib import licenses as texts
+from lib import places
 from lib.clauses import (
     AGREEMENT,
     BLOCKED,
@@ -25,14 +26,12 @@ from lib.clauses import (
 from lib.errors import PlaybookError
 from lib.licenses import CLASSES
 from lib.lineage import ancestors, bases, with_hub_bases
-from lib.project import Deployment, Exemption, Policy, Project
+from lib.project import Exemption, Policy, Project
 
 __all__ = [
     "VERDICTS",
-    "admit",
     "by_family",
     "findings",
-    "host_objection",
     "judge",
     "rejudge",
     "what_if",
@@ -86,7 +85,7 @@ def findings(
 ) -> dict[str, list[Finding]]:
     """Every finding about every model, the mild ones too, by repository."""
     policy = brief.policy
-    known = sorted(models["country"].dropna().unique())
+    known = sorted({*models["country"].dropna(), *places.names()})
     _check_names("policy.licenses", policy.licenses, [*CLASSES[:-1], *licenses["license"]])
     _check_names("policy.countries", policy.countries or [], known)
     table = texts.table_of(licenses)
@@ -192,21 +191,41 @@ def rejudge(
     licenses: pd.DataFrame,
     brief: Project,
     *,
+    relicensed: dict[str, str | None] | None = None,
     today: date | None = None,
 ) -> pd.DataFrame:
-    """Judge again the models that the Hub traces to other models than the catalogue does.
+    """Judge again the models that the Hub traces to other models or puts under other licences.
 
     A verdict can only become stricter: what was permitted for this run stays the measure.
+
+    Args:
+        judged: From `judge`.
+        pulled: Metadata of the Hub: `repo_id base_models`.
+        licenses: Licence texts, from `tables.licenses`.
+        brief: Policy, company facts and exceptions.
+        relicensed: Licences that replace the catalogue's, from `drift.relicensed`.
+        today: The day exceptions are held against; this day if left out.
+
+    Returns:
+        `judged` with the base models of both, and the licence and verdict that were judged.
     """
+    texts_now = relicensed or {}
     extended = with_hub_bases(judged, pulled)
+    pairs = zip(judged["repo_id"], judged["license"].astype(object), strict=True)
+    given = [texts_now.get(repo_id, text) for repo_id, text in pairs]
+    extended["license"] = pd.Series(given, index=judged.index, dtype="str")
     again = judge(extended, licenses, brief, today=today)
     level = {verdict: place for place, verdict in enumerate(VERDICTS)}
     before, after = bases(judged), bases(extended)
-    traced = [ancestors(name, after) != ancestors(name, before) for name in judged["repo_id"]]
+    touched = []
+    for name in judged["repo_id"]:
+        made_of = ancestors(name, after)
+        changed = not texts_now.keys().isdisjoint([name, *made_of])
+        touched.append(changed or made_of != ancestors(name, before))
     stricter = again["verdict"].map(level) >= judged["verdict"].map(level)
-    stricter &= pd.Series(traced, index=judged.index)
+    stricter &= pd.Series(touched, index=judged.index)
     result = judged.assign(base_model=extended["base_model"])
-    columns = ["verdict", "conditions", "reasons", "exception"]
+    columns = ["license", "license_class", "verdict", "conditions", "reasons", "exception"]
     result.loc[stricter, columns] = again.loc[stricter, columns]
     return result
 
@@ -243,54 +262,6 @@ def by_family(judged: pd.DataFrame) -> pd.DataFrame:
     counts = counts.reindex(columns=VERDICTS, fill_value=0)
     counts["models"] = counts.sum(axis=1)
     return counts.sort_values(["models"], ascending=False, kind="stable").rename_axis(columns=None)
-
-
-def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
-    """Say which deployments of the brief may be asked, and why the others are not.
-
-    Args:
-        brief: The brief.
-        shortlist: Step 2's table, with `why` for every model.
-        metadata: Step 3's table, with the verdict after licence drift.
-
-    Returns:
-        One row per deployment: `deployment repo_id admitted verdict why exception`.
-    """
-    after = metadata.set_index("repo_id")
-    why = shortlist.set_index("repo_id")["why"]
-    rows = []
-    for deployment in brief.deployments:
-        repo_id = deployment.model
-        verdict, exception, reason = "", "", ""
-        if repo_id in after.index:
-            verdict = str(after.at[repo_id, "verdict"])
-            exception = str(after.at[repo_id, "exception"])
-        barred = host_objection(deployment, brief.policy)
-        if verdict in ("allowed", "conditional"):
-            reason = barred or "on the shortlist"
-        elif verdict:
-            reason = f"step 3: {verdict}"
-        else:
-            reason = why.get(repo_id, "not in data/models.csv: add it, with its licence and source")
-        ok = verdict in ("allowed", "conditional") and not barred
-        rows.append((deployment.name, repo_id, "yes" if ok else "no", verdict, reason, exception))
-    columns = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def host_objection(deployment: Deployment, policy: Policy) -> str:
-    """Why a deployment's host may not be sent an item; empty where it may."""
-    limited = policy.host_countries is not None or policy.denied_countries
-    endpoint = deployment.endpoint
-    if not limited or endpoint is None or endpoint.local:
-        return ""
-    if deployment.host is None:
-        return "its host is not in the brief: give deployments.host.provider and country"
-    country = deployment.host.country
-    allowed = policy.host_countries is None or country in policy.host_countries
-    if allowed and country not in policy.denied_countries:
-        return ""
-    return f"its host {deployment.host.provider} is in {country}, which the policy does not allow"
 
 
 def _check_names(key: str, given: list[str], known: list[str]) -> None:

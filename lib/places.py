@@ -7,7 +7,7 @@ from functools import cache
 
 from babel import Locale
 
-__all__ = ["check", "within"]
+__all__ = ["check", "names", "within"]
 
 EUROPEAN_UNION = frozenset(
     """austria belgium bulgaria croatia cyprus czechia denmark estonia finland france germany greece
@@ -31,6 +31,11 @@ def _known() -> dict[str, str]:
     names = {str(name).casefold(): str(name) for name in territories.values()}
     codes = [str(code) for code in territories]
     return names | {code.casefold(): code for code in codes if len(code) == 2}
+
+
+def names() -> list[str]:
+    """The English names of all countries and regions."""
+    return sorted({name for code, name in _known().items() if len(code) > 2})
 
 
 def check(place: str) -> str:

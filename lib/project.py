@@ -15,18 +15,14 @@ from pydantic import (
     model_validator,
 )
 
+from lib.configurations import Deployment, Endpoint, Price, Prompt
 from lib.errors import PlaybookError
 from lib.sections import (
     Candidates,
     Company,
-    Deployment,
-    Endpoint,
-    Evaluation,
     Exemption,
     Hub,
     Policy,
-    Price,
-    Prompt,
     Require,
     Requirements,
     Revenue,
@@ -36,6 +32,7 @@ from lib.sections import (
     Speed,
 )
 from lib.tables import DATA
+from lib.tasks import Evaluation
 
 __all__ = [
     "Company",

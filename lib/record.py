@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import artifacts, decision, legal
+from lib import admission, artifacts, decision
 from lib.deployments import machine
 from lib.errors import PlaybookError
 from lib.project import Project
@@ -47,7 +47,7 @@ def write(
     Raises:
         PlaybookError: A deployment has figures that steps 1 to 3 do not let through.
     """
-    verdicts = legal.admit(brief, shortlist, metadata)
+    verdicts = admission.admit(brief, shortlist, metadata)
     verdicts = verdicts[verdicts["deployment"].isin(table["deployment"])]
     if len(barred := verdicts[verdicts["admitted"] == "no"]):
         raise PlaybookError(

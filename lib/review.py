@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup
 
-from lib import clauses, legal, lineage
+from lib import admission, clauses, lineage
 from lib import licenses as texts
 from lib.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding
 from lib.page import MANY, cut, environment, name, records
@@ -70,7 +70,7 @@ def render(
     return templates.get_template("review.html.j2").render(
         brief=brief,
         today=today,
-        barred=lambda deployment: legal.host_objection(deployment, brief.policy),
+        barred=lambda deployment: admission.host_objection(deployment, brief.policy),
         awaited=_rules(list(rows.values()), found, "review"),
         sections=_sections(others, found, texts.table_of(licenses), brief),
         verdicts=Counter(row["verdict"] for row in others),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from typing import Annotated, Literal
 
@@ -11,7 +10,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    field_validator,
     model_validator,
 )
 
@@ -21,21 +19,18 @@ __all__ = [
     "Acceptance",
     "Candidates",
     "Company",
-    "Deployment",
-    "Endpoint",
-    "Evaluation",
+    "EnvName",
     "Exemption",
-    "Host",
     "Hub",
+    "Place",
     "Policy",
-    "Price",
-    "Prompt",
-    "Published",
+    "Positive",
+    "RepoId",
     "Require",
     "Requirements",
     "Revenue",
     "Section",
-    "Shot",
+    "Share",
     "Size",
     "Slug",
     "Speed",
@@ -166,152 +161,6 @@ class Require(Section):
         if (self.min_age_days or 0) > (self.max_age_days or float("inf")):
             raise ValueError("min_age_days is above max_age_days: no model could pass")
         return self
-
-
-class Prompt(Section):
-    """How an item becomes chat messages; `{input}` and `{target}` are replaced."""
-
-    system: str | None = None
-    user: str | None = None
-    answer: str | None = None
-
-    @field_validator("user")
-    @classmethod
-    def _asks(cls, value: str | None) -> str | None:
-        if value is not None and "{input}" not in value:
-            raise ValueError("must contain {input}")
-        return value
-
-    @field_validator("answer")
-    @classmethod
-    def _answers(cls, value: str | None) -> str | None:
-        if value is not None and "{target}" not in value:
-            raise ValueError("must contain {target}")
-        return value
-
-
-class Shot(Section):
-    """One worked example shown before the item."""
-
-    input: str
-    target: str
-
-
-class Evaluation(Section):
-    """What is asked of every deployment and how the answer is scored."""
-
-    kind: Literal["classification", "exact", "published"]
-    items: str | None = None
-    labels: list[str] = []
-    prompt: Prompt = Prompt(user="{input}", answer="{target}")
-    shots: list[Shot] = []
-    max_tokens: int = Field(default=16, ge=1, le=32768)
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    stop: list[str] = []
-    concurrency: int = Field(default=8, ge=1, le=1024)
-    timeout_s: Positive = 60.0
-    max_retries: int = Field(default=4, ge=0, le=20)
-
-    @model_validator(mode="after")
-    def _complete(self) -> Evaluation:
-        if self.kind != "published" and not self.items:
-            raise ValueError(f"kind {self.kind!r} needs items: the name of a JSONL file")
-        if self.kind == "classification" and len(set(self.labels)) < 2:
-            raise ValueError("kind 'classification' needs labels: at least two different ones")
-        folded = [label.strip().casefold() for label in self.labels]
-        for label in folded:
-            if not label or folded.count(label) > 1:
-                raise ValueError(f"labels: {label!r} is blank or there twice; case does not count")
-        for shot in self.shots:
-            if self.kind == "classification" and shot.target not in self.labels:
-                raise ValueError(f"shots: target {shot.target!r} is not one of {self.labels}")
-        return self
-
-
-class Endpoint(Section):
-    """Where a deployment answers: an embedded model, a GGUF file on the Hub, or a URL."""
-
-    embedded: Literal["gemma3-270m", "smollm2-135m"] | None = None
-    gguf: str | None = None
-    revision: str | None = None
-    threads: int = Field(default=1, ge=1, le=256)
-    port: int = Field(default=0, ge=0, le=65535)
-    base_url: str | None = None
-    base_url_env: EnvName | None = None
-    api_key_env: EnvName | None = None
-    model: str | None = None
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Endpoint:
-        given = [k for k in ("embedded", "gguf", "base_url", "base_url_env") if getattr(self, k)]
-        if len(given) != 1:
-            raise ValueError(
-                "give exactly one of embedded, gguf, base_url or base_url_env,"
-                f" not {' and '.join(given) or 'none'}"
-            )
-        if self.gguf and not (self.gguf.count("/") >= 2 and self.revision):
-            raise ValueError("gguf is owner/name/file.gguf and needs revision: the commit to pin")
-        if self.base_url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", self.base_url):
-            raise ValueError("base_url must be http(s)://host/…, without user name and password")
-        return self
-
-    @property
-    def local(self) -> bool:
-        """Whether the playbook starts this model server itself."""
-        return bool(self.embedded or self.gguf)
-
-
-class Price(Section):
-    """Dollars: by the hour, by token, or looked up by provider in genai-prices."""
-
-    usd_per_hour: Positive | None = None
-    input_usd_per_million: Annotated[float, Field(ge=0)] | None = None
-    output_usd_per_million: Annotated[float, Field(ge=0)] | None = None
-    provider: str | None = None
-    model: str | None = None
-    basis: Literal["assumed", "list price", "contract"] = "assumed"
-    source_url: str | None = None
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Price:
-        tokens = (self.input_usd_per_million is None) + (self.output_usd_per_million is None)
-        if tokens == 1:
-            raise ValueError("give input_usd_per_million and output_usd_per_million together")
-        ways = (self.usd_per_hour is not None) + (tokens == 0) + (self.provider is not None)
-        if ways != 1:
-            raise ValueError("give one of usd_per_hour, token prices or provider")
-        if self.basis == "list price" and not self.provider and not self.source_url:
-            raise ValueError("basis 'list price' needs source_url")
-        return self
-
-
-class Published(Section):
-    """Figures somebody else measured; shown as such and never called measured."""
-
-    quality: Share
-    max_rps: Positive
-    source: str
-    checked_on: str
-
-
-class Host(Section):
-    """Who serves a hosted endpoint, and from which country's jurisdiction."""
-
-    provider: str
-    country: Place
-
-
-class Deployment(Section):
-    """A configuration: a model on hardware at a price, with the wording it needs."""
-
-    name: Slug
-    model: RepoId
-    endpoint: Endpoint | None = None
-    published: Published | None = None
-    prompt: Prompt = Prompt()
-    host: Host | None = None
-    hardware: str | None = None
-    price: Price | None = None
 
 
 class Speed(Section):

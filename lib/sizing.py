@@ -7,14 +7,17 @@ import difflib
 import numpy as np
 import pandas as pd
 
+from lib import memory
 from lib.errors import PlaybookError
+from lib.facts import verified
+from lib.parameters import packed, reconcile
 from lib.project import Size
 
 __all__ = [
     "BOUNDS",
     "TIERS",
     "benchmark_points",
-    "reconcile",
+    "resize",
     "shortlist",
     "tier_of_closed",
     "wanted_tiers",
@@ -23,12 +26,12 @@ __all__ = [
 # Billions of total parameters, the lower bound included; what lies outside is `between`.
 BOUNDS = {"low": (0.0, 32.0), "medium": (70.0, 250.0), "high": (300.0, float("inf"))}
 TIERS = list(BOUNDS)
-BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "fp4": 0.5}
-# Weights are not all: a fifth more for the KV cache and the runtime until step 3 knows better.
-OVERHEAD = 1.2
+FROM_CONFIG = """kv_layout state_bytes quantization config_params_b
+    params_by_dtype""".split()
+# Four-bit files hold scales, and embeddings in more bits: 0.59 to 0.70 bytes in published logs.
+BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.6, "fp4": 0.6}
 # A CPU reads every active weight for every token; beyond this it is too slow to serve.
 CPU_ACTIVE_LIMIT_B = 2.0
-AGREE = 0.10
 
 
 def tier_of_closed(name: str, closed_models: pd.DataFrame) -> str:
@@ -54,35 +57,6 @@ def wanted_tiers(size: Size, closed_models: pd.DataFrame) -> list[str]:
     return sorted({tier, below if size.fine_tuning == "planned" else tier}, key=TIERS.index)
 
 
-def reconcile(models: pd.DataFrame) -> pd.DataFrame:
-    """Settle the parameter count of every model and say on what basis.
-
-    The stated count (vendor, card) wins over the Hub's sum of tensors, which is wrong for
-    packed four-bit weights; a difference above 10 % stays visible in `params_basis`.
-
-    Returns:
-        The models with `total_params_b` settled and `params_basis` added.
-    """
-    stated, on_hub = models["total_params_b"], models["hub_params_b"]
-    agree = (stated - on_hub).abs() <= AGREE * stated
-    basis = np.select(
-        [
-            stated.notna() & on_hub.notna() & agree,
-            stated.notna() & on_hub.notna(),
-            stated.notna(),
-            on_hub.notna(),
-        ],
-        ["stated, Hub agrees", "stated, Hub differs", "stated", "Hub"],
-        default="unknown",
-    )
-    differs = basis == "stated, Hub differs"
-    text = "stated; the Hub counts " + on_hub.map("{:,.4g}B".format)
-    return models.assign(
-        total_params_b=stated.fillna(on_hub),
-        params_basis=np.where(differs, text, basis),
-    )
-
-
 def tier_of(total_params_b: pd.Series[float]) -> pd.Series[str]:
     """Tier by total parameters: low < 32B, medium 70-250B, high >= 300B, `between` otherwise."""
     size = total_params_b
@@ -106,12 +80,17 @@ def shortlist(
         tiers: The tiers wanted, from `wanted_tiers`.
 
     Returns:
-        All models with `tier total_params_b active_params_b params_basis memory_gb fits_on
-        shortlisted why` added; `memory_gb` is weights at the precision plus 20 %.
+        All models with `tier total_params_b active_params_b params_basis weights_gb kv_gb
+        memory_gb memory_basis fits_on shortlisted why` added.
     """
     sized = reconcile(judged)
     sized["tier"] = tier_of(sized["total_params_b"])
-    sized["memory_gb"] = sized["total_params_b"] * BYTES[size.precision] * OVERHEAD
+    sized = memory.estimate(
+        sized,
+        bytes_per_param=BYTES[size.precision],
+        context_tokens=size.context_tokens,
+        concurrent_requests=size.concurrent_requests,
+    )
     active = sized["active_params_b"].fillna(sized["total_params_b"])
     sized["fits_on"] = _smallest(sized["memory_gb"], active, hardware)
     usable = sized["verdict"].isin(["allowed", "conditional"])
@@ -138,7 +117,51 @@ def shortlist(
         ],
         default="tier " + sized["tier"] + ", fits on " + sized["fits_on"].fillna(""),
     )
+    if "context_length" not in sized.columns:
+        return sized
+    short = sized["shortlisted"] & (sized["context_length"] < size.context_tokens)
+    note = "; context " + sized["context_length"].map("{:,.0f}".format) + " tokens is less than"
+    sized.loc[short, "why"] += note[short] + f" the {size.context_tokens:,} of size.context_tokens"
     return sized
+
+
+def resize(
+    judged: pd.DataFrame,
+    metadata: pd.DataFrame,
+    drifts: pd.DataFrame,
+    hardware: pd.DataFrame,
+    size: Size,
+    *,
+    tiers: list[str],
+) -> pd.DataFrame:
+    """Step 2 again with what the Hub says: layers, files, context, and a size that drifted.
+
+    The Hub's count replaces the stated one only where it drifted and the weights are not packed,
+    because of packed weights the Hub counts too few or too many.
+
+    Args:
+        judged: The catalogue with the verdicts after the Hub.
+        metadata: From `hub.pull`.
+        drifts: From `drift.found`.
+        hardware: From `tables.hardware`.
+        size: The brief's `size` section.
+        tiers: The tiers wanted, from `wanted_tiers`.
+    """
+    told = metadata[metadata["repo_id"].isin(verified(metadata))].drop_duplicates("repo_id")
+    facts = told.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)
+    table = judged.copy()
+    for column in FROM_CONFIG:
+        table[column] = facts.get(column)
+    table["file_gb"] = facts.get("weights_gb")
+    for column in ("layers", "kv_heads", "head_dim", "context_length"):
+        table[column] = facts[column].astype("Float64").astype(float).fillna(table[column])
+    by_tensors, by_gguf = (facts[name].astype(float) for name in ("params_b", "gguf_params_b"))
+    count = by_tensors.fillna(by_gguf)
+    moved = table["repo_id"].isin(drifts.loc[drifts["field"] == "size", "repo_id"])
+    moved &= count.notna() & ~packed(facts)
+    table.loc[moved, "hub_params_b"] = count[moved]
+    table.loc[moved, "total_params_b"] = float("nan")
+    return shortlist(table, hardware, size, tiers=tiers)
 
 
 def _smallest(

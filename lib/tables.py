@@ -16,6 +16,7 @@ __all__ = [
     "closed_models",
     "hardware",
     "licenses",
+    "memory_measurements",
     "models",
     "published_scores",
     "read_table",
@@ -126,6 +127,24 @@ SCHEMAS: dict[str, tuple[list[str], dict[str, pa.Column]]] = {
             "price_basis": _text(nullable=True),
         },
     ),
+    "memory_measurements": (
+        ["repo_id", "engine", "kv_gib"],
+        {
+            "repo_id": _text(),
+            "engine": _text(),
+            "weights_dtype": _text(),
+            "kv_dtype": _choice("bf16", "fp16", "fp8"),
+            "tensor_parallel": pa.Column(int, pa.Check.ge(1)),
+            "weights_gib": _number(),
+            "kv_gib": pa.Column(float, pa.Check.gt(0)),
+            "kv_tokens": pa.Column(int, pa.Check.ge(1)),
+            "layers": _number(minimum=1),
+            "kv_heads": _number(minimum=1),
+            "head_dim": _number(minimum=1),
+            "kv_layout": _text(),
+            "note": _text(nullable=True),
+        },
+    ),
 }
 
 
@@ -133,7 +152,7 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
     """Read one table of `data/` and check it against its schema.
 
     Args:
-        name: `models`, `licenses`, `published_scores`, `closed_models` or `hardware`.
+        name: The file's name without `.csv`; one of `SCHEMAS`.
         path: Another file with the same columns, for a team's own table.
 
     Raises:
@@ -180,6 +199,11 @@ def licenses() -> pd.DataFrame:
 def published_scores() -> pd.DataFrame:
     """One row per model, benchmark and variant, as published."""
     return _shipped("published_scores").copy()
+
+
+def memory_measurements() -> pd.DataFrame:
+    """One row per published start of an engine: the cache's memory and the tokens that fit."""
+    return _shipped("memory_measurements").copy()
 
 
 def closed_models() -> pd.DataFrame:

@@ -4,32 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
-from hub_stub import SHA, Answer, Stub, model, running
+from hub_stub import (
+    CONFIG,
+    GATED_FILE,
+    NOT_FOUND,
+    ROUTED,
+    SHA,
+    Answer,
+    Stub,
+    files,
+    model,
+    point_at,
+    running,
+)  # fmt: skip
 
-from lib import hub
+from lib import hub, hub_cache, hub_http, hub_model, model_offers
 from lib.artifacts import ROOT
 from lib.errors import PlaybookError
 
 
 def shortlist(*repo_ids: object, **changes: object) -> pd.DataFrame:
     row = {
-        "license": "apache-2.0",
         "hub_license": "apache-2.0",
-        "total_params_b": 8.1,
         "hub_params_b": 8.0,
         "context_length": 32768.0,
+        "layers": 40.0,
+        "kv_heads": None,
+        "head_dim": 64.0,
         "base_model": "acme/base",
-        "source_url": "https://example.com",
         "checked_on": "2026-10-02",
     }
     return pd.DataFrame([{"repo_id": repo_id} | row | changes for repo_id in repo_ids])
@@ -40,22 +53,14 @@ def the_row(table: pd.DataFrame) -> dict[Any, Any]:
     return table.astype(object).where(table.notna(), None).to_dict("records")[0]
 
 
-def waits(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], None]) -> None:
-    """Replace the sleep between retries, and no other."""
-    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=sleep))
+def metadata(*args: Any, **options: Any) -> pd.DataFrame:
+    return hub.pull(*args, **options).metadata
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     with running() as stub:
-        monkeypatch.setattr(hub.constants, "ENDPOINT", stub.url)
-        monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-            monkeypatch.delenv(proxy, raising=False)
-            monkeypatch.delenv(proxy.lower(), raising=False)
-        waits(monkeypatch, lambda seconds: None)
+        point_at(stub, monkeypatch)
         yield stub
 
 
@@ -70,241 +75,195 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def described(stub: Stub, tmp_path: Path, raw: object, **catalogue: object) -> dict[Any, Any]:
     stub.serve("acme/large", raw)
-    return the_row(hub.pull(shortlist("acme/large", **catalogue), tmp_path, max_age_days=0))
+    return the_row(metadata(shortlist("acme/large", **catalogue), tmp_path, max_age_days=0))
+
+
+def calls(stub: Stub) -> list[str]:
+    """What was asked, with the two questions to the API apart."""
+    return [stub.key(path, query) for path, query, _ in stub.asked]
+
+
+def three(repo_id: str) -> list[str]:
+    api = f"/api/models/{repo_id}"
+    return [api, f"{api}?blobs", f"/{repo_id}/resolve/{SHA}/config.json"]
 
 
 def test_happy_path(stub: Stub, tmp_path: Path) -> None:
     row = described(stub, tmp_path, model("acme/large"))
     when = row.pop("retrieved_at")
     assert pd.Timestamp.now("UTC") - pd.Timestamp(when) < pd.Timedelta("1min")
+    unasked = "kv_layout experts experts_active state_bytes quantization".split()
+    of_config = {key: row.pop(key) for key in (*unasked, "config_params_b", "config_active_b")}
+    assert of_config["kv_layout"] == "32x2048"
     assert row == {
         "repo_id": "acme/large",
         "revision": SHA,
         "metadata_source": "hub",
         "license_on_hub": "apache-2.0",
-        "drift": "",
-        "license_drift": False,
+        "license_name": None,
+        "license_link": None,
         "gated": "no",
         "formats": "safetensors",
         "remote_code": False,
+        "chat_template": None,
+        "architecture": "LlamaForCausalLM",
+        "context_length": 131072,
+        "layers": 32,
+        "kv_heads": 8,
+        "head_dim": 128,
         "base_models": "acme/base",
+        "base_relation": "finetune",
         "lineage_verdict": "base: acme/base",
-        "context_length": 32768,
+        "created_at": None,
+        "last_modified": "2026-10-01T12:00:00.000Z",
         "downloads": 1234,
         "likes": 56,
-        "last_modified": "2026-10-01T12:00:00.000Z",
+        "params_b": 8.0,
+        "params_by_dtype": "BF16:8000000000",
+        "gguf_params_b": None,
+        "weights_gb": 16.0,
+        "security": "clean",
+        "security_issues": None,
         "providers": "together;novita",
         "library_name": "transformers",
-        "params_b": 8.0,
         "renamed_to": None,
         "problem": "",
     }
-    query = stub.asked[0][1]
-    assert stub.paths == ["/api/models/acme/large"]  # one request, no telemetry
-    assert query["expand"] == hub.EXPAND
+    assert calls(stub) == three("acme/large")  # and no telemetry
+    assert stub.asked[0][1]["expand"] == hub_model.EXPAND
+    assert stub.asked[1][1] == {"securityStatus": ["true"], "blobs": ["true"]}
 
 
 def test_same_order_and_duplicates_asked_once(stub: Stub, tmp_path: Path) -> None:
     names = [f"acme/m{i}" for i in range(20)]
-    for name in names:
-        stub.serve(name, Answer(model(name), delay_s=0.001 * (hash(name) % 5)))
-    table = hub.pull(shortlist(*names, names[0]), tmp_path, workers=4)
+    for place, name in enumerate(names):
+        stub.serve(name, Answer(model(name), delay_s=0.002 * (place % 5)))
+    table = metadata(shortlist(*names, names[0]), tmp_path, workers=4)
     assert list(table["repo_id"]) == [*names, names[0]]
     assert (table["metadata_source"] == "hub").all()
-    assert len(stub.asked) == 20
+    assert sorted(calls(stub)) == sorted(call for name in names for call in three(name))
+    assert 1 < stub.most_in_flight <= 4
 
 
-def test_the_table_survives_parquet(stub: Stub, tmp_path: Path) -> None:
-    stub.serve("acme/large", model("acme/large"))
+RESULT = {
+    "filename": ".eval_results/gpqa.yaml",
+    "verified": False,
+    "pullRequest": 3,
+    "data": {"dataset": {"id": "Idavidrein/gpqa", "task_id": "diamond"}, "value": 61.5},
+}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_tables_survive_parquet(stub: Stub, tmp_path: Path, count: int) -> None:
+    stub.serve("acme/large", model("acme/large", evalResults=[RESULT]))
     for source in ("auto", "catalogue"):
-        table = hub.pull(shortlist("acme/large"), tmp_path, source=source)
-        table.to_parquet(tmp_path / "t.parquet", index=False)
-        back = pd.read_parquet(tmp_path / "t.parquet")
-        assert list(back.columns) == list(hub.COLUMNS)
-        assert back["license_drift"].dtype == bool
-        assert not hub.relicense(LEGAL, back)["verdict"].eq("review").any()
-
-
-def test_empty_shortlist(stub: Stub, tmp_path: Path) -> None:
-    assert list(hub.pull(shortlist("a/b").iloc[:0], tmp_path).columns) == list(hub.COLUMNS)
-
-
-@pytest.mark.parametrize(
-    ("listed", "tags", "expected"),
-    [
-        ({"relation": "merge", "models": [{"id": "a/b"}, {"id": "c/d"}]}, [], "a/b;c/d"),
-        (["a/b", "a/b", "c/d"], [], "a/b;c/d"),
-        ([{"id": "a/b"}], [], "a/b"),
-        (None, ["base_model:a/b", "base_model:quantized:a/b"], "a/b"),
-        ({}, ["base_model:adapter:a/b"], "a/b"),
-        (None, [], None),
-        ("a/b", [], None),
-        ({"models": "a/b"}, [7, None, {"base_model:": 1}], None),
-        ([["a/b"], {"id": 3}, {"id": ["x"]}, "<script>", "../../etc"], [], None),
-    ],
-)
-def test_base_models(
-    stub: Stub, tmp_path: Path, listed: object, tags: list[Any], expected: str | None
-) -> None:
-    raw = model("acme/large", baseModels=listed, tags=tags)
-    row = described(stub, tmp_path, raw, base_model=None)
-    assert row["base_models"] == expected
-    assert row["lineage_verdict"] == (f"base: {expected}" if expected else "")
-
-
-@pytest.mark.parametrize(
-    ("card", "tags", "expected"),
-    [
-        ({"license": "mit"}, ["license:apache-2.0"], "mit"),
-        (None, ["license:mit"], "mit"),
-        ({"license": "other", "license_name": "kimi-k3"}, [], "kimi-k3"),
-        ({"license": "other"}, [], "other"),
-        ({"license": ["mit", "apache-2.0"]}, [], "mit, apache-2.0"),
-        ({"license": {"mit": 1}, "license_name": 3}, [], None),
-        ({"license": "other", "license_name": "a; size: b"}, [], "a, size: b"),
-    ],
-)
-def test_license_on_hub(
-    stub: Stub, tmp_path: Path, card: object, tags: list[str], expected: str | None
-) -> None:
-    row = described(stub, tmp_path, model("acme/large", cardData=card, tags=tags))
-    assert row["license_on_hub"] == expected
-
-
-def files(*names: str) -> list[dict[str, str]]:
-    return [{"rfilename": name} for name in names]
-
-
-@pytest.mark.parametrize(
-    ("changes", "formats", "remote_code"),
-    [
-        ({"siblings": files("q4/m.gguf", "pytorch_model.bin")}, "gguf;pickle", False),
-        ({"siblings": files("m.safetensors", "modeling_x.py")}, "safetensors", True),
-        ({"siblings": files("m.safetensors"), "config": {"auto_map": {"A": "b"}}}, None, True),
-        ({"siblings": []}, "", False),
-        ({"siblings": None}, None, None),
-        ({"siblings": files("a.gguf"), "config": None}, "gguf", None),
-        ({"siblings": [3, {"rfilename": [1]}, None], "config": []}, "", None),
-    ],
-)
-def test_formats_and_remote_code(
-    stub: Stub, tmp_path: Path, changes: dict[str, Any], formats: str | None, remote_code: object
-) -> None:
-    row = described(stub, tmp_path, model("acme/large", **changes))
-    assert formats is None or row["formats"] == formats
-    assert row["remote_code"] is remote_code
-
-
-def test_gguf_context_and_provider_list(stub: Stub, tmp_path: Path) -> None:
-    raw = model(
-        "acme/large",
-        gguf={"total": 8_000_000_000, "context_length": 131072},
-        safetensors=None,
-        inferenceProviderMapping=[{"provider": "groq", "status": "live"}, "x", {"status": "live"}],
+        models = shortlist("acme/large", "acme/large").iloc[:count]
+        pulled = hub.pull(models, tmp_path, source=source)
+        columns = (hub.COLUMNS, model_offers.PROVIDERS, model_offers.EVALS)
+        for table, given in zip(pulled, columns, strict=True):
+            table.to_parquet(tmp_path / "t.parquet", index=False)
+            back = pd.read_parquet(tmp_path / "t.parquet")
+            assert list(back.columns) == list(given)
+            assert {c: str(t).lower() for c, t in back.dtypes.items()} == {
+                c: t.lower().replace("float", "float64") for c, t in given.items()
+            }
+        asked = bool(count) and source == "auto"
+        assert len(pulled.metadata) == count
+        assert (len(pulled.providers), len(pulled.evals)) == ((3, 1) if asked else (0, 0))
+    assert list(pulled.evals) == (
+        "repo_id benchmark task_id value date verified source_url source_name filename"
+        " pull_request notes".split()
     )
-    row = described(stub, tmp_path, raw)
-    assert (row["context_length"], row["params_b"], row["providers"]) == (131072, None, "groq")
 
 
-JUNK: list[Any] = [None, "x", 3, -1, 1e9, 10**30, True, [], ["a", {"b": [None]}], {"id": {"x": 1}}]
+def test_results_of_the_models_page(stub: Stub, tmp_path: Path) -> None:
+    stub.serve("acme/large", model("acme/large", evalResults=[RESULT, {"error": "x"}, 3]))
+    (row,) = hub.pull(shortlist("acme/large"), tmp_path).evals.to_dict("records")
+    assert (row["benchmark"], row["value"], row["verified"]) == ("Idavidrein/gpqa", 61.5, False)
+    assert (row["pull_request"], pd.isna(row["notes"])) == ("3", True)
 
 
-@pytest.mark.parametrize("junk", JUNK, ids=repr)
-def test_wrong_types_give_null_fields(stub: Stub, tmp_path: Path, junk: object) -> None:
-    row = described(stub, tmp_path, dict.fromkeys(model("x"), junk))
-    assert row["metadata_source"] == "hub"
-    assert row["revision"] is None and "no revision" in row["problem"]
-    assert row["gated"] in (None, "yes")
-    assert row["downloads"] == (3 if junk == 3 and junk is not True else None)
-    for field in ("safetensors", "gguf", "cardData", "config", "siblings", "tags", "baseModels"):
-        inner = {"total": junk, "context_length": junk, "license": junk, "license_name": junk}
-        raw = model("acme/large", **{field: inner | {"models": junk, "auto_map": junk}})
-        assert described(stub, tmp_path, raw)["revision"] == SHA
+REFUSALS = [
+    (Answer({"error": "x"}, 404, {"X-Error-Code": "RepoNotFound"}), "not found on the Hub, or", 1),
+    (Answer({"error": "Repository not found"}, 401), "not found on the Hub, or private", 1),
+    (Answer({"error": "restricted"}, 403, {"X-Error-Code": "GatedRepo"}), "accept the", 1),
+    (Answer(["no"], 403), "access refused", 1),
+    (Answer({"error": "slow down"}, 429), "too many requests", 5),
+    (Answer(b"<html>", 503), "the Hub answered 503", 5),
+    (Answer(b"", 500), "the Hub answered 500", 5),
+    (Answer(b"", 418), "the Hub answered 418", 1),
+    (Answer(b'{"id": "acme/lar'), "not the Hub's JSON", 1),
+    (Answer(b'{"id": "acme/large"', length=99), "the answer broke off", 5),
+    (Answer(b"[" * 100_000), "not the Hub's JSON", 1),
+    (Answer(b"\xff\xfe\xff"), "not the Hub's JSON", 1),
+    (Answer(["a"]), "not the Hub's JSON", 1),
+    (Answer(b'{"a": ' + b"9" * 5000 + b"}"), "not the Hub's JSON", 1),
+    (Answer({}, 200, {"RateLimit": '"api";r=' + "9" * 5000 + ";t=1"}), "not the Hub's JSON", 1),
+]
 
 
-def test_hostile_text(stub: Stub, tmp_path: Path) -> None:
-    name = "ok\x1b[31m\x00\u202e\ud800\n<script>alert(1)</script>" + "x" * 500
-    raw = model(
-        "acme/large",
-        cardData={"license": "other", "license_name": name},
-        library_name=name,
-        sha="../" * 20,
-        id="../../../etc/passwd",
-    )
-    table = hub.pull(shortlist("acme/large"), tmp_path, source="catalogue")
-    row = described(stub, tmp_path, raw)
-    for field in ("license_on_hub", "library_name"):
-        assert row[field].startswith("ok [31m <script>") and len(row[field]) == 200
-        assert row[field].isprintable()
-    assert (row["revision"], row["renamed_to"]) == (None, None)
-    hub.pull(shortlist("acme/large"), tmp_path).to_parquet(tmp_path / "t.parquet")
-    assert len(table) == 1
-
-
-@pytest.mark.parametrize(
-    ("answer", "problem"),
-    [
-        (Answer({"error": "x"}, 404, {"X-Error-Code": "RepoNotFound"}), "not found on the Hub, or"),
-        (Answer({"error": "Repository not found"}, 401), "not found on the Hub, or private"),
-        (Answer({"error": "Access restricted"}, 403, {"X-Error-Code": "GatedRepo"}), "accept the"),
-        (Answer({"error": "no"}, 403), "access refused"),
-        (Answer(["no"], 403), "not the Hub's JSON"),  # breaks huggingface_hub's own error parser
-        (Answer({"error": "slow down"}, 429), "too many requests"),
-        (Answer(b"<html>", 503), "the Hub answered 503"),
-        (Answer(b"", 500), "the Hub answered 500"),
-        (Answer(b'{"id": "acme/lar'), "not the Hub's JSON"),
-        (Answer(b'{"id": "acme/large"', length=99), "the answer broke off"),
-        (Answer(b"[" * 100_000), "not the Hub's JSON"),
-        (Answer(b"\xff\xfe\xff"), "not the Hub's JSON"),
-        (Answer(["a"]), "not the Hub's JSON"),
-        (Answer(b"", 302, {"Location": "/api/models/acme/bad"}), "the answer broke off"),
-    ],
-)
+@pytest.mark.parametrize(("answer", "problem", "times"), REFUSALS)
 @pytest.mark.parametrize("source", ["auto", "hub"])
 def test_one_failing_model_does_not_lose_the_others(
-    stub: Stub, tmp_path: Path, answer: Answer, problem: str, source: str
+    stub: Stub, tmp_path: Path, answer: Answer, problem: str, times: int, source: str
 ) -> None:
     stub.serve("acme/bad", answer)
     stub.serve("acme/good", model("acme/good"))
-    table = hub.pull(shortlist("acme/bad", "acme/good"), tmp_path, source=source)
+    table = metadata(shortlist("acme/bad", "acme/good"), tmp_path, source=source)
     bad, good = the_row(table.iloc[:1]), the_row(table.iloc[1:])
     assert problem in bad["problem"]
     assert (bad["metadata_source"], bad["retrieved_at"]) == ("catalogue", "2026-10-02")
-    assert bad["revision"] is None and bad["gated"] is None and bad["drift"] == ""
+    assert bad["revision"] is None and bad["gated"] is None and bad["params_b"] == 8.0
     assert (good["metadata_source"], good["problem"]) == ("hub", "")
-    assert not (tmp_path / "acme--bad.json").exists()
+    assert calls(stub).count("/api/models/acme/bad") == times
+    assert not list(tmp_path.rglob("acme--bad*"))
 
 
-@pytest.mark.parametrize(
-    ("first", "seconds"),
-    [
-        (Answer({}, 429, {"Retry-After": "1"}), 2.0),
-        (Answer({}, 429, {"RateLimit": '"api";r=0;t=7'}), 8.0),
-        (Answer(b"", 503), 1.0),
-        (Answer(b"{", length=9), 1.0),
-    ],
-)
-def test_retried(
-    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Answer, seconds: float
+def test_a_circle_of_redirects(stub: Stub, tmp_path: Path) -> None:
+    row = described(stub, tmp_path, Answer(b"", 302, {"Location": "/api/models/acme/large"}))
+    assert "the answer broke off" in row["problem"]
+
+
+@pytest.mark.parametrize(("answer", "problem", "times"), REFUSALS)
+def test_a_model_without_its_files_or_config(
+    stub: Stub, tmp_path: Path, answer: Answer, problem: str, times: int
 ) -> None:
-    slept: list[float] = []
-    waits(monkeypatch, slept.append)
-    stub.serve("acme/large", first, model("acme/large"))
-    row = the_row(hub.pull(shortlist("acme/large"), tmp_path))
-    assert (row["metadata_source"], row["problem"], slept) == ("hub", "", [seconds])
+    for place in ("files", "config"):
+        stub.serve("acme/large", model("acme/large"))
+        stub.serve_files("acme/large", answer if place == "files" else files("acme/large"))
+        stub.serve_config("acme/large", answer if place == "config" else CONFIG)
+        row = the_row(metadata(shortlist("acme/large"), tmp_path / place))
+        assert (row["metadata_source"], row["revision"], row["params_b"]) == ("hub", SHA, 8.0)
+        known = {"files": row["weights_gb"], "config": row["layers"]}
+        assert known.pop(place) is None and None not in known.values()
+        assert row["security"] == ("clean" if place == "config" else None)
+        gated = place == "config" and "accept" in problem
+        empty = place == "config" and answer.body == {}  # a config.json that says nothing
+        said = "" if gated else problem
+        assert said in row["problem"] and (bool(row["problem"]) != gated or empty)
+    assert not list(tmp_path.glob("files/files/*")) and not list(tmp_path.glob("config/config/*"))
 
 
-def test_persistent_failure_is_given_up(stub: Stub, tmp_path: Path) -> None:
-    stub.serve("acme/large", Answer(b"", 500))
-    hub.pull(shortlist("acme/large"), tmp_path)
-    assert len(stub.asked) == 1 + hub.REQUEST["max_retries"]
+def test_no_config_json_is_kept_as_such(stub: Stub, tmp_path: Path) -> None:
+    stub.serve_config("acme/large", Answer(b"", 404, {"X-Error-Code": "EntryNotFound"}))
+    row = described(stub, tmp_path, model("acme/large"))
+    assert row["layers"] is None and row["problem"] == ""
+    described(stub, tmp_path, model("acme/large"))
+    assert calls(stub).count(three("acme/large")[2]) == 1
+
+
+def test_files_of_another_commit_are_not_this_ones(stub: Stub, tmp_path: Path) -> None:
+    stub.serve_files("acme/large", files("acme/large", sha="f" * 40))
+    row = described(stub, tmp_path, model("acme/large"))
+    assert row["weights_gb"] is row["security"] is None
+    assert "changed meanwhile" in row["problem"] and row["layers"] == 32
 
 
 def test_timeout(stub: Stub, tmp_path: Path) -> None:
-    stub.serve("acme/slow", Answer(model("acme/slow"), delay_s=0.6))
+    stub.serve("acme/slow", Answer(model("acme/slow"), delay_s=1.5))
     stub.serve("acme/good", model("acme/good"))
-    table = hub.pull(shortlist("acme/slow", "acme/good"), tmp_path, timeout_s=0.2)
-    assert "no answer within 0.2 s" in table["problem"][0]
+    table = metadata(shortlist("acme/slow", "acme/good"), tmp_path, timeout_s=0.5)
+    assert "no answer within 0.5 s" in table["problem"][0]
     assert list(table["metadata_source"]) == ["catalogue", "hub"]
     assert stub.paths.count("/api/models/acme/slow") == 1
 
@@ -312,22 +271,105 @@ def test_timeout(stub: Stub, tmp_path: Path) -> None:
 def test_renamed(stub: Stub, tmp_path: Path) -> None:
     stub.serve("acme/old", Answer(b"", 307, {"Location": "/api/models/acme/new"}))
     stub.serve("acme/new", model("acme/new"))
-    row = the_row(hub.pull(shortlist("acme/old"), tmp_path))
+    row = the_row(metadata(shortlist("acme/old"), tmp_path))
     assert (row["repo_id"], row["renamed_to"], row["revision"]) == ("acme/old", "acme/new", SHA)
-    assert the_row(hub.pull(shortlist("acme/old"), tmp_path))["renamed_to"] == "acme/new"
+    assert (row["layers"], row["weights_gb"], row["problem"]) == (32, 16.0, "")
+    asked = len(stub.asked)
+    assert the_row(metadata(shortlist("acme/old"), tmp_path))["renamed_to"] == "acme/new"
+    assert len(stub.asked) == asked
+
+
+@pytest.mark.parametrize("gated", ["auto", "manual", True])
+@pytest.mark.parametrize("token", [None, "hf_not_accepted"])
+def test_gated(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gated: object, token: str | None
+) -> None:
+    monkeypatch.setattr(hub, "allowed", lambda given: given or False)
+    stub.serve("acme/large", model("acme/large", gated=gated))
+    stub.serve_config("acme/large", GATED_FILE)
+    row = the_row(metadata(shortlist("acme/large"), tmp_path, token=token))
+    assert row["gated"] == (gated if isinstance(gated, str) else "yes")
+    assert row["layers"] is row["context_length"] is None  # nor of the catalogue
+    assert (row["params_b"], row["weights_gb"], row["problem"]) == (8.0, 16.0, "")
+    assert calls(stub) == three("acme/large")[: 3 if token else 2]
 
 
 def test_token_does_not_follow_to_another_host(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "_allowed", lambda token: token)  # as if the stub were the Hub
+    monkeypatch.setattr(hub, "allowed", lambda token: token)  # as if the stub were the Hub
     with running() as other:
-        there = f"{other.url}/api/models/acme/large"
-        stub.serve("acme/large", Answer(b"", 307, {"Location": there}))
+        for call in three("acme/large"):
+            away = Answer(b"", 307, {"Location": f"{other.url}{call.replace('?', '?x=1&')}=1"})
+            stub.script(call, away)
+        stub.script(
+            three("acme/large")[0],
+            Answer(b"", 307, {"Location": f"{other.url}/api/models/acme/large"}),
+        )
         other.serve("acme/large", model("acme/large"))
-        hub.pull(shortlist("acme/large"), tmp_path, token="hf_secret")
-        assert stub.asked[0][2]["authorization"] == "Bearer hf_secret"
-        assert "authorization" not in other.asked[0][2]
+        metadata(shortlist("acme/large"), tmp_path, token="hf_secret")
+        assert len(stub.asked) == len(other.asked) == 3
+        assert all(headers["authorization"] == "Bearer hf_secret" for _, _, headers in stub.asked)
+        assert all("hf_secret" not in json.dumps(asked) for asked in other.asked)
+
+
+def test_the_router_is_asked_once_and_without_a_token(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "allowed", lambda token: token)
+    monkeypatch.setenv("HF_TOKEN", "hf_from_environment")
+    for name in ("acme/large", "acme/other"):
+        stub.serve(name, model(name))
+    with running() as router:
+        monkeypatch.setenv("PLAYBOOK_ROUTER_URL", router.url + "/v1/models")
+        router.serve_router({"data": [ROUTED]})
+        pulled = hub.pull(shortlist("acme/large", "acme/other"), tmp_path, token="hf_secret")
+        assert router.paths == ["/v1/models"] and len(stub.asked) == 6
+        assert not {"hf_secret", "hf_from_env", "authorization"} & {
+            text
+            for text in ("hf_secret", "hf_from_env", "authorization")
+            if text in json.dumps(router.asked)
+        }
+    offers = pulled.providers.set_index(["repo_id", "provider"])
+    assert offers.loc[("acme/large", "together"), "input_usd_per_million"] == 0.6
+    assert offers.loc["acme/other", "input_usd_per_million"].isna().all()
+    assert len(offers) == 6
+    # On the Hub's own host as well: the session, not the host, is without a token.
+    monkeypatch.setenv("PLAYBOOK_ROUTER_URL", stub.url)
+    stub.asked.clear()
+    hub.pull(shortlist("acme/large"), tmp_path / "b", token="hf_secret")
+    assert [path for path, _, headers in stub.asked if "authorization" not in headers] == [
+        "/v1/models"
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", [NOT_FOUND, Answer(b"", 503), Answer(b"<html>"), Answer([]), Answer({"data": 3})]
+)
+def test_a_missing_router_costs_only_prices(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    monkeypatch.setenv("PLAYBOOK_ROUTER_URL", stub.url)
+    stub.serve("acme/large", model("acme/large"))
+    stub.serve_router(answer)
+    said: list[str] = []
+    pulled = hub.pull(shortlist("acme/large"), tmp_path, source="hub", say=said.append)
+    assert list(pulled.providers["provider"]) == ["together", "fal-ai", "novita"]
+    assert pulled.providers["input_usd_per_million"].isna().all()
+    assert the_row(pulled.metadata)["problem"] == ""
+    assert said == [] if answer.body == {"data": 3} else "router's list could not be" in said[0]
+
+
+def test_a_kept_list_of_the_router_outlives_the_router(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLAYBOOK_ROUTER_URL", stub.url)
+    stub.serve("acme/large", model("acme/large"))
+    stub.serve_router({"data": [ROUTED]}, Answer(b"", 503))
+    hub.pull(shortlist("acme/large"), tmp_path)
+    said: list[str] = []
+    pulled = hub.pull(shortlist("acme/large"), tmp_path, max_age_days=0, say=said.append)
+    assert pulled.providers["input_usd_per_million"].notna().any() and said == []
 
 
 def test_token_not_sent_to_a_mirror(
@@ -335,73 +377,99 @@ def test_token_not_sent_to_a_mirror(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_from_environment")
     stub.serve("acme/large", model("acme/large"))
-    hub.pull(shortlist("acme/large"), tmp_path, token="hf_secret")
-    hub.pull(shortlist("acme/large"), tmp_path, max_age_days=0)
-    assert len(stub.asked) == 2
+    metadata(shortlist("acme/large"), tmp_path, token="hf_secret")
+    metadata(shortlist("acme/large"), tmp_path, max_age_days=0)
+    assert len(stub.asked) == 5
     assert all("authorization" not in headers for _, _, headers in stub.asked)
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "sent"),
-    [
-        ("https://huggingface.co", True),
-        ("https://hub-ci.huggingface.co", True),
-        ("https://hf.co", True),
-        ("http://huggingface.co", False),
-        ("https://huggingface.co.evil.com", False),
-        ("https://evilhuggingface.co", False),
-        ("https://huggingface.co@evil.com", False),
-        ("https://evil.com/huggingface.co", False),
-        ("https://hf-mirror.com", False),
-    ],
-)
-def test_which_endpoint_gets_the_token(
-    monkeypatch: pytest.MonkeyPatch, endpoint: str, sent: bool
-) -> None:
-    monkeypatch.setattr(hub.constants, "ENDPOINT", endpoint)
-    assert hub._allowed(" hf_secret\n") == ("hf_secret" if sent else False)
-    assert hub._allowed("") is (None if sent else False)
 
 
 def test_a_token_never_reaches_the_table(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(hub, "_allowed", lambda token: token)
+    monkeypatch.setattr(hub, "allowed", lambda token: token)
     bad = "hf_secret\nX-Evil: 1"  # not a legal header: the client's error quotes it
-    table = hub.pull(shortlist("acme/large"), tmp_path, token=bad)
+    table = metadata(shortlist("acme/large"), tmp_path, token=bad)
     assert table["problem"][0] and "hf_secret" not in table.to_json()
     assert "hf_secret" not in "".join(capfd.readouterr())
 
 
 def test_cache_asks_nothing_again(stub: Stub, tmp_path: Path) -> None:
     stub.serve("acme/large", model("acme/large"))
-    first = the_row(hub.pull(shortlist("acme/large"), tmp_path))
-    again = the_row(hub.pull(shortlist("acme/large"), tmp_path))
-    assert len(stub.asked) == 1
+    first = the_row(metadata(shortlist("acme/large"), tmp_path))
+    again = the_row(metadata(shortlist("acme/large"), tmp_path))
+    assert len(stub.asked) == 3
     assert again.pop("metadata_source") == f"hub (cached {first['retrieved_at'][:10]})"
     assert again == {key: value for key, value in first.items() if key != "metadata_source"}
 
 
-def test_killed_pull_goes_on(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_answer_that_still_holds_is_not_sent_again(stub: Stub, tmp_path: Path) -> None:
+    changed = model("acme/large", downloads=9)
+    stub.serve("acme/large", model("acme/large"), model("acme/large"), changed)
+    metadata(shortlist("acme/large"), tmp_path)
+    for path in tmp_path.rglob("acme--large.json"):
+        entry = json.loads(path.read_bytes())
+        path.write_text(json.dumps(entry | {"retrieved_at": "2026-01-02T00:00:00+00:00"}))
+    row = the_row(metadata(shortlist("acme/large"), tmp_path))
+    assert stub.statuses == [200, 200, 200, 304, 304]  # config.json belongs to a commit: kept
+    assert (row["metadata_source"], row["downloads"], row["layers"]) == ("hub", 1234, 32)
+    assert row["retrieved_at"] > "2026-01-03"
+    row = the_row(metadata(shortlist("acme/large"), tmp_path, max_age_days=0))
+    assert (stub.statuses[5:], row["downloads"]) == ([200, 304], 9)
+
+
+def test_interrupted_pull_goes_on(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"acme/m{i}" for i in range(6)]
     for name in names:
         stub.serve(name, model(name))
-    kept = hub.write_bytes
+    write = hub_cache.write_bytes
 
     def die(path: Path, content: bytes) -> None:
         if "m3" in path.name:
             raise KeyboardInterrupt
-        kept(path, content)
+        write(path, content)
 
-    monkeypatch.setattr(hub, "write_bytes", die)
+    monkeypatch.setattr(hub_cache, "write_bytes", die)
     with pytest.raises(KeyboardInterrupt):
-        hub.pull(shortlist(*names), tmp_path, workers=1)
-    monkeypatch.setattr(hub, "write_bytes", kept)
-    done = len(list(tmp_path.glob("acme--*.json")))
-    assert done >= 3
+        metadata(shortlist(*names), tmp_path, workers=1)
+    monkeypatch.setattr(hub_cache, "write_bytes", write)
+    time.sleep(0.2)  # what was on its way still lands
+    kept = len(list(tmp_path.rglob("*.json")))
+    assert kept >= 9
     stub.asked.clear()
-    hub.pull(shortlist(*names), tmp_path)
-    assert len(stub.asked) == 6 - done
+    assert (metadata(shortlist(*names), tmp_path)["problem"] == "").all()
+    assert len(stub.asked) == 18 - kept
+
+
+def test_killed_pull_goes_on(stub: Stub, tmp_path: Path) -> None:
+    names = [f"acme/m{i}" for i in range(40)]
+    for name in names:
+        stub.serve(name, model(name))
+    stub.delay_s = 0.05
+    code = (
+        "import sys, pathlib, pandas as pd\n"
+        "from lib import hub\n"
+        "hub.pull(pd.read_json(sys.argv[1]), pathlib.Path(sys.argv[2]), workers=4)\n"
+    )
+    shortlist(*names).to_json(tmp_path / "s.json")
+    cache, environment = tmp_path / "hub", os.environ | {"HF_ENDPOINT": stub.url}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "s.json"), str(cache)],
+        cwd=ROOT,
+        env=environment | {"HF_HUB_OFFLINE": "0"},
+    )
+    ends = time.monotonic() + 60
+    while len(stub.asked) < 50 and time.monotonic() < ends and child.poll() is None:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    time.sleep(0.2)
+    kept = len(list(cache.rglob("[!.]*.json")))
+    assert 20 <= kept < 120
+    stub.asked.clear()
+    assert (metadata(shortlist(*names), cache)["problem"] == "").all()
+    assert len(stub.asked) == 120 - kept
 
 
 @pytest.mark.parametrize(
@@ -414,7 +482,7 @@ def test_killed_pull_goes_on(stub: Stub, tmp_path: Path, monkeypatch: pytest.Mon
         b"{}",
         b"[" * 100_000,
         b"\xff",
-        b'{"asked": "acme/large", "host": "H", "answer": [], "retrieved_at": "2999-01-01T00:00Z"}',
+        b'{"asked": "acme/large", "host": "H", "answer": [], "retrieved_at": "NOW"}',
         b'{"asked": "acme/large", "host": "H", "answer": {"a": 1}, "retrieved_at": 3}',
         b'{"asked": "acme/large", "host": "H", "answer": {"a": 1}, "retrieved_at": "2026-01-01"}',
         b'{"asked": "acme/other", "host": "H", "answer": {"a": 1}, "retrieved_at": "NOW"}',
@@ -425,11 +493,55 @@ def test_killed_pull_goes_on(stub: Stub, tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_useless_cache_is_asked_again(stub: Stub, tmp_path: Path, content: bytes) -> None:
     now = pd.Timestamp.now("UTC").isoformat().encode()
-    content = content.replace(b'"H"', json.dumps(hub._host()).encode()).replace(b"NOW", now)
-    (tmp_path / "acme--large.json").write_bytes(content)
+    content = content.replace(b'"H"', json.dumps(hub_http.host()).encode()).replace(b"NOW", now)
+    for kind in ("model", "files"):
+        hub_cache.path_of(tmp_path, kind, "acme/large").parent.mkdir()
+        hub_cache.path_of(tmp_path, kind, "acme/large").write_bytes(content)
     stub.serve("acme/large", model("acme/large"))
-    assert the_row(hub.pull(shortlist("acme/large"), tmp_path))["metadata_source"] == "hub"
-    assert len(stub.asked) == 1
+    row = the_row(metadata(shortlist("acme/large"), tmp_path))
+    assert (row["metadata_source"], row["weights_gb"], row["problem"]) == ("hub", 16.0, "")
+    assert calls(stub) == three("acme/large")
+
+
+JUNK: list[Any] = [None, "x", -1, 10**30, 1e308, True, [], {}, [{"a": [None]}], {"id": {"x": 1}}]
+
+
+def test_hostile_answers(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Wrong types everywhere become null, and nothing of them breaks a table."""
+    monkeypatch.setenv("PLAYBOOK_ROUTER_URL", stub.url)
+    names = [f"acme/m{i}" for i in range(len(JUNK))]
+    for name, junk in zip(names, JUNK, strict=True):
+        stub.serve(name, {key: junk for key in model(name)} | {"sha": SHA, "evalResults": [junk]})
+        stub.serve_files(name, dict.fromkeys(files(name), junk))
+        stub.serve_config(name, dict.fromkeys(CONFIG, junk) | {"text_config": junk})
+        stub.serve_config("x", CONFIG)
+    routed = [{"id": name, "providers": [{"provider": "p", "pricing": j, "throughput": j,
+               "context_length": j}, j]} for name, j in zip(names, JUNK, strict=True)]  # fmt: skip
+    stub.serve_router({"data": [*routed, *JUNK]})
+    pulled = hub.pull(shortlist(*names), tmp_path)
+    assert (pulled.metadata["revision"] == SHA).all() and len(pulled.evals) == 0
+    assert pulled.metadata[["layers", "weights_gb", "license_on_hub"]].isna().all(axis=None)
+    assert list(pulled.providers["provider"]) == ["p"] * 9 + ["id", "p"]  # a mapping names one
+    for table in pulled:
+        table.to_parquet(tmp_path / "t.parquet")
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_hostile_card(stub: Stub, tmp_path: Path) -> None:
+    evil = "a\x1b[2J\x00\u202e\ud800\n; <img src=x onerror=alert(1)>" + "x" * 9999
+    card = {"license": "other", "license_name": evil, "license_link": evil}
+    raw = model("acme/large", id="../../../etc/passwd", cardData=card, library_name=evil,
+                baseModels=[evil, "../../x"], tags=[f"base_model:{evil}"])  # fmt: skip
+    raw["inferenceProviderMapping"] = {evil: {"status": "live"}, "ok": {"status": evil}}
+    row = described(stub, tmp_path, raw)
+    assert row["renamed_to"] is row["base_models"] is None and row["providers"] == ""
+    for text in filter(None, (value for value in row.values() if isinstance(value, str))):
+        assert text.isprintable() and len(text) <= 200
+    assert ";" not in row["license_name"]
+    assert {path.parent.name for path in tmp_path.rglob("*.json")} == {"model", "files", "config"}
+    assert calls(stub) == three("acme/large")
 
 
 @pytest.mark.parametrize(
@@ -437,9 +549,10 @@ def test_useless_cache_is_asked_again(stub: Stub, tmp_path: Path, content: bytes
 )
 def test_hostile_names_ask_and_write_nothing(stub: Stub, tmp_path: Path, name: object) -> None:
     cache = tmp_path / "run" / "hub"
-    table = hub.pull(shortlist(name), cache)
+    table = metadata(shortlist(name), cache)
     assert "not a repository name" in table["problem"][0]
     assert stub.asked == [] and not list(tmp_path.rglob("*.json"))
+    assert hub.budget(shortlist(name), cache).startswith("0 models, ")
 
 
 @pytest.mark.parametrize("late", [True, False])
@@ -450,20 +563,26 @@ def test_offline_opens_no_socket(
     request: pytest.FixtureRequest,
     late: bool,
 ) -> None:
+    monkeypatch.setenv("PLAYBOOK_ROUTER_URL", stub.url)
     stub.serve("acme/large", model("acme/large"))
-    hub.pull(shortlist("acme/large"), tmp_path)
+    metadata(shortlist("acme/large"), tmp_path)
     request.getfixturevalue("no_sockets")
     if late:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     else:
         monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    table = hub.pull(shortlist("acme/large", "acme/other"), tmp_path, max_age_days=0)
+    table = metadata(shortlist("acme/large", "acme/other"), tmp_path, max_age_days=0)
     assert table["metadata_source"][0].startswith("hub (cached 20")
+    assert (table["layers"][0], table["weights_gb"][0], table["problem"][0]) == (32, 16.0, "")
     assert table["metadata_source"][1] == "catalogue"
-    with pytest.raises(PlaybookError, match="HF_HUB_OFFLINE is set"):
-        hub.pull(shortlist("acme/other"), tmp_path, source="hub")
+    # What is kept and young enough needs no Hub, so that also `hub` is content.
+    assert metadata(shortlist("acme/large"), tmp_path, source="hub")["revision"][0] == SHA
+    with pytest.raises(PlaybookError, match="HF_HUB_OFFLINE is set") as caught:
+        metadata(shortlist("acme/other"), tmp_path, source="hub")
+    assert "HF_HUB_OFFLINE and run it again" in str(caught.value)
     with pytest.raises(PlaybookError, match="cannot be asked"):
         hub.download_gguf("acme/large/m.gguf", SHA)
+    assert "nothing is asked" in hub.budget(shortlist("acme/other"), tmp_path)
 
 
 def test_offline_in_a_fresh_process(tmp_path: Path) -> None:
@@ -472,7 +591,7 @@ def test_offline_in_a_fresh_process(tmp_path: Path) -> None:
         "def refuse(*a): raise SystemExit('a socket was opened')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "from lib import hub\n"
-        "t = hub.pull(pd.read_json(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
+        "t = hub.pull(pd.read_json(sys.argv[1]), pathlib.Path(sys.argv[2])).metadata\n"
         "print(t.metadata_source[0], hub.constants.HF_HUB_DISABLE_TELEMETRY)\n"
     )
     shortlist("acme/large").to_json(tmp_path / "s.json")
@@ -488,20 +607,24 @@ def test_offline_in_a_fresh_process(tmp_path: Path) -> None:
 
 
 def test_catalogue_opens_no_socket(stub: Stub, tmp_path: Path, no_sockets: None) -> None:
-    table = hub.pull(shortlist("acme/large"), tmp_path, source="catalogue")
-    row = the_row(table)
-    nulls = {key for key, value in row.items() if value is None}
-    assert nulls == set(
-        "revision gated formats remote_code downloads likes last_modified providers library_name"
-        " renamed_to".split()
-    )
-    assert row["metadata_source"] == "catalogue" and row["retrieved_at"] == "2026-10-02"
-    assert (row["license_on_hub"], row["context_length"]) == ("apache-2.0", 32768)
-    assert (row["lineage_verdict"], row["params_b"]) == ("base: acme/base", 8.0)
+    row = the_row(metadata(shortlist("acme/large"), tmp_path, source="catalogue"))
+    assert {key: value for key, value in row.items() if value is not None} == {
+        "repo_id": "acme/large",
+        "metadata_source": "catalogue",
+        "retrieved_at": "2026-10-02",
+        "license_on_hub": "apache-2.0",
+        "params_b": 8.0,
+        "context_length": 32768,
+        "layers": 40,
+        "head_dim": 64,
+        "base_models": "acme/base",
+        "lineage_verdict": "base: acme/base",
+        "problem": "",
+    }
     blank = "hub_license base_model context_length hub_params_b".split()
     for null in (None, float("nan"), pd.NA):
         nulls_only = shortlist("acme/x", **dict.fromkeys(blank, null))
-        row = the_row(hub.pull(nulls_only, tmp_path, source="catalogue"))
+        row = the_row(metadata(nulls_only, tmp_path, source="catalogue"))
         assert row["lineage_verdict"] == "not checked"
         assert row["license_on_hub"] is row["context_length"] is row["params_b"] is None
         assert row["base_models"] is None
@@ -521,15 +644,27 @@ def test_falls_back_to_the_catalogue(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     nothing_listens(monkeypatch)
-    table = hub.pull(shortlist("acme/large", "acme/small"), tmp_path)
+    table = metadata(shortlist("acme/large", "acme/small"), tmp_path)
     assert list(table["metadata_source"]) == ["catalogue"] * 2
     assert list(table["problem"]) == ["", ""]
     assert "".join(capfd.readouterr()) == ""
     with pytest.raises(PlaybookError) as caught:
-        hub.pull(shortlist("acme/large", "acme/small"), tmp_path, source="hub")
+        metadata(shortlist("acme/large", "acme/small"), tmp_path, source="hub")
     text = str(caught.value)
     assert "could not be asked about 2 of 2 models" in text and "source 'auto'" in text
     assert "hf_secret" not in text and "127.0.0.1" in text
+
+
+class Losing:
+    """The client, whose network goes once the stub was asked so often."""
+
+    def __init__(self, stub: Stub, after: int) -> None:
+        self.stub, self.after, self.client = stub, after, hub_http.get_session()
+
+    def stream(self, *args: Any, **options: Any) -> Any:
+        if len(self.stub.asked) >= self.after:
+            raise hub.httpx2.ConnectError("[Errno 101] Network is unreachable")
+        return self.client.stream(*args, **options)
 
 
 def test_a_connection_lost_half_way_keeps_what_was_answered(
@@ -538,35 +673,52 @@ def test_a_connection_lost_half_way_keeps_what_was_answered(
     names = [f"acme/m{i}" for i in range(5)]
     for name in names:
         stub.serve(name, model(name))
-    ask = hub.http_backoff
-
-    def lost(method: str, url: str, **rest: object) -> object:
-        if len(stub.asked) == 2:
-            raise hub.httpx2.ConnectError("[Errno 101] Network is unreachable")
-        return ask(method, url, **rest)
-
-    monkeypatch.setattr(hub, "http_backoff", lost)
-    table = hub.pull(shortlist(*names), tmp_path / "a", workers=1)
-    assert list(table["metadata_source"]) == ["hub"] * 2 + ["catalogue"] * 3
+    losing = Losing(stub, 7)
+    monkeypatch.setattr(hub_http, "get_session", lambda: losing)
+    table = metadata(shortlist(*names), tmp_path / "a", workers=1)
+    assert list(table["metadata_source"]) == ["hub"] * 3 + ["catalogue"] * 2
+    assert "file sizes and security scan: the Hub could not be reached" in table["problem"][2]
+    assert list(table["problem"].drop(2)) == [""] * 4
     stub.asked.clear()
     with pytest.raises(PlaybookError, match=r"3 of 5 models \(\[Errno 101\] Network is unreach"):
-        hub.pull(shortlist(*names), tmp_path / "b", source="hub", workers=1)
+        metadata(shortlist(*names), tmp_path / "b", source="hub", workers=1)
+
+
+def test_files_that_could_not_be_asked_are_missed(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.serve_files("acme/large", files("acme/large", sha="f" * 40))  # kept, of another commit
+    described(stub, tmp_path, model("acme/large"))
+    losing = Losing(stub, 0)
+    monkeypatch.setattr(hub_http, "get_session", lambda: losing)
+    with pytest.raises(PlaybookError, match="could not be asked about 1 of 1 models"):
+        metadata(shortlist("acme/large"), tmp_path, source="hub")
+    assert metadata(shortlist("acme/large"), tmp_path)["security"].isna().all()
 
 
 def test_stale_cache_beats_the_catalogue_when_unreachable(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.serve("acme/large", model("acme/large"))
-    hub.pull(shortlist("acme/large"), tmp_path)
-    path = tmp_path / "acme--large.json"
+    metadata(shortlist("acme/large"), tmp_path)
+    path = hub_cache.path_of(tmp_path, "model", "acme/large")
     nothing_listens(monkeypatch)
     entry = json.loads(path.read_bytes())
     path.write_text(
-        json.dumps(entry | {"retrieved_at": "2026-01-02T00:00:00+00:00", "host": hub._host()})
+        json.dumps(entry | {"retrieved_at": "2026-01-02T00:00:00+00:00", "host": hub_http.host()})
     )
-    table = hub.pull(shortlist("acme/large"), tmp_path)
+    table = metadata(shortlist("acme/large"), tmp_path)
     assert table["metadata_source"][0] == "hub (cached 2026-01-02)"
     assert table["revision"][0] == SHA
+
+
+def test_stale_cache_beats_a_busy_hub_but_not_a_refusal(stub: Stub, tmp_path: Path) -> None:
+    stub.serve("acme/large", model("acme/large"), Answer(b"", 503))
+    described(stub, tmp_path, model("acme/large"))
+    row = described(stub, tmp_path, Answer(b"", 503))
+    assert row["metadata_source"].startswith("hub (cached") and "answered 503" in row["problem"]
+    row = described(stub, tmp_path, NOT_FOUND)
+    assert row["metadata_source"] == "catalogue" and "not found on the Hub" in row["problem"]
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:9", "", "http://[bad", "ftp://x"])
@@ -575,90 +727,59 @@ def test_a_wrong_endpoint(
 ) -> None:
     monkeypatch.setattr(hub.constants, "ENDPOINT", endpoint)
     with pytest.raises(PlaybookError, match="HF_ENDPOINT"):
-        hub.pull(shortlist("acme/large"), tmp_path, source="hub")
+        metadata(shortlist("acme/large"), tmp_path, source="hub")
 
 
 def test_arguments(tmp_path: Path, no_sockets: None) -> None:
-    with pytest.raises(PlaybookError, match="source 'live' is unknown; use one of auto, hub, cat"):
-        hub.pull(shortlist("acme/large"), tmp_path, source="live")
-    with pytest.raises(PlaybookError, match="lacks the catalogue's column 'hub_license'"):
-        hub.pull(shortlist("acme/large").drop(columns="hub_license"), tmp_path)
-    with pytest.raises(PlaybookError, match="above zero"):
-        hub.pull(shortlist("acme/large"), tmp_path, timeout_s=0)
+    for ask in (metadata, hub.budget):
+        with pytest.raises(PlaybookError, match="source 'live' is unknown; use one of auto, hub, "):
+            ask(shortlist("acme/large"), tmp_path, source="live")
+    with pytest.raises(PlaybookError, match="table of models lacks the column 'hub_license'"):
+        metadata(shortlist("acme/large").drop(columns="hub_license"), tmp_path)
+    for wrong in ({"timeout_s": 0}, {"timeout_s": float("nan")}, {"workers": 0}):
+        with pytest.raises(PlaybookError, match="above zero"):
+            metadata(shortlist("acme/large"), tmp_path, **wrong)
 
 
-@pytest.mark.parametrize(
-    ("changes", "catalogue", "drift"),
-    [
-        ({}, {}, ""),
-        ({}, {"hub_license": "Apache-2.0"}, ""),
-        ({}, {"hub_license": "gemma"}, "licence: catalogue gemma, Hub apache-2.0"),
-        ({}, {"hub_license": None, "license": "mit"}, "licence: catalogue mit, Hub apache-2.0"),
-        ({}, {"hub_license": None, "license": None}, ""),
-        ({"cardData": {}, "tags": []}, {}, "licence: catalogue apache-2.0, Hub none"),
-        ({"cardData": {"license": "other", "license_name": "k"}}, {"hub_license": "k"}, ""),
-        ({"cardData": {"license": "other", "license_name": "k"}}, {"hub_license": "other"}, ""),
-        (
-            {"cardData": {"license": ["mit", "cc-by-nc-4.0"]}},
-            {"hub_license": "mit"},
-            "licence: catalogue mit, Hub mit, cc-by-nc-4.0",
-        ),
-        ({"safetensors": {"total": 8_700_000_000}}, {}, ""),
-        ({"safetensors": {"total": 12_000_000_000}}, {}, "size: catalogue 8B, Hub 12B"),
-        ({}, {"hub_params_b": None, "total_params_b": 16.0}, "size: catalogue 16B, Hub 8B"),
-        ({"safetensors": None}, {"hub_params_b": 99.0}, ""),
-        ({}, {"base_model": "acme/other"}, "base model: catalogue acme/other, Hub acme/base"),
-        ({}, {"base_model": "ACME/Base"}, ""),
-        ({}, {"base_model": None}, ""),
-        ({"gated": "manual"}, {}, "gated: manual"),
-        ({"gated": True}, {}, "gated: yes"),
-        (
-            {"gated": "auto", "safetensors": {"total": 1_000_000_000}},
-            {"hub_license": "mit"},
-            "licence: catalogue mit, Hub apache-2.0; size: catalogue 8B, Hub 1B; gated: auto",
-        ),
-    ],
-)
-def test_drift(
-    stub: Stub, tmp_path: Path, changes: dict[str, Any], catalogue: dict[str, Any], drift: str
+def test_budget(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_sockets: None
 ) -> None:
-    row = described(stub, tmp_path, model("acme/large", **changes), **catalogue)
-    assert row["drift"] == drift
-    assert row["license_drift"] is drift.startswith("licence")
+    few, many = shortlist("acme/a", "acme/b", "acme/a"), shortlist(*(f"a/m{i}" for i in range(600)))
+    assert hub.budget(few, tmp_path, source="catalogue") == (
+        "2 models, source 'catalogue': nothing is asked"
+    )
+    assert "the limit of 127.0.0.1:" in hub.budget(few, tmp_path)
+    monkeypatch.setattr(hub.constants, "ENDPOINT", "https://huggingface.co")
+    monkeypatch.setattr(hub_http.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    limit = "the anonymous limit of 500 API requests in 5 minutes"
+    assert hub.budget(few, tmp_path, max_age_days=1) == (
+        f"2 models, 0 answers kept; to ask: 4 API requests and 2 files; within {limit}"
+    )
+    assert hub.budget(many, tmp_path).endswith(
+        f"to ask: 1200 API requests and 600 files; over {limit}: about 10 minutes of waiting"
+    )
+    assert "with a token" in hub.budget(many, tmp_path, token="hf_x")
 
 
-LEGAL = pd.DataFrame(
-    {
-        "repo_id": ["acme/large", "acme/other", "acme/blocked"],
-        "verdict": ["allowed", "allowed", "blocked"],
-        "reasons": ["apache-2.0 is on the list", "", "country"],
-    }
-)
-
-
-@pytest.mark.parametrize("reasons", [["on the list", "", "country"], ["on the list", None, None]])
-def test_relicense(stub: Stub, tmp_path: Path, reasons: list[Any]) -> None:
-    legal = LEGAL.assign(reasons=reasons)
-    before = legal.copy()
-    stub.serve("acme/large", model("acme/large", gated="auto"))
-    stub.serve("acme/blocked", model("acme/blocked"))
-    names = ["acme/large", "acme/large", "acme/blocked", "acme/absent"]
-    metadata = hub.pull(shortlist(*names, hub_license="gemma"), tmp_path)
-    table = hub.relicense(legal, metadata)
-    note = "licence drift: catalogue gemma, Hub apache-2.0"
-    assert list(table["verdict"]) == ["review", "allowed", "blocked"]
-    assert table["reasons"][0] == f"on the list; {note}"
-    assert table["reasons"][2] == (f"country; {note}" if reasons[2] else note)
-    pd.testing.assert_frame_equal(legal, before)
-    nothing = hub.relicense(legal, metadata.iloc[:0])
-    pd.testing.assert_frame_equal(nothing, legal)
+def test_budget_counts_what_is_kept(stub: Stub, tmp_path: Path) -> None:
+    for name in ("acme/a", "acme/b"):
+        stub.serve(name, model(name, gated="auto" if name == "acme/b" else False))
+    hub.pull(shortlist("acme/a", "acme/b"), tmp_path)
+    asked = len(stub.asked)
+    told = [
+        hub.budget(shortlist("acme/a", "acme/b", "acme/c"), tmp_path, max_age_days=days)
+        for days in (1, 0)
+    ]
+    assert "3 models, 5 answers kept; to ask: 2 API requests and 1 files;" in told[0]
+    assert "3 models, 1 answers kept; to ask: 6 API requests and 1 files;" in told[1]
+    assert len(stub.asked) == asked == 5
 
 
 FILE = {"ETag": '"abc"', "X-Repo-Commit": SHA, "Content-Type": "application/octet-stream"}
 
 
 @pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stub: Stub) -> Path:
+def hf_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stub: Stub) -> Path:
     cache = tmp_path / "hf"
     monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(cache))
     template = stub.url + "/{repo_id}/resolve/{revision}/{filename}"
@@ -666,7 +787,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stub: Stub) -> Pa
     return cache
 
 
-def test_download_gguf(stub: Stub, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_gguf(stub: Stub, hf_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     stub.answers[f"/acme/large/resolve/{SHA}/q4/m.gguf"] = [Answer(b"GGUF....", 200, FILE)]
     path = hub.download_gguf("acme/large/q4/m.gguf", SHA)
@@ -688,7 +809,7 @@ def test_download_gguf(stub: Stub, hub_cache: Path, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_download_refused(
-    stub: Stub, hub_cache: Path, status: int, code: str, sentence: str
+    stub: Stub, hf_cache: Path, status: int, code: str, sentence: str
 ) -> None:
     answer = Answer(b"", status, {"X-Error-Code": code})
     stub.answers[f"/acme/large/resolve/{SHA}/m.gguf"] = [answer]
@@ -697,7 +818,7 @@ def test_download_refused(
     assert "'acme/large/m.gguf'" in str(caught.value)
 
 
-def test_download_unreachable(stub: Stub, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_unreachable(stub: Stub, hf_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing_listens(monkeypatch)
     template = hub.constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

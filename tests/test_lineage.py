@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_licenses import check, company_brief, shipped, users
 
-from lib import hub, legal, lineage
+from lib import drift, legal, lineage
 
 LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
 QWEN = "Qwen/Qwen3-32B"
@@ -260,8 +260,6 @@ def pulled(**base_models: str | None) -> pd.DataFrame:
         {
             "repo_id": [f"a/{name}" for name in base_models],
             "base_models": pd.Series(list(base_models.values()), dtype="str"),
-            "license_drift": False,
-            "drift": "",
         }
     )
 
@@ -318,11 +316,10 @@ def test_the_hub_adds_to_the_catalogue_and_takes_nothing_away() -> None:
 
 def test_a_licence_that_changed_on_the_hub() -> None:
     rows = [row("a/tune", "apache-2.0"), row("a/nc", "apache-2.0", COHERE)]
-    told = pulled(tune=QWEN, nc=None).assign(
-        license_drift=True, drift="licence: catalogue apache-2.0, Hub llama3.3; base model: x"
-    )
-    _, after = again(rows, told)
-    final = hub.relicense(after, told).set_index("repo_id", drop=False)
+    _, after = again(rows, pulled(tune=QWEN, nc=None))
+    changed = {"field": "licence", "against": "catalogue", "old": "apache-2.0", "new": "llama3.3"}
+    drifts = pd.DataFrame([{"repo_id": name} | changed for name in ("a/tune", "a/nc")])
+    final = drift.relicense(after, drifts).set_index("repo_id", drop=False)
     note = "licence drift: catalogue apache-2.0, Hub llama3.3"
     check(final.loc["a/tune"], "review", note)
     check(final.loc["a/nc"], "blocked", "allows no commercial use", note)

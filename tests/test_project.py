@@ -88,7 +88,7 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
             1,
             "'deployments.0.price.usd_per_hr'; did you mean 'usd_",
         ),
-        ("zzz", 1, "unknown key 'zzz'; known here: company, deployments, evaluation, exceptions,"),
+        ("zzz", 1, "unknown key 'zzz'; known here: candidates, company, deployments, evaluation,"),
         ("folder", "/etc", "unknown key 'folder'; remove it"),
         (
             "size.tier",
@@ -120,7 +120,7 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
         ("evaluation.labels", ["a", "a"], "needs labels: at least two different ones"),
         ("evaluation.labels", ["Yes", "yes ", "no"], "labels: 'yes' is blank or there twice"),
         ("evaluation.labels", ["yes", "no", " "], "labels: '' is blank or there twice"),
-        ("evaluation.items", "", "kind 'classification' needs items: the name of a JSONL file"),
+        ("evaluation.items", "", "kind 'classification' needs items: the name of a file of items"),
         ("evaluation.max_tokens", 0, "evaluation.max_tokens: Input should be greater than or equ"),
         ("policy.host_country", "x", "'policy.host_country'; did you mean 'host_countries'?"),
         ("company.mau", 5, "unknown key 'company.mau'; known here: domicile, monthly_active_users"),
@@ -207,7 +207,7 @@ def test_a_key_is_named_not_passed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "message"),
     [
-        ({}, "give exactly one of embedded, gguf, base_url or base_url_env, not none"),
+        ({}, "give exactly one of embedded, gguf, base_url, base_url_env or recorded, not none"),
         ({"embedded": "smollm2-135m", "base_url": "http://h"}, "not embedded and base_url"),
         ({"gguf": "owner/name/file.gguf"}, "needs revision: the commit to pin"),
         ({"gguf": "file.gguf", "revision": "abc"}, "gguf is owner/name/file.gguf"),

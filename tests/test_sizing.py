@@ -63,27 +63,6 @@ def test_an_unknown_closed_model() -> None:
         sizing.tier_of_closed("zzzz", tables.closed_models())
 
 
-@pytest.mark.parametrize(
-    ("stated", "on_hub", "total", "basis"),
-    [
-        (100, 110, 100, "stated, Hub agrees"),
-        (100, 90, 100, "stated, Hub agrees"),
-        (100, 110.1, 100, "stated; the Hub counts 110.1B"),
-        (100, 89.9, 100, "stated; the Hub counts 89.9B"),
-        (1000, 65.4, 1000, "stated; the Hub counts 65.4B"),
-        (7, NAN, 7, "stated"),
-        (NAN, 7, 7, "Hub"),
-        (NAN, NAN, NAN, "unknown"),
-    ],
-)
-def test_reconcile(stated: float, on_hub: float, total: float, basis: str) -> None:
-    settled = sizing.reconcile(
-        pd.DataFrame({"total_params_b": [stated], "hub_params_b": [on_hub]}, dtype=float)
-    )
-    assert settled["total_params_b"].iloc[0] == pytest.approx(total, nan_ok=True)
-    assert settled["params_basis"].iloc[0] == basis
-
-
 HARDWARE = pd.DataFrame(
     [
         ("gpu-big", 144.0, 4.0),
@@ -110,7 +89,7 @@ def shortlist(
 
 @pytest.mark.parametrize(
     ("precision", "memory_gb"),
-    [("bf16", 24.0), ("fp8", 12.0), ("int8", 12.0), ("int4", 6.0), ("fp4", 6.0)],
+    [("bf16", 25.2), ("fp8", 12.6), ("int8", 12.6), ("int4", 7.56), ("fp4", 7.56)],
 )
 def test_memory_by_precision(precision: str, memory_gb: float) -> None:
     sized = shortlist((10, 10, "allowed"), precision=precision)
@@ -120,15 +99,15 @@ def test_memory_by_precision(precision: str, memory_gb: float) -> None:
 @pytest.mark.parametrize(
     ("total", "active", "machine"),
     [
-        (2, 2, "cpu-2"),  # 4.8 GB
-        (3, 2, "cpu-2"),  # 7.2 GB: exactly what is usable
-        (3.001, 2, "gpu-cheap"),  # a little more: the next machine, the cheaper of equals
+        (2, 2, "cpu-2"),  # 5.04 GB
+        (2.857, 2, "cpu-2"),  # 7.2 GB: just what is usable
+        (2.858, 2, "gpu-cheap"),  # a little more: the next machine, the cheaper of equals
         (3, 2.001, "gpu-cheap"),  # too many active weights for a CPU
         (3, NAN, "gpu-cheap"),  # active unknown: all are
-        (30, 30, "gpu-cheap"),  # 72 GB
-        (30.001, 3, "gpu-big"),
-        (60.001, 2, "cpu-64"),
-        (60.001, 3, None),
+        (28.571, 30, "gpu-cheap"),  # 72 GB
+        (28.572, 3, "gpu-big"),
+        (57.2, 2, "cpu-64"),
+        (57.2, 3, None),
         (500, 2, None),
         (NAN, NAN, None),
     ],
@@ -191,6 +170,93 @@ def test_the_shipped_catalogue_is_kept_whole() -> None:
     assert (sized.loc[fits, "fits_on"].map(machines) >= sized.loc[fits, "memory_gb"]).all()
     on_cpu = sized[fits & sized["fits_on"].str.startswith("cpu-")]
     assert (on_cpu["active_params_b"].fillna(on_cpu["total_params_b"]) <= 2).all()
+
+
+def test_a_context_that_is_too_short_is_said() -> None:
+    judged = pd.DataFrame(
+        {
+            "repo_id": ["org/short", "org/long", "org/unknown"],
+            "verdict": "allowed",
+            "listed_for": "choice",
+            "total_params_b": 1.0,
+            "active_params_b": 1.0,
+            "hub_params_b": NAN,
+            "context_length": [4096, 8192, NAN],
+        }
+    )
+    sized = sizing.shortlist(judged, HARDWARE, Size(tier="low"), tiers=["low"])
+    assert list(sized["shortlisted"]) == [True] * 3
+    assert list(sized["why"]) == [
+        "tier low, fits on cpu-2; context 4,096 tokens is less than the 8,192 of"
+        " size.context_tokens",
+        "tier low, fits on cpu-2",
+        "tier low, fits on cpu-2",
+    ]
+
+
+HUB = {
+    "metadata_source": "hub",
+    "kv_layout": None,
+    "state_bytes": None,
+    "weights_gb": None,
+    "quantization": None,
+    "config_params_b": None,
+    "layers": None,
+    "kv_heads": None,
+    "head_dim": None,
+    "context_length": None,
+    "params_b": None,
+    "gguf_params_b": None,
+}
+
+
+def resized(drift: bool = True, **told: object) -> pd.Series:  # type: ignore[type-arg]
+    judged = pd.DataFrame(
+        {
+            "repo_id": ["org/a"],
+            "verdict": ["allowed"],
+            "listed_for": "choice",
+            "total_params_b": 30.0,
+            "active_params_b": 3.0,
+            "hub_params_b": 30.0,
+            "context_length": 4096.0,
+            "layers": NAN,
+            "kv_heads": NAN,
+            "head_dim": NAN,
+        }
+    )
+    metadata = pd.DataFrame([{"repo_id": "org/a", **HUB, **told}])
+    drifts = pd.DataFrame({"repo_id": ["org/a"], "field": ["size"]}).iloc[: int(drift)]
+    size = Size(tier="low", concurrent_requests=1, context_tokens=1000)
+    return sizing.resize(judged, metadata, drifts, HARDWARE, size, tiers=["low"]).iloc[0]
+
+
+def test_a_size_that_drifted_decides_the_tier() -> None:
+    row = resized(params_b=33.0)
+    assert (row["tier"], row["shortlisted"]) == ("between", False)
+    assert row["params_basis"] == "Hub"
+
+
+def test_without_a_drift_row_the_stated_size_stays() -> None:
+    row = resized(drift=False, params_b=33.0)
+    assert (row["tier"], row["total_params_b"]) == ("low", 30)
+
+
+@pytest.mark.parametrize("told", [{"quantization": "mxfp4"}, {"metadata_source": "catalogue"}])
+def test_packed_or_unverified_counts_move_no_tier(told: dict[str, str]) -> None:
+    row = resized(params_b=5.0, **told)
+    assert (row["tier"], row["total_params_b"]) == ("low", 30)
+
+
+def test_the_files_of_the_hub_are_the_weights() -> None:
+    assert resized(drift=False, weights_gb=66.0)["weights_gb"] == 66
+    assert resized(drift=False, weights_gb=20.0)["weights_gb"] == 60  # of another precision
+
+
+def test_the_layers_of_the_hub_make_the_cache() -> None:
+    row = resized(drift=False, kv_layout="10x1000;2x500@100", state_bytes=1_000_000)
+    assert row["memory_basis"] == "every layer of config.json"
+    assert row["kv_gb"] == pytest.approx((10 * 1000 * 1000 + 2 * 500 * 100) * 2 / 1e9 + 0.001)
 
 
 def published() -> pd.DataFrame:

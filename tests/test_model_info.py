@@ -1,0 +1,375 @@
+"""lib.model_info and lib.model_offers on plain answers: hostile, half empty and of wrong types."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hub_stub import CONFIG, ROUTED, SHA, files, model
+
+from lib import model_config, model_info, model_offers
+
+JUNK: list[Any] = [None, "x", 3, -1, 1e9, 10**30, True, [], ["a", {"b": [None]}], {"id": {"x": 1}}]
+ROW = {
+    "repo_id": "acme/large",
+    "hub_license": "mit",
+    "hub_params_b": 7.0,
+    "base_model": "acme/old",
+    "context_length": 4096.0,
+    "layers": 32.0,
+    "kv_heads": None,
+    "head_dim": 128.0,
+    "checked_on": "2026-10-02",
+}
+
+
+def facts(extra: object = None, config_json: object = None, **changes: Any) -> dict[str, Any]:
+    told = {
+        "model": {"answer": model("acme/large", **changes), "source": "hub", "retrieved_at": "now"},
+        "files": {"answer": files("acme/large") if extra is None else extra},
+        "config": None if config_json is None else model_config.described(config_json),
+    }
+    return model_info.described(ROW, told)
+
+
+def test_the_catalogue_where_the_hub_told_nothing() -> None:
+    row = model_info.described(ROW, {"problem": "gone"})
+    assert row == {
+        "repo_id": "acme/large",
+        "metadata_source": "catalogue",
+        "retrieved_at": "2026-10-02",
+        "license_on_hub": "mit",
+        "params_b": 7.0,
+        "context_length": 4096,
+        "layers": 32,
+        "kv_heads": None,
+        "head_dim": 128,
+        "base_models": "acme/old",
+        "lineage_verdict": "base: acme/old",
+        "problem": "gone",
+    }
+
+
+def test_config_is_of_the_hub_or_null_and_never_of_the_catalogue() -> None:
+    known, unknown = facts(config_json=CONFIG), facts()
+    assert (known["context_length"], known["layers"], known["head_dim"]) == (131072, 32, 128)
+    assert unknown["context_length"] is unknown.get("layers") is unknown.get("head_dim") is None
+    assert facts(gguf={"context_length": 8192})["context_length"] == 8192
+    assert facts(gguf={"context_length": 8192}, config_json=CONFIG)["context_length"] == 131072
+
+
+@pytest.mark.parametrize(
+    ("listed", "tags", "expected", "relation"),
+    [
+        ({"relation": "merge", "models": [{"id": "a/b"}, {"id": "c/d"}]}, [], "a/b;c/d", "merge"),
+        (["a/b", "a/b", "c/d"], [], "a/b;c/d", None),
+        ([{"id": "a/b"}], [], "a/b", None),
+        (None, ["base_model:a/b", "base_model:quantized:a/b"], "a/b", "quantized"),
+        ({}, ["base_model:adapter:a/b"], "a/b", "adapter"),
+        ({"relation": "<b>", "models": [{"id": "a/b"}]}, [], "a/b", None),
+        ({"relation": ["merge"], "models": [{"id": "a/b"}]}, [], "a/b", None),
+        ({"relation": "merge", "models": []}, [], None, None),
+        (None, [], None, None),
+        ("a/b", [], None, None),
+        ({"models": "a/b"}, [7, None, {"base_model:": 1}], None, None),
+        ([["a/b"], {"id": 3}, {"id": ["x"]}, "<script>", "../../etc"], [], None, None),
+    ],
+)
+def test_base_models(
+    listed: object, tags: list[Any], expected: str | None, relation: str | None
+) -> None:
+    row = facts(baseModels=listed, tags=tags)
+    assert (row["base_models"], row["base_relation"]) == (expected, relation)
+    assert row["lineage_verdict"] == (f"base: {expected}" if expected else "")
+
+
+@pytest.mark.parametrize(
+    ("card", "tags", "expected", "name"),
+    [
+        ({"license": "mit"}, ["license:apache-2.0"], "mit", None),
+        (None, ["license:mit"], "mit", None),
+        ({"license": "other", "license_name": "kimi-k3"}, [], "kimi-k3", "kimi-k3"),
+        ({"license": "mit", "license_name": "kimi-k3"}, [], "mit", None),
+        ({"license": "other"}, [], "other", None),
+        ({"license": ["mit", "apache-2.0"]}, [], "mit, apache-2.0", None),
+        ({"license": {"mit": 1}, "license_name": 3}, [], None, None),
+        ({"license": "other", "license_name": "a; size: b"}, [], "a, size: b", "a, size: b"),
+    ],
+)
+def test_license_on_hub(
+    card: object, tags: list[str], expected: str | None, name: str | None
+) -> None:
+    row = facts(cardData=card, tags=tags)
+    assert (row["license_on_hub"], row["license_name"]) == (expected, name)
+
+
+def listed(*names: str) -> list[dict[str, str]]:
+    return [{"rfilename": name} for name in names]
+
+
+@pytest.mark.parametrize(
+    ("changes", "formats", "remote_code"),
+    [
+        ({"siblings": listed("q4/m.gguf", "pytorch_model.bin")}, "gguf;pickle", False),
+        ({"siblings": listed("m.safetensors", "modeling_x.py")}, "safetensors", True),
+        ({"siblings": listed("a.safetensors"), "config": {"auto_map": {"A": "b"}}}, None, True),
+        ({"siblings": []}, "", False),
+        ({"siblings": None}, None, None),
+        ({"siblings": listed("a.gguf"), "config": None}, "gguf", None),
+        ({"siblings": [3, {"rfilename": [1]}, None], "config": []}, "", None),
+    ],
+)
+def test_formats_and_remote_code(
+    changes: dict[str, Any], formats: str | None, remote_code: object
+) -> None:
+    row = facts(**changes)
+    assert formats is None or row["formats"] == formats
+    assert row["remote_code"] is remote_code
+
+
+def test_remote_code_is_found_in_config_json_too() -> None:
+    plain = {"siblings": listed("a.safetensors"), "config": None}
+    assert (
+        facts(config_json=CONFIG | {"auto_map": {"AutoModel": "x.Y"}}, **plain)["remote_code"]
+        is True
+    )
+    assert facts(config_json=CONFIG, **plain)["remote_code"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"config": {"tokenizer_config": {"chat_template": "{{ x }}"}}}, True),
+        ({"config": {"chat_template_jinja": "{{ x }}"}}, True),
+        ({"siblings": listed("chat_template.jinja")}, True),
+        ({"gguf": {"chat_template": "{{ x }}"}}, True),
+        ({"config": {"tokenizer_config": {"bos_token": "<s>"}}}, False),
+        ({"config": {"tokenizer_config": {}}, "siblings": None}, None),
+        ({"gguf": {"total": 3}}, False),
+        ({}, None),
+    ],
+)
+def test_chat_template(changes: dict[str, Any], expected: bool | None) -> None:
+    assert facts(**changes)["chat_template"] is expected
+
+
+def sized(**sizes: Any) -> dict[str, Any]:
+    return {"siblings": [{"rfilename": n.replace("__", "/"), "size": s} for n, s in sizes.items()]}
+
+
+G = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"model-1.safetensors": 9 * G, "model-2.safetensors": 7 * G, "README.md": 9}, 16.0),
+        ({"model.safetensors": 2 * G, "consolidated.safetensors": 2 * G}, 2.0),
+        ({"model.safetensors": 2 * G, "pytorch_model.bin": 2 * G}, 2.0),
+        ({"model.safetensors": 2 * G, "original__model.safetensors": 2 * G}, 2.0),
+        ({"adapter_model.safetensors": G}, 1.0),
+        ({"unet__a.safetensors": G, "vae__b.safetensors": G}, 2.0),
+        ({"pytorch_model.bin": G, "training_args.bin": 4000}, 1.0),
+        ({"m-Q4.gguf": G}, 1.0),
+        ({"m-Q4.gguf": G, "mmproj-f16.gguf": G}, 1.0),
+        ({"m-Q4-00001-of-00002.gguf": G, "m-Q4-00002-of-00002.gguf": G}, 2.0),
+        ({"m-Q4.gguf": G, "m-Q8.gguf": 2 * G}, None),
+        ({"model-1.safetensors": G, "model-2.safetensors": None}, None),
+        ({"model-1.safetensors": True}, None),
+        ({"model-1.safetensors": -1}, None),
+        ({"README.md": 3}, None),
+        ({}, None),
+    ],
+)
+def test_size_of_one_copy_of_the_weights(sizes: dict[str, Any], expected: float | None) -> None:
+    assert facts(sized(**sizes))["weights_gb"] == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "issues"),
+    [
+        ({"scansDone": True, "filesWithIssues": []}, "clean", None),
+        ({"scansDone": False, "filesWithIssues": []}, "unknown", None),
+        ({"filesWithIssues": []}, "unknown", None),
+        ({"scansDone": "true", "filesWithIssues": []}, "unknown", None),
+        ({"scansDone": True}, "unknown", None),
+        ({"scansDone": True, "filesWithIssues": "none"}, "unknown", None),
+        ({"scansDone": True, "filesWithIssues": [3]}, "issues", None),
+        (
+            {"scansDone": True, "filesWithIssues": [{"path": "a.bin", "level": "unsafe"}]},
+            "issues",
+            "a.bin (unsafe)",
+        ),
+        (
+            {"scansDone": False, "filesWithIssues": [{"path": "a;b\n.pt"}, {"path": "c"}]},
+            "issues",
+            "a,b .pt (not rated); c (not rated)",
+        ),
+        ("clean", None, None),
+        (None, None, None),
+        ([], None, None),
+    ],
+)
+def test_security(status: object, verdict: str | None, issues: str | None) -> None:
+    row = facts(files("acme/large", securityRepoStatus=status))
+    assert (row["security"], row["security_issues"]) == (verdict, issues)
+
+
+def test_many_security_issues_are_counted() -> None:
+    found = [{"path": f"f{i}.bin", "level": "unsafe"} for i in range(25)]
+    row = facts(files("x", securityRepoStatus={"scansDone": True, "filesWithIssues": found}))
+    assert row["security_issues"].count("; ") == 20
+    assert row["security_issues"].endswith("; and 5 more")
+
+
+def test_sizes_as_the_hub_counts_them() -> None:
+    row = facts(
+        safetensors={"parameters": {"BF16": 10, "F8_E4M3": 20, "a b": 3, "I8": "x"}, "total": 30},
+        gguf={"total": 11_765_788_416},
+    )
+    assert row["params_by_dtype"] == "BF16:10;F8_E4M3:20"
+    assert (row["params_b"], row["gguf_params_b"]) == (30 / 1e9, 11.765788416)
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=repr)
+def test_wrong_types_give_null_fields(junk: Any) -> None:
+    row = facts(dict.fromkeys(files("x"), junk), **dict.fromkeys(model("x"), junk))
+    assert row["revision"] is None and "no revision" in row["problem"]
+    assert row["gated"] in (None, "yes")
+    assert row["downloads"] == (3 if junk == 3 and junk is not True else None)
+    assert row["security"] in (None, "unknown") and row["weights_gb"] is None
+    assert row["created_at"] is row["last_modified"] is row["license_link"] or junk == "x"
+    inner = {"total": junk, "context_length": junk, "license": junk, "license_name": junk}
+    inner |= {"models": junk, "auto_map": junk, "parameters": junk, "tokenizer_config": junk}
+    for field in ("safetensors", "gguf", "cardData", "config", "siblings", "tags", "baseModels"):
+        assert facts({"siblings": [inner, junk]}, **{field: inner})["revision"] == SHA
+    assert model_info.described(ROW, {"model": {"answer": junk}})["license_on_hub"] is None
+
+
+def test_hostile_text() -> None:
+    name = "ok\x1b[31m\x00\u202e\ud800\n<script>alert(1)</script>" + "x" * 500
+    row = facts(
+        cardData={"license": "other", "license_name": name, "license_link": name},
+        library_name=name,
+        sha="../" * 20,
+        id="../../../etc/passwd",
+        createdAt="yesterday\n",
+        lastModified="2026-10-01T12:00:00.000Z; drop",
+    )
+    for field in ("license_on_hub", "library_name", "license_link"):
+        assert row[field].startswith("ok [31m <script>") and len(row[field]) == 200
+        assert row[field].isprintable()
+    assert row["revision"] is row["renamed_to"] is row["created_at"] is row["last_modified"] is None
+
+
+def served(mapping: object, on_router: object = None) -> list[dict[str, Any]]:
+    entry = {"answer": {"inferenceProviderMapping": mapping}, "retrieved_at": "then"}
+    lists = model_offers.routed({"data": [{"id": "acme/large", "providers": on_router}]})
+    return list(model_offers.offers("acme/large", entry, lists["acme/large"], "now"))
+
+
+def test_offers_of_the_page_and_of_the_router() -> None:
+    rows = {row["provider"]: row for row in served(model("x")["inferenceProviderMapping"],
+                                                   ROUTED["providers"])}  # fmt: skip
+    assert list(rows) == ["together", "fal-ai", "novita"]
+    assert rows["together"] == {
+        "repo_id": "acme/large",
+        "provider": "together",
+        "status": "live",
+        "task": "conversational",
+        "retrieved_at": "now",
+        "context_length": 65536,
+        "input_usd_per_million": 0.6,
+        "output_usd_per_million": 1.8,
+        "first_token_latency_ms": 320.5,
+        "throughput_tps": 88.2,
+        "supports_tools": True,
+    }
+    assert rows["novita"]["input_usd_per_million"] is rows["novita"]["supports_tools"] is None
+    assert (rows["fal-ai"]["status"], rows["fal-ai"]["retrieved_at"]) == ("staging", "then")
+
+
+def test_offers_of_wrong_types() -> None:
+    pricing = {"input": -1, "output": float("nan")}
+    odd = {"provider": "odd", "pricing": pricing, "throughput": True, "context_length": 10**40}
+    cheap = {"provider": "odd2", "pricing": {"input": 0, "output": "0.1"}, "supports_tools": 1}
+    rows = served(
+        [{"provider": "groq"}, "x", {"status": "live"}, {"provider": "../x"}], [odd, cheap]
+    )
+    assert [row["provider"] for row in rows] == ["groq", "odd", "odd2"]
+    assert {key: value for key, value in rows[1].items() if value is not None} == {
+        "repo_id": "acme/large",
+        "provider": "odd",
+        "retrieved_at": "now",
+    }
+    assert rows[2]["input_usd_per_million"] == 0.0 and rows[2]["output_usd_per_million"] is None
+    assert rows[2]["supports_tools"] is None
+    for junk in JUNK:
+        assert isinstance(served(junk, junk), list)
+        assert model_offers.routed(junk) == {}
+        assert model_offers.routed({"data": junk}) == {}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "expected"),
+    [
+        (model("x")["inferenceProviderMapping"], "together;novita"),
+        ([{"provider": "groq", "status": "live"}, "x", {"status": "live"}], "groq"),
+        ([], ""),
+        (None, None),
+        ("together", None),
+    ],
+)
+def test_live_providers(mapping: object, expected: str | None) -> None:
+    assert model_offers.live({"inferenceProviderMapping": mapping}) == expected
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    source = {"url": "https://example.com/e", "name": "Eval", "user": "u"}
+    data = {"dataset": {"id": "Idavidrein/gpqa", "task_id": "diamond"}, "value": 61.5}
+    data |= {"date": "2026-05-01", "source": source, "notes": "no-tools"} | changes
+    page = {"filename": ".eval_results/gpqa.yaml", "pullRequest": 7, "verified": True}
+    return page | {"data": data}
+
+
+def test_results_keep_verified_and_self_reported_apart() -> None:
+    raw = [result(), result() | {"verified": False}, result() | {"error": "bad"}]
+    raw += [{key: value for key, value in result().items() if key != "verified"}]
+    rows = list(model_offers.results("acme/large", {"evalResults": raw}))
+    assert [row["verified"] for row in rows] == [True, False, None]
+    assert rows[0] == {
+        "repo_id": "acme/large",
+        "benchmark": "Idavidrein/gpqa",
+        "task_id": "diamond",
+        "value": 61.5,
+        "date": "2026-05-01",
+        "verified": True,
+        "source_url": "https://example.com/e",
+        "source_name": "Eval",
+        "filename": ".eval_results/gpqa.yaml",
+        "pull_request": "7",
+        "notes": "no-tools",
+    }
+    assert list(rows[0]) == [*model_offers.EVALS] == model_offers.RESULT
+
+
+@pytest.mark.parametrize("junk", [*JUNK[:4], JUNK[5], True, [], {}, float("inf"), "61"], ids=repr)
+def test_results_of_wrong_types(junk: Any) -> None:
+    def rows(given: Any) -> list[dict[str, Any]]:
+        return list(model_offers.results("acme/large", {"evalResults": given}))
+
+    assert rows(junk) == rows([junk]) == rows([{"data": junk}]) == []
+    assert rows([result(dataset=junk)]) == rows([result(dataset={"id": junk})]) == [] or isinstance(
+        junk, str
+    )
+    kept = rows([result(value=junk)])
+    assert [row["value"] for row in kept] == ([junk] if type(junk) is int and junk < 9 else [])
+    odd = result(date=junk, source=junk, notes=junk)
+    (row,) = rows([odd | {"verified": junk, "filename": junk, "pullRequest": junk}])
+    assert row["pull_request"] in (None, str(junk)) and row["notes"] in (None, junk)
+    assert row["date"] is row["source_url"] is row["source_name"] is None
+    assert row["verified"] is (True if junk is True else None)
+    (row,) = rows([result(source={"url": "javascript:alert(1)"})])
+    assert row["source_url"] is None
+    json.dumps(row)
