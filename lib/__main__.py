@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib import catalogue, pipeline, refresh
+from lib import catalogue, interchange, pipeline, refresh
 from lib.artifacts import shown
 from lib.errors import PlaybookError
 
@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = cli.add_subparsers(dest="command", required=True)
     _add_run(commands.add_parser("run", help="execute the six notebooks of a project"))
     _add_catalogue(commands.add_parser("catalogue", help="look after the tables in data/"))
+    _add_import(commands.add_parser("import", help="take over OpenAI evals as items and a brief"))
     args = cli.parse_args(argv)
     try:
         sys.stdout.write(f"{args.act(args)}\n")
@@ -65,6 +66,14 @@ def _add_catalogue(command: argparse.ArgumentParser) -> None:
     renew.add_argument("--dry-run", action="store_true", help="say what would change")
 
 
+def _add_import(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(act=_import)
+    command.add_argument("source", type=Path, help="a spec (YAML, JSON) or a JSONL file of items")
+    command.add_argument("folder", type=Path, help="where items.jsonl and evaluation.yaml go")
+    command.add_argument("--data", type=Path, help="the items of a spec, if not where it says")
+    command.add_argument("--name", help="which eval of the spec")
+
+
 def _run(args: argparse.Namespace) -> str:
     done = pipeline.run(
         args.project,
@@ -80,6 +89,10 @@ def _run(args: argparse.Namespace) -> str:
 def _check(args: argparse.Namespace) -> str:
     problems = catalogue.check_shipped(today=args.today, days=args.days)
     return catalogue.render(problems, every=args.all)
+
+
+def _import(args: argparse.Namespace) -> str:
+    return interchange.convert(args.source, args.folder, data=args.data, name=args.name)
 
 
 def _refresh(args: argparse.Namespace) -> str:

@@ -20,7 +20,8 @@ def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd
             why` with the Hub's facts.
 
     Returns:
-        One row per deployment: `deployment repo_id admitted verdict why exception`.
+        One row per deployment: `deployment repo_id admitted verdict why exception`. The baseline
+        may be a closed model: `verdict` is `baseline` where steps 1 to 3 do not know it.
     """
     after = metadata.set_index("repo_id")
     why = shortlist.set_index("repo_id")["why"]
@@ -37,9 +38,14 @@ def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd
             reason = barred or "on the shortlist"
         elif verdict:
             reason = f"step 3: {verdict}"
+        elif deployment.baseline:
+            verdict, reason = (
+                "baseline",
+                barred or "what is in use today: compared with, not chosen",
+            )
         else:
             reason = why.get(repo_id, "not in data/models.csv: add it, with its licence and source")
-        ok = verdict in ("allowed", "conditional") and not barred
+        ok = verdict in ("allowed", "conditional", "baseline") and not barred
         rows.append((deployment.name, repo_id, "yes" if ok else "no", verdict, reason, exception))
     columns = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
     return pd.DataFrame(rows, columns=columns)
@@ -69,7 +75,7 @@ def host_objection(deployment: Deployment, policy: Policy) -> str:
     """Why a deployment's host may not be sent an item; empty where it may."""
     limited = policy.host_countries is not None or policy.denied_countries
     endpoint = deployment.endpoint
-    if not limited or endpoint is None or endpoint.local:
+    if not limited or endpoint is None or endpoint.local or endpoint.recorded:
         return ""
     if deployment.host is None:
         return "its host is not in the brief: give deployments.host.provider and country"

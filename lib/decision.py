@@ -13,7 +13,6 @@ from lib.project import Project, Requirements
 
 __all__ = ["check", "choose", "frontier", "nearest_miss", "qualify", "stability", "tradeoffs"]
 
-QUALITY_METRIC = "accuracy"
 # requirement: (column, its low bound, its high bound, whether more is better, how to say it)
 DIMENSIONS = {
     "min_quality": ("quality", "quality_low", "quality_high", True, "quality of at least {:.3g}"),
@@ -34,11 +33,11 @@ def tradeoffs(
 ) -> pd.DataFrame:
     """Join quality, speed and cost into one row per deployment, with their intervals.
 
-    The cost of a correct answer is cost divided by quality; its bounds take the worst of
-    both bounds, so they are wider than 95 %. `tie_group` 1 holds the best quality and all
-    that a paired test cannot tell apart from it.
+    Quality is the primary metric of the kind of task. The cost of a correct answer is cost
+    divided by quality; its bounds take the worst of both bounds, so they are wider than 95 %.
+    `tie_group` 1 holds the best quality and all that a paired test cannot tell apart from it.
     """
-    quality = scores[scores["metric"] == QUALITY_METRIC].rename(
+    quality = scores[scores["primary"].astype(bool)].rename(
         columns={"value": "quality", "low": "quality_low", "high": "quality_high"}
     )
     quality = quality.assign(
@@ -118,8 +117,10 @@ def _judge(
     more: bool,
 ) -> tuple[str, str]:
     low, high = bounds
-    if row["basis"] != "measured here":
+    if str(row["basis"]).startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
+    if str(row["basis"]).startswith("recorded") and name != "min_quality":
+        return "not decided", "recorded answers: there is no endpoint to measure"
     if name == "max_p95_s" and row["max_rps"] == 0:
         return "not met", "no load tried stayed within it"
     if name == "max_usd_per_1k" and math.isnan(value):
@@ -135,20 +136,24 @@ def _judge(
     # A load that failed is itself the bound: the capacity lies below it.
     if missed or (name == "min_rps" and high <= wanted):
         return "not met", ""
-    return "not decided", _more(name, value, wanted, int(row["n"]))
+    return "not decided", _more(name, value, wanted, int(row["n"]), low, high)
 
 
-def _more(name: str, value: float, wanted: float, n: int) -> str:
+def _more(name: str, value: float, wanted: float, n: int, low: float, high: float) -> str:
     if name != "min_quality":
         return "the interval is too wide: more requests or probes would do"
-    total = stats.items_needed(value, wanted, n=n)
+    total = stats.items_needed(value, wanted, n=n, low=low, high=high)
     if total is None:
         return "the measured quality lies on the bar: no number of items decides it"
     return f"about {total - n:,} more items would do, if the share holds"
 
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
-    """Add `qualifies` (`yes`, `no`, `not decided`) and `why` to the tradeoff table."""
+    """Add `qualifies` (`yes`, `no`, `not decided`) and `why` to the tradeoff table.
+
+    Only a `candidate` (column `standing`) can qualify: not the baseline that the others are
+    compared with, nor what was dropped from a race with fewer items asked.
+    """
     qualifies, why = {}, {}
     for name in table["deployment"]:
         own = checks[checks["deployment"] == name]
@@ -161,6 +166,9 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
         lead = "misses " if len(missed) else "not shown: "
         fine = "meets every requirement" if bears else "no load tried stayed within the objective"
         why[name] = lead + "; ".join(told["wanted"]) if len(told) else fine
+    for name, standing in zip(table["deployment"], table["standing"], strict=True):
+        if standing != "candidate":
+            qualifies[name], why[name] = "no", standing
     return table.assign(
         qualifies=table["deployment"].map(qualifies), why=table["deployment"].map(why)
     )
@@ -186,7 +194,7 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
         elif objective == "fastest":
             leader = left.sort_values("max_rps", kind="stable", na_position="first").iloc[-1]
             # Measured without a load that failed, it may bear any; published, it says what it says.
-            measured = (left["basis"] == "measured here") & left["max_rps"].notna()
+            measured = left["basis"].str.startswith("measured") & left["max_rps"].notna()
             most = left["rps_high"].fillna(np.inf).where(measured, left["max_rps"])
             tied = left[(most > leader["max_rps"]) | (left.index == leader.name)]
             ranked = tied.sort_values("usd_per_1k", kind="stable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -31,13 +32,17 @@ __all__ = [
     "identity",
     "machine",
     "messages",
+    "pinned",
+    "recorded_path",
     "redacted",
     "request_options",
     "scrub",
     "serving",
+    "turns",
 ]
 
 START_TIMEOUT_S = 120.0
+OURS = {"model", "messages", "stream", "n"}
 URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 
 
@@ -49,11 +54,19 @@ class Served(NamedTuple):
     api_key_env: str | None
 
 
-def identity(deployment: Deployment) -> dict[str, Any]:
-    """What makes two deployments answer alike: the weights or the endpoint, never its name."""
+def identity(deployment: Deployment, folder: Path = Path()) -> dict[str, Any]:
+    """What makes two deployments answer alike: the weights or the endpoint, never its name.
+
+    Args:
+        deployment: Of a brief.
+        folder: The brief's folder, which a recorded file hangs off.
+    """
     endpoint = deployment.endpoint
     if endpoint is None:
         return {"model": deployment.model}
+    if endpoint.recorded:
+        path = recorded_path(deployment, folder)
+        return {"recorded": hashlib.sha256(path.read_bytes()).hexdigest()}
     if endpoint.embedded:
         weights = WEIGHTS[endpoint.embedded]
         return {"sha256": weights.sha256, "template": weights.template, "threads": endpoint.threads}
@@ -63,7 +76,33 @@ def identity(deployment: Deployment) -> dict[str, Any]:
             "revision": endpoint.revision,
             "threads": endpoint.threads,
         }
-    return {"url": _base_url(deployment), "model": endpoint.model or deployment.model}
+    who = {"url": _base_url(deployment), "model": endpoint.model or deployment.model}
+    return who | ({"revision": endpoint.revision} if endpoint.revision else {})
+
+
+def pinned(deployment: Deployment) -> bool:
+    """Whether it is certain which weights answer, so that an answer of another run still holds.
+
+    A hosted model may change behind its name, unless the endpoint declares a `revision`.
+    """
+    endpoint = deployment.endpoint
+    return endpoint is not None and bool(endpoint.embedded or endpoint.revision)
+
+
+def recorded_path(deployment: Deployment, folder: Path) -> Path:
+    """The file of recorded outputs, beside the brief.
+
+    Raises:
+        PlaybookError: It is not there.
+    """
+    endpoint = deployment.endpoint
+    assert endpoint is not None
+    path = folder / (endpoint.recorded or "")
+    if not path.is_file():
+        raise PlaybookError(
+            f"{shown(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
+        )
+    return path
 
 
 def machine() -> str:
@@ -71,22 +110,54 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
+def turns(brief: Project, deployment: Deployment) -> tuple[list[dict[str, str]], str]:
+    """The chat turns before the item, and the wording of the item with its `{input}`."""
+    prompt, evaluation = brief.prompt_of(deployment), brief.evaluation
+    user, answer = prompt.user or "{input}", prompt.answer or "{target}"
+    before = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    as_json = evaluation.constrained and evaluation.kind == "classification"
+    shown = "{input}" if evaluation.kind == "reranking" else user  # its shots are whole turns
+    for shot in evaluation.shots:
+        target = answer.replace("{target}", shot.target)
+        if as_json:  # an example in another form than the one that is enforced would mislead
+            target = json.dumps({"label": shot.target}, ensure_ascii=False)
+        before.append({"role": "user", "content": shown.replace("{input}", shot.input)})
+        before.append({"role": "assistant", "content": target})
+    return before, user
+
+
 def messages(brief: Project, deployment: Deployment, text: str) -> list[dict[str, str]]:
     """The chat turns of one item: system, worked examples, the item."""
-    prompt = brief.prompt_of(deployment)
-    user, answer = prompt.user or "{input}", prompt.answer or "{target}"
-    turns = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    for shot in brief.evaluation.shots:
-        turns.append({"role": "user", "content": user.replace("{input}", shot.input)})
-        turns.append({"role": "assistant", "content": answer.replace("{target}", shot.target)})
-    return [*turns, {"role": "user", "content": user.replace("{input}", text)}]
+    before, user = turns(brief, deployment)
+    return [*before, {"role": "user", "content": user.replace("{input}", text)}]
 
 
-def request_options(brief: Project) -> dict[str, Any]:
-    """The options every request of a brief is sent with."""
+def request_options(brief: Project, deployment: Deployment | None = None) -> dict[str, Any]:
+    """The options every request is sent with: the brief's, or the deployment's own.
+
+    `options.extra_body` has the last word; a key that it sets to null is not sent at all, as
+    endpoints want that refuse `temperature` or know `max_completion_tokens` only.
+
+    Raises:
+        PlaybookError: `extra_body` sets what the playbook sets itself.
+    """
     evaluation = brief.evaluation
-    options = {"temperature": evaluation.temperature, "max_tokens": evaluation.max_tokens}
-    return options | ({"stop": evaluation.stop} if evaluation.stop else {})
+    options: dict[str, Any] = {
+        "temperature": evaluation.temperature,
+        "max_tokens": evaluation.max_tokens,
+    }
+    options |= {"stop": evaluation.stop} if evaluation.stop else {}
+    if deployment is None:
+        return options
+    own = deployment.options.model_dump(exclude_none=True)
+    extra = own.pop("extra_body")
+    if taken := sorted(OURS & set(extra)):
+        raise PlaybookError(
+            f"deployment {deployment.name!r}: options.extra_body may not set {taken[0]!r};"
+            " the playbook does"
+        )
+    options |= own | extra
+    return {key: value for key, value in options.items() if value is not None and value != []}
 
 
 def _base_url(deployment: Deployment) -> str:
@@ -144,6 +215,11 @@ def serving(deployment: Deployment, *, logs: Path) -> Iterator[Served]:
     """
     endpoint = deployment.endpoint
     assert endpoint is not None
+    if endpoint.recorded:
+        raise PlaybookError(
+            f"deployment {deployment.name!r} is a file of recorded outputs: nothing can be asked"
+            " of it"
+        )
     if endpoint.local:
         with _local_server(deployment, logs) as served:
             yield served

@@ -87,12 +87,17 @@ async def _request(
     first: float | None = None
     ended = False
     try:
-        stream = await api.chat.completions.create(model=served.model, stream=True, **body)
-        async for chunk in stream:
-            for choice in chunk.choices[:1]:
-                ended = ended or bool(choice.finish_reason)
-                if first is None and choice.delta.content:
-                    first = loop.time()
+        if "documents" in body:  # a ranking comes whole
+            sent = {"model": served.model, **body}
+            await api.post("/rerank", body=sent, cast_to=httpx2.Response)
+            ended = True
+        else:
+            stream = await api.chat.completions.create(model=served.model, stream=True, **body)
+            async for chunk in stream:
+                for choice in chunk.choices[:1]:
+                    ended = ended or bool(choice.finish_reason)
+                    if first is None and choice.delta.content:
+                        first = loop.time()
         if not ended:  # a page, nothing at all, or cut off half-way
             raise ValueError("no chat completion")
     except (openai.APIError, httpx2.HTTPError, AttributeError, TypeError, ValueError) as error:

@@ -76,6 +76,12 @@ class Project(Section):
         names = [deployment.name for deployment in self.deployments]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"deployments: the name {twice[0]!r} is used twice")
+        if "judge" in names and self.evaluation.judge is not None:
+            raise ValueError("deployments: the name 'judge' is taken by evaluation.judge")
+        if len(baselines := [d.name for d in self.deployments if d.baseline]) > 1:
+            raise ValueError(
+                f"deployments: {' and '.join(baselines)} are marked baseline; mark one"
+            )
         wanted = "published" if self.evaluation.kind == "published" else "endpoint"
         for deployment in self.deployments:
             if deployment.price is None and deployment.hardware is None:

@@ -59,13 +59,15 @@ def write(
     outcome = "picked" if order else "not decided" if undecided else "none qualifies"
     chosen = [_configuration(name, table, metadata) for name in order[:2]]
     pick, runner_up = [*chosen, None, None][:2]
-    missed = None if order else decision.nearest_miss(checks)
+    candidates = table.loc[table["standing"] == "candidate", "deployment"]
+    tested = checks[checks["deployment"].isin(candidates)]
+    missed = None if order else decision.nearest_miss(tested)
     record = {
         "project": {
             "name": brief.name,
             "task": brief.task,
             "objective": brief.objective,
-            "metric": decision.QUALITY_METRIC,
+            "metric": ", ".join(dict.fromkeys(table["metric"])),
         },
         "outcome": outcome,
         "summary": _summary(brief, outcome, pick, missed, table),
@@ -113,7 +115,8 @@ def _summary(
 ) -> str:
     if pick is not None:
         row = table[table["deployment"] == pick["deployment"]].iloc[0]
-        how = "measured here" if row["basis"] == "measured here" else "on published figures only"
+        published = str(row["basis"]).startswith("published")
+        how = "on published figures only" if published else row["basis"]
         return (
             f"{pick['deployment']} ({pick['model']}) is the {brief.objective} configuration that"
             f" meets every requirement, {how}."
@@ -179,7 +182,7 @@ def _unverified(metadata: pd.DataFrame, table: pd.DataFrame) -> list[str]:
         )
     for row in metadata[metadata["problem"] != ""].itertuples():
         told.append(f"{row.repo_id}: {row.problem}")
-    if (table["basis"] != "measured here").any():
+    if table["basis"].str.startswith("published").any():
         told.append("Quality and speed are published figures; nothing was measured here.")
     for basis in sorted(set(table["price_basis"].dropna())):
         if basis.startswith("assumed"):

@@ -15,3 +15,5 @@ def readable() -> None:
     pd.set_option("display.max_colwidth", 90)
     pd.set_option("display.max_rows", 40)
     pd.set_option("display.max_columns", 20)
+    # Two dollar signs in a model's answer are no formula.
+    pd.set_option("display.html.use_mathjax", False)

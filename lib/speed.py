@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from lib import stats, store
 from lib.answers import run_blocking
-from lib.deployments import identity, machine, messages, request_options, serving
+from lib.calls import Plan
+from lib.deployments import identity, machine, request_options, serving
 from lib.errors import PlaybookError
 from lib.load import MISSES, offer
 from lib.progress import bar as progress_bar
@@ -53,8 +54,8 @@ def measure(
         had failed; its latency is a lower bound).
     """
     path, rows = run / STORE, []
-    if brief.evaluation.kind == "published":
-        deployments = []
+    # There is nothing to load behind published figures and recorded answers.
+    deployments = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
     with store.appending(path) as append:
         kept = store.read(path)
         budget = len(deployments) * brief.speed.max_probes
@@ -84,11 +85,9 @@ def _search(
 ) -> list[Record]:
     """All probes of one deployment, from disk where they are there."""
     slo = brief.requirements.slo_s
-    who = [identity(deployment), machine(), brief.speed.model_dump(), slo, request_options(brief)]
-    bodies = [
-        {"messages": messages(brief, deployment, text), **request_options(brief)}
-        for text in items["input"]
-    ]
+    options = request_options(brief, deployment)
+    who = [identity(deployment), machine(), brief.speed.model_dump(), slo, options]
+    bodies = [call.body for call in Plan(brief, deployment, items)]
     who.append(store.key_of(bodies))
     done: list[Record] = []
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,15 @@ def _line(record: Record) -> bytes:
     return f"{zlib.crc32(content):08x} ".encode() + content + b"\n"
 
 
-def read(path: Path) -> dict[str, Record]:
+def read(path: Path, wanted: Container[str] | None = None) -> dict[str, Record]:
     """Return the records by their `key`, the newest of each; damaged lines are passed over.
 
     A line counts only if it is complete and its checksum holds, so a crash in the middle of
     a write costs that one record and nothing before it.
+
+    Args:
+        path: The file; none at all holds no records.
+        wanted: Only these keys; the others take no memory.
     """
     records: dict[str, Record] = {}
     if not path.exists():
@@ -48,18 +52,32 @@ def read(path: Path) -> dict[str, Record]:
             checksum, _, text = line.rstrip(b"\n").partition(b" ")
             if line.endswith(b"\n") and checksum == f"{zlib.crc32(text):08x}".encode():
                 record: Record = json.loads(text)
-                records[record["key"]] = record
+                if wanted is None or record["key"] in wanted:
+                    records[record["key"]] = record
     return records
 
 
+def _torn(path: Path) -> bool:
+    """Whether the last line was not written to its end."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read() != b"\n"
+
+
 @contextlib.contextmanager
-def appending(path: Path) -> Iterator[Callable[[Record], None]]:
+def appending(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Record], None]]:
     """Hold the file alone and yield a function that appends one record at once.
+
+    Args:
+        path: The file, made where it is missing.
+        wait_s: How long to wait for another process that holds it.
 
     Raises:
         PlaybookError: Another process writes to the same run, or the disk refuses.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
     with writing(path):
         try:
             lock.acquire()
@@ -70,7 +88,7 @@ def appending(path: Path) -> Iterator[Callable[[Record], None]]:
             ) from None
     try:
         with writing(path):
-            torn = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
+            torn = _torn(path)
             stream = path.open("ab", buffering=0)
         with stream:
             if torn:

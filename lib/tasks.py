@@ -37,7 +37,7 @@ class Shot(Section):
 class JudgeShot(Section):
     """One worked example of judging: the verdict is a label, a rating, or A, B or tie."""
 
-    input: str
+    input: str = ""
     target: str = ""
     output: str = ""
     first: str = ""

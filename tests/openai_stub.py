@@ -26,10 +26,13 @@ class Request:
     headers: dict[str, str]
     body: dict[str, Any]
     at: float
+    path: str = ""
 
     @property
     def text(self) -> str:
-        """The last message, which is the item."""
+        """The last message, which is the item; of a ranking the query."""
+        if "query" in self.body:
+            return str(self.body["query"])
         return str(self.body["messages"][-1]["content"])
 
 
@@ -46,7 +49,12 @@ class Reply:
     action: str = ""  # "drop": close unanswered; "hang": never answer; "cut": close half-way
     finish_reason: Any = "stop"
     refusal: str | None = None
-    usage: Any = field(default_factory=lambda: {"prompt_tokens": 10, "completion_tokens": 1})
+    reasoning: str | None = None  # sent apart, as `reasoning_content`
+    tool_calls: Any = None  # in OpenAI's form; `called` makes one
+    scores: Any = None  # of a ranking, one a document; left out, the later the better
+    usage: Any = field(
+        default_factory=lambda: {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
+    )
 
 
 def error(status: int, message: str = "no", **headers: str) -> Reply:
@@ -54,6 +62,11 @@ def error(status: int, message: str = "no", **headers: str) -> Reply:
     body = json.dumps({"error": {"message": message}}).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Reply(status=status, body=body, headers=named)
+
+
+def called(name: Any, arguments: Any) -> dict[str, Any]:
+    """One tool call in the shape OpenAI-compatible servers send."""
+    return {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 HTML = Reply(body=b"<html><body>Please log in</body></html>", content_type="text/html")
@@ -81,11 +94,13 @@ class Stub:
         """The items asked, in order of arrival."""
         return [request.text for request in self.requests]
 
-    def take(self, connection: _Connection, headers: dict[str, str], body: bytes) -> None:
+    def take(
+        self, connection: _Connection, headers: dict[str, str], body: bytes, path: str = ""
+    ) -> None:
         """Record a request and answer it in its time."""
         loop = asyncio.get_running_loop()
         parsed = json.loads(body) if body else {}
-        request = Request(len(self.requests) + 1, headers, parsed, loop.time())
+        request = Request(len(self.requests) + 1, headers, parsed, loop.time(), path)
         self.requests.append(request)
         self.active += 1
         self.most_active = max(self.most_active, self.active)
@@ -131,7 +146,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
-            lines = self.buffer[:end].decode("latin-1").split("\r\n")[1:]
+            first, *lines = self.buffer[:end].decode("latin-1").split("\r\n")
             pairs = (line.partition(":") for line in lines)
             headers = {name.lower(): value.strip() for name, _, value in pairs}
             size = int(headers.get("content-length", 0))
@@ -139,7 +154,7 @@ class _Connection(asyncio.Protocol):
                 return
             body = self.buffer[end + 4 : end + 4 + size]
             self.buffer = self.buffer[end + 4 + size :]
-            self.stub.take(self, headers, body)
+            self.stub.take(self, headers, body, first.split(" ")[1])
 
     def answer(self, request: Request, reply: Reply) -> None:
         if self.transport.is_closing():
@@ -152,7 +167,9 @@ class _Connection(asyncio.Protocol):
         stream = bool(request.body.get("stream")) and reply.body is None and reply.status == 200
         body = _events(reply) if stream else reply.body
         if body is None:
-            body = json.dumps(_completion(reply)).encode()
+            ranking = request.path.endswith("/rerank")
+            shaped = _ranking(request, reply) if ranking else _completion(reply)
+            body = json.dumps(shaped).encode()
         kind = "text/event-stream" if stream else reply.content_type
         size = len(body) * (2 if reply.action == "cut" else 1)
         head = f"HTTP/1.1 {reply.status} X\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n"
@@ -164,9 +181,19 @@ class _Connection(asyncio.Protocol):
 
 def _completion(reply: Reply) -> dict[str, Any]:
     message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
+    message |= {"reasoning_content": reply.reasoning} if reply.reasoning else {}
+    message |= {"tool_calls": reply.tool_calls} if reply.tool_calls is not None else {}
     choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
     body: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 1, "model": "m"}
     return body | {"choices": [choice]} | ({"usage": reply.usage} if reply.usage else {})
+
+
+def _ranking(request: Request, reply: Reply) -> dict[str, Any]:
+    """Best first, as rerank endpoints answer."""
+    scores = reply.scores or list(range(len(request.body["documents"])))
+    results = [{"index": i, "relevance_score": score} for i, score in enumerate(scores)]
+    results.sort(key=lambda r: -r["relevance_score"])
+    return {"model": "m", "results": results} | ({"usage": reply.usage} if reply.usage else {})
 
 
 def _events(reply: Reply) -> bytes:

@@ -278,7 +278,8 @@ def test_outcomes_beside_an_answer(tmp_path: Path) -> None:
     assert outcomes(project, asked) == {
         "truncated": 1,
         "refused": 2,
-        "unparsed": 2,
+        "unparsed": 1,
+        "empty": 1,
         "answered": 15,
     }
     assert asked.loc[asked["item_id"] == "i4", "prompt_tokens"].isna().all()

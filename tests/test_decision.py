@@ -320,6 +320,8 @@ def test_tradeoffs() -> None:
             "deployment": ["a", "b", "a"],
             "repo_id": ["org/a", "org/b", "org/a"],
             "metric": ["accuracy", "accuracy", "macro-F1"],
+            "primary": [True, True, False],
+            "standing": "candidate",
             "value": [0.9, 0.8, 0.1],
             "low": [0.85, 0.75, 0.0],
             "high": [0.95, 0.85, 0.2],
@@ -384,7 +386,7 @@ def test_the_article_picks_the_small_one() -> None:
     requests = pd.DataFrame(columns=speed.COLUMNS)
     capacity = speed.capacity(article, requests)
     cost = costs.cost(article, capacity, scored, tables.hardware())
-    scores = scoring.summarise(article, scored)
+    scores = scoring.summarise(article, scored).assign(standing="candidate")
     measured = decision.tradeoffs(scores, capacity, cost, stats.compare_pairs(scored))
     assert measured["dollars"].to_list() == ["$$$", "$$", "$"]
     assert measured["tie_group"].to_list() == [1, 2, 3]
@@ -394,3 +396,13 @@ def test_the_article_picks_the_small_one() -> None:
     assert decision.choose(done, "cheapest")[0] == [small, middle, large]
     assert decision.choose(done, "best")[0] == [large, middle, small]
     assert decision.choose(done, "fastest")[0] == [small, middle, large]
+
+
+def test_the_baseline_and_what_a_race_dropped_are_never_chosen() -> None:
+    dropped = "dropped after 50 items: certainly below 0.8"
+    rows = table(a={}, b={"standing": "the baseline: compared with, not chosen"})
+    rows = pd.concat([rows, table(c={"standing": dropped, "quality": 0.99})], ignore_index=True)
+    qualified = decision.qualify(rows, decision.check(rows, Requirements(min_rps=1)))
+    assert list(qualified["qualifies"]) == ["yes", "no", "no"]
+    assert list(qualified["why"])[1:] == ["the baseline: compared with, not chosen", dropped]
+    assert decision.choose(qualified, "best")[0] == ["a"]

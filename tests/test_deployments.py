@@ -227,6 +227,7 @@ def test_identity_is_what_answers_and_not_the_name(monkeypatch: pytest.MonkeyPat
         deployment(base_url="http://127.0.0.1:2/v1"),
         deployment(gguf="a/b/c.gguf", revision="0" * 40),
         deployment(gguf="a/b/c.gguf", revision="1" * 40),
+        deployment(base_url="http://127.0.0.1:2/v1", revision="2026-08-07"),
     ]
     found = [repr(deployments.identity(kind)) for kind in kinds]
     assert len(set(found)) == len(found)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+from answer_rows import answers
 from briefs import brief
-from sklearn.metrics import f1_score
 
 from lib import scoring, stats
 from lib.project import Project, load_project
-
-SENTIMENT = ["positive", "negative"]
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "bootstrap", partial(stats.bootstrap, resamples=40))
 
 
 @pytest.fixture
@@ -31,18 +25,6 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def exact(tmp_path: Path) -> Project:
     return brief(tmp_path, "evaluation", {"kind": "exact", "items": "items.jsonl"})
-
-
-def answers(*rows: dict[str, Any]) -> pd.DataFrame:
-    common = {
-        "deployment": "a",
-        "repo_id": "org/a",
-        "target": "positive",
-        "output": "positive",
-        "finish_reason": "stop",
-        "error": "",
-    }
-    return pd.DataFrame([common | {"item_id": f"i{i}"} | row for i, row in enumerate(rows)])
 
 
 def outcome(project: Project, **row: Any) -> tuple[str, Any]:
@@ -59,8 +41,15 @@ def outcome(project: Project, **row: Any) -> tuple[str, Any]:
         ({"finish_reason": "length"}, ("truncated", 0.0)),
         ({"finish_reason": "content_filter"}, ("refused", 0.0)),
         ({"finish_reason": "refusal"}, ("refused", 0.0)),
-        ({"output": ""}, ("unparsed", 0.0)),
-        ({"output": " \n"}, ("unparsed", 0.0)),
+        ({"output": ""}, ("empty", 0.0)),
+        ({"output": " \n"}, ("empty", 0.0)),
+        ({"output": None}, ("empty", 0.0)),
+        ({"output": "<think>positive"}, ("empty", 0.0)),
+        ({"output": "<think>negative</think>positive"}, ("answered", 1.0)),
+        ({"output": "<think>positive</think>"}, ("empty", 0.0)),
+        ({"output": "<think>po", "finish_reason": "length"}, ("truncated", 0.0)),
+        ({"output": "positive", "finish_reason": None, "error": None}, ("answered", 1.0)),
+        ({"output": "positive", "error": float("nan")}, ("answered", 1.0)),
         ({"output": "I cannot say"}, ("unparsed", 0.0)),
         ({"output": None, "finish_reason": None, "error": "HTTP 500: busy"}, ("failed", None)),
         ({"output": "positive", "error": "HTTP 500"}, ("failed", None)),
@@ -70,86 +59,8 @@ def test_outcomes(project: Project, row: dict[str, Any], expected: tuple[str, An
     assert outcome(project, **row) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("positive", "positive"),
-        ("Sentiment: positive.", "positive"),
-        ("**Negative**", "negative"),
-        ("Sentiment: **positive**", "positive"),
-        ('"positive"', "positive"),
-        ("The review is negative, clearly negative.", "negative"),
-        ("POSITIVE\nbecause it is good", "positive"),
-        ("positive or negative", None),
-        ("neither positive nor negative", None),
-        ("not positive", None),
-        ("It is not positive.", None),
-        ("This isn't a positive review", None),
-        ("This isn’t positive", None),
-        ("non-negative", None),
-        ("positively", None),
-        ("nonpositive", None),
-        ("", None),
-        ("...", None),
-    ],
-)
-def test_find_label(text: str, label: str | None) -> None:
-    assert scoring.find_label(text, SENTIMENT) == label
-
-
-@pytest.mark.parametrize(
-    ("text", "labels", "label"),
-    [
-        ("not positive", ["positive", "not positive"], "not positive"),
-        ("Sentiment: not positive", ["positive", "not positive"], "not positive"),
-        ("Sentiment: positive", ["positive", "not positive"], "positive"),
-        ("positive, not not positive", ["positive", "not positive"], None),
-        ("I would say very bad.", ["bad", "very bad"], "very bad"),
-        ("the language is c++", ["c", "c++"], "c++"),
-        ("the language is c", ["c", "c++"], "c"),
-        ("a.b", ["a.b", "a-b"], "a.b"),
-        ("say axb", ["a.b", "a-b"], None),
-        ("level [1]", ["[1]", "[2]"], "[1]"),
-        ("the grade is A+", ["A", "A+"], "A+"),
-        ("x*", ["x*", "y"], "x*"),
-        ("Ergebnis: ÄRGERLICH!", ["ärgerlich", "froh"], "ärgerlich"),
-        ("caf\u0065\u0301", ["café", "tea"], "café"),
-        ("ＰＯＳＩＴＩＶＥ", SENTIMENT, "positive"),
-        ("情感：积极", ["积极", "消极"], "积极"),
-        ("👍", ["👍", "👎"], "👍"),
-        ("STRASSE", ["straße", "weg"], "straße"),
-        ("!", ["!", "?"], "!"),
-        ("", ["!", "?"], None),
-        ("yes", ["Yes", "No"], "Yes"),
-        ("No, it is not", ["Yes", "No"], "No"),
-    ],
-)
-def test_find_label_among(text: str, labels: list[str], label: str | None) -> None:
-    assert scoring.find_label(text, labels) == label
-
-
-@pytest.mark.parametrize(
-    ("output", "target", "score"),
-    [
-        ("Paris", "paris", 1.0),
-        (" Paris.\n", "Paris", 1.0),
-        ("The  answer", "the answer", 1.0),
-        ("42", "42", 1.0),
-        ("4 2", "42", 0.0),
-        ("It is Paris", "Paris", 0.0),
-        (".5", "5", 0.0),
-        ("<5", ">5", 0.0),
-        ("-5", "5", 0.0),
-        ("?", "?", 1.0),
-        ("?", "!", 0.0),
-    ],
-)
-def test_exact_match(exact: Project, output: str, target: str, score: float) -> None:
-    assert outcome(exact, output=output, target=target) == ("answered", score)
-
-
-def test_an_empty_exact_answer_is_unparsed(exact: Project) -> None:
-    assert outcome(exact, output="  ", target="42") == ("unparsed", 0.0)
+def test_an_empty_exact_answer_is_empty(exact: Project) -> None:
+    assert outcome(exact, output="  ", target="42") == ("empty", 0.0)
 
 
 def test_no_answer_is_dropped(project: Project) -> None:
@@ -169,13 +80,25 @@ def summary(project: Project, table: pd.DataFrame) -> pd.DataFrame:
 
 def test_summary_counts(project: Project) -> None:
     rows = [{}] * 90 + [{"output": "negative"}] * 4 + [{"finish_reason": "length"}] * 2
-    rows += [{"output": "hm"}] * 1 + [{"finish_reason": "refusal"}] * 1 + [{"error": "x"}] * 2
+    rows[0] = {"retries": 2}
+    rows += (
+        [{"output": "hm"}] * 1
+        + [{"finish_reason": "refusal"}] * 1
+        + [{"error": "x", "retries": 4}, {"error": "x"}]
+    )
+    rows += [{"output": "<think>"}] * 2
     row = summary(project, answers(*rows)).loc["accuracy"]
-    assert row["value"] == 90 / 98
-    assert (row["low"], row["high"]) == stats.wilson(90, 98)
-    assert row[["n", "n_failed", "n_truncated", "n_refused", "n_unparsed"]].to_list() == [
-        98, 2, 2, 1, 1,
-    ]  # fmt: skip
+    assert row["value"] == 0.9
+    assert (row["low"], row["high"]) == stats.wilson(90, 100)
+    assert row[[c for c in row.index if c == "n" or c.startswith("n_")]].to_dict() == {
+        "n": 100,
+        "n_failed": 2,
+        "n_truncated": 2,
+        "n_refused": 1,
+        "n_unparsed": 1,
+        "n_empty": 2,
+        "n_retried": 2,
+    }
     assert (row["comparable"], row["basis"]) == ("yes", "measured here")
 
 
@@ -195,21 +118,6 @@ def test_all_calls_failed(project: Project) -> None:
     row = scores.iloc[0]
     assert math.isnan(row["value"])
     assert (row["low"], row["high"], row["n"], row["comparable"]) == (0.0, 1.0, 0, "no")
-
-
-def test_macro_f1_is_sklearns(project: Project) -> None:
-    said = ["positive"] * 30 + ["negative"] * 12 + ["hm"] * 3
-    wanted = ["positive"] * 24 + ["negative"] * 21
-    rows = [{"output": o, "target": t} for o, t in zip(said, wanted, strict=True)]
-    row = summary(project, answers(*rows)).loc["macro-F1"]
-    assert row["value"] == pytest.approx(f1_score(wanted, said, labels=SENTIMENT, average="macro"))
-    # by hand: positive 24 of 30 said and 24 wanted; negative 12 of 12 said and 21 wanted
-    assert row["value"] == pytest.approx((48 / 54 + 24 / 33) / 2)
-    assert row["low"] < row["value"] < row["high"]
-
-
-def test_exact_has_no_f1(exact: Project) -> None:
-    assert list(summary(exact, answers({}, {})).index) == ["accuracy"]
 
 
 def test_deployments_are_kept_apart(project: Project) -> None:
@@ -238,3 +146,123 @@ def test_confusion_leaves_failed_calls_out(project: Project) -> None:
         ("positive", "(no label)"): 1,
         ("positive", "negative"): 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("plain < text", "plain < text"),
+        ("<think>a</think> b", "b"),
+        ("<THINK>\na\n</Think>\n\nb\n", "b"),
+        ("<thinking effort='low'>a</thinking>b", "b"),
+        ("x <think>a</think>y<reasoning>b</reasoning>z", "x yz"),
+        ("<think>never closed", ""),
+        ("b <think>never closed", "b"),
+        ("opened in the prompt</think> b", "b"),
+        ("<think>a<think>b</think>c</think>d", "d"),
+        ("<think>a <think> b</think>d", "d"),
+        ("<think>about </thinking> tags</think>d", "d"),
+        ("<think></think>d", "d"),
+        ("</think>", ""),
+        ("<thinker>a</thinker>", "<thinker>a</thinker>"),
+        ("< think>a</ think>", "< think>a</ think>"),
+        ("```xml\n<think>a</think>\n```", "```xml\n<think>a</think>\n```"),
+        ("write `<think>` first", "write `<think>` first"),
+        ("```xml <think>a fence left open", "```xml"),
+        ("<think>```</think> b", "b"),
+        ("a fence ```</think> b", "b"),
+        ("<think>not `</think>` yet</think> b", "b"),
+        ("<thınk>a</thınk>b", "<thınk>a</thınk>b"),
+    ],
+)
+def test_visible(text: str, seen: str) -> None:
+    assert scoring.visible(text, ["think", "thinking", "reasoning"]) == seen
+
+
+def test_reasoning_tags_are_the_briefs(tmp_path: Path) -> None:
+    own = brief(tmp_path, "evaluation.reasoning_tags", ["a.b"])
+    assert outcome(own, output="<a.b>negative</a.b> positive") == ("answered", 1.0)
+    assert outcome(own, output="<axb>negative</axb> positive") == ("unparsed", 0.0)
+    none = brief(tmp_path, "evaluation.reasoning_tags", [])
+    assert outcome(none, output="<think>negative</think> positive") == ("unparsed", 0.0)
+
+
+@pytest.mark.parametrize("piece", ["<think ", "<think>", "</think>", "```", "<", "`<think>"])
+def test_hostile_tags_take_no_time(piece: str) -> None:
+    started = time.perf_counter()
+    scoring.visible(piece * (1_000_000 // len(piece)), ["think", "thinking"])
+    assert time.perf_counter() - started < 3
+
+
+def test_outcome_of_one_answer(project: Project) -> None:
+    evaluation = project.evaluation
+    assert (
+        scoring.outcome_of({"output": "x", "error": "", "finish_reason": "stop"}, evaluation)
+        is None
+    )
+    assert scoring.outcome_of({"output": "<think>x"}, evaluation) == "empty"
+    assert scoring.outcome_of({"output": "x", "finish_reason": "length"}, evaluation) == "truncated"
+    assert scoring.outcome_of({"output": "x", "error": "HTTP 500"}, evaluation) == "failed"
+
+
+def test_a_record_of_calls_is_not_stripped(tmp_path: Path) -> None:
+    evaluation = {"kind": "reranking", "items": "items.jsonl"}
+    ranking = brief(tmp_path, "evaluation", evaluation).evaluation
+    record = '{"d1": "no</think>"}'
+    assert scoring.outcome_of({"output": record}, ranking) is None
+    assert scoring.outcome_of({"output": "<think>[1] > [2]"}, ranking) == "empty"
+
+
+def test_recorded_answers_say_so(tmp_path: Path) -> None:
+    recorded = brief(tmp_path, "deployments.0.endpoint", {"recorded": "closed.jsonl"})
+    table = answers({}, {"deployment": "b"})
+    scores = scoring.summarise(recorded, scoring.score_answers(recorded, table))
+    basis = scores[scores["primary"]].set_index("deployment")["basis"].to_dict()
+    assert basis == {"a": "recorded (closed.jsonl)", "b": "measured here"}
+
+
+def test_the_index_may_repeat(project: Project) -> None:
+    table = pd.concat([answers({}, {"error": "x"}), answers({"output": "negative"}, {})])
+    scored = scoring.score_answers(project, table)
+    assert list(scored.index) == [0, 1, 0, 1]
+    assert scored["score"].astype(object).where(scored["score"].notna(), None).to_list() == [
+        1.0, None, 0.0, 1.0,
+    ]  # fmt: skip
+
+
+def test_a_kind_of_another_module(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def score(_: Project, asked: pd.DataFrame, *, items: Any, graded: Any) -> pd.DataFrame:
+        seen.update(items=items, graded=graded, outputs=list(asked["output"]))
+        rows = {"outcome": ["failed", "answered"], "predicted": [None, "4"], "score": [None, 0.75]}
+        return pd.DataFrame(rows | {"detail": [None, "good"]}, index=asked.index)
+
+    def metrics(_: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
+        first = scoring.measured("spread", [0.5] * len(scored), scored)
+        return [first, scoring.measured("mean rating", scored["score"], scored, primary=True)]
+
+    module = SimpleNamespace(score=score, metrics=metrics)
+    monkeypatch.setattr(scoring, "_module", lambda kind: module)
+    items, graded = pd.DataFrame({"item_id": ["i0"]}), pd.DataFrame({"verdict": ["4"]})
+    table = answers({"output": " a"}, {"output": "<think>x</think>b"}, {"output": ""})
+    scored = scoring.score_answers(project, table, items, graded=graded)
+    assert seen["outputs"] == ["a", "b"]
+    assert seen["items"] is items
+    assert seen["graded"] is graded
+    assert list(scored["outcome"]) == ["failed", "answered", "empty"]
+    assert list(scored["detail"]) == ["", "good", ""]
+    assert scored["score"].isna().to_list() == [True, False, False]
+    assert list(scored["output"]) == list(table["output"])  # what the model sent stays
+    scores = scoring.summarise(project, scored).set_index("metric")
+    assert scores["primary"].to_dict() == {"spread": False, "mean rating": True}
+    assert scores.loc["mean rating", ["value", "n", "n_failed"]].to_list() == [0.375, 2, 1]
+
+
+def test_a_hundred_thousand_answers(project: Project) -> None:
+    two = answers({}, {"output": "<think>so</think>It is negative."})
+    table = two.loc[[0, 1] * 50_000]
+    started = time.perf_counter()
+    scores = scoring.summarise(project, scoring.score_answers(project, table))
+    assert scores["n"].to_list() == [100_000, 100_000]
+    assert time.perf_counter() - started < 6

@@ -13,6 +13,7 @@ ROW: dict[str, Any] = {
     "metric": "accuracy",
     "basis": "measured here",
     "comparable": "yes",
+    "standing": "candidate",
     "n": 100,
     "n_failed": 0,
     "quality": 0.9,

@@ -1,0 +1,186 @@
+"""JSON that models write: read strictly, within bounds, and held against a schema."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jsonschema
+from jsonschema.exceptions import SchemaError
+from jsonschema.protocols import Validator
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012, specification_with
+
+from lib.errors import PlaybookError
+
+__all__ = ["canonical", "find_object", "misfit", "parse_json", "validator_of"]
+
+MAX_CHARACTERS = 1_000_000  # of an answer that is read as JSON
+MAX_DEPTH = 64
+MAX_STARTS = 100  # places where an object may begin
+BRACE = re.compile(r"[{}]")
+
+
+def canonical(value: Any) -> str:
+    """A JSON value as text: keys sorted, characters as they are."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+
+
+def parse_json(text: str) -> Any:
+    """Read hostile text as one JSON value: bounded in size and depth, and strict.
+
+    Raises:
+        ValueError: It is not JSON (NaN and Infinity are not), too large, nested too deeply, or
+            holds half a surrogate pair, which no file can keep.
+    """
+    return _checked(text, lambda: DECODER.decode(text))
+
+
+def _checked(text: str, read: Callable[[], Any]) -> Any:
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")
+    try:
+        value = read()
+        if _too_deep(value):
+            raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+        canonical(value).encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a surrogate pair (\\ud800 to \\udfff)") from None
+    except RecursionError:
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep") from None
+    return value
+
+
+def _decode_at(text: str, start: int) -> Any:
+    return DECODER.raw_decode(text, start)[0]
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        if not (level := [part for whole in level for part in _inside(whole)]):
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def find_object(text: str) -> dict[str, Any]:
+    """The first JSON object that an answer holds, in a code fence or with words around it.
+
+    An object that breaks off is passed over as a whole: what is nested in it is not the answer.
+
+    Raises:
+        ValueError: There is none; says why.
+    """
+    place = text.find("{")
+    problem = "no JSON object" if place < 0 else ""
+    for _ in range(MAX_STARTS):
+        if place < 0:
+            break
+        try:
+            return dict(_checked(text, partial(_decode_at, text, place)))
+        except json.JSONDecodeError as error:
+            problem = problem or f"not JSON: {error.msg}"
+            place = _after(text, place)
+    raise ValueError(problem)
+
+
+def _after(text: str, start: int) -> int:
+    """Where the next object may begin after a broken one; -1 where its braces never close."""
+    depth = 0
+    for brace in BRACE.finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return text.find("{", brace.end())
+    return -1
+
+
+def validator_of(schema: Mapping[str, Any], where: str) -> Validator:
+    """A validator of one JSON schema that never leaves it.
+
+    Raises:
+        PlaybookError: The schema is wrong, or points outside itself; `where` names its place.
+    """
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+        _check_references(schema, kind.META_SCHEMA, where)
+        # An empty registry: the default one would fetch whatever a $ref names.
+        validator = kind(schema, registry=Registry())
+        validator.is_valid({})
+    except SchemaError as error:
+        place = ".".join(str(part) for part in error.absolute_path) or "the top"
+        raise PlaybookError(f"{where}: not a JSON schema: {place}: {error.message[:200]}") from None
+    except RecursionError:
+        raise PlaybookError(f"{where}: a $ref leads back to itself without end") from None
+    return validator
+
+
+def _check_references(schema: Mapping[str, Any], draft: Mapping[str, Any], where: str) -> None:
+    known = specification_with(draft.get("$id", draft.get("id", "")), default=DRAFT202012)
+    resolver = Registry().with_resource("", known.create_resource(schema)).resolver()
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            raise PlaybookError(
+                f"{where}: $ref {reference!r} points outside the schema, and nothing is"
+                " fetched; copy what it names into $defs"
+            )
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            raise PlaybookError(
+                f"{where}: $ref {reference!r} names nothing in the schema"
+            ) from None
+
+
+def _references(schema: Any) -> Iterator[str]:
+    level = [schema]
+    while level:
+        for part in level:
+            if isinstance(part, dict) and isinstance(reference := part.get("$ref"), str):
+                yield reference
+        inner = [
+            p.values() if isinstance(p, dict) else p for p in level if isinstance(p, dict | list)
+        ]
+        level = [part for parts in inner for part in parts]
+
+
+def misfit(value: Any, validator: Validator, *, incomplete: bool = False) -> str:
+    """Why a value does not fit a schema, in a few words; "" if it fits.
+
+    Args:
+        value: Parsed by `parse_json`.
+        validator: From `validator_of`.
+        incomplete: Let required fields be missing, as in an item that states only some.
+    """
+    try:
+        for error in validator.iter_errors(value):
+            if not (incomplete and error.validator == "required"):
+                place = ".".join(str(part) for part in error.absolute_path)
+                return (f"{place}: " if place else "") + str(error.message)[:200]
+    except RecursionError:
+        return "nested too deeply for the schema"
+    except Unresolvable:
+        return "the schema points to what it does not hold"
+    return ""

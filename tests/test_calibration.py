@@ -1,0 +1,391 @@
+"""How far a judge can be trusted, and whether corrected scores cover what people would say."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from briefs import brief
+from sklearn.metrics import cohen_kappa_score
+from test_judging import JUDGE, a_judge, answers, judged_brief
+
+from lib import calibration, correction, judging, runner, scoring, stats
+from lib.correction import Rates
+from lib.errors import PlaybookError
+from lib.project import Deployment, Project
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "bootstrap", partial(stats.bootstrap, resamples=300))
+
+
+GOOD = {"id": "c1", "input": "q", "output": "fine", "human": "pass"}
+BAD = {"id": "c2", "output": "awful", "human": "fail"}
+
+
+def calibrated(folder: Path, *lines: Any, kind: str = "judged", **changes: Any) -> Project:
+    texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+    (folder / "human.jsonl").write_bytes(b"".join(text + b"\n" for text in texts))
+    return judged_brief(folder, kind, **({"calibration": "human.jsonl"} | changes))
+
+
+def table_of(pairs: list[tuple[Any, Any]], *, ratings: bool = False) -> pd.DataFrame:
+    """Calibration items by people's and the judge's verdict; None is a judge's failure."""
+    return pd.DataFrame(
+        {
+            "item_id": [f"c{n}" for n in range(len(pairs))],
+            "human": [human for human, _ in pairs],
+            "verdict": [None if ratings else said for _, said in pairs],
+            "rating": [said if ratings else None for _, said in pairs],
+            "judge_error": ["judge: ?" if said is None else "" for _, said in pairs],
+        }
+    )
+
+
+def counts(both: int, missed: int, leaked: int, neither: int) -> pd.DataFrame:
+    """People's and the judge's pass and fail, by how often they met."""
+    return table_of(
+        [("pass", "pass")] * both
+        + [("pass", "fail")] * missed
+        + [("fail", "pass")] * leaked
+        + [("fail", "fail")] * neither
+    )
+
+
+def figure(table: pd.DataFrame, metric: str) -> pd.Series[Any]:
+    return table.set_index("metric").loc[metric]
+
+
+# --- the file
+
+
+def test_calibration_items_are_read(tmp_path: Path) -> None:
+    table = calibration.load(calibrated(tmp_path, GOOD, BAD | {"note": "kept out"}))
+    assert list(table.columns) == ["item_id", "input", "target", "output", "human"]
+    assert table["human"].to_list() == ["pass", "fail"]
+    assert table["input"].to_list() == ["q", ""]
+
+
+def test_no_calibration_is_an_empty_table(tmp_path: Path) -> None:
+    assert calibration.load(judged_brief(tmp_path)).empty
+    assert calibration.load(brief(tmp_path)).empty
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([GOOD, BAD | {"human": "great"}], r"human\.jsonl line 2: human must be one of"),
+        ([GOOD, BAD | {"human": 1}], "line 2: human must be one of"),
+        ([GOOD, BAD | {"human": None}], "line 2: human"),
+        ([GOOD, BAD | {"human": "x" * 5000}], "line 2: human"),
+        ([GOOD, BAD | {"id": 7}], "line 2: id"),
+        ([GOOD, {"id": "c2", "human": "fail"}], "line 2: output"),
+        ([GOOD, b"[" * 100_000], "line 2"),
+        ([GOOD, b"\xff\xfe"], "line 2"),
+        ([GOOD, b'{"id": "c2", "output": "\\ud800", "human": "fail"}'], "line 2"),
+        ([GOOD, b"null"], "line 2"),
+        ([GOOD, BAD, BAD], "the id 'c2' is used twice"),
+        ([GOOD], "two or more"),
+        ([], "two or more"),
+        ([GOOD, GOOD | {"id": "c3"}], "answers that people failed"),
+        ([BAD, BAD | {"id": "c3"}], "answers that people passed"),
+    ],
+)
+def test_an_unusable_file_is_named(tmp_path: Path, lines: list[Any], message: str) -> None:
+    with pytest.raises(PlaybookError, match=message) as error:
+        calibration.load(calibrated(tmp_path, *lines))
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("human", ["3", True, 0.5, 6, float("nan"), float("inf")])
+def test_human_ratings_lie_on_the_scale(tmp_path: Path, human: Any) -> None:
+    rated = [GOOD | {"human": 4}, BAD | {"human": human}]
+    with pytest.raises(PlaybookError, match=r"line 2: (human|Invalid JSON)"):
+        calibration.load(calibrated(tmp_path, *rated, kind="scoring"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlaybookError, match=r"no such file; evaluation\.judge\.calibration"):
+        calibration.load(judged_brief(tmp_path, calibration="nowhere.jsonl"))
+
+
+# --- agreement
+
+
+def test_kappa_of_a_known_table() -> None:
+    """Cohen's example on Wikipedia: 20, 5, 10 and 15 of 50 give κ = 0.4."""
+    figures = calibration.agreement(counts(20, 5, 10, 15), pass_labels=["pass"])
+    kappa = figure(figures, "Cohen's κ")
+    assert kappa["value"] == pytest.approx(0.4)
+    assert 0.1 < kappa["low"] < 0.25 < 0.55 < kappa["high"] < 0.7
+    assert figure(figures, "accuracy")["value"] == pytest.approx(0.7)
+    for metric, right, n in (("sensitivity", 20, 25), ("specificity", 15, 25)):
+        row = figure(figures, metric)
+        assert (row["value"], row["n"]) == (pytest.approx(right / n), n)
+        assert (row["low"], row["high"]) == pytest.approx(stats.wilson(right, n))
+
+
+def test_the_judges_failures_are_not_in_its_agreement() -> None:
+    table = table_of([("pass", "pass"), ("fail", "fail"), ("fail", None)] * 3)
+    figures = calibration.agreement(table, pass_labels=["pass"])
+    assert figure(figures, "accuracy")[["value", "n"]].to_list() == [1.0, 6]
+    assert correction.rates(table, ["pass"]) == Rates(3, 3, 3, 3)
+    assert calibration.confusion(table)["count"].sum() == 6
+
+
+def test_one_label_everywhere_shows_no_agreement() -> None:
+    figures = calibration.agreement(table_of([("pass", "pass")] * 9), pass_labels=["pass"])
+    assert figure(figures, "Cohen's κ")["value"] == 0.0
+    assert np.isnan(figure(figures, "specificity")["value"])
+    assert figure(figures, "specificity")[["low", "high"]].to_list() == [0.0, 1.0]
+
+
+def test_rating_agreement_is_quadratic_kappa_and_bias() -> None:
+    rng = np.random.default_rng(3)
+    human = rng.integers(1, 6, 60)
+    said = np.clip(human + rng.integers(0, 3, 60), 1, 5)
+    pairs = list(zip(human.astype(float), said.astype(float), strict=True))
+    figures = calibration.agreement(table_of(pairs, ratings=True))
+    kappa = figure(figures, "κ (quadratic weights)")
+    assert kappa["value"] == pytest.approx(cohen_kappa_score(human, said, weights="quadratic"))
+    bias = figure(figures, "mean bias")
+    assert bias["value"] == pytest.approx((said - human).mean())
+    assert bias["low"] < bias["value"] < bias["high"]
+    assert 0.5 < figure(figures, "Spearman's ρ")["value"] < 1
+
+
+def test_trust_is_one_sentence(tmp_path: Path) -> None:
+    project = calibrated(tmp_path, GOOD, BAD)
+    assert "uncalibrated" in calibration.trust(project, calibration.load(judged_brief(tmp_path)))
+    told = calibration.trust(project, counts(18, 2, 3, 17))
+    assert "was measured on 40 labelled answers: " in told
+    assert "may be no better than chance" in calibration.trust(project, counts(6, 4, 5, 5))
+    assert "not usable" in calibration.trust(project, counts(5, 15, 5, 15))
+    rated = calibrated(tmp_path, GOOD, BAD, kind="scoring")
+    table = table_of([(1.0, 1.0), (2.0, 3.0), (4.0, 4.0), (5.0, 5.0)] * 5, ratings=True)
+    assert "quadratic" in calibration.trust(rated, table)
+
+
+# --- corrected scores
+
+
+def test_rogan_gladen_of_a_known_case() -> None:
+    """p = 0.62 judged right with sensitivity 0.9 and specificity 0.8: (0.62 - 0.2) / 0.7."""
+    value, low, high = correction.corrected_rate(
+        [1] * 62 + [0] * 38, [True] * 100, Rates(90, 100, 80, 100)
+    )
+    assert value == pytest.approx(0.6)
+    assert 0.35 < low < 0.5 < 0.7 < high < 0.85
+
+
+def test_answers_that_needed_no_judge_stay_wrong() -> None:
+    judged = [True] * 100 + [False] * 100
+    value, _, high = correction.corrected_rate(
+        [1] * 62 + [0] * 138, judged, Rates(90, 100, 80, 100)
+    )
+    assert value == pytest.approx(0.3)
+    assert high < 0.5
+    assert correction.corrected_rate([0] * 9, [False] * 9, Rates(9, 9, 9, 9))[0] == 0.0
+
+
+@pytest.mark.parametrize("counted", [Rates(5, 10, 5, 10), Rates(1, 10, 2, 10), Rates(5, 5, 0, 0)])
+def test_a_judge_no_better_than_chance_is_not_usable(counted: Rates) -> None:
+    value, low, high = correction.corrected_rate([1, 0, 1], [True] * 3, counted)
+    assert np.isnan(value)
+    assert (low, high) == (0.0, 1.0)
+    value, low, high = correction.corrected_difference(0.1, 0.0, 0.2, counted)
+    assert np.isnan(value)
+    assert (low, high) == (-1.0, 1.0)
+
+
+def test_few_calibration_items_widen_the_interval() -> None:
+    def width(m: int) -> float:
+        _, low, high = correction.corrected_rate(
+            [1] * 140 + [0] * 60, [True] * 200, Rates(9 * m, 10 * m, 8 * m, 10 * m)
+        )
+        return high - low
+
+    assert width(1) > 1.5 * width(5) > 1.5 * width(100)
+    few, many = (
+        np.diff(correction.corrected_mean([0.5, 1] * 50, [True] * 100, [0.1, -0.1] * m)[1:])[0]
+        for m in (3, 300)
+    )
+    assert few > 1.3 * many
+
+
+def test_groups_widen_the_interval() -> None:
+    score, groups = np.repeat([1, 0, 1, 1], 25), np.repeat(list("abcd"), 25)
+    counted = Rates(900, 1000, 900, 1000)
+    _, low, high = correction.corrected_rate(score, [True] * 100, counted)
+    _, wide_low, wide_high = correction.corrected_rate(score, [True] * 100, counted, groups=groups)
+    assert wide_high - wide_low > 2 * (high - low)
+
+
+def test_a_difference_grows_by_youdens_index() -> None:
+    value, low, high = correction.corrected_difference(0.1, 0.02, 0.18, Rates(75, 100, 75, 100))
+    assert value == pytest.approx(0.2)
+    assert 0 < low < 0.06
+    assert 0.3 < high < 0.5
+
+
+def test_exact_agreement_on_few_items_is_not_certainty() -> None:
+    value, low, high = correction.corrected_mean([1.0] * 200, [True] * 200, [0.0] * 4)
+    assert value == 1.0
+    assert low < 0.9
+    assert high == 1.0
+
+
+def rate_coverage(
+    theta: float, sensitivity: float, specificity: float, n: int, m: int, *, runs: int = 700
+) -> tuple[float, float]:
+    """How often the corrected, and the judge's own, 95 % interval holds the true pass rate."""
+    rng = np.random.default_rng(5)
+    corrected = plain = 0
+    for _ in range(runs):
+        passes = int(np.clip(rng.binomial(m, 0.5), 1, m - 1))
+        counted = Rates(
+            int(rng.binomial(passes, sensitivity)),
+            passes,
+            int(rng.binomial(m - passes, specificity)),
+            m - passes,
+        )
+        right = int(rng.binomial(n, theta * sensitivity + (1 - theta) * (1 - specificity)))
+        score = np.arange(n) < right
+        _, low, high = correction.corrected_rate(score, np.ones(n, bool), counted)
+        corrected += low <= theta <= high
+        low, high = stats.wilson(right, n)
+        plain += low <= theta <= high
+    return corrected / runs, plain / runs
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (0.8, 0.9, 0.8, 200, 60),
+        (0.6, 0.95, 0.7, 160, 40),
+        (0.3, 0.85, 0.8, 300, 120),
+        (0.9, 0.8, 0.75, 400, 100),
+    ],
+)
+def test_corrected_rates_cover(monkeypatch: pytest.MonkeyPatch, case: Any) -> None:
+    monkeypatch.setattr(correction, "DRAWS", 4000)
+    corrected, plain = rate_coverage(*case)
+    assert 0.93 <= corrected <= 0.97
+    assert plain < 0.85  # what a biased judge does to an interval that trusts it
+
+
+@pytest.mark.parametrize(("n", "m"), [(100, 30), (300, 40), (60, 200)])
+def test_corrected_means_cover(n: int, m: int) -> None:
+    rng = np.random.default_rng(8)
+    runs, corrected, plain = 1000, 0, 0
+    truth = 0.6 + 0.0 * n
+    for _ in range(runs):
+        human = np.clip(rng.normal(truth, 0.15, n + m), 0.05, 0.95)
+        judge = np.clip(human + 0.08 + rng.normal(0, 0.1, n + m), 0, 1.3)
+        bias = (judge - human)[n:]
+        _, low, high = correction.corrected_mean(judge[:n], np.ones(n, bool), bias)
+        corrected += low <= truth <= high
+        mean, spread = judge[:n].mean(), 1.96 * judge[:n].std(ddof=1) / n**0.5
+        plain += mean - spread <= truth <= mean + spread
+    assert 0.93 <= corrected / runs <= 0.97
+    assert plain / runs < 0.3
+
+
+# --- in the scores table
+
+
+def graded(project: Project, said: dict[str, str]) -> Any:
+    """Let the judge answer by the reply it sees."""
+
+    def perform(jobs: Any, run: Path, **_: Any) -> dict[str, Any]:
+        return {
+            call.key: {
+                "error": "",
+                "finish_reason": "stop",
+                "output": said[call.body["messages"][-1]["content"].rpartition("Reply: ")[2]],
+            }
+            for _, calls in jobs
+            for call in calls
+        }
+
+    return perform
+
+
+def judged_scores(
+    project: Project, said: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> pd.DataFrame:
+    monkeypatch.setattr(runner, "perform", graded(project, said))
+    table = answers("x", "y", "z")
+    grades = judging.grade(project, table, folder, progress=False)
+    rows = scoring.score_answers(project, table, graded=grades)
+    checked = judging.calibrate(project, folder, progress=False)
+    return correction.correct(project, scoring.summarise(project, rows), rows, checked)
+
+
+def test_uncalibrated_scores_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"x": "pass", "y": "fail", "z": "pass"}
+    scores = judged_scores(judged_brief(tmp_path), said, tmp_path, monkeypatch)
+    assert scores["basis"].to_list() == ["measured here, uncalibrated judge"]
+    assert scores["primary"].to_list() == [True]
+
+
+def test_calibrated_scores_are_corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        {"id": f"c{n}", "output": f"o{n}", "human": "pass" if n < 10 else "fail"} for n in range(20)
+    ]
+    said = {"x": "pass", "y": "fail", "z": "pass"}
+    said |= {f"o{n}": "pass" if n < 9 or n > 17 else "fail" for n in range(20)}
+    scores = judged_scores(calibrated(tmp_path, *lines), said, tmp_path, monkeypatch)
+    assert scores["metric"].to_list() == ["pass rate (corrected)", "pass rate"]
+    assert scores["primary"].to_list() == [True, False]
+    assert scores["value"].to_list() == pytest.approx([(2 / 3 - 0.2) / 0.7, 2 / 3])
+    assert scores["low"].iloc[0] < scores["low"].iloc[1]
+    assert set(scores["basis"]) == {"measured here, judge measured on 20 labelled answers"}
+    assert scores["n"].to_list() == [3, 3]
+
+
+def test_calibrated_ratings_lose_the_bias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"id": f"c{n}", "output": f"o{n}", "human": 1 + n % 4} for n in range(20)]
+    said = {"x": "4", "y": "5", "z": "3"} | {f"o{n}": str(2 + n % 4) for n in range(20)}
+    project = calibrated(tmp_path, *lines, kind="scoring")
+    scores = judged_scores(project, said, tmp_path, monkeypatch)
+    assert scores["metric"].to_list() == ["mean rating (corrected)", "mean rating", "rating"]
+    assert scores["value"].to_list() == pytest.approx([0.5, 0.75, 4.0])
+    assert scores["primary"].to_list() == [True, False, False]
+
+
+def test_other_kinds_keep_their_scores(tmp_path: Path) -> None:
+    scores = pd.DataFrame({"deployment": ["a"], "basis": ["measured here"]})
+    assert correction.correct(brief(tmp_path), scores, scores, scores) is scores
+
+
+# --- the judge's own family
+
+
+def test_a_judge_of_a_candidates_family_is_pointed_out() -> None:
+    models = pd.DataFrame(
+        {
+            "repo_id": ["Qwen/Q-72B", "Qwen/Q-7B", "else/tuned", "meta/L"],
+            "family": ["Qwen", "Qwen", "Tuned", "Llama"],
+            "base_model": [None, None, "Qwen/Q-7B", None],
+        }
+    )
+    candidates = [
+        Deployment.model_validate({"name": name, "model": model, "price": {"usd_per_hour": 1}})
+        for name, model in [
+            ("same", "Qwen/Q-7B"), ("child", "else/tuned"), ("other", "meta/L"), ("new", "qwen/x"),
+        ]
+    ]  # fmt: skip
+    judge = a_judge(model="Qwen/Q-72B")
+    sentences = calibration.same_family(judge, candidates, models)
+    assert [text.split("'")[1] for text in sentences] == ["same", "child", "new"]
+    assert "both of the family Qwen: a judge may favour its own kind" in sentences[0]
+    assert calibration.same_family(a_judge(model="gpt-5-mini"), candidates, models) == []
+    assert len(calibration.same_family(judge, candidates)) == 2
+    assert JUDGE["model"] == "org/judge"

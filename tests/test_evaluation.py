@@ -1,0 +1,120 @@
+"""Step 4 as the notebook calls it: a race, a recorded baseline, who may be chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai_stub
+import pandas as pd
+import pytest
+from briefs import BASE
+
+from lib import evaluation, stats
+from lib.errors import PlaybookError
+from lib.items import load_items
+from lib.project import Project
+
+N = 120
+LABELS = ["positive", "negative"]
+
+
+def project(folder: Path, url: str, deployments: list[dict[str, Any]], **task: Any) -> Project:
+    rows = [{"id": f"i{n}", "input": f"text {n}", "target": LABELS[n % 2]} for n in range(N)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = [
+        {"endpoint": {"base_url": url}, "price": {"usd_per_hour": 1}, "model": "org/a", **one}
+        for one in deployments
+    ]
+    settings = {"kind": "classification", "items": "items.jsonl", "labels": LABELS, **task}
+    raw = BASE | {"evaluation": settings, "deployments": named, "objective": "best"}
+    return Project(**raw, folder=folder)
+
+
+def answer(request: openai_stub.Request) -> openai_stub.Reply:
+    """The model's name says how often it is right."""
+    n = int(request.text.split()[-1])
+    share = {"good": 0.95, "fair": 0.9, "bad": 0.3}[request.body["model"]]
+    right = (n * 37) % 100 < share * 100
+    return openai_stub.Reply(text=LABELS[n % 2 if right else 1 - n % 2])
+
+
+def candidates(*names: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "model": f"org/{name}", "endpoint": {"base_url": "", "model": name}}
+        for name in names
+    ]
+
+
+def gathered(
+    brief: Project, run: Path
+) -> tuple[evaluation.Gathered, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    items = load_items(brief)
+    run.mkdir(exist_ok=True)
+    got = evaluation.gather(brief, brief.deployments, items, run, progress=False)
+    scored = evaluation.score(brief, got, items)
+    checked = evaluation.calibrate(brief, run, progress=False)
+    told: dict[str, Any] = {"deployments": brief.deployments, "race": got.race}
+    return got, scored, evaluation.summarise(brief, scored, checked, **told), items
+
+
+def test_a_race_drops_the_hopeless_and_never_picks_it(tmp_path: Path) -> None:
+    with openai_stub.running(answer) as stub:
+        three = candidates("good", "fair", "bad")
+        for one in three:
+            one["endpoint"]["base_url"] = stub.url
+        brief = project(tmp_path, stub.url, three, strategy="racing", block=20)
+        got, scored, scores, _ = gathered(brief, tmp_path / "run")
+        sent = len(stub.requests)
+        again = gathered(brief, tmp_path / "run")[1]
+    assert sent < 3 * N
+    assert len(stub.requests) == sent  # nothing is asked twice
+    pd.testing.assert_frame_equal(scored, again)
+    dropped = got.race.set_index("deployment")["dropped"]
+    assert dropped.to_dict() == {"good": False, "fair": False, "bad": True}
+    standing = scores.drop_duplicates("deployment").set_index("deployment")["standing"]
+    assert standing["bad"].startswith("dropped after ")
+    assert list(standing[["good", "fair"]]) == ["candidate", "candidate"]
+    pairs = evaluation.compare(brief, scored, got)
+    assert set(pairs["deployment"]) | set(pairs["other"]) == {"good", "fair"}
+    assert set(stats.tie_groups(scores[scores["primary"]], pairs)) == {"good", "fair", "bad"}
+
+
+def test_a_recorded_baseline_is_compared_and_not_chosen(tmp_path: Path) -> None:
+    rows = [{"item_id": f"i{n}", "output": LABELS[n % 2]} for n in range(N)]
+    (tmp_path / "today.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    today = {"name": "today", "baseline": True, "endpoint": {"recorded": "today.jsonl"}}
+    with openai_stub.running(answer) as stub:
+        (good,) = candidates("good")
+        good["endpoint"]["base_url"] = stub.url
+        brief = project(tmp_path, stub.url, [today, good], margin=0.2)
+        _, scored, scores, _ = gathered(brief, tmp_path / "run")
+        assert len(stub.requests) == N
+    switch = evaluation.non_inferiority(brief, scored)
+    assert switch[["deployment", "baseline", "verdict"]].to_numpy().tolist() == [
+        ["good", "today", "good enough"]
+    ]
+    told = scores[scores["primary"]].set_index("deployment")
+    assert told.at["today", "basis"] == "recorded (today.jsonl)"
+    assert told.at["today", "standing"] == evaluation.BASELINE
+    assert told.at["good", "standing"] == "candidate"
+
+
+def test_without_a_baseline_nothing_is_said_of_a_switch(tmp_path: Path) -> None:
+    brief = project(tmp_path, "http://127.0.0.1:9/v1", [{"name": "good"}])
+    scored = pd.DataFrame({"deployment": ["good"], "item_id": ["i1"], "score": [1.0]})
+    assert evaluation.non_inferiority(brief, scored).empty
+    assert evaluation.judge_notes(brief, pd.DataFrame(), brief.deployments) == []
+    assert evaluation.calibrate(brief, tmp_path).empty
+
+
+def test_the_budget_counts_answers_and_stops_with_what_is_kept(tmp_path: Path) -> None:
+    with openai_stub.running(answer) as stub:
+        (good,) = candidates("good")
+        good["endpoint"]["base_url"] = stub.url
+        good["price"] = {"input_usd_per_million": 1000.0, "output_usd_per_million": 1000.0}
+        brief = project(tmp_path, stub.url, [good], max_usd=0.8, concurrency=1)
+        with pytest.raises(PlaybookError, match=r"max_usd of \$0.8 would be exceeded"):
+            gathered(brief, tmp_path / "run")
+        assert 0 < len(stub.requests) < N

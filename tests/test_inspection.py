@@ -1,0 +1,375 @@
+"""Inspect's logs as answers; where inspect-ai is installed, also real runs against the stub."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import briefs
+import openai_stub
+import pandas as pd
+import pytest
+
+from lib import inspection, scoring
+from lib.errors import PlaybookError
+from lib.inspect_log import read_log
+from lib.project import Project
+
+KEY = 'sk-"secret"-7f3a91'
+USAGE = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
+TASK = """
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import includes, match
+from inspect_ai.solver import generate
+
+@task
+def tiny(n: int = 4, epochs: int = 1):
+    samples = [
+        Sample(
+            id=f"s{i}", input=f"text {i}", target="positive" if i % 2 else "negative",
+            metadata={"who": f"g{i // 2}"},
+        )
+        for i in range(n)
+    ]
+    return Task(dataset=samples, solver=generate(), scorer=[match(), includes()], epochs=epochs)
+"""
+
+
+def sample(number: int, value: Any = "C", **changes: Any) -> dict[str, Any]:
+    """A sample as Inspect 0.3.285 logs it, without what is not read."""
+    message = {"role": "assistant", "content": "positive", "source": "generate"}
+    return {
+        "id": f"s{number}",
+        "epoch": 1,
+        "input": [{"role": "user", "content": f"text {number}"}],
+        "target": "positive",
+        "output": {
+            "model": "m",
+            "choices": [{"message": message, "stop_reason": "stop"}],
+            "completion": "positive",
+            "usage": {"input_tokens": 10, "output_tokens": 1, "total_tokens": 11},
+            "time": 0.25,
+        },
+        "scores": {"match": {"value": value, "answer": "positive", "explanation": "because"}},
+        "metadata": {"who": "g1"},
+        "model_usage": {"openai-api/x/org/a": {"input_tokens": 7, "output_tokens": 3,
+                                               "input_tokens_cache_read": 5}},
+        "events": [],
+    } | changes  # fmt: skip
+
+
+def log(*samples: Any, **changes: Any) -> dict[str, Any]:
+    head = {
+        "version": 2,
+        "status": "success",
+        "eval": {
+            "task": "tiny",
+            "model": "openai-api/x/org/a",
+            "created": "2026-11-24T02:14:12+00:00",
+            "config": {"epochs": 1},
+            "packages": {"inspect_ai": "0.3.285"},
+            "scorers": [{"name": "match"}, {"name": "quality"}],
+        },
+        "results": {
+            "scores": [
+                {"name": "match", "scorer": "match", "metrics": {"accuracy": {}, "stderr": {}}},
+                {"name": "style", "scorer": "quality", "metrics": {"mean": {}}},
+            ]
+        },
+    }
+    return head | {"samples": list(samples)} | changes
+
+
+def written(folder: Path, document: Any, name: str = "a.json") -> Path:
+    path = folder / name
+    if name.endswith(".eval"):
+        samples = document.pop("samples")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+            for one in samples:
+                content = json.dumps(one)
+                made.writestr(f"samples/{one['id']}_epoch_{one['epoch']}.json", content)
+            made.writestr("header.json", json.dumps(document))
+    else:
+        text = document if isinstance(document, str) else json.dumps(document)
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def brief(folder: Path, endpoint: dict[str, Any] | None = None, **inspect: Any) -> Project:
+    """A brief of kind inspect with two deployments."""
+    raw = briefs.changed("evaluation", {"kind": "inspect", "concurrency": 3, "max_retries": 0})
+    raw["evaluation"]["inspect"] = {"task": "tasks.py@tiny"} | inspect
+    raw["deployments"] = [
+        {"name": name, "model": f"org/{name}", "hardware": "cpu-2",
+         "endpoint": endpoint or {"recorded": f"{name}.json"}}
+        for name in ("a", "b")
+    ]  # fmt: skip
+    (folder / "tasks.py").write_text(TASK, encoding="utf-8")
+    return briefs.load_project(briefs.write(folder, raw))
+
+
+def scored(folder: Path, *values: Any, metric: str | None = None) -> pd.DataFrame:
+    """One deployment's samples with these values of the scorer, scored."""
+    made = [sample(i, value) for i, value in enumerate(values)]
+    for name in ("a", "b"):
+        written(folder, log(*made), f"{name}.json")
+    project = brief(folder, metric=metric)
+    answers = inspection.ask(project, project.deployments[:1], folder)
+    return scoring.score_answers(project, answers)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.eval"])
+def test_a_log_is_read_as_answers(tmp_path: Path, name: str) -> None:
+    read = read_log(written(tmp_path, log(sample(0), sample(1, "I")), name), group="who")
+    first = read.iloc[0].to_dict()
+    assert read["item_id"].tolist() == ["s0", "s1"]
+    assert first["repo_id"] == "org/a" and first["group"] == "g1"
+    assert (first["input"], first["target"], first["output"]) == ("text 0", "positive", "positive")
+    assert (first["finish_reason"], first["error"], first["retries"]) == ("stop", "", 0)
+    assert (first["prompt_tokens"], first["completion_tokens"], first["latency_s"]) == (12, 3, 0.25)
+    assert (first["scorer"], first["graded"], first["detail"]) == ("match", '"C"', "because")
+    assert read.attrs["task"] == "tiny" and read.attrs["version"] == "0.3.285"
+
+
+def test_values_of_scorers_become_scores(tmp_path: Path) -> None:
+    table = scored(tmp_path, "C", "P", "I", "N", True, 0.25, 1, "0.5", "yes")
+    assert table["score"].tolist() == [1, 0.5, 0, 0, 1, 0.25, 1, 0.5, 1]
+    assert table["outcome"].tolist() == ["answered"] * 3 + ["unparsed"] + ["answered"] * 5
+    summary = scoring.summarise(brief(tmp_path), table)
+    assert summary["metric"].tolist() == ["mean score"]
+    assert summary["value"].tolist() == pytest.approx([5.25 / 9])
+
+
+def test_right_and_wrong_is_accuracy(tmp_path: Path) -> None:
+    table = scored(tmp_path, "C", "C", "I", "C")
+    summary = scoring.summarise(brief(tmp_path), table).iloc[0]
+    assert summary["metric"] == "accuracy" and summary["value"] == 0.75 and summary["primary"]
+
+
+@pytest.mark.parametrize("value", [4, -1, "good", "inf", "nan", [1], {"a": 1}, {}])
+def test_a_value_off_the_scale_is_a_sentence(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(PlaybookError, match=r"evaluation\.inspect\.metric"):
+        scored(tmp_path, "C", value)
+
+
+def test_what_failed_is_not_wrong(tmp_path: Path) -> None:
+    long = "request " * 90 + "Error code: 429"
+    stopped = {"choices": [{"message": {"content": "po"}, "stop_reason": "max_tokens"}]}
+    made = [
+        sample(0, error={"message": long}, scores={}),
+        sample(1, scores={}),
+        sample(2, float("nan")),
+        sample(3, output=stopped),
+        sample(4, output={"choices": [{"stop_reason": "content_filter"}], "completion": "no"}),
+        sample(5, output={"choices": []}),
+    ]
+    written(tmp_path, log(*made))
+    project = brief(tmp_path)
+    answers = inspection.ask(project, project.deployments[:1], tmp_path)
+    table = scoring.score_answers(project, answers)
+    wanted = ["failed", "failed", "failed", "truncated", "refused", "answered"]
+    assert table["outcome"].tolist() == wanted
+    assert table["score"].isna().tolist() == [True] * 3 + [False] * 3
+    assert answers["error"][0].endswith("Error code: 429")
+    assert scoring.summarise(project, table)["comparable"].tolist() == ["no"]
+
+
+def test_samples_come_in_the_order_of_their_data_set(tmp_path: Path) -> None:
+    document = log(*(sample(n, epoch=e) for n, e in [(2, 1), (10, 2), (2, 2), (10, 1), (3, 1)]))
+    document["eval"] |= {"config": {"epochs": 2}, "dataset": {"sample_ids": ["s10", "s2"]}}
+    read = read_log(written(tmp_path, document))
+    assert read["item_id"].tolist() == ["s10/1", "s10/2", "s2/1", "s2/2", "s3/1"]
+
+
+def test_epochs_of_a_sample_belong_together(tmp_path: Path) -> None:
+    document = log(sample(0), sample(0, "I", epoch=2))
+    document["eval"]["config"]["epochs"] = 2
+    read = read_log(written(tmp_path, document))
+    assert read["item_id"].tolist() == ["s0/1", "s0/2"]
+    assert read["group"].tolist() == ["s0", "s0"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "score"),
+    [(None, 1.0), ("match", 1.0), ("accuracy", 1.0), ("quality/style", 0.3), ("style", 0.3),
+     ("mean", None)],
+)  # fmt: skip
+def test_the_brief_names_the_scorer(tmp_path: Path, metric: str | None, score: float) -> None:
+    both = {"match": {"value": "C"}, "quality": {"value": {"style": 0.3, "form": 0.9}}}
+    document = log(sample(0, scores=both))
+    if score is None:  # a metric of a scorer whose values are mappings, without the key
+        document["results"]["scores"][1]["name"] = "quality"
+    written(tmp_path, document)
+    project = brief(tmp_path, metric=metric)
+    answers = inspection.ask(project, project.deployments[:1], tmp_path)
+    if score is None:
+        with pytest.raises(PlaybookError, match="scorer/key"):
+            scoring.score_answers(project, answers)
+    else:
+        assert scoring.score_answers(project, answers)["score"].tolist() == [score]
+
+
+def test_latency_and_retries_are_those_of_the_model_under_test(tmp_path: Path) -> None:
+    def call(model: str, seconds: float, **more: Any) -> dict[str, Any]:
+        return {"event": "model", "model": model, "working_time": seconds} | more
+
+    own = "openai-api/x/org/a"
+    events = [call(own, 1.0, retries=2), call(own, 3.0), call(own, 9.0, role="grader"),
+              call("judge", 7.0, retries=5), {"event": "state"}]  # fmt: skip
+    read = read_log(written(tmp_path, log(sample(0, events=events))))
+    assert read["latency_s"].tolist() == [3.0] and read["retries"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "not an Inspect log"),
+        ("[1]", "names no task"),
+        ('{"eval": {"task": 3}}', "names no task"),
+        ("[" * 100_000, "not an Inspect log"),
+        (log(status="cancelled"), "did not finish"),
+        (log(status="error", error={"message": "boom"}), "boom"),
+        (log(), "no samples"),
+        (log(sample(0), sample(0)), "twice"),
+    ],
+)
+def test_a_broken_log_is_one_sentence(tmp_path: Path, content: Any, said: str) -> None:
+    with pytest.raises(PlaybookError, match=said) as raised:
+        read_log(written(tmp_path, content))
+    assert "a.json" in str(raised.value) and len(str(raised.value)) < 500
+
+
+def test_hostile_samples_do_not_crash(tmp_path: Path) -> None:
+    strange: list[Any] = [None, 3, "x", [], {}]
+    fields = ["output", "scores", "metadata", "model_usage", "events", "error", "input", "target"]
+    made = [
+        sample(n, **{field: value})
+        for n, (field, value) in enumerate((f, v) for f in fields for v in strange)
+    ]
+    made += [sample(900, scores={"match": 1}), sample(901, output={"choices": [1]}),
+             sample(902, events=[1, {"event": "model", "model": [], "retries": "x"}])]  # fmt: skip
+    read = read_log(written(tmp_path, log(*made)), group="who")
+    assert len(read) == len(made)
+    assert read[["output", "error", "target", "group", "input"]].map(type).eq(str).all().all()
+
+
+def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
+    path = written(tmp_path, log(sample(0)), "a.eval")
+    content = bytearray(path.read_bytes())
+    content[60:90] = b"\xff" * 30
+    path.write_bytes(content)
+    with pytest.raises(PlaybookError, match="not a readable Inspect log"):
+        read_log(path)
+
+
+def test_zstandard_without_its_library_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "zipfile_zstd", None)
+    monkeypatch.setattr("lib.inspect_log.sys.version_info", (3, 11))
+    path = written(tmp_path, log(sample(0)), "a.eval")
+    content = path.read_bytes().replace(b"\x14\x00\x00\x00\x08\x00", b"\x14\x00\x00\x00\x5d\x00")
+    path.write_bytes(content)
+    with pytest.raises(PlaybookError, match="pip install inspect-ai"):
+        read_log(path)
+
+
+def test_logs_of_two_tasks_are_not_compared(tmp_path: Path) -> None:
+    written(tmp_path, log(sample(0)))
+    other = log(sample(0))
+    other["eval"]["task"] = "another"
+    written(tmp_path, other, "b.json")
+    project = brief(tmp_path)
+    with pytest.raises(PlaybookError, match="'tiny' and 'b' one of 'another'"):
+        inspection.ask(project, project.deployments, tmp_path)
+
+
+def test_without_inspect_the_sentence_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    project = brief(tmp_path, {"base_url": "http://127.0.0.1:9/v1"})
+    with pytest.raises(PlaybookError, match="pip install inspect-ai"):
+        inspection.ask(project, project.deployments, tmp_path / "run")
+
+
+def test_a_budget_is_refused_rather_than_ignored(tmp_path: Path) -> None:
+    project = brief(tmp_path, {"base_url": "http://127.0.0.1:9/v1"})
+    evaluation = project.evaluation.model_copy(update={"max_usd": 1.0})
+    project = project.model_copy(update={"evaluation": evaluation})
+    with pytest.raises(PlaybookError, match="max_usd"):
+        inspection.ask(project, project.deployments, tmp_path / "run")
+
+
+def behave(request: openai_stub.Request) -> openai_stub.Reply:
+    """Answer; refuse one item, and say the key while at it."""
+    if "text 2" in request.text:
+        return openai_stub.error(400, f"bad key {KEY}")
+    return openai_stub.Reply("positive", usage=USAGE)
+
+
+def holding(folder: Path, text: str) -> list[str]:
+    """The files below a folder that hold a text, inside archives too."""
+    found = []
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        contents = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                contents += [archive.read(name) for name in archive.namelist()]
+        forms = {text.encode(), json.dumps(text)[1:-1].encode()}
+        if any(form in content for form in forms for content in contents):
+            found.append(path.name)
+    return found
+
+
+def test_a_task_runs_against_every_deployment_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("inspect_ai")
+    monkeypatch.setenv("K5_TEST_KEY", KEY)
+    run = tmp_path / "run"
+    with openai_stub.running(openai_stub.Reply("positive", usage=USAGE)) as stub:
+        endpoint = {"base_url": stub.url, "api_key_env": "K5_TEST_KEY"}
+        project = brief(tmp_path, endpoint, args={"n": 3}, limit=2)
+        answers = inspection.ask(project, project.deployments, run)
+        asked = len(stub.requests)
+        again = inspection.ask(project, project.deployments, run)
+        assert len(stub.requests) == asked == 4
+        (tmp_path / "tasks.py").write_text(TASK + "# another version\n", encoding="utf-8")
+        inspection.ask(project, project.deployments[:1], run)
+        assert len(stub.requests) == 6
+    pd.testing.assert_frame_equal(answers, again)
+    assert {r.headers["authorization"] for r in stub.requests} == {f"Bearer {KEY}"}
+    assert {r.body["model"] for r in stub.requests} == {"org/a", "org/b"}
+    assert all("temperature" not in r.body for r in stub.requests)
+    table = scoring.score_answers(project, answers)
+    assert table["item_id"].tolist() == ["s0", "s1"] * 2
+    assert table["score"].tolist() == [0, 1, 0, 1]
+    assert (table["prompt_tokens"] == 10).all() and table["latency_s"].notna().all()
+
+
+def test_the_key_reaches_no_file_and_a_failing_log_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("inspect_ai")
+    monkeypatch.setenv("K5_TEST_KEY", KEY)
+    with openai_stub.running(behave) as stub:
+        project = brief(tmp_path, {"base_url": stub.url, "api_key_env": "K5_TEST_KEY"})
+        for _ in range(2):
+            answers = inspection.ask(project, project.deployments[:1], tmp_path / "run")
+        assert len(stub.requests) == 8
+    table = scoring.score_answers(project, answers)
+    assert table["outcome"].tolist() == ["answered", "answered", "failed", "answered"]
+    assert "***" in answers["error"][2] and KEY not in answers["error"][2]
+    assert list((tmp_path / "run").rglob("*.eval"))
+    assert holding(tmp_path, KEY) == []
+
+
+def test_a_task_that_does_not_run_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("inspect_ai")
+    project = brief(tmp_path, {"base_url": "http://127.0.0.1:9/v1"}, task="tasks.py@none")
+    with pytest.raises(PlaybookError, match="did not run with 'a'"):
+        inspection.ask(project, project.deployments, tmp_path / "run")

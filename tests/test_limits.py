@@ -1,0 +1,207 @@
+"""What an endpoint bears: the pace of calls, by a clock that the test turns itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from lib.limits import LONGEST_PAUSE_S, Throttle, retry_after
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to whatever is next, so a minute takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
+            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+def run(work: Callable[[], Awaitable[Any]]) -> Any:
+    loop = Clock()
+    try:
+        return loop.run_until_complete(work())  # type: ignore[arg-type]
+    finally:
+        loop.close()
+
+
+async def calls(
+    throttle: Throttle, n: int, *, takes_s: float = 0.0, tokens: float = 0.0, used: Any = None
+) -> list[float]:
+    """Send n calls as fast as they are let through; returns when each was."""
+    loop = asyncio.get_running_loop()
+    sent: list[float] = []
+
+    async def one() -> None:
+        await throttle.enter(tokens)
+        sent.append(loop.time())
+        await asyncio.sleep(takes_s)
+        throttle.answered()
+        await throttle.leave(estimated=tokens, used=used)
+
+    await asyncio.gather(*(one() for _ in range(n)))
+    return sent
+
+
+def most_in_a_minute(sent: list[float]) -> int:
+    return max(sum(start <= at < start + 60 for at in sent) for start in sent)
+
+
+def test_no_minute_holds_more_requests_than_the_limit() -> None:
+    sent = run(lambda: calls(Throttle(50, requests_per_minute=30), 200))
+    assert most_in_a_minute(sent) == 30
+    assert sent[-1] - sent[0] == pytest.approx(199 * 2)
+
+
+def test_tokens_are_estimated_before_and_corrected_after() -> None:
+    def spread(used: float | None) -> float:
+        throttle = Throttle(1, tokens_per_minute=6000)
+        sent: list[float] = run(lambda: calls(throttle, 101, tokens=1000, used=used, takes_s=0.001))
+        return sent[-1] - sent[0]
+
+    assert spread(None) == pytest.approx(100 * 10, rel=0.01)
+    assert spread(100) == pytest.approx(100 * 1, rel=0.01)
+    assert spread(2000) == pytest.approx(100 * 20, rel=0.01)
+
+
+def test_without_limits_only_the_calls_in_flight_count() -> None:
+    sent = run(lambda: calls(Throttle(10), 100, takes_s=1.0))
+    assert max(sent) - min(sent) == pytest.approx(9)
+
+
+def test_a_429_halves_once_for_all_that_were_sent_before_it() -> None:
+    async def work() -> tuple[int, int, int]:
+        throttle = Throttle(16)
+        rounds = [await throttle.enter() for _ in range(16)]
+        for sent_in in rounds:
+            throttle.put_off(sent_in, 1.0)
+            await throttle.leave()
+        once = throttle.allowed
+        throttle.put_off(await throttle.enter(), 1.0)
+        twice = throttle.allowed
+        for _ in range(10):
+            throttle.put_off(throttle.round, 1.0)
+        return once, twice, throttle.allowed
+
+    assert run(work) == (8, 4, 1)
+
+
+def test_it_recovers_by_one_a_round_and_never_above_what_is_configured() -> None:
+    async def work() -> list[int]:
+        throttle = Throttle(8)
+        throttle.put_off(await throttle.enter(), 0.0)
+        seen = []
+        for _ in range(40):
+            throttle.answered()
+            seen.append(throttle.allowed)
+        return seen
+
+    seen = run(work)
+    # 4 answers allow a fifth call, 5 more a sixth, then 6 and 7.
+    assert [seen.index(n) + 1 for n in (5, 6, 7, 8)] == [4, 9, 15, 22]
+    assert max(seen) == 8
+
+
+def test_a_pause_holds_back_every_call() -> None:
+    async def work() -> list[float]:
+        throttle = Throttle(4)
+        throttle.put_off(await throttle.enter(), 30.0)
+        await throttle.leave()
+        return await calls(throttle, 6)
+
+    assert min(run(work)) == pytest.approx(1030)
+
+
+def test_pauses_without_a_time_double_and_have_an_end() -> None:
+    async def work() -> list[float]:
+        throttle, loop, waits = Throttle(4), asyncio.get_running_loop(), []
+        for _ in range(9):
+            before = loop.time()
+            throttle.put_off(await throttle.enter(), None)
+            waits.append(loop.time() - before)
+            await throttle.leave()
+        return waits[1:]
+
+    assert run(work) == pytest.approx([0.5, 1, 2, 4, 8, 16, LONGEST_PAUSE_S, LONGEST_PAUSE_S])
+
+
+def test_an_endpoint_that_bears_less_is_found_out() -> None:
+    """A server that refuses the eleventh call at once ends near ten, with few calls refused."""
+
+    async def work() -> tuple[int, int, float]:
+        throttle, loop = Throttle(64), asyncio.get_running_loop()
+        flying = refused = answered = 0
+
+        async def one() -> None:
+            nonlocal flying, refused, answered
+            while True:
+                sent_in = await throttle.enter()
+                flying += 1
+                bears = flying <= 10
+                await asyncio.sleep(1.0 if bears else 0.01)
+                flying -= 1
+                if bears:
+                    answered += 1
+                    throttle.answered()
+                else:
+                    refused += 1
+                    throttle.put_off(sent_in, 0.1)
+                await throttle.leave()
+                if bears:
+                    return
+
+        start = loop.time()
+        await asyncio.gather(*(one() for _ in range(2000)))
+        return answered, refused, (loop.time() - start) / 200
+
+    answered, refused, times_ideal = run(work)
+    assert answered == 2000 and refused < 150 and times_ideal < 1.6
+
+
+def test_a_cancelled_wait_gives_its_turn_back() -> None:
+    async def work() -> int:
+        throttle = Throttle(1, requests_per_minute=1)
+        await throttle.enter()
+        await throttle.leave()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await throttle.enter()
+        return throttle.flying
+
+    assert run(work) == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "Mon, 99 Foo"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_retry_after_a_date() -> None:
+    found = retry_after({"retry-after": formatdate(time.time() + 30, usegmt=True)})
+    assert found is not None and 27 < found <= 30
+    assert retry_after({"retry-after": formatdate(time.time() - 30, usegmt=True)}) == 0

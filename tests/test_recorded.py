@@ -1,0 +1,115 @@
+"""Outputs that are there already: read, never asked, and each bad line one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai_stub
+import pytest
+from test_answers import ask, brief, items, outcomes
+
+from lib import answers, deployments, recorded
+from lib.errors import PlaybookError
+
+
+def write(folder: Path, *lines: Any) -> None:
+    text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / "old.jsonl").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def load(folder: Path, *item_ids: str) -> list[dict[str, Any]]:
+    project = brief({"recorded": "old.jsonl"}, folder=folder)
+    return recorded.load(project.deployments[0], folder, list(item_ids))
+
+
+def test_recorded_answers_stand_beside_asked_ones(tmp_path: Path) -> None:
+    full = {"latency_s": 0.5, "prompt_tokens": 9, "completion_tokens": 2, "finish_reason": "stop"}
+    write(
+        tmp_path,
+        {"id": "i2", "output": "positive", **full},
+        {"item_id": "i0", "output": "negative", "extra": 1},
+        {"id": "elsewhere", "output": "positive"},
+        {"id": "i1", "error": "the service was down"},
+    )
+    (tmp_path / "run").mkdir()
+    with openai_stub.running() as stub:
+        project = brief({"recorded": "old.jsonl"}, {"base_url": stub.url}, folder=tmp_path)
+        asked = ask(project, tmp_path / "run", items(4))
+        assert len(stub.requests) == 4
+    assert list(asked.columns) == answers.COLUMNS
+    own = asked[asked["deployment"] == "a"].set_index("item_id")
+    assert list(own.loc[["i0", "i2"], "output"]) == ["negative", "positive"]
+    assert own.loc["i2", list(full)].to_dict() == full
+    assert own.at["i1", "error"] == "the service was down"
+    assert own.at["i3", "error"].startswith("not recorded")
+    assert outcomes(project, asked) == {"answered": 6, "failed": 2}
+
+
+def test_nothing_is_asked_and_nothing_can_be(tmp_path: Path) -> None:
+    write(tmp_path, {"id": "i0", "output": "positive"})
+    project = brief({"recorded": "old.jsonl"}, folder=tmp_path)
+    assert len(ask(project, tmp_path, items(1))) == 1
+    assert not (tmp_path / answers.STORE).exists()
+    with (
+        pytest.raises(PlaybookError, match="'a' is a file of recorded outputs"),
+        deployments.serving(project.deployments[0], logs=tmp_path),
+    ):
+        pass
+
+
+def test_its_identity_is_what_the_file_says(tmp_path: Path) -> None:
+    deployment = brief({"recorded": "old.jsonl"}).deployments[0]
+    write(tmp_path, {"id": "i0", "output": "positive"})
+    first = deployments.identity(deployment, tmp_path)
+    assert deployments.identity(deployment, tmp_path) == first
+    write(tmp_path, {"id": "i0", "output": "negative"})
+    assert deployments.identity(deployment, tmp_path) != first
+
+
+def test_tool_calls_in_both_forms(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"id": "i0", "tool_calls": [{"name": "f", "arguments": {"x": 1}}]},
+        {"id": "i1", "tool_calls": [openai_stub.called("f", '{"x": 1}')], "output": "as well"},
+    )
+    project = brief({"recorded": "old.jsonl"}, folder=tmp_path)
+    asked = ask(project, tmp_path, items(2))
+    for output in asked["output"]:
+        assert json.loads(output) == [{"name": "f", "arguments": '{"x": 1}'}]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 2: not JSON"),
+        ("[" * 100_000, "line 2: not JSON"),
+        ("[]", "line 2: must be an object"),
+        ('{"output": "x"}', "line 2: id must be text, not None"),
+        ('{"id": 7, "output": "x"}', "line 2: id must be text, not 7"),
+        ('{"id": "i1"}', "neither output nor tool_calls nor error"),
+        ('{"id": "i1", "output": ["x"]}', "output must be text"),
+        ('{"id": "i1", "output": "x", "latency_s": "fast"}', "latency_s must be a number"),
+        ('{"id": "i1", "output": "x", "latency_s": NaN}', "latency_s must be a number"),
+        ('{"id": "i1", "output": "x", "prompt_tokens": 1e300}', "prompt_tokens must be a number"),
+        ('{"id": "i1", "output": "x", "prompt_tokens": -1}', "prompt_tokens must be a number"),
+        ('{"id": "i1", "tool_calls": ["f"]}', "tool_calls must be a list of name and arguments"),
+        ('{"id": "i1", "output": "\\ud800"}', "not UTF-8"),
+        ('{"id": "i0", "output": "x"}', "line 2: 'i0' is there twice"),
+        ('{"id": "i1", "output": "' + "x" * 1_000_001 + '"}', "longer than 1 MB"),
+    ],
+)
+def test_a_bad_line_is_one_sentence(tmp_path: Path, line: str, said: str) -> None:
+    write(tmp_path, {"id": "i0", "output": "positive"}, line)
+    with pytest.raises(PlaybookError, match=rf"old\.jsonl.*{said}") as told:
+        load(tmp_path, "i0", "i1")
+    assert "\n" not in str(told.value) and len(str(told.value)) < 400
+
+
+def test_a_file_that_is_missing_or_of_other_items(tmp_path: Path) -> None:
+    with pytest.raises(PlaybookError, match=r"old.jsonl: no such file; endpoint.recorded of 'a'"):
+        load(tmp_path, "i0")
+    write(tmp_path, {"id": "other", "output": "positive"})
+    with pytest.raises(PlaybookError, match="has no line for any item, such as 'i0'"):
+        load(tmp_path, "i0")
