@@ -322,7 +322,7 @@ def test_unknown_project_names() -> None:
         PlaybookError, match=r"no project 'review-sentimant' in data/projects; did "
     ):
         load_project("review-sentimant")
-    with pytest.raises(PlaybookError, match="known: article, .*hosted-template, review-sentiment"):
+    with pytest.raises(PlaybookError, match=r"known: article, .*hosted-template, review-sentiment"):
         load_project("qqq")
     for name in ("..", ".", ""):
         with pytest.raises(PlaybookError, match="no project"):
