@@ -253,7 +253,9 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
         "deployment": nearest,
         "requirement": str(worst["requirement"]),
         "wanted": worst["wanted"],
-        "measured": f"{worst['value']:.3g} [{worst['low']:.3g}, {worst['high']:.3g}]",
+        "measured": f"{worst['value']:.3g} [{worst['low']:.3g}, {worst['high']:.3g}]".replace(
+            "inf", "∞"
+        ),
         "would_have_to_give": " and ".join(give),
     }
 

@@ -31,7 +31,6 @@ __all__ = [
     "client",
     "identity",
     "machine",
-    "messages",
     "pinned",
     "recorded_path",
     "redacted",
@@ -124,12 +123,6 @@ def turns(brief: Project, deployment: Deployment) -> tuple[list[dict[str, str]],
         before.append({"role": "user", "content": shown.replace("{input}", shot.input)})
         before.append({"role": "assistant", "content": target})
     return before, user
-
-
-def messages(brief: Project, deployment: Deployment, text: str) -> list[dict[str, str]]:
-    """The chat turns of one item: system, worked examples, the item."""
-    before, user = turns(brief, deployment)
-    return [*before, {"role": "user", "content": user.replace("{input}", text)}]
 
 
 def request_options(brief: Project, deployment: Deployment | None = None) -> dict[str, Any]:

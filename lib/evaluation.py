@@ -20,9 +20,9 @@ from lib import (
     tables,
 )
 from lib.answers import admitted
+from lib.forecast import dry_run
 from lib.interchange import write as export
 from lib.project import Deployment, Project
-from lib.spending import dry_run
 from lib.stats import tie_groups
 
 __all__ = [

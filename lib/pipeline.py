@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import papermill
@@ -74,10 +79,34 @@ def run(
     target = str(Path(project).expanduser().resolve()) if is_path else project
     run_path = artifacts.run_directory(brief.name, run_dir)
     _reuse(run_path, [number for number in numbers if number < start], progress)
-    for number in numbers[numbers.index(start) :]:
-        own = {k: v for k, v in given.items() if k in declared[number]}
-        _execute(number, {"project": target, "run_dir": str(run_path), **own}, run_path, progress)
+    with _noting_ctrl_c() as pressed:
+        for number in numbers[numbers.index(start) :]:
+            own = {k: v for k, v in given.items() if k in declared[number]}
+            parameters_ = {"project": target, "run_dir": str(run_path), **own}
+            _execute(number, parameters_, run_path, progress)
+            if pressed:
+                raise KeyboardInterrupt
     return run_path
+
+
+@contextlib.contextmanager
+def _noting_ctrl_c() -> Iterator[list[int]]:
+    """Note Ctrl-C as well as raising it: an exception in a destructor or callback is lost."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as under nohup
+    if ignored or threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _typed(given: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[str, Any]:

@@ -72,12 +72,17 @@ def _dots(
     return figure, ax
 
 
+def _leading(metric: str) -> str:
+    """A metric at the head of a title: accuracy gets a capital, nDCG@10 has its own."""
+    return metric if any(letter.isupper() for letter in metric) else metric.capitalize()
+
+
 @styled
 def score_intervals(
     scores: pd.DataFrame, *, metric: str, caption: str, requirement: float | None = None
 ) -> Figure:
     """A score per deployment (`deployment value low high`), best on top, and the requirement."""
-    title = f"{metric}, by configuration"
+    title = f"{_leading(metric)}, by configuration"
     figure, ax = _dots(scores, "value", "low", "high", title=title, caption=caption, best="high")
     ax.set_xlabel(safe(metric, 60))
     if requirement is not None:
@@ -290,8 +295,8 @@ def cost_quality(
 ) -> Figure:  # fmt: skip
     """Quality over the cost of 1,000 requests, from the trade-off table."""
     return _plane(tradeoffs, "usd_per_1k", "usd_per_1k_low", "usd_per_1k_high", metric=metric,
-                  title=f"{metric} against cost, by configuration", caption=caption, prefix="$",
-                  xlabel="USD per 1,000 requests", cheap=True, bound=max_usd_per_1k,
+                  title=f"{_leading(metric)} against cost, by configuration", caption=caption,
+                  prefix="$", xlabel="USD per 1,000 requests", cheap=True, bound=max_usd_per_1k,
                   floor=min_quality)  # fmt: skip
 
 
@@ -301,5 +306,6 @@ def speed_quality(
 ) -> Figure:
     """Quality over the greatest load within the SLO, from the trade-off table."""
     return _plane(tradeoffs, "max_rps", "rps_low", "rps_high", metric=metric, caption=caption,
-                  title=f"{metric} against speed, by configuration", cheap=False, bound=min_rps,
+                  title=f"{_leading(metric)} against speed, by configuration", cheap=False,
+                  bound=min_rps,
                   xlabel="greatest load within the latency objective, requests/s")  # fmt: skip

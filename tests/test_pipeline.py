@@ -287,8 +287,12 @@ def test_papermill_alone_works_from_another_folder(tmp_path: Path, env: dict[str
 def start_and_wait(run: Path, env: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     """Start a run and wait until its first step is done and the second one's kernel works."""
     command = [sys.executable, "-m", "lib", "run", "article", *arguments]
-    child = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-                             text=True, start_new_session=True)  # fmt: skip
+    child = subprocess.Popen(
+        command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+        # Tests that run in the background inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (run / "02_size_shortlist.ipynb").exists():
         time.sleep(0.05)

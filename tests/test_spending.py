@@ -18,7 +18,7 @@ import pytest
 from openai_stub import Reply, error
 from test_answers import ask, brief, items
 
-from lib import answers, runner, spending, store
+from lib import answers, forecast, runner, spending, store
 from lib.calls import Plan
 from lib.configurations import Price
 from lib.errors import PlaybookError
@@ -207,10 +207,10 @@ def test_a_dry_run_says_calls_and_dollars_and_asks_nothing(tmp_path: Path) -> No
         project = priced(
             brief({"base_url": stub.url}, {"base_url": stub.url}, {"recorded": "x.jsonl"}), "a"
         )
-        rows = spending.dry_run(project, project.deployments, items(), tmp_path)
-        assert not stub.requests and list(rows.columns) == spending.COLUMNS
+        rows = forecast.dry_run(project, project.deployments, items(), tmp_path)
+        assert not stub.requests and list(rows.columns) == forecast.COLUMNS
         ask(project.model_copy(update={"deployments": project.deployments[:1]}), tmp_path, items(5))
-        after = spending.dry_run(project, project.deployments, items(), tmp_path)
+        after = forecast.dry_run(project, project.deployments, items(), tmp_path)
     table, later = rows.set_index("deployment"), after.set_index("deployment")
     assert table["calls"].to_dict() == {"a": 20, "b": 20, "c": 0}
     assert later["cached"].to_dict() == {"a": 5, "b": 0, "c": 0}
@@ -223,7 +223,7 @@ def test_a_dry_run_says_calls_and_dollars_and_asks_nothing(tmp_path: Path) -> No
 
 def test_a_dry_run_with_an_unknown_price_says_so(tmp_path: Path) -> None:
     project = priced(brief({"base_url": "http://127.0.0.1:9/v1"}), provider="openai", model="no")
-    (row,) = spending.dry_run(project, project.deployments, items(), tmp_path).to_dict("records")
+    (row,) = forecast.dry_run(project, project.deployments, items(), tmp_path).to_dict("records")
     assert row["calls"] == 20 and pd.isna(row["usd_high"]) and row["basis"].startswith("not known")
 
 
@@ -247,7 +247,7 @@ def test_a_dry_run_counts_the_judge(tmp_path: Path, kind: str, user: str, calls:
     url = {"base_url": "http://127.0.0.1:9/v1"}
     judge = JUDGE | {"user": user, "calibration": "human.jsonl"}
     project = brief(url, url, url, kind=kind, labels=[], judge=judge, folder=tmp_path)
-    table = spending.dry_run(project, project.deployments, items(), tmp_path)
+    table = forecast.dry_run(project, project.deployments, items(), tmp_path)
     row = table.set_index("deployment").loc["judge"]
     assert row["calls"] == calls and row["completion_tokens"] == calls * 16
     assert 0 < row["usd_low"] < row["usd_high"]
