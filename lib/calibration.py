@@ -58,6 +58,12 @@ def load(brief: Project) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     if twice := table.loc[table["item_id"].duplicated(), "item_id"].to_list():
         raise PlaybookError(f"{where}: the id {twice[0]!r} is used twice")
+    shown_too = {(shot.input, shot.output) for shot in judge.shots}
+    for name, asked, output in table[["item_id", "input", "output"]].to_numpy():
+        if {(asked, output), ("", output)} & shown_too:
+            raise PlaybookError(
+                f"{where}: item {name!r} is also a shot; a worked example is no test"
+            )
     if len(table) < 2:
         raise PlaybookError(f"{where}: {len(table)} items; a judge is measured on two or more")
     if brief.evaluation.kind != "scoring":

@@ -389,3 +389,23 @@ def test_a_judge_of_a_candidates_family_is_pointed_out() -> None:
     assert calibration.same_family(a_judge(model="gpt-5-mini"), candidates, models) == []
     assert len(calibration.same_family(judge, candidates)) == 2
     assert JUDGE["model"] == "org/judge"
+
+
+@pytest.mark.parametrize(
+    ("shot", "refused"),
+    [
+        ({"input": "q", "output": "fine", "verdict": "pass"}, True),
+        ({"output": "fine", "verdict": "pass"}, True),  # judged by the output alone
+        ({"input": "another", "output": "fine", "verdict": "pass"}, False),
+        ({"input": "q", "output": "good", "verdict": "pass"}, False),
+    ],
+)
+def test_a_worked_example_of_the_judge_is_no_test(
+    tmp_path: Path, shot: dict[str, str], refused: bool
+) -> None:
+    project = calibrated(tmp_path, GOOD, BAD, shots=[shot])
+    if refused:
+        with pytest.raises(PlaybookError, match="item 'c1' is also a shot"):
+            calibration.load(project)
+    else:
+        assert len(calibration.load(project)) == 2
