@@ -117,9 +117,11 @@ def pull(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         pool.shutdown()
-        if "answer" not in on_router and {"missed", "problem"} & set(on_router):
+        missed = sum(found["missed"] for found in told.values())
+        # Where the Hub itself is out of reach, its router is no news.
+        lost = "answer" not in on_router and {"missed", "problem"} & set(on_router)
+        if lost and missed < len(told):
             say("the router's list could not be had: prices and speeds of providers stay unknown")
-    missed = sum(found["missed"] for found in told.values())
     if source == "hub" and missed:
         raise PlaybookError(
             f"the Hub at {host()!r} could not be asked about {missed} of {len(ids)} models"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import os
 import signal
 import sys
@@ -96,6 +97,7 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         pressed.append(number)
+        logging.disable()  # what dies with the kernel is no news
         signal.default_int_handler(number, frame)
 
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as under nohup

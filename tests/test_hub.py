@@ -606,6 +606,16 @@ def test_offline_in_a_fresh_process(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("catalogue True\n", "")
 
 
+def test_offline_says_nothing_of_the_router(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_sockets: None
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PLAYBOOK_ROUTER_URL", stub.url)
+    said: list[str] = []
+    hub.pull(shortlist("acme/large"), tmp_path, say=said.append)
+    assert said == []
+
+
 def test_catalogue_opens_no_socket(stub: Stub, tmp_path: Path, no_sockets: None) -> None:
     row = the_row(metadata(shortlist("acme/large"), tmp_path, source="catalogue"))
     assert {key: value for key, value in row.items() if value is not None} == {
