@@ -120,14 +120,44 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
     return judging.calibrate(brief, run, progress=progress, budget=budget)
 
 
-def judge_notes(brief: Project, checked: pd.DataFrame, deployments: list[Deployment]) -> list[str]:
-    """What to know about the judge: how far it can be trusted, and whom it may favour."""
+def judge_notes(
+    brief: Project,
+    checked: pd.DataFrame,
+    deployments: list[Deployment],
+    *,
+    graded: pd.DataFrame | None = None,
+) -> list[str]:
+    """What to know about the judge: how far it can be trusted, and whom it may favour.
+
+    Args:
+        brief: The brief.
+        checked: From `calibrate`.
+        deployments: From `answers.admitted`.
+        graded: From `gather`; a comparison says how often the swap of places changed a verdict.
+    """
     judge = brief.evaluation.judge
     if judge is None or brief.evaluation.kind not in GRADERS:
         return []
     kin = calibration.same_family(judge, deployments, tables.models())
-    compared = brief.evaluation.kind == "comparison"
-    return kin if compared else [calibration.trust(brief, checked), *kin]
+    if brief.evaluation.kind != "comparison":
+        return [calibration.trust(brief, checked), *kin]
+    return [*([] if graded is None else _swaps(graded)), *kin]
+
+
+def _swaps(graded: pd.DataFrame) -> list[str]:
+    """Inconsistency and position lean of a judge that saw every pair in both orders."""
+    found = comparison.consistency(graded).set_index("measure")
+    said = []
+    for measure, text in (
+        ("inconsistent", "the swap of places changed the verdict in {value:.0%} of {n:.0f} pairs"),
+        ("first of all", "it named the first answer in {value:.0%} of {n:.0f} verdicts"),
+        ("no verdict", "it gave no verdict that can be read in {value:.0%} of {n:.0f} pairs"),
+    ):
+        row = found.loc[measure]
+        if row["n"]:
+            bounds = f" ({row['low']:.0%} to {row['high']:.0%})"
+            said.append("the judge: " + text.format(value=row["value"], n=row["n"]) + bounds)
+    return said
 
 
 def summarise(

@@ -118,3 +118,26 @@ def test_the_budget_counts_answers_and_stops_with_what_is_kept(tmp_path: Path) -
         with pytest.raises(PlaybookError, match=r"max_usd of \$0.8 would be exceeded"):
             gathered(brief, tmp_path / "run")
         assert 0 < len(stub.requests) < N
+
+
+def test_a_judge_that_always_names_the_first_is_pointed_out(tmp_path: Path) -> None:
+    """Every verdict is lost in the swap, and the lean is said."""
+    with openai_stub.running(
+        lambda request: openai_stub.Reply(
+            text="first" if request.body["model"] == "judge" else str(request.body["model"])
+        )
+    ) as stub:
+        two = candidates("good", "fair")
+        for one in two:
+            one["endpoint"]["base_url"] = stub.url
+        judge = {
+            "model": "org/judge",
+            "endpoint": {"base_url": stub.url, "model": "judge"},
+            "user": "{input}: {first} or {second}?",
+        }
+        brief = project(tmp_path, stub.url, two, kind="comparison", judge=judge)
+        got, _, scores, _ = gathered(brief, tmp_path / "run")
+    notes = evaluation.judge_notes(brief, pd.DataFrame(), brief.deployments, graded=got.graded)
+    assert notes[0].startswith("the judge: the swap of places changed the verdict in 100% of 120")
+    assert notes[1].startswith("the judge: it named the first answer in 100% of 240 verdicts")
+    assert scores.loc[scores["primary"], "value"].tolist() == [0.5, 0.5]
