@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import index
 import nbformat
 import pandas as pd
 import psutil  # type: ignore[import-untyped]
@@ -136,17 +135,6 @@ with hub_stub.running() as stub, tempfile.TemporaryDirectory() as folder:
     return [(text, f"{ratio:.2f} x ideal", "<= 2 x", ratio <= 2)]
 
 
-def discovering() -> list[Row]:
-    """Filter and sort an index of 2.2 million models, beside the same in pandas."""
-    found = index.measure()
-    seconds, mib, ratio = found["duckdb_s"], found["duckdb_mib"], found["ratio"]
-    return [
-        ("search of 2.2 million models", f"{seconds:.2f} s", "<= 1 s", seconds <= 1),
-        ("  peak memory", f"{mib:.0f} MiB", "<= 500", mib <= 500),
-        ("  the same in pandas takes", f"{ratio:.1f} x", ">= 4 x", ratio >= 4),
-    ]
-
-
 def keeping() -> list[Row]:
     """10,000 items of ten deployments that answer at once: three minutes."""
     script = """
@@ -240,7 +228,7 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("--quick", action="store_true", help="without the models: half a minute")
     quick = cli.parse_args().quick
-    parts = [asking, judging, pulling, discovering]
+    parts = [asking, judging, pulling]
     steps = [lambda runs, part=part: part() for part in parts] + [article]
     steps += [] if quick else [lambda runs: keeping(), sentiment]
     print(f"{'':<42} {'measured':>14}  {'target':<9} reached")

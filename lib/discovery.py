@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lib import hub_index, hub_list
+from lib import hub_list
 from lib.errors import PlaybookError
 from lib.hub_filters import Found, Repo, filters
 from lib.project import Project
@@ -50,8 +49,6 @@ def candidates(
     licenses: pd.DataFrame,
     closed_models: pd.DataFrame,
     token: str | None = None,
-    threads: int = 2,
-    memory: str = "400MB",
     today: date | None = None,
 ) -> Discovered:
     """Search the whole Hub for what the brief wants, and describe it as the catalogue would.
@@ -68,8 +65,6 @@ def candidates(
         licenses: From `tables.licenses`.
         closed_models: From `tables.closed_models`.
         token: Sent to the Hub's own host only.
-        threads: Threads of DuckDB, `via: index` only.
-        memory: Memory limit of DuckDB, `via: index` only.
         today: The day the Hub's list is read; this day if left out.
 
     Returns:
@@ -77,21 +72,14 @@ def candidates(
         them; `hub_params_b` in billions as the Hub counts, `total_params_b` blank.
 
     Raises:
-        PlaybookError: The Hub or the index cannot be read, or nothing passes.
+        PlaybookError: The Hub cannot be read, or nothing passes.
     """
     if brief.candidates.source == "catalogue":
         dates = f"facts of {catalogue['checked_on'].min()} to {catalogue['checked_on'].max()}"
         return Discovered(catalogue, f"{len(catalogue)} models of data/models.csv, {dates}")
     wanted = filters(brief, catalogue, licenses, closed_models)
-    lookup: Lookup
-    if brief.candidates.via == "index":
-        options: dict[str, Any] = {"token": token, "threads": threads, "memory": memory}
-        index = _located(brief)
-        found = hub_index.search(index, wanted, **options)
-        lookup = partial(hub_index.lookup, index, **options)
-    else:
-        found = hub_list.search(wanted, token=token, today=today)
-        lookup = partial(hub_list.lookup, token=token)
+    found = hub_list.search(wanted, token=token, today=today)
+    lookup = partial(hub_list.lookup, token=token)
     if not found.repos:
         raise PlaybookError(
             f"candidates: nothing in the {found.source} passes ({wanted});"
@@ -100,12 +88,6 @@ def candidates(
     named = [deployment.model for deployment in brief.deployments]
     named += [exception.model for exception in brief.exceptions]
     return _described(found, named, lookup, catalogue, licenses)
-
-
-def _located(brief: Project) -> str:
-    """The index of the brief; a relative path is beside it, as its items are."""
-    index = brief.candidates.index
-    return index if "://" in index else str(brief.folder / Path(index).expanduser())
 
 
 def _described(

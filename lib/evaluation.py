@@ -20,8 +20,8 @@ from lib import (
     tables,
 )
 from lib.answers import admitted
+from lib.export import write as export
 from lib.forecast import dry_run
-from lib.interchange import write as export
 from lib.project import Deployment, Project
 from lib.stats import tie_groups
 

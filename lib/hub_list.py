@@ -43,7 +43,7 @@ PROBLEMS = {
     403: "the Hub refuses HF_TOKEN; check or unset it,",
     429: "too many requests; wait five minutes and run the step again,",
 }
-ADVICE = "or set candidates.via to index, or candidates.source to catalogue"
+ADVICE = "or set candidates.source to catalogue"
 Q = TypeVar("Q")
 A = TypeVar("A")
 Listed = tuple[list[Repo], bool]

@@ -27,9 +27,9 @@ TAKEN = ("item_id", "deployment", "repo_id")
 def load_items(brief: Project) -> pd.DataFrame:
     """Read the items of a brief.
 
-    `evaluation.format` says what the file is: `jsonl` (an object a line), `csv` (a header, then a
-    line an item; structured targets as JSON text), or `openai-evals`. `evaluation.columns` names
-    the file's field for each of ours, such as `{input: question}`; `a.b` is the field b in a.
+    `evaluation.format` says what the file is: `jsonl` (an object a line) or `csv` (a header, then
+    a line an item; structured targets as JSON text). `evaluation.columns` names the file's field
+    for each of ours, such as `{input: question}`; `a.b` is the field b in a.
 
     Returns:
         One row per item, all text: `item_id input target group` (for `reranking` also
@@ -51,7 +51,7 @@ def load_items(brief: Project) -> pd.DataFrame:
     if not path.is_file():
         raise PlaybookError(f"{where}: no such file; evaluation.items in project.yaml names it")
     checks = Checks(brief)
-    read = {"jsonl": _jsonl, "csv": _csv, "openai-evals": _openai_evals}[evaluation.format]
+    read = {"jsonl": _jsonl, "csv": _csv}[evaluation.format]
     rows = [_item(raw, place, checks) for place, raw in read(path, brief)]
     if not rows:
         raise PlaybookError(f'{where}: empty; write one {{"id", "input", "target"}} a line')
@@ -152,14 +152,6 @@ def _decoded(item: dict[str, Any], where: str, brief: Project) -> dict[str, Any]
             except ValueError as error:
                 raise PlaybookError(f"{where}: {key} must be JSON text: {error}") from None
     return item
-
-
-def _openai_evals(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
-    from lib.interchange import read_openai_evals
-
-    for number, item in enumerate(read_openai_evals(path), start=1):
-        where = f"{shown(path)} item {number}"
-        yield where, _mapped(dict(item), brief, where)
 
 
 def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:

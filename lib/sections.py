@@ -118,8 +118,6 @@ class Candidates(Section):
     """
 
     source: Literal["catalogue", "hub"] = "catalogue"
-    via: Literal["api", "index"] = "api"
-    index: str = "hf://datasets/cfahlgren1/hub-stats/models.parquet"
     licenses: list[str] | None = None
     task: str | None = "text-generation"
     min_params_b: Positive | None = None

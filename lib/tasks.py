@@ -108,7 +108,7 @@ class Evaluation(Section):
 
     kind: Kind
     items: str | None = None
-    format: Literal["jsonl", "csv", "openai-evals"] = "jsonl"
+    format: Literal["jsonl", "csv"] = "jsonl"
     columns: dict[str, str] = {}
     group: str | None = None
     labels: list[str] = []

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -366,19 +364,6 @@ def test_a_wrong_csv_file(tmp_path: Path, text: str | bytes, message: str) -> No
 def test_csv_cells_must_be_json(tmp_path: Path) -> None:
     with pytest.raises(PlaybookError, match=r"csv line 2: target must be JSON text: Expecting"):
         csv_items(tmp_path, "id,input,target\n1,x,y\n", kind="tool_call")
-
-
-def test_openai_evals_go_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [
-        {"id": "1", "input": "x", "target": ["a", "b"]},
-        {"id": "2", "input": "", "target": "c"},
-    ]
-    module = SimpleNamespace(read_openai_evals=lambda path: rows[:1])
-    monkeypatch.setitem(sys.modules, "lib.interchange", module)
-    items = of_kind(tmp_path, "exact", GOOD, format="openai-evals")
-    assert list(items["target"]) == ['["a", "b"]']
-    module.read_openai_evals = lambda path: rows
-    refused(tmp_path, "exact", "input must be text, not ''", GOOD, format="openai-evals")
 
 
 def test_inspect_needs_no_items(tmp_path: Path) -> None:

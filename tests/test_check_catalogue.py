@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from lib.catalogue import check, render, summary
 
 from lib import catalogue, tables
 from lib.__main__ import main
-from lib.catalogue import check, render, summary
 from lib.errors import PlaybookError
 
 TODAY = date(2026, 11, 23)

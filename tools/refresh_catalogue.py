@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, date, datetime
+import argparse
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,10 +15,9 @@ import pandas as pd
 from lib import hub, tables
 from lib.artifacts import hub_cache, shown, write_bytes
 from lib.errors import PlaybookError
-from lib.eval_results import BOARD_NOTE, LEADERBOARD, PAGE_NOTE, on_board, on_pages, read_board
-from lib.hub_facts import as_cells
+from lib.model_info import as_text
 
-__all__ = ["changes", "models", "read", "scores", "shipped", "write"]
+__all__ = ["changes", "models", "read", "shipped", "write"]
 
 STAMPS = ["hub_revision", "hub_checked_on", "checked_on"]
 EXAMPLES = 20
@@ -50,45 +51,6 @@ def models(models: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
         if answer and answer["hub_checked_on"] >= row["hub_checked_on"]:
             row |= {c: cell for c, cell in answer.items() if cell and not _same(c, cell, row[c])}
     return pd.DataFrame(rows, columns=models.columns, dtype=str)
-
-
-def scores(
-    published: pd.DataFrame,
-    evals: pd.DataFrame,
-    leaderboard: pd.DataFrame | None = None,
-    *,
-    models: Iterable[str],
-    today: date,
-) -> pd.DataFrame:
-    """The published scores with what the Hub shows today; rows written by hand stay untouched.
-
-    Args:
-        published: The cells of `published_scores.csv`, from `read`.
-        evals: Results on the models' own pages, from `hub.pull`.
-        leaderboard: The Hub's leaderboard, used where a model's own page lacks the benchmark.
-        models: The `repo_id`s to take.
-        today: The day of reading, as `checked_on`.
-
-    Returns:
-        All rows, sorted by key. A row of the Hub starts its `note` with "Hub eval results" or
-        "OpenEvals leaderboard" (see `eval_results` for its cells); those of a model that was read
-        anew replace its earlier ones.
-    """
-    known = set(models)
-    pages = on_pages(evals, known)
-    told = {(row["repo_id"], row["dataset"]) for row in pages}
-    board = [] if leaderboard is None else on_board(leaderboard, known)
-    anew = {PAGE_NOTE: {repo_id for repo_id, _ in told}, BOARD_NOTE: known if board else set()}
-    unique: dict[tuple[str, ...], Row] = {}  # the first of a key stays: a person's row, if any
-    for row in published.to_dict("records"):
-        note = row.get("note", "")
-        if not any(note.startswith(of) and row["repo_id"] in ids for of, ids in anew.items()):
-            unique[_key("published_scores", row)] = row
-    for row in pages + [row for row in board if (row["repo_id"], row["dataset"]) not in told]:
-        stamped = row | {"checked_on": today.isoformat()}
-        unique.setdefault(_key("published_scores", row), stamped)
-    cells = [unique[key] for key in sorted(unique)]
-    return pd.DataFrame(cells, columns=published.columns, dtype=str).fillna("")
 
 
 def changes(old: pd.DataFrame, new: pd.DataFrame, *, table: str) -> pd.DataFrame:
@@ -125,23 +87,19 @@ def shipped(
     *,
     folder: Path | None = None,
     cache: Path | None = None,
-    leaderboard: str = LEADERBOARD,
     only: list[str] | None = None,
     dry_run: bool = False,
     token: str | None = None,
-    today: date | None = None,
     progress: bool = False,
 ) -> str:
-    """Refresh `models.csv` and `published_scores.csv` from the Hub.
+    """Refresh `models.csv` from the Hub.
 
     Args:
         folder: Where the two tables are; `data/` unless given.
         cache: Where the Hub's answers are kept, so that an interrupted refresh goes on from there.
-        leaderboard: The Hub's table of scores, as `hf://…` or a local Parquet file.
         only: The models to ask about, by `repo_id`; all unless given.
         dry_run: Write nothing.
-        token: The Hub's token, for higher limits; never sent for the leaderboard.
-        today: The day that scores are dated; today unless given.
+        token: The Hub's token, for higher limits.
         progress: Show a bar.
 
     Returns:
@@ -149,35 +107,28 @@ def shipped(
 
     Raises:
         PlaybookError: The Hub cannot be reached, `only` names no model of the table, or a table is
-            or would become invalid; then both files are as they were.
+            or would become invalid; then the file is as it was.
     """
-    paths = {n: (folder or tables.DATA) / f"{n}.csv" for n in ("models", "published_scores")}
-    catalogue, _ = (tables.read_table(name, path) for name, path in paths.items())
+    path = (folder or tables.DATA) / "models.csv"
+    catalogue = tables.read_table("models", path)
     asked = catalogue if only is None else catalogue[catalogue["repo_id"].isin(only)]
     if unknown := sorted(set(only or []) - set(asked["repo_id"])):
         raise PlaybookError(
-            f"{shown(paths['models'])} has no model {unknown[0]!r}; add its row first, or name one"
+            f"{shown(path)} has no model {unknown[0]!r}; add its row first, or name one"
             " that is there"
         )
     cache = cache or hub_cache()
     pulled = hub.pull(asked, cache, source="hub", token=token, progress=progress)
-    board, problem = read_board(leaderboard)
-    old = {name: read(path) for name, path in paths.items()}  # edits made during the wait count
-    day = today or datetime.now(UTC).date()
-    given = old["published_scores"]
-    new = {
-        "models": models(old["models"], pulled.metadata),
-        "published_scores": scores(given, pulled.evals, board, models=asked["repo_id"], today=day),
-    }
-    diff = pd.concat([changes(old[name], new[name], table=name) for name in paths])
-    files = {path: _checked(path, new[name]) for name, path in paths.items()}
-    files = {path: content for path, content in files.items() if content != path.read_bytes()}
-    done = f"Written: {', '.join(map(shown, files))}. Read `git diff` and run `make test`."
-    if dry_run or not files:
+    old = read(path)  # edits made during the wait count
+    new = models(old, pulled.metadata)
+    diff = changes(old, new, table="models")
+    content = _checked(path, new)
+    done = f"Written: {shown(path)}. Read `git diff` and run `make test`."
+    if dry_run or content == path.read_bytes():
         done = "Nothing written: " + ("this was a dry run." if dry_run else "nothing is new.")
-    for path, content in files.items() if not dry_run else ():
+    else:
         write_bytes(path, content)
-    return "\n".join([*_summary(pulled.metadata, diff), *filter(None, [problem]), done])
+    return "\n".join([*_summary(pulled.metadata, diff), done])
 
 
 def _checked(path: Path, table: pd.DataFrame) -> bytes:
@@ -201,10 +152,6 @@ def _same(column: str, told: str, cell: str) -> bool:
     if column in ("hub_license", *STAMPS):
         return told.lower() == cell.lower()
     return cell != "" and float(told) == float(cell)
-
-
-def _key(table: str, row: Row) -> tuple[str, ...]:
-    return tuple(row[column] for column in tables.SCHEMAS[table][0])
 
 
 def _summary(metadata: pd.DataFrame, diff: pd.DataFrame) -> list[str]:
@@ -235,3 +182,70 @@ def _summary(metadata: pd.DataFrame, diff: pd.DataFrame) -> list[str]:
         if len(own) > EXAMPLES:
             lines.append(f"  and {len(own) - EXAMPLES} more")
     return lines
+
+
+def as_cells(metadata: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """The cells of each model that the Hub answered for, at a commit.
+
+    Args:
+        metadata: From `hub.pull`.
+
+    Returns:
+        By `repo_id`: `hub_license`, `hub_params_b` (billions, 4 digits), `layers`, `kv_heads`,
+        `head_dim`, blank where the Hub does not tell or tells what no such fact can be; and
+        `hub_revision` and `hub_checked_on`, the day of the answer.
+    """
+    plain, answers = metadata.astype(object), {}
+    for row in plain.where(plain.notna(), None).to_dict("records"):
+        day = re.match(r"\d{4}-\d\d-\d\d", str(row["retrieved_at"]))
+        pinned = re.fullmatch(r"[0-9a-f]{40}", str(row["revision"]))
+        if str(row["metadata_source"]).startswith("hub") and day and pinned:
+            stamps = {"hub_revision": pinned[0], "hub_checked_on": day[0]}
+            answers[row["repo_id"]] = {c: tell(row) for c, tell in FACTS.items()} | stamps
+    return answers
+
+
+def _license(row: Row) -> str:
+    text = as_text(row["license_on_hub"]) or ""
+    return "" if text[:1] in "=+-@" else text  # a spreadsheet would run it; no licence starts so
+
+
+def _billions(row: Row) -> str:
+    value = row["params_b"]
+    fits = type(value) in (int, float) and 1e-6 < value < 1e6
+    return f"{float(f'{value:.4g}'):.10g}" if fits else ""
+
+
+def _count(column: str) -> Callable[[Row], str]:
+    def told(row: Row) -> str:
+        value = row[column]
+        return str(value) if type(value) is int and 0 < value < 10**6 else ""
+
+    return told
+
+
+FACTS: dict[str, Callable[[Row], str]] = {
+    "hub_license": _license,
+    "hub_params_b": _billions,
+    "layers": _count("layers"),
+    "kv_heads": _count("kv_heads"),
+    "head_dim": _count("head_dim"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line, refresh, and return the exit status."""
+    cli = argparse.ArgumentParser(prog="python -m tools.refresh_catalogue", description=__doc__)
+    cli.add_argument("models", nargs="*", metavar="MODEL", help="only these repositories")
+    cli.add_argument("--dry-run", action="store_true", help="say what would change")
+    args = cli.parse_args(argv)
+    try:
+        print(shipped(only=args.models or None, dry_run=args.dry_run, progress=True))
+    except PlaybookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Iterator
 from datetime import date
 from typing import Any, NamedTuple
@@ -199,3 +201,22 @@ def _lineage(
 def _rows(table: pd.DataFrame) -> list[Row]:
     plain = table.astype(object)
     return plain.where(plain.notna(), None).to_dict("records")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line, check, and return the exit status."""
+    cli = argparse.ArgumentParser(prog="python -m tools.check_catalogue", description=__doc__)
+    cli.add_argument("--today", default="", metavar="YYYY-MM-DD", help="count ages to this day")
+    cli.add_argument("--days", type=int, default=90, help="older rows are stale (90)")
+    cli.add_argument("--all", action="store_true", help="every row, not the first of each")
+    args = cli.parse_args(argv)
+    try:
+        print(render(check_shipped(today=args.today, days=args.days), every=args.all))
+    except PlaybookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""For whoever keeps the tables in `data/`; not imported by `lib`."""
