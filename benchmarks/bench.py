@@ -21,9 +21,11 @@ import nbformat
 import pandas as pd
 import psutil  # type: ignore[import-untyped]
 
-from lib import answers, legal, tables
+from lib import tables
 from lib.artifacts import ROOT
-from lib.project import Policy, Project
+from lib.brief.project import Policy, Project
+from lib.evaluate import answers
+from lib.legal import verdicts as legal
 
 STUB = ROOT / "tests" / "openai_stub.py"
 N, CONCURRENCY, DELAY_S = 1000, 50, 0.05

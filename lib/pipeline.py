@@ -20,8 +20,8 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from lib import artifacts
+from lib.brief.project import load_project
 from lib.errors import PlaybookError
-from lib.project import load_project
 
 __all__ = ["declared_parameters", "run"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib import scoring
-from lib.project import Project
+from lib.brief.project import Project
+from lib.evaluate import scoring
 
 
 def answers(*rows: dict[str, Any]) -> pd.DataFrame:

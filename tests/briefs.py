@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lib.project import Project, load_project
+from lib.brief.project import Project, load_project
 
 BASE: dict[str, Any] = {
     "name": "tiny",

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from lib import hub_http
+from lib.hub import http as hub_http
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 MODEL: dict[str, Any] = {

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from briefs import BASE, brief
 
-from lib import admission
-from lib.project import Project
+from lib.brief.project import Project
+from lib.endpoints import admission
 
 
 def test_admit(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ import pandas as pd
 import pytest
 from openai_stub import Reply, Request, Stub, error
 
-from lib import answers, artifacts, scoring, store
+from lib import artifacts
+from lib.brief.project import Project
+from lib.endpoints import store
 from lib.errors import PlaybookError
-from lib.items import load_items
-from lib.project import Project
+from lib.evaluate import answers, scoring
+from lib.evaluate.items import load_items
 
 KEY = "sk-very-secret-0123456789"
 

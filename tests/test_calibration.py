@@ -14,10 +14,12 @@ from briefs import brief
 from sklearn.metrics import cohen_kappa_score
 from test_judging import JUDGE, a_judge, answers, judged_brief
 
-from lib import calibration, correction, judging, runner, scoring, stats
-from lib.correction import Rates
+from lib.brief.project import Deployment, Project
+from lib.endpoints import runner
 from lib.errors import PlaybookError
-from lib.project import Deployment, Project
+from lib.evaluate import calibration, correction, judging, scoring
+from lib.evaluate.correction import Rates
+from lib.stats import paired_tests as stats
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from test_answers import brief
 
-from lib import calls
-from lib.configurations import Options, Prompt
+from lib.brief.deployment import Options, Prompt
+from lib.brief.project import Deployment, Project
+from lib.endpoints import requests as calls
 from lib.errors import PlaybookError
-from lib.project import Deployment, Project
 
 URL = {"base_url": "https://host/v1", "model": "m"}
 ITEM = {"item_id": "i", "input": "text", "target": "positive"}

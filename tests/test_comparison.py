@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from briefs import changed, write
 
-from lib import comparison, judging, preferences
+from lib.brief.project import Project, load_project
 from lib.errors import PlaybookError
-from lib.project import Project, load_project
+from lib.evaluate import comparison, judging, preferences
 
 JUDGE = {
     "model": "judge-1",

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from briefs import brief
 
-from lib import costs, speed, tables
+from lib import tables
+from lib.brief.project import Deployment, Project, load_project
+from lib.decide import costs
 from lib.errors import PlaybookError
-from lib.project import Deployment, Project, load_project
+from lib.speed import capacity as speed
 
 NAN = float("nan")
 HARDWARE = pd.DataFrame(

@@ -11,8 +11,12 @@ import pytest
 from briefs import brief
 from tradeoff_rows import NAN, PUBLISHED, table
 
-from lib import costs, decision, scoring, speed, stats, tables
-from lib.project import Requirements, load_project
+from lib import tables
+from lib.brief.project import Requirements, load_project
+from lib.decide import costs, decision
+from lib.evaluate import scoring
+from lib.speed import capacity as speed
+from lib.stats import paired_tests as stats
 
 
 def verdict(row: dict[str, Any], **bars: float) -> tuple[str, str]:

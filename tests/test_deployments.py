@@ -17,11 +17,13 @@ import openai_stub
 import psutil
 import pytest
 
-from lib import answers, deployments, weights
-from lib.deployments import Served, serving
+from lib.brief.project import Deployment, load_project
+from lib.endpoints import serving as deployments
+from lib.endpoints import weights
+from lib.endpoints.serving import Served, serving
 from lib.errors import PlaybookError
-from lib.items import load_items
-from lib.project import Deployment, load_project
+from lib.evaluate import answers
+from lib.evaluate.items import load_items
 
 
 def deployment(**endpoint: Any) -> Deployment:

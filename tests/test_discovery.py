@@ -18,9 +18,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hub_stub import Answer, Stub, running
 from huggingface_hub import constants
 
-from lib import discovery, hub_filters, hub_index, hub_list, legal, sizing, tables
+from lib import hub_index, tables
+from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.project import Project
+from lib.hub import filters as hub_filters
+from lib.hub import listing as hub_list
+from lib.hub import search as discovery
+from lib.legal import verdicts as legal
+from lib.sizing import tiers as sizing
 
 TODAY = date(2026, 11, 24)
 SCHEMA = pa.schema(

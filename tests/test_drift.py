@@ -12,10 +12,12 @@ import pytest
 import yaml
 from briefs import BASE
 
-from lib import drift, legal, tables
+from lib import tables
+from lib.brief.project import Project
+from lib.brief.sections import Acceptance, Hub
 from lib.errors import PlaybookError
-from lib.project import Project
-from lib.sections import Acceptance, Hub
+from lib.hub import drift
+from lib.legal import verdicts as legal
 
 MODEL: dict[str, Any] = {
     "repo_id": "org/a",

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from briefs import BASE
 
-from lib import evaluation, stats
+from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.items import load_items
-from lib.project import Project
+from lib.evaluate import steps as evaluation
+from lib.evaluate.items import load_items
+from lib.stats import paired_tests as stats
 
 N = 120
 LABELS = ["positive", "negative"]

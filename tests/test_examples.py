@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from lib import calls, evaluation, items, reranking, tables
-from lib.answers import STORE
-from lib.project import Project, load_project
+from lib import tables
+from lib.brief.project import Project, load_project
+from lib.endpoints import requests as calls
+from lib.evaluate import items, reranking
+from lib.evaluate import steps as evaluation
+from lib.evaluate.answers import STORE
 
 SHIPPED = sorted(path.parent.name for path in tables.DATA.glob("projects/*/project.yaml"))
 EXAMPLES = [name for name in SHIPPED if name.startswith("example-")]

@@ -8,8 +8,8 @@ import briefs
 import pandas as pd
 import pytest
 
-from lib import export, scoring
-from lib.project import Project
+from lib.brief.project import Project
+from lib.evaluate import export, scoring
 
 
 def scored(folder: Path) -> tuple[Project, pd.DataFrame, pd.DataFrame]:

@@ -11,10 +11,11 @@ import pytest
 from answer_rows import metrics_of, scored_one
 from briefs import brief
 
-from lib import extraction, json_values, stats
+from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.json_values import canonical, find_object, parse_json
-from lib.project import Project
+from lib.evaluate import extraction, json_values
+from lib.evaluate.json_values import canonical, find_object, parse_json
+from lib.stats import paired_tests as stats
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import drift, facts
+from lib.hub import drift, facts
 
 COLUMNS = ["repo_id", "metadata_source", *(column for column, _ in facts.RESTS_ON.values())]
 HUB = {

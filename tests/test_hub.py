@@ -29,9 +29,13 @@ from hub_stub import (
     running,
 )  # fmt: skip
 
-from lib import hub, hub_cache, hub_http, hub_model, model_offers
 from lib.artifacts import ROOT
 from lib.errors import PlaybookError
+from lib.hub import cache as hub_cache
+from lib.hub import http as hub_http
+from lib.hub import model as hub_model
+from lib.hub import offers as model_offers
+from lib.hub import pull as hub
 
 
 def shortlist(*repo_ids: object, **changes: object) -> pd.DataFrame:

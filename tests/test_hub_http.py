@@ -17,8 +17,10 @@ import pytest
 from hub_stub import Answer, Stub, model, point_at, running
 from test_hub import no_sockets, shortlist  # noqa: F401  (a fixture)
 
-from lib import hub, hub_http, pace
-from lib.hub_http import Failed, Session, Unreachable
+from lib.hub import http as hub_http
+from lib.hub import pace
+from lib.hub import pull as hub
+from lib.hub.http import Failed, Session, Unreachable
 
 
 @pytest.fixture

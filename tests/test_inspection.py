@@ -12,10 +12,10 @@ import openai_stub
 import pandas as pd
 import pytest
 
-from lib import inspection, scoring
+from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.inspect_log import read_log
-from lib.project import Project
+from lib.evaluate import inspection, scoring
+from lib.evaluate.inspect_log import read_log
 
 KEY = 'sk-"secret"-7f3a91'
 USAGE = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from briefs import brief, write_items
 
+from lib.brief.project import load_project
 from lib.errors import PlaybookError
-from lib.items import load_items
-from lib.labels import accepted
-from lib.project import load_project
+from lib.evaluate.items import load_items
+from lib.evaluate.labels import accepted
 
 GOOD = {"id": "1", "input": "Works well", "target": "positive"}
 

@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 from briefs import brief
 
-from lib import judge, judging, runner, scoring
-from lib.calls import Call
+from lib.brief.evaluation import Judge, JudgeShot
+from lib.brief.project import Deployment, Evaluation, Project
+from lib.endpoints import runner
+from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
-from lib.items import load_items
-from lib.project import Deployment, Evaluation, Project
-from lib.tasks import Judge, JudgeShot
+from lib.evaluate import judge, judging, scoring
+from lib.evaluate.items import load_items
 
 JUDGE: dict[str, Any] = {
     "model": "org/judge",

@@ -16,8 +16,8 @@ from briefs import changed, write
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lib import kind_plots, style
-from lib.project import Project, load_project
+from lib.brief.project import Project, load_project
+from lib.pages import kind_plots, style
 
 matplotlib.use("Agg")
 CAPTION = "Source: items.jsonl, measured 2026-11-24, n = 12"

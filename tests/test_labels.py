@@ -12,8 +12,9 @@ from answer_rows import metrics_of, scored_one
 from briefs import brief
 from sklearn.metrics import f1_score
 
-from lib import labels, stats
-from lib.project import Project
+from lib.brief.project import Project
+from lib.evaluate import labels
+from lib.stats import paired_tests as stats
 
 SENTIMENT = ["positive", "negative"]
 ALL = ["nfkc", "casefold", "whitespace", "punctuation", "articles", "numbers"]

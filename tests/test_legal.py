@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from briefs import BASE
 
-from lib import legal, tables
+from lib import tables
+from lib.brief.project import Project, load_project
 from lib.errors import PlaybookError
-from lib.project import Project, load_project
+from lib.legal import verdicts as legal
 
 CLASS = {
     "mit": "permissive",

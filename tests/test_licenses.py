@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from briefs import BASE
 
-from lib import clauses, legal, licenses, tables
-from lib.project import Company, Policy, Project
+from lib import tables
+from lib.brief.project import Company, Policy, Project
+from lib.legal import clauses, licenses
+from lib.legal import verdicts as legal
 
 EVERYTHING = ["permissive", "conditional", "non-commercial"]
 FACTS: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lib.limits import LONGEST_PAUSE_S, Throttle, retry_after
+from lib.endpoints.throttle import LONGEST_PAUSE_S, Throttle, retry_after
 
 
 class Clock(asyncio.SelectorEventLoop):

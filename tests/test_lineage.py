@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from test_licenses import check, company_brief, shipped, users
 
-from lib import drift, legal, lineage
+from lib.hub import drift
+from lib.legal import lineage
+from lib.legal import verdicts as legal
 
 LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
 QWEN = "Qwen/Qwen3-32B"

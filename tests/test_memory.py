@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from lib import memory, tables
+from lib import tables
+from lib.sizing import memory
 
 NAN = float("nan")
 

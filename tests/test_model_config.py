@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lib.model_config import described
+from lib.hub.model_config import described
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hub_stub import CONFIG, ROUTED, SHA, files, model
 
-from lib import model_config, model_info, model_offers
+from lib.hub import model_config, model_info
+from lib.hub import offers as model_offers
 
 JUNK: list[Any] = [None, "x", 3, -1, 1e9, 10**30, True, [], ["a", {"b": [None]}], {"id": {"x": 1}}]
 ROW = {

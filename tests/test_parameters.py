@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from lib import parameters, tables
+from lib import tables
+from lib.sizing import parameters
 
 NAN = float("nan")
 

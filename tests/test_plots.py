@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lib import plots, style
+from lib.pages import plots, style
 
 matplotlib.use("Agg")
 NAN = float("nan")

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from briefs import BASE, brief, changed, write
 
+from lib.brief.project import Company, load_project
 from lib.errors import PlaybookError
-from lib.project import Company, load_project
 from lib.tables import DATA
 
 EXCEPTION = {

@@ -13,10 +13,10 @@ import pytest
 from openai_stub import Reply
 from scipy.stats import binom, norm
 
-from lib import answers, racing, scoring
+from lib.brief.project import Deployment, Project
 from lib.errors import PlaybookError
-from lib.project import Deployment, Project
-from lib.stats import compare_pairs, tie_groups, wilson
+from lib.evaluate import answers, racing, scoring
+from lib.stats.paired_tests import compare_pairs, tie_groups, wilson
 
 Matrix = npt.NDArray[np.float64]
 EIGHT = (0.90, 0.86, 0.84, 0.80, 0.75, 0.70, 0.65, 0.60)

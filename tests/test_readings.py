@@ -14,8 +14,8 @@ import pytest
 from briefs import changed, write
 from test_report import EVIL, Page
 
-from lib import readings
-from lib.project import Project, load_project
+from lib.brief.project import Project, load_project
+from lib.pages import readings
 
 MORE = [
     *EVIL,

@@ -13,9 +13,10 @@ import pytest
 from briefs import BASE, write, write_items
 from tradeoff_rows import NAN, PUBLISHED, table
 
-from lib import artifacts, decision, record
+from lib import artifacts
+from lib.brief.project import Project, load_project
+from lib.decide import decision, record
 from lib.errors import PlaybookError
-from lib.project import Project, load_project
 
 CATALOGUE = [  # repo_id, verdict, reasons, shortlisted, why
     ("org/a", "allowed", "licence mit allows it", True, "tier low, fits on cpu-2"),

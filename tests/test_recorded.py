@@ -10,8 +10,9 @@ import openai_stub
 import pytest
 from test_answers import ask, brief, items, outcomes
 
-from lib import answers, deployments, recorded
+from lib.endpoints import serving as deployments
 from lib.errors import PlaybookError
+from lib.evaluate import answers, recorded
 
 
 def write(folder: Path, *lines: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lib import report
+from lib.pages import report
 
 NAN = float("nan")
 PNG = b"\x89PNG\r\n"

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from briefs import changed, write
 
-from lib import reranking
+from lib.brief.project import Project, load_project
 from lib.errors import PlaybookError
-from lib.project import Project, load_project
+from lib.evaluate import reranking
 
 DOCS = {"d1": "one", "d2": "two", "d3": "three", "d4": "four"}
 

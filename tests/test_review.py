@@ -12,8 +12,10 @@ import pytest
 from briefs import changed, write
 from test_report import EVIL, Page, luminance
 
-from lib import legal, review, tables
-from lib.project import Project, load_project
+from lib import tables
+from lib.brief.project import Project, load_project
+from lib.legal import counsel as review
+from lib.legal import verdicts as legal
 
 TODAY = date(2026, 11, 23)
 HUB = "https://huggingface.co/"

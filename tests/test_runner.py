@@ -18,10 +18,11 @@ import pytest
 from openai_stub import Reply, Request, called, error
 from test_answers import KEY, ask, assert_no_key, brief, items, outcomes
 
-from lib import answers, runner, store
-from lib.configurations import Limits, Options
+from lib.brief.deployment import Limits, Options
+from lib.brief.project import Project
+from lib.endpoints import runner, store
 from lib.errors import PlaybookError
-from lib.project import Project
+from lib.evaluate import answers
 
 SIX_WAYS = [
     error(429, "slow", retry_after="0.02"),
@@ -36,7 +37,7 @@ SIX_WAYS = [
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between tries are drawn from the same numbers, and short."""
-    from lib import attempts
+    from lib.endpoints import attempts
 
     real = attempts.asyncio.sleep
     monkeypatch.setattr(attempts.asyncio, "sleep", lambda s: real(s / 20 if s >= 0.25 else s))
@@ -419,7 +420,7 @@ def test_a_pointwise_ranking_puts_its_answers_together(tmp_path: Path) -> None:
 
 
 def test_two_jobs_of_one_deployment_are_both_done(tmp_path: Path) -> None:
-    from lib.calls import Plan
+    from lib.endpoints.requests import Plan
 
     with openai_stub.running() as stub:
         project = brief({"base_url": stub.url})

@@ -13,8 +13,9 @@ import pytest
 from answer_rows import answers
 from briefs import brief
 
-from lib import scoring, stats
-from lib.project import Project, load_project
+from lib.brief.project import Project, load_project
+from lib.evaluate import scoring
+from lib.stats import paired_tests as stats
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import re
 import pandas as pd
 import pytest
 
-from lib import sizing, tables
+from lib import tables
+from lib.brief.project import Size
 from lib.errors import PlaybookError
-from lib.project import Size
+from lib.sizing import tiers as sizing
 
 NAN = float("nan")
 

@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 from openai_stub import Reply, Request, error
 
-from lib import load, speed, store
-from lib.deployments import Served
+from lib.brief.project import Project, load_project
+from lib.endpoints import store
+from lib.endpoints.serving import Served
 from lib.errors import PlaybookError
-from lib.project import Project, load_project
+from lib.speed import capacity as speed
+from lib.speed import load
 
 
 def brief(

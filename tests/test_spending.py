@@ -18,11 +18,13 @@ import pytest
 from openai_stub import Reply, error
 from test_answers import ask, brief, items
 
-from lib import answers, forecast, runner, spending, store
-from lib.calls import Plan
-from lib.configurations import Price
+from lib.brief.deployment import Price
+from lib.brief.project import Project
+from lib.endpoints import budget as spending
+from lib.endpoints import runner, store
+from lib.endpoints.requests import Plan
 from lib.errors import PlaybookError
-from lib.project import Project
+from lib.evaluate import answers, forecast
 
 IN, OUT = 1000.0, 2000.0  # dollars per million tokens: a call of 10 and 1 tokens costs $0.012
 CALL = (10 * IN + 1 * OUT) / 1e6

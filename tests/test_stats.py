@@ -13,9 +13,9 @@ from scipy.stats import binom, multinomial, norm
 from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
-from lib import pairs as paired
-from lib import stats
 from lib.errors import PlaybookError
+from lib.stats import pair as paired
+from lib.stats import paired_tests as stats
 
 
 @pytest.mark.parametrize(

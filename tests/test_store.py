@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.endpoints.store import appending, key_of, read
 from lib.errors import PlaybookError
-from lib.store import appending, key_of, read
 
 RECORDS = [{"key": "a", "n": 1}, {"key": "b", "text": "ü\n\u2028 x"}, {"key": "c", "n": None}]
 

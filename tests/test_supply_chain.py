@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lib import supply_chain
-from lib.sections import Require
+from lib.brief.sections import Require
+from lib.hub import supply_chain
 
 TODAY = date(2026, 11, 24)
 GOOD: dict[str, Any] = {

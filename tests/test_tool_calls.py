@@ -10,9 +10,9 @@ import pytest
 from answer_rows import metrics_of, scored_one
 from briefs import brief
 
-from lib import stats
+from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.project import Project
+from lib.stats import paired_tests as stats
 
 TOOLS: list[dict[str, Any]] = [
     {

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from license_expression import ExpressionError, get_spdx_licensing
 
-from lib import licenses as texts
 from lib import tables
-from lib.clauses import Terms
 from lib.errors import PlaybookError
-from lib.lineage import ancestors, bases
+from lib.legal import licenses as texts
+from lib.legal.clauses import Terms
+from lib.legal.lineage import ancestors, bases
 
 __all__ = ["KINDS", "check", "check_shipped", "render", "summary"]
 

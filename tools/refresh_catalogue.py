@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from lib import hub, tables
+from lib import tables
 from lib.artifacts import hub_cache, shown, write_bytes
 from lib.errors import PlaybookError
-from lib.model_info import as_text
+from lib.hub import pull as hub
+from lib.hub.model_info import as_text
 
 __all__ = ["changes", "models", "read", "shipped", "write"]
 

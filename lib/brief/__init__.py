@@ -1,0 +1,1 @@
+"""The brief: `project.yaml`, read and validated."""

@@ -1,0 +1,162 @@
+"""The `deployments` section of a brief: a model on hardware at a price, and how it is asked."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lib.brief.sections import EnvName, Place, Positive, RepoId, Section, Share, Slug
+
+__all__ = [
+    "Deployment",
+    "Endpoint",
+    "Host",
+    "Limits",
+    "Options",
+    "Price",
+    "Prompt",
+    "Published",
+]
+
+WAYS = ("embedded", "gguf", "base_url", "base_url_env", "recorded")
+
+
+class Prompt(Section):
+    """How an item becomes chat messages; `{input}` and `{target}` are replaced."""
+
+    system: str | None = None
+    user: str | None = None
+    answer: str | None = None
+
+    @field_validator("user")
+    @classmethod
+    def _asks(cls, value: str | None) -> str | None:
+        if value is not None and "{input}" not in value:
+            raise ValueError("must contain {input}")
+        return value
+
+    @field_validator("answer")
+    @classmethod
+    def _answers(cls, value: str | None) -> str | None:
+        if value is not None and "{target}" not in value:
+            raise ValueError("must contain {target}")
+        return value
+
+
+class Endpoint(Section):
+    """Where a deployment answers: an embedded model, a GGUF file on the Hub, a URL, or a file.
+
+    `recorded` names a JSONL file of outputs that are there already, beside the brief.
+    """
+
+    embedded: Literal["gemma3-270m", "smollm2-135m"] | None = None
+    gguf: str | None = None
+    revision: str | None = None
+    threads: int = Field(default=1, ge=1, le=256)
+    port: int = Field(default=0, ge=0, le=65535)
+    base_url: str | None = None
+    base_url_env: EnvName | None = None
+    api_key_env: EnvName | None = None
+    model: str | None = None
+    recorded: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Endpoint:
+        given = [k for k in WAYS if getattr(self, k)]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of embedded, gguf, base_url, base_url_env or recorded,"
+                f" not {' and '.join(given) or 'none'}"
+            )
+        if self.gguf and not (self.gguf.count("/") >= 2 and self.revision):
+            raise ValueError("gguf is owner/name/file.gguf and needs revision: the commit to pin")
+        if self.base_url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", self.base_url):
+            raise ValueError("base_url must be http(s)://host/…, without user name and password")
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Whether the playbook starts this model server itself."""
+        return bool(self.embedded or self.gguf)
+
+
+class Price(Section):
+    """Dollars: by the hour, by token, or looked up by provider in genai-prices."""
+
+    usd_per_hour: Positive | None = None
+    input_usd_per_million: Annotated[float, Field(ge=0)] | None = None
+    output_usd_per_million: Annotated[float, Field(ge=0)] | None = None
+    provider: str | None = None
+    model: str | None = None
+    basis: Literal["assumed", "list price", "contract"] = "assumed"
+    source_url: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Price:
+        tokens = (self.input_usd_per_million is None) + (self.output_usd_per_million is None)
+        if tokens == 1:
+            raise ValueError("give input_usd_per_million and output_usd_per_million together")
+        ways = (self.usd_per_hour is not None) + (tokens == 0) + (self.provider is not None)
+        if ways != 1:
+            raise ValueError("give one of usd_per_hour, token prices or provider")
+        if self.basis == "list price" and not self.provider and not self.source_url:
+            raise ValueError("basis 'list price' needs source_url")
+        return self
+
+
+class Published(Section):
+    """Figures somebody else measured; shown as such and never called measured."""
+
+    quality: Share
+    max_rps: Positive
+    source: str
+    checked_on: str
+
+
+class Host(Section):
+    """Who serves a hosted endpoint, and from which country's jurisdiction."""
+
+    provider: str
+    country: Place
+
+
+class Options(Section):
+    """What a request is sent with, beside its messages; what is left out is the brief's."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1, le=131072)
+    stop: list[str] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    extra_body: dict[str, Any] = {}
+
+
+class Limits(Section):
+    """What an endpoint may be asked: in flight, and requests and tokens a minute."""
+
+    concurrency: int | None = Field(default=None, ge=1, le=1024)
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+
+
+class Deployment(Section):
+    """A configuration: a model on hardware at a price, with the wording and options it needs.
+
+    `precision` and `engine` are what the endpoint declares. The `baseline` is the one that the
+    others must not be worse than: mostly the closed model in use today.
+    """
+
+    name: Slug
+    model: RepoId
+    endpoint: Endpoint | None = None
+    published: Published | None = None
+    prompt: Prompt = Prompt()
+    options: Options = Options()
+    limits: Limits = Limits()
+    baseline: bool = False
+    precision: str | None = None
+    engine: str | None = None
+    host: Host | None = None
+    hardware: str | None = None
+    price: Price | None = None

@@ -1,0 +1,1 @@
+"""Cost, requirements, the pick and its record."""

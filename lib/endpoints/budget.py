@@ -1,0 +1,149 @@
+"""A budget that stops before it is exceeded, and what one call costs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib import tables
+from lib.brief.project import Deployment, Project
+from lib.decide.costs import Rate, price_of
+from lib.endpoints import store
+from lib.endpoints.requests import Call
+from lib.errors import PlaybookError
+
+__all__ = [
+    "ANSWERS",
+    "BYTES_PER_TOKEN",
+    "Budget",
+    "Exhausted",
+    "budget_of",
+    "most_tokens",
+    "prompt_bytes",
+    "usd",
+    "worst_usd",
+]
+
+LEDGER = "04_spending.jsonl"
+ANSWERS = "04_answers.jsonl"
+BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
+
+
+class Exhausted(Exception):
+    """The next call could exceed the budget, and nothing in flight can free any of it."""
+
+
+class Budget:
+    """Dollars of a run that are spent, reserved and left; it survives a crash and a restart.
+
+    Before a call is sent its worst case is written down: each byte of the request a token, and as
+    many tokens of output as it may have. Usage replaces it after. A call that died on its way
+    counts with its worst case, since nobody knows what was charged.
+    """
+
+    def __init__(self, run: Path, *, max_usd: float, hardware: pd.DataFrame | None = None) -> None:
+        self.max_usd, self.spent, self.exhausted = max_usd, 0.0, False
+        self._path = run / LEDGER
+        self._hardware = tables.hardware() if hardware is None else hardware
+        self._flying: dict[str, float] = {}
+        self._append: Any = None
+        self._freed = asyncio.Event()
+
+    def rate(self, deployment: Deployment) -> Rate:
+        """The price of a deployment.
+
+        Raises:
+            PlaybookError: No price is known, which is never taken for zero.
+        """
+        try:
+            return price_of(deployment, self._hardware)
+        except PlaybookError as error:
+            raise PlaybookError(f"evaluation.max_usd needs every price; {error}") from None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the ledger alone, as it is on disk now."""
+        self.exhausted, self._flying = False, {}
+        with store.appending(self._path) as self._append:
+            self.spent = sum(float(r["usd"]) for r in store.read(self._path).values())
+            try:
+                yield
+            finally:
+                self.spent += sum(self._flying.values())  # cancelled on their way
+                self._flying = {}
+
+    async def reserve(self, usd: float) -> str:
+        """Set the worst case of a call aside; returns a ticket for `settle`.
+
+        Raises:
+            Exhausted: It does not fit, and no call in flight could make room.
+        """
+        if usd == 0:
+            return ""
+        while self.exhausted or self.spent + sum(self._flying.values()) + usd > self.max_usd:
+            if self.exhausted or not self._flying:
+                self.exhausted = True
+                self._freed.set()
+                raise Exhausted
+            await self._freed.wait()
+        ticket = store.key_of(time.time_ns(), len(self._flying), id(asyncio.current_task()))
+        self._append({"key": ticket, "usd": usd})
+        self._flying[ticket] = usd
+        return ticket
+
+    def settle(self, ticket: str, usd: float) -> None:
+        """Put what a call did cost in the place of what was set aside."""
+        if self._flying.pop(ticket, None) is None:
+            return
+        self._append({"key": ticket, "usd": usd})
+        self.spent += usd
+        self._freed.set()
+        self._freed = asyncio.Event()  # a new one: each belongs to the loop that waits for it
+
+
+def budget_of(brief: Project, run: Path) -> Budget | None:
+    """The budget of a brief, or None where it sets none."""
+    limit = brief.evaluation.max_usd
+    return None if limit is None else Budget(run, max_usd=limit)
+
+
+def prompt_bytes(call: Call) -> int:
+    """The size of what is sent: no tokenizer makes more tokens of it than it has bytes."""
+    return len(json.dumps(call.body, ensure_ascii=False).encode(errors="replace"))
+
+
+def most_tokens(call: Call) -> int | None:
+    """How many tokens an answer may have at most; None where the request does not say."""
+    if call.api == "rerank":
+        return 0
+    given = [call.body.get(k) for k in ("max_tokens", "max_completion_tokens")]
+    return max((n for n in given if isinstance(n, int)), default=None)
+
+
+def usd(rate: Rate, prompt_tokens: float, completion_tokens: float) -> float:
+    """Dollars of one call; by the hour a call costs nothing of its own."""
+    price_in, price_out = rate.input_usd_per_million or 0.0, rate.output_usd_per_million or 0.0
+    return (prompt_tokens * price_in + completion_tokens * price_out) / 1e6
+
+
+def worst_usd(rate: Rate, call: Call, name: str) -> float:
+    """The most that a call can cost.
+
+    Raises:
+        PlaybookError: Its answer has no greatest length.
+    """
+    if rate.usd_per_hour is not None:
+        return 0.0
+    if (most := most_tokens(call)) is None:
+        raise PlaybookError(
+            f"deployment {name!r}: evaluation.max_usd needs max_tokens, which options.extra_body"
+            " takes away; give max_completion_tokens there"
+        )
+    return usd(rate, prompt_bytes(call), most)

@@ -1,0 +1,1 @@
+"""Items to answers to scores."""

@@ -1,0 +1,1 @@
+"""What the Hub says: pull, drift, supply chain, search."""

@@ -1,0 +1,1 @@
+"""Licence, company, country and lineage to a verdict."""

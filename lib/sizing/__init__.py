@@ -1,0 +1,1 @@
+"""Parameters to tier, memory and machine."""
