@@ -27,7 +27,7 @@ from lib.brief.project import Policy, Project
 from lib.evaluate import answers
 from lib.legal import verdicts as legal
 
-STUB = ROOT / "tests" / "openai_stub.py"
+STUB = ROOT / "tests" / "stubs" / "openai_stub.py"
 N, CONCURRENCY, DELAY_S = 1000, 50, 0.05
 
 Row = tuple[str, str, str, bool | None]
@@ -115,7 +115,8 @@ def pulling() -> list[Row]:
 import sys, tempfile, time
 from pathlib import Path
 import hub_stub
-from lib import hub, tables
+from lib import tables
+from lib.hub import pull as hub
 models = tables.models().head(300)
 with hub_stub.running() as stub, tempfile.TemporaryDirectory() as folder:
     stub.delay_s = 0.1
@@ -144,7 +145,7 @@ import resource, sys, tempfile
 from pathlib import Path
 import pandas as pd
 import bench
-from lib import answers
+from lib.evaluate import answers
 with tempfile.TemporaryDirectory() as folder:
     project = bench.brief(sys.argv[1])
     first = project.deployments[0]

@@ -11,9 +11,9 @@ import httpx2
 import openai
 
 from lib.brief.project import Deployment, Evaluation
-from lib.decide.costs import Rate
 from lib.endpoints import budget as spending
 from lib.endpoints import replies
+from lib.endpoints.price import Rate
 from lib.endpoints.requests import Call
 from lib.endpoints.serving import Served, redacted, scrub
 from lib.endpoints.throttle import MOST_WAIT_S, Throttle, retry_after

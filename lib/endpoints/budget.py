@@ -14,8 +14,8 @@ import pandas as pd
 
 from lib import tables
 from lib.brief.project import Deployment, Project
-from lib.decide.costs import Rate, price_of
 from lib.endpoints import store
+from lib.endpoints.price import Rate, price_of
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from lib import tables
 from lib.brief.project import Deployment, Project
-from lib.decide.costs import price_of
 from lib.endpoints import store
 from lib.endpoints.budget import ANSWERS, BYTES_PER_TOKEN, most_tokens, prompt_bytes, usd
+from lib.endpoints.price import price_of
 from lib.endpoints.requests import Plan, cache_path
 from lib.errors import PlaybookError
 from lib.evaluate.comparison import matchups

@@ -18,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hub_stub import Answer, Stub, running
 from huggingface_hub import constants
 
-from lib import hub_index, tables
+from lib import tables
 from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.hub import filters as hub_filters

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from hub_stub import CONFIG, Stub, model, running
 
-from lib import eval_results, refresh, tables
+from lib import tables
 from lib.errors import PlaybookError
 from lib.hub import pull as hub
+from tools import refresh_catalogue as refresh
 
 TODAY = date(2026, 11, 24)
 SHA, OTHER_SHA = "0123456789abcdef0123456789abcdef01234567", "f" * 40

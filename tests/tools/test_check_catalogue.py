@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from lib.catalogue import check, render, summary
 
-from lib import catalogue, tables
 from lib.__main__ import main
 from lib.errors import PlaybookError
+from tools import check_catalogue as catalogue
+from tools import tables
+from tools.check_catalogue import check, render, summary
 
 TODAY = date(2026, 11, 23)
 BLANK: dict[str, Any] = dict.fromkeys(tables.SCHEMAS["models"][1])

@@ -142,7 +142,7 @@ ask(project, pathlib.Path(sys.argv[3]), items(20))
 def test_calls_in_flight_at_a_kill_count_with_their_worst_case(tmp_path: Path) -> None:
     hanging = openai_stub.HANG
     with openai_stub.running(lambda r: hanging if r.number > 6 else Reply()) as stub:
-        here = str(Path(__file__).parent)
+        here = str(Path(__file__).parents[1] / "stubs")
         child = subprocess.Popen([sys.executable, "-c", KILLED, here, stub.url, str(tmp_path)])
         deadline = time.monotonic() + 30
         while len(stub.requests) < 10 and time.monotonic() < deadline:

@@ -269,7 +269,7 @@ def test_zstandard_without_its_library_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "zipfile_zstd", None)
-    monkeypatch.setattr("lib.inspect_log.sys.version_info", (3, 11))
+    monkeypatch.setattr("lib.evaluate.inspect_log.sys.version_info", (3, 11))
     path = written(tmp_path, log(sample(0)), "a.eval")
     content = path.read_bytes().replace(b"\x14\x00\x00\x00\x08\x00", b"\x14\x00\x00\x00\x5d\x00")
     path.write_bytes(content)

@@ -95,7 +95,8 @@ KILLS = """
 import os, pathlib, random, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from test_answers import ask, brief, items
-from lib import answers, store
+from lib.evaluate import answers
+from lib.endpoints import store
 run, log = pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
 # Everything is imported before: the kills must come in the middle of asking.
 ask(brief({"base_url": sys.argv[2]}), log.parent, items(1).assign(input="warm up"))
@@ -137,7 +138,7 @@ def test_killed_at_twenty_moments_it_asks_nothing_twice_and_ends_the_same(tmp_pa
         return Reply(f"answer to {request.text}", delay_s=0.01)
 
     with openai_stub.running(behave) as stub:
-        here = str(Path(__file__).parent)
+        here = str(Path(__file__).parents[1] / "stubs")
         command = [sys.executable, "-c", KILLS, here, stub.url, str(run), str(log)]
         subprocess.run(command, check=True, env=os.environ | {"TQDM_DISABLE": "1"})
         progress = [int(line) for line in log.read_text().split()]

@@ -57,12 +57,12 @@ def test_a_killed_process_leaves_what_it_wrote(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from lib.store import appending
+from lib.endpoints.store import appending
 with appending(Path({str(file)!r})) as append:
     append({{"key": "a"}})
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == -9
     assert read(file) == {"a": {"key": "a"}}
     with appending(file) as append:
@@ -124,7 +124,7 @@ def test_a_disk_that_takes_a_part(tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 from lib.errors import PlaybookError
-from lib.store import appending
+from lib.endpoints.store import appending
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with appending(Path({str(file)!r})) as append:
     append({{"key": "a"}})
@@ -136,7 +136,7 @@ with appending(Path({str(file)!r})) as append:
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     append({{"key": "c"}})
 """
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )

@@ -15,7 +15,7 @@ import httpx2
 import pandas as pd
 import pytest
 from hub_stub import Answer, Stub, model, point_at, running
-from test_hub import no_sockets, shortlist  # noqa: F401  (a fixture)
+from test_pull import no_sockets, shortlist  # noqa: F401  (a fixture)
 
 from lib.hub import http as hub_http
 from lib.hub import pace

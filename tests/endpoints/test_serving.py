@@ -98,8 +98,8 @@ def test_a_server_stops_with_its_block_and_after_an_exception(tmp_path: Path) ->
 
 PARENT = """
 import sys, pathlib, time, psutil
-from lib.project import Deployment
-from lib.deployments import serving
+from lib.brief.project import Deployment
+from lib.endpoints.serving import serving
 d = Deployment.model_validate({"name": "d", "model": "acme/d", "hardware": "cpu-1",
                                "endpoint": {"embedded": "smollm2-135m"}})
 with serving(d, logs=pathlib.Path(sys.argv[1])):

@@ -1,0 +1,22 @@
+"""Rows of a table as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["rows"]
+
+
+def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[dict[Any, Any]]:
+    """The rows as dictionaries of plain values, None for blanks.
+
+    Args:
+        table: Any.
+        columns: Only these; one that the table lacks is blank in every row.
+    """
+    plain = (table if columns is None else table.reindex(columns=list(columns))).astype(object)
+    records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
+    return records
