@@ -9,21 +9,8 @@ from pydantic import ConfigDict, Field, model_validator
 from lib.brief.deployment import Endpoint, Options, Price, Prompt
 from lib.brief.sections import Positive, Section
 
-__all__ = ["Evaluation", "InspectTask", "Judge", "JudgeShot", "Ranking", "Shot"]
+__all__ = ["Evaluation", "Judge", "JudgeShot", "Name", "Shot"]
 
-Kind = Literal[
-    "classification",
-    "exact",
-    "extraction",
-    "scoring",
-    "judged",
-    "comparison",
-    "reranking",
-    "tool_call",
-    "inspect",
-    "published",
-]
-Rule = Literal["nfkc", "casefold", "whitespace", "punctuation", "articles", "numbers"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -78,49 +65,21 @@ class Judge(Section):
         return self
 
 
-class Ranking(Section):
-    """How documents are ranked: by a /v1/rerank endpoint, or by a chat model.
+class Evaluation(Section):
+    """What is asked of every deployment and how the answer is scored.
 
-    A chat model is asked for each document (`pointwise`; an answer in `relevant` is a yes) or
-    for all at once (`listwise`).
+    What a kind of task wants to know beside this stays as given in `of_kind`: the file of the
+    kind, in `lib/evaluate/kinds/`, says what it may be.
     """
 
-    method: Literal["rerank", "pointwise", "listwise"] = "pointwise"
-    k: int = Field(default=10, ge=1, le=1000)
-    relevant: list[Name] = Field(default=["yes"], min_length=1)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
-
-class InspectTask(Section):
-    """A task of Inspect, by name (`inspect_evals/gsm8k`) or file (`tasks.py@mine`)."""
-
-    task: str = Field(min_length=1)
-    args: dict[str, Any] = {}
-    limit: int | None = Field(default=None, ge=1)
-    metric: str | None = None
-
-
-class Evaluation(Section):
-    """What is asked of every deployment and how the answer is scored."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
-    )
-
-    kind: Kind
+    kind: str
     items: str | None = None
     format: Literal["jsonl", "csv"] = "jsonl"
     columns: dict[str, str] = {}
     group: str | None = None
-    labels: list[str] = []
-    aliases: dict[str, list[str]] = {}
-    constrained: bool = False
-    normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
-    json_schema: dict[str, Any] | str | None = Field(default=None, alias="schema")
-    fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
-    tools: list[dict[str, Any]] | str = []
-    ranking: Ranking = Ranking()
     judge: Judge | None = None
-    inspect: InspectTask | None = None
     prompt: Prompt = Prompt(user="{input}", answer="{target}")
     shots: list[Shot] = []
     reasoning_tags: list[Name] = ["think", "thinking", "reasoning"]
@@ -136,37 +95,7 @@ class Evaluation(Section):
     total_timeout_s: Positive | None = None
     max_retries: int = Field(default=4, ge=0, le=20)
 
-    @model_validator(mode="after")
-    def _complete(self) -> Evaluation:
-        self._check_labels()
-        if self.kind not in ("published", "inspect") and not self.items:
-            raise ValueError(f"kind {self.kind!r} needs items: the name of a file of items")
-        needs = {
-            "extraction": "schema",
-            "tool_call": "tools",
-            "inspect": "inspect",
-            **dict.fromkeys(("scoring", "judged", "comparison"), "judge"),
-        }
-        if (key := needs.get(self.kind)) and not getattr(
-            self, key.replace("schema", "json_schema")
-        ):
-            raise ValueError(f"kind {self.kind!r} needs {key}")
-        if self.judge is not None and self.kind in ("scoring", "judged", "comparison"):
-            wanted = ["{first}", "{second}"] if self.kind == "comparison" else ["{output}"]
-            if lacking := [place for place in wanted if place not in self.judge.user]:
-                raise ValueError(f"judge.user must contain {lacking[0]} for kind {self.kind!r}")
-        return self
-
-    def _check_labels(self) -> None:
-        if self.kind == "classification" and len(set(self.labels)) < 2:
-            raise ValueError("kind 'classification' needs labels: at least two different ones")
-        if strange := sorted(set(self.aliases) - set(self.labels)):
-            raise ValueError(f"aliases: {strange[0]!r} is not one of {self.labels}")
-        words = [*self.labels, *(word for own in self.aliases.values() for word in own)]
-        folded = [word.strip().casefold() for word in words]
-        for word in folded:
-            if not word or folded.count(word) > 1:
-                raise ValueError(f"labels: {word!r} is blank or there twice; case does not count")
-        for shot in self.shots:
-            if self.kind == "classification" and shot.target not in self.labels:
-                raise ValueError(f"shots: target {shot.target!r} is not one of {self.labels}")
+    @property
+    def of_kind(self) -> dict[str, Any]:
+        """The options of the kind of task, as given."""
+        return dict(self.model_extra or {})

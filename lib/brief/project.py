@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,7 @@ __all__ = [
     "Size",
     "Speed",
     "load_project",
+    "problem_sentence",
 ]
 
 
@@ -70,6 +72,7 @@ class Project(Section):
     requirements: Requirements = Requirements()
     objective: Literal["cheapest", "best", "fastest"] = "cheapest"
     folder: Path = Field(default=Path(), exclude=True)
+    file: str = Field(default="project.yaml", exclude=True)  # for sentences about the brief
 
     @model_validator(mode="after")
     def _deployments(self) -> Project:
@@ -143,12 +146,12 @@ def load_project(project: str | Path, **overrides: Any) -> Project:
                     raw[section].pop("replaces" if name == "tier" else "tier", None)
             else:
                 raw[section] = value
-    if "folder" in raw:
-        raise PlaybookError(f"{path}: unknown key 'folder'; remove it")
+    if own := {"folder", "file"} & set(raw):
+        raise PlaybookError(f"{path}: unknown key {min(own)!r}; remove it")
     try:
-        return Project(**raw, folder=path.parent.resolve())
+        return Project(**raw, folder=path.parent.resolve(), file=str(path))
     except ValidationError as error:
-        raise PlaybookError(f"{path}: {_sentence(error)}") from None
+        raise PlaybookError(f"{path}: {problem_sentence(error, model=Project)}") from None
     except TypeError:
         raise PlaybookError(f"{path}: the keys at the top must be words") from None
 
@@ -170,9 +173,8 @@ def _find(project: str | Path) -> Path:
     return path
 
 
-def _fields_at(location: tuple[str | int, ...]) -> list[str]:
-    """The keys a brief may have at a place, found by walking the models."""
-    model: Any = Project
+def _fields_at(location: tuple[str | int, ...], model: Any) -> list[str]:
+    """The keys a model may have at a place, found by walking the models."""
     for part in location:
         if isinstance(part, int):
             continue
@@ -182,18 +184,28 @@ def _fields_at(location: tuple[str | int, ...]) -> list[str]:
         if not nested:
             return []
         model = nested[0]
-    return sorted(set(model.model_fields) - {"folder"})
+    return sorted(set(model.model_fields) - {"folder", "file"})
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first problem as one sentence; the count says whether there are more."""
+def problem_sentence(
+    error: ValidationError, *, model: Any, at: tuple[str, ...] = (), others: Iterable[str] = ()
+) -> str:
+    """The first problem as one sentence; the count says whether there are more.
+
+    Args:
+        error: What pydantic found.
+        model: The model that was validated.
+        at: Where the model stands in the brief.
+        others: Further keys that may stand beside those of the model.
+    """
     problems = error.errors(include_url=False)
     first = problems[0]
-    location = first["loc"]
+    location = (*at, *first["loc"])
     key = ".".join(str(part) for part in location) or "the brief"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        choices = _fields_at(location[:-1])
+        choices = _fields_at(first["loc"][:-1], model)
+        choices += others if len(first["loc"]) == 1 else []
         close = difflib.get_close_matches(str(location[-1]), choices, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(choices)}"
         text = f"unknown key {key!r}; {hint}"

@@ -38,7 +38,6 @@ __all__ = [
     "request_options",
     "scrub",
     "serving",
-    "turns",
 ]
 
 START_TIMEOUT_S = 120.0
@@ -108,22 +107,6 @@ def recorded_path(deployment: Deployment, folder: Path) -> Path:
 def machine() -> str:
     """The machine a load was measured on, as far as a capacity depends on it."""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-
-
-def turns(brief: Project, deployment: Deployment) -> tuple[list[dict[str, str]], str]:
-    """The chat turns before the item, and the wording of the item with its `{input}`."""
-    prompt, evaluation = brief.prompt_of(deployment), brief.evaluation
-    user, answer = prompt.user or "{input}", prompt.answer or "{target}"
-    before = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    as_json = evaluation.constrained and evaluation.kind == "classification"
-    shown = "{input}" if evaluation.kind == "reranking" else user  # its shots are whole turns
-    for shot in evaluation.shots:
-        target = answer.replace("{target}", shot.target)
-        if as_json:  # an example in another form than the one that is enforced would mislead
-            target = json.dumps({"label": shot.target}, ensure_ascii=False)
-        before.append({"role": "user", "content": shown.replace("{input}", shot.input)})
-        before.append({"role": "assistant", "content": target})
-    return before, user
 
 
 def request_options(brief: Project, deployment: Deployment | None = None) -> dict[str, Any]:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib.brief.project import Deployment, Project
-from lib.endpoints import budget as spending
+from lib.endpoints.budget import Budget
 from lib.endpoints.requests import Plan
-from lib.endpoints.runner import GIVE_UP_AFTER, STORE, perform, run_blocking
-from lib.errors import PlaybookError
-from lib.evaluate import recorded
+from lib.endpoints.runner import perform
+from lib.endpoints.serving import identity
+from lib.evaluate import kinds, recorded
+from lib.evaluate.scoring import outcome_of
+from lib.frames import rows
 
-__all__ = ["GIVE_UP_AFTER", "STORE", "admitted", "ask", "run_blocking"]
+__all__ = ["ask", "plan", "visible_answers"]
 
 FACTS = """output finish_reason error retries prompt_tokens completion_tokens latency_s
     cached""".split()
 COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]
-NOT_ASKED = ("published", "inspect")  # kinds whose figures come from elsewhere
+
+
+def plan(brief: Project, deployment: Deployment, items: pd.DataFrame) -> Plan:
+    """All calls that a deployment is asked the items with, built once.
+
+    Args:
+        brief: The brief; its kind of task says what is sent.
+        deployment: One of its deployments, with its own wording and options.
+        items: From `load_items`.
+
+    Raises:
+        PlaybookError: A schema or tools file is not usable, or an option is not allowed.
+    """
+    calls_of = kinds.of(brief.evaluation.kind).calls_of(brief, deployment)
+    return Plan(identity(deployment, brief.folder), calls_of, items)
 
 
 def ask(
@@ -31,134 +46,72 @@ def ask(
     run: Path,
     *,
     progress: bool = True,
-    budget: spending.Budget | None = None,
+    budget: Budget | None = None,
 ) -> pd.DataFrame:
     """Ask every deployment every item and return all answers.
 
     Answers go to `04_answers.jsonl` in the run directory the moment they arrive; what is
     there is not asked again unless the weights, the endpoint, the wording or the options
     changed. A failed call is asked again next time. A recorded file is read, not asked.
+    Deployments of the same weights that are asked the same share their answers.
 
     Args:
-        brief: The brief; of kind `published` or `inspect` nothing is asked.
-        deployments: Those of the brief that may be asked, from `admitted`.
-        items: From `items.load_items`.
+        brief: The brief.
+        deployments: Those of the brief that may be asked.
+        items: From `load_items`.
         run: The run directory.
         progress: Show a bar with rate and time left.
-        budget: Shared with a judge; left out, `evaluation.max_usd` makes one.
+        budget: Shared with a judge.
 
     Returns:
         One row per deployment and item: `deployment repo_id item_id group target output
         finish_reason error retries prompt_tokens completion_tokens latency_s cached`. `output`
         is text: of tool calls a JSON list of `name` and raw `arguments`; of a ranking JSON text
-        of the score, or of the raw answer, of every document. An item that took several calls has
-        their summed tokens and retries and the longest latency. `cached` answers are from another
-        run, with the latency measured then.
+        of the score, or of the raw answer, of every document. `cached` answers are from another
+        run, with the latency measured then; a shared answer has no latency.
 
     Raises:
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key, or
             the budget is used up.
     """
-    if brief.evaluation.kind in NOT_ASKED:
-        deployments = []
-    asked = {d.name: d for d in deployments if not (d.endpoint and d.endpoint.recorded)}
-    plans = {name: Plan(brief, deployment, items) for name, deployment in asked.items()}
-    records: Mapping[str, dict[str, Any]] = {}
+    kind = kinds.of(brief.evaluation.kind)
+    live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
+    plans = {d.name: plan(brief, d, items) for d in live}
+    records = {}
     if plans:
-        records = perform(
-            [(asked[name], plan) for name, plan in plans.items()],
-            run,
-            evaluation=brief.evaluation,
-            progress=progress,
-            budget=budget or spending.budget_of(brief, run),
-        )
-    ids = items["item_id"].tolist()
-    columns: dict[str, list[Any]] = {name: [] for name in FACTS}
+        jobs = [(d, plans[d.name]) for d in live]
+        evaluation = brief.evaluation
+        records = perform(jobs, run, evaluation=evaluation, progress=progress, budget=budget)
+    shown, asked_before = rows(items), set[str]()
+    facts: list[dict[str, Any]] = []
     for deployment in deployments:
-        if deployment.name in plans:
-            facts = _of_plan(brief, plans[deployment.name], items, records)
-        else:
-            facts = map(_texts, recorded.load(deployment, brief.folder, ids))
-        for row in facts:
-            for name in FACTS:
-                columns[name].append(row[name])
-    n = len(deployments)
-    groups = items["group"].tolist() if "group" in items else [""] * len(ids)
-    table = {
-        "deployment": [d.name for d in deployments for _ in ids],
-        "repo_id": [d.model for d in deployments for _ in ids],
-        "item_id": ids * n,
-        "group": groups * n,
-        "target": items["target"].tolist() * n,
-        **columns,
-    }
-    return pd.DataFrame(table, columns=COLUMNS)
+        if deployment.name not in plans:
+            ids = items["item_id"].tolist()
+            lines = recorded.load(deployment, brief.folder, ids)
+            facts += [kind.answer_of(brief, {}, [("", line)]) for line in lines]
+            continue
+        keys = plans[deployment.name].parts
+        for item, parts in zip(shown, keys, strict=True):
+            answer = kind.answer_of(brief, item, [(part, records[key]) for part, key in parts])
+            shared = all(key in asked_before for _, key in parts)
+            facts.append({**answer, "latency_s": None} if shared else answer)
+        asked_before |= set(plans[deployment.name].keys())
+    table = pd.DataFrame(facts, columns=FACTS)
+    table["cached"] = table["cached"].fillna(False).astype(bool)
+    own = items.reindex(columns=["item_id", "group", "target"]).fillna({"group": ""})
+    own = pd.concat([own] * len(deployments), ignore_index=True)
+    names = [(d.name, d.model) for d in deployments for _ in range(len(items))]
+    who = pd.DataFrame(names, columns=["deployment", "repo_id"])
+    return pd.concat([who, own, table], axis=1)[COLUMNS]
 
 
-def admitted(brief: Project, verdicts: pd.DataFrame) -> list[Deployment]:
-    """The deployments that `admission.admit` lets through.
+def visible_answers(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
+    """The answers with `output` as far as it is visible, and why an answer is `unusable`.
 
-    Raises:
-        PlaybookError: It lets none through.
+    Reasoning is taken out. `unusable` is failed, refused, truncated, empty, or None.
     """
-    names = set(verdicts.loc[verdicts["admitted"] == "yes", "deployment"])
-    if not names:
-        first = verdicts.iloc[0]
-        raise PlaybookError(
-            f"no deployment of {brief.name!r} may be asked; {first['deployment']}: {first['why']}"
-        )
-    return [d for d in brief.deployments if d.name in names]
-
-
-def _of_plan(
-    brief: Project, plan: Plan, items: pd.DataFrame, records: Mapping[str, dict[str, Any]]
-) -> Any:
-    """The facts of every item, in order, from the records of its calls."""
-    ranked = brief.evaluation.kind == "reranking"
-    documents = items["documents"] if ranked else items["item_id"]
-    for parts, item_id, shown in zip(plan.parts, items["item_id"], documents, strict=True):
-        if not ranked:
-            yield _texts(records[parts[0][1]])
-        else:
-            own = [(part, records[key]) for part, key in parts]
-            yield _ranking(brief, own, {"item_id": item_id, "documents": shown})
-
-
-def _texts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of one record, with the tools it calls as the output."""
-    facts = {name: record.get(name) for name in FACTS} | {"cached": bool(record.get("cached"))}
-    if record.get("tool_calls"):
-        facts["output"] = json.dumps(record["tool_calls"], ensure_ascii=False)
-    return facts
-
-
-def _ranking(
-    brief: Project, parts: list[tuple[str, dict[str, Any]]], item: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The facts of an item whose documents were ranked, by one call or by one each."""
-    from lib.evaluate import reranking
-
-    method = brief.evaluation.ranking.method
-    records = [record for _, record in parts]
-    facts = _texts(records[0])
-    if method == "listwise" or not records:
-        return facts
-    failed = [record for record in records if record["error"]]
-    if failed:
-        return facts | {"error": failed[0]["error"], "output": None}
-    if method == "rerank":
-        names = [name for name, _ in reranking.documents(item)]
-        scores = json.loads(records[0]["output"])
-        known = {d: s for d, s in zip(names, scores, strict=False) if s is not None}
-        return facts | {"output": json.dumps(known, ensure_ascii=False)}
-    for name in ("retries", "prompt_tokens", "completion_tokens"):
-        values = [record[name] for record in records]
-        facts[name] = None if None in values else sum(values)
-    reasons = [record["finish_reason"] for record in records]
-    latencies = [record["latency_s"] for record in records if record["latency_s"] is not None]
-    return facts | {
-        "output": json.dumps({d: r["output"] for d, r in parts}, ensure_ascii=False),
-        "finish_reason": next((r for r in reasons if r != "stop"), reasons[0]),
-        "latency_s": max(latencies, default=None),
-        "cached": all(bool(record["cached"]) for record in records),
-    }
+    visible, tags = kinds.of(brief.evaluation.kind).visible, brief.evaluation.reasoning_tags
+    texts = [visible(text, tags) if isinstance(text, str) else "" for text in answers["output"]]
+    rest = zip(answers["error"], answers["finish_reason"], texts, strict=True)
+    unusable = np.array([outcome_of(*row) for row in rest], dtype=object)
+    return answers.assign(output=texts, unusable=unusable)

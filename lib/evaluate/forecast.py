@@ -13,9 +13,10 @@ from lib.brief.project import Deployment, Project
 from lib.endpoints import store
 from lib.endpoints.budget import ANSWERS, BYTES_PER_TOKEN, most_tokens, prompt_bytes, usd
 from lib.endpoints.price import price_of
-from lib.endpoints.requests import Plan, cache_path
+from lib.endpoints.requests import cache_path
 from lib.errors import PlaybookError
-from lib.evaluate.comparison import matchups
+from lib.evaluate import kinds
+from lib.evaluate.answers import plan
 from lib.evaluate.judge import as_deployment
 
 __all__ = ["dry_run"]
@@ -49,19 +50,19 @@ def dry_run(
         if deployment.endpoint is None or deployment.endpoint.recorded:
             rows.append(_row(deployment, hardware, 0, 0, [], "recorded: nothing is asked"))
             continue
-        plan = Plan(brief, deployment, items)
-        keys = set(plan.keys()) - planned
+        calls = plan(brief, deployment, items)
+        keys = set(calls.keys()) - planned
         planned |= keys
         there = _answered(run / ANSWERS, keys)
         if path := cache_path(deployment):
             there |= _answered(path, keys)
         todo, seen = [], set(there)
-        for call in plan:
+        for call in calls:
             if call.key in keys and call.key not in seen:
                 seen.add(call.key)
                 todo.append((prompt_bytes(call), most_tokens(call)))
         rows.append(_row(deployment, hardware, len(keys), len(there), todo))
-    if brief.evaluation.judge and brief.evaluation.kind in ("scoring", "judged", "comparison"):
+    if brief.evaluation.judge and kinds.of(brief.evaluation.kind).JUDGED_BY:
         judge = as_deployment(brief.evaluation.judge)
         todo = list(_judged(brief, deployments, items))
         rows.append(_row(judge, hardware, len(todo), 0, todo))
@@ -109,9 +110,7 @@ def _judged(
     shots = sum(len(shot.model_dump_json()) for shot in judge.shots)
     fixed = len(judge.system or "") + len(judge.user) + shots + 100
     longest = evaluation.max_tokens * BYTES_PER_TOKEN
-    answers, calls = 1, len(deployments)
-    if evaluation.kind == "comparison":
-        answers, calls = 2, 2 * len(matchups(deployments))
+    calls, answers = kinds.of(evaluation.kind).judge_calls(deployments)
     for text, target in zip(items["input"], items["target"], strict=True):
         size = round(fixed + len(text.encode()) + len(target.encode()) + answers * longest)
         yield from [(size, judge.options.max_tokens)] * calls

@@ -16,9 +16,11 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, specification_with
 
+from lib.artifacts import shown
+from lib.brief.project import Project
 from lib.errors import PlaybookError
 
-__all__ = ["canonical", "find_object", "misfit", "parse_json", "validator_of"]
+__all__ = ["canonical", "find_object", "from_brief", "misfit", "parse_json", "validator_of"]
 
 MAX_CHARACTERS = 1_000_000  # of an answer that is read as JSON
 MAX_DEPTH = 64
@@ -184,3 +186,22 @@ def misfit(value: Any, validator: Validator, *, incomplete: bool = False) -> str
     except Unresolvable:
         return "the schema points to what it does not hold"
     return ""
+
+
+def from_brief(brief: Project, value: Any, key: str) -> Any:
+    """A value of the brief, read from the JSON file beside it where it is a file's name.
+
+    Raises:
+        PlaybookError: The file is missing or no JSON; `key` names its place in the brief.
+    """
+    if not isinstance(value, str):
+        return value
+    path = brief.folder / value
+    try:
+        return json.loads(path.read_bytes())
+    except OSError:
+        raise PlaybookError(
+            f"{shown(path)}: no such file; {key} in project.yaml names it"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise PlaybookError(f"{shown(path)}: not JSON: {error}") from None

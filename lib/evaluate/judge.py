@@ -20,7 +20,7 @@ from lib.endpoints.budget import Budget
 from lib.endpoints.requests import Call
 from lib.endpoints.serving import identity, request_options
 from lib.errors import PlaybookError
-from lib.evaluate import scoring
+from lib.evaluate.reasoning import visible
 
 __all__ = ["READ", "as_deployment", "ask", "messages"]
 
@@ -141,7 +141,7 @@ def ask(
 
 def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
     """The judge's answer and why it cannot be used; one that was cut off may lack its point."""
-    said = scoring.visible(str(record["output"] or ""), tags).strip()[:READ]
+    said = visible(str(record["output"] or ""), tags).strip()[:READ]
     if record["error"]:
         return "", f"judge: {record['error']}"
     if record["finish_reason"] == "length":

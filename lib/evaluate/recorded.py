@@ -11,7 +11,7 @@ from lib.artifacts import shown
 from lib.brief.project import Deployment
 from lib.endpoints.serving import recorded_path
 from lib.errors import PlaybookError
-from lib.evaluate.items import MAX_LINE_BYTES
+from lib.evaluate.json_lines import read_json_lines
 
 __all__ = ["load"]
 
@@ -31,20 +31,18 @@ def load(deployment: Deployment, folder: Path, item_ids: list[str]) -> list[dict
             item has a line.
     """
     path = recorded_path(deployment, folder)
-    found: dict[str, dict[str, Any]] = {}
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                item_id, facts = _parse(line, f"{shown(path)} line {number}")
-                if item_id in found:
-                    raise PlaybookError(f"{shown(path)} line {number}: {item_id!r} is there twice")
-                found[item_id] = facts
-    if item_ids and not any(item_id in found for item_id in item_ids):
+    answers: dict[str, dict[str, Any]] = {}
+    for where, line in read_json_lines(path, wanted="id and output"):
+        item_id, facts = _facts_of(line, where)
+        if item_id in answers:
+            raise PlaybookError(f"{where}: {item_id!r} is there twice")
+        answers[item_id] = facts
+    if item_ids and not any(item_id in answers for item_id in item_ids):
         raise PlaybookError(
             f"{shown(path)}: has no line for any item, such as {item_ids[0]!r};"
             " its id must be that of the items file"
         )
-    return [found.get(item_id) or _facts({"error": MISSING}) for item_id in item_ids]
+    return [answers.get(item_id) or _facts({"error": MISSING}) for item_id in item_ids]
 
 
 def _facts(line: dict[str, Any]) -> dict[str, Any]:
@@ -52,18 +50,7 @@ def _facts(line: dict[str, Any]) -> dict[str, Any]:
     return {"error": "", "retries": None} | {name: line.get(name) for name in names} | line
 
 
-def _parse(content: bytes, where: str) -> tuple[str, dict[str, Any]]:
-    if len(content) > MAX_LINE_BYTES:
-        raise PlaybookError(f"{where}: longer than {MAX_LINE_BYTES / 1e6:.0f} MB")
-    try:
-        line = json.loads(content.decode("utf-8"))
-        json.dumps(line, ensure_ascii=False).encode()
-    except UnicodeError:
-        raise PlaybookError(f"{where}: not UTF-8; save as UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise PlaybookError(f"{where}: not JSON: {error}") from None
-    if not isinstance(line, dict):
-        raise PlaybookError(f"{where}: must be an object with id and output")
+def _facts_of(line: dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     item_id = line.get("id", line.get("item_id"))
     if not isinstance(item_id, str) or not item_id:
         raise PlaybookError(f"{where}: id must be text, not {item_id!r}")

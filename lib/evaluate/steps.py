@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from lib import tables
 from lib.brief.project import Deployment, Project
-from lib.endpoints import budget as spending
-from lib.evaluate import answers, calibration, comparison, correction, judging, racing, scoring
-from lib.evaluate.answers import admitted
-from lib.evaluate.export import write as export
-from lib.evaluate.forecast import dry_run
-from lib.stats import paired_tests as stats
-from lib.stats.paired_tests import tie_groups
+from lib.endpoints.budget import budget_of
+from lib.evaluate import answers, calibration, judge, kinds, racing
+from lib.evaluate.answers import visible_answers
+from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
+from lib.stats import paired_tests
 
 __all__ = [
     "Gathered",
-    "admitted",
     "calibrate",
     "compare",
-    "dry_run",
-    "export",
+    "detail",
     "gather",
     "judge_notes",
     "non_inferiority",
     "score",
+    "score_answers",
     "summarise",
-    "tie_groups",
 ]
 
-GRADERS = {"scoring": judging, "judged": judging, "comparison": comparison}
 BASELINE = "the baseline: compared with, not chosen"
+COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
+    basis primary""".split()
 NO_RACE = pd.DataFrame(
     {"deployment": [], "dropped": pd.Series(dtype=bool), "after_items": [], "reason": []}
 )
@@ -62,94 +60,119 @@ def gather(
 
     Args:
         brief: Its `evaluation` says what is asked and who judges.
-        deployments: From `answers.admitted`.
-        items: From `items.load_items`.
+        deployments: Those that may be asked.
+        items: From `load_items`.
         run: The run directory.
         progress: Show bars.
 
     Raises:
         PlaybookError: An endpoint or a key is missing, or the budget is used up.
     """
-    if brief.evaluation.kind == "inspect":
-        from lib.evaluate import inspection
-
-        return Gathered(inspection.ask(brief, deployments, run), None, NO_RACE)
-    budget = spending.budget_of(brief, run)
+    kind = kinds.of(brief.evaluation.kind)
+    source = kind.gather(brief, deployments, run)
+    if source is not None:
+        return Gathered(source, None, NO_RACE)
+    calls: dict[str, Any] = {"progress": progress, "budget": budget_of(brief, run)}
 
     def ask(asked: list[Deployment], some: pd.DataFrame) -> pd.DataFrame:
-        return answers.ask(brief, asked, some, run, progress=progress, budget=budget)
+        return answers.ask(brief, asked, some, run, **calls)
 
     def grade(told: pd.DataFrame) -> pd.DataFrame | None:
-        module = GRADERS.get(brief.evaluation.kind)
-        if module is None or told.empty:
-            return None
-        graded: pd.DataFrame = module.grade(
-            brief, told, run, items=items, progress=progress, budget=budget
-        )
-        return graded
+        graded = kind.grade(brief, visible_answers(brief, told), items, run=run, **calls)
+        if graded is None or (verdicts := kind.read_verdicts(brief, graded)) is None:
+            return graded  # type: ignore[no-any-return]
+        return verdicts  # type: ignore[no-any-return]
 
     if brief.evaluation.strategy == "full":
         told = ask(deployments, items)
         return Gathered(told, grade(told), NO_RACE)
 
     def rated(told: pd.DataFrame) -> pd.DataFrame:
-        return scoring.score_answers(brief, told, items, graded=grade(told))
+        return score_answers(brief, told, items, graded=grade(told))
 
     told, log = racing.run(brief, deployments, items, ask, rated)
     return Gathered(told, grade(told), log)
 
 
 def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFrame:
-    """The answers with `outcome predicted score`; see `scoring.score_answers`."""
-    return scoring.score_answers(brief, gathered.answers, items, graded=gathered.graded)
+    """The answers with `outcome predicted score`; see `score_answers`."""
+    return score_answers(brief, gathered.answers, items, graded=gathered.graded)
+
+
+def score_answers(
+    brief: Project,
+    answers: pd.DataFrame,
+    items: pd.DataFrame | None = None,
+    *,
+    graded: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Add `outcome`, `predicted` and `score` to every answer, dropping none.
+
+    Args:
+        brief: Its `evaluation` says how answers are scored.
+        answers: From `ask`.
+        items: From `load_items`; only reranking needs them.
+        graded: The judge's records; only kinds with a judge need them.
+
+    Returns:
+        The answers with `outcome` (`answered`, `truncated`, `refused`, `unparsed`, `empty` or
+        `failed`), `predicted` (text or null), `score` (0 to 1) and with some kinds `detail`. A
+        failed call has no score: nobody knows what the model would have said. An answer that
+        was given but cannot be used scores 0.
+    """
+    if answers.empty:
+        return answers.assign(outcome="", predicted="", score=pd.Series(dtype="Float64"))
+    texts = visible_answers(brief, answers).reset_index(drop=True)
+    outcome = texts["unusable"].astype(object)
+    scored = pd.DataFrame(
+        {"outcome": outcome, "predicted": None, "score": np.where(outcome == "failed", np.nan, 0.0)}
+    )
+    usable = np.flatnonzero(outcome.isna())
+    if len(usable):
+        kind, asked = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
+        result = kind.score(brief, asked, items=items, graded=graded).set_index(usable)
+        scored = scored.astype(object).reindex(columns=list(result.columns))
+        scored.loc[usable] = result.astype(object)
+    types = {"outcome": "str", "predicted": "str", "score": "Float64", "detail": "str"}
+    if "detail" in scored:
+        scored["detail"] = scored["detail"].fillna("")
+    scored = scored.astype({name: types[str(name)] for name in scored.columns})
+    return answers.assign(**scored.set_index(answers.index))
 
 
 def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFrame:
-    """The judge's verdicts on the items people labelled; empty without a judge or labels."""
-    if brief.evaluation.kind not in ("scoring", "judged"):
-        return pd.DataFrame()
-    budget = spending.budget_of(brief, run)
-    return judging.calibrate(brief, run, progress=progress, budget=budget)
+    """The judge's verdicts on the items people labelled, asked exactly as about any answer.
+
+    Returns:
+        One row per item: `item_id input target output human said judge_error verdict rating`;
+        no rows without a judge or without labels.
+    """
+    kind = kinds.of(brief.evaluation.kind)
+    labelled = calibration.load(brief) if kind.CALIBRATED else pd.DataFrame()
+    if labelled.empty:
+        return labelled
+    calls: dict[str, Any] = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
+    asked = judge.ask(brief, labelled, label="calibration", **calls)
+    verdicts = kind.read_verdicts(brief, asked)
+    return pd.DataFrame(verdicts)
 
 
 def judge_notes(
-    brief: Project,
-    checked: pd.DataFrame,
-    deployments: list[Deployment],
-    *,
-    graded: pd.DataFrame | None = None,
+    brief: Project, checked: pd.DataFrame, deployments: list[Deployment], gathered: Gathered
 ) -> list[str]:
     """What to know about the judge: how far it can be trusted, and whom it may favour.
 
     Args:
         brief: The brief.
         checked: From `calibrate`.
-        deployments: From `answers.admitted`.
-        graded: From `gather`; a comparison says how often the swap of places changed a verdict.
+        deployments: Those that were asked.
+        gathered: From `gather`.
     """
-    judge = brief.evaluation.judge
-    if judge is None or brief.evaluation.kind not in GRADERS:
+    kind = kinds.of(brief.evaluation.kind)
+    if brief.evaluation.judge is None or not kind.JUDGED_BY:
         return []
-    kin = calibration.same_family(judge, deployments, tables.models())
-    if brief.evaluation.kind != "comparison":
-        return [calibration.trust(brief, checked), *kin]
-    return [*([] if graded is None else _swaps(graded)), *kin]
-
-
-def _swaps(graded: pd.DataFrame) -> list[str]:
-    """Inconsistency and position lean of a judge that saw every pair in both orders."""
-    found = comparison.consistency(graded).set_index("measure")
-    said = []
-    for measure, text in (
-        ("inconsistent", "the swap of places changed the verdict in {value:.0%} of {n:.0f} pairs"),
-        ("first of all", "it named the first answer in {value:.0%} of {n:.0f} verdicts"),
-        ("no verdict", "it gave no verdict that can be read in {value:.0%} of {n:.0f} pairs"),
-    ):
-        row = found.loc[measure]
-        if row["n"]:
-            bounds = f" ({row['low']:.0%} to {row['high']:.0%})"
-            said.append("the judge: " + text.format(value=row["value"], n=row["n"]) + bounds)
-    return said
+    kin = calibration.same_family(brief.evaluation.judge, deployments, tables.models())
+    return [*kind.judge_notes(brief, gathered.graded, checked), *kin]
 
 
 def summarise(
@@ -158,26 +181,77 @@ def summarise(
     checked: pd.DataFrame,
     *,
     deployments: list[Deployment],
-    race: pd.DataFrame = NO_RACE,
+    gathered: Gathered,
 ) -> pd.DataFrame:
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
-    `standing` says who may be chosen: a `candidate`, not the baseline or what a race dropped.
+    Failed calls are in no metric; truncated, refused, unparsed and empty answers are, as wrong
+    ones. `standing` says who may be chosen: a `candidate`, not the baseline or what a race
+    dropped.
 
     Args:
         brief: The brief.
         scored: From `score`.
-        checked: From `judging.calibrate`; empty without a judge or calibration.
-        deployments: From `answers.admitted`.
-        race: From `gather`.
+        checked: From `calibrate`; empty without a judge or calibration.
+        deployments: Those that were asked.
+        gathered: From `gather`.
+
+    Returns:
+        `deployment repo_id metric value low high n n_failed n_truncated n_refused n_unparsed
+        n_empty n_retried comparable basis primary standing`; `n` is how many answers the metric
+        is of, and exactly one metric of each deployment is the primary one.
     """
-    scores = scoring.summarise(brief, scored, deployments=deployments)
-    scores = correction.correct(brief, scores, scored, checked)
+    kind = kinds.of(brief.evaluation.kind)
+    scores = _scores(brief, scored, deployments, kind.joint_scores(brief, gathered.graded))
+    scores = kind.correct(brief, scores, scored, checked)
     standing = {d.name: BASELINE for d in deployments if d.baseline}
-    dropped = race[race["dropped"].astype(bool)]
+    dropped = gathered.race[gathered.race["dropped"].astype(bool)]
     for name, n, reason in dropped[["deployment", "after_items", "reason"]].to_numpy():
         standing[str(name)] = f"dropped after {n} items: {reason}"
     return scores.assign(standing=[standing.get(d, "candidate") for d in scores["deployment"]])
+
+
+def _scores(
+    brief: Project, scored: pd.DataFrame, deployments: list[Deployment], joint: pd.DataFrame
+) -> pd.DataFrame:
+    kind = kinds.of(brief.evaluation.kind)
+    named = {d.name: d for d in deployments}
+    table: list[dict[str, Any]] = []
+    for name, own in scored.groupby("deployment", sort=False):
+        asked = own[own["outcome"] != "failed"]
+        metrics = kind.metrics(brief, asked)
+        chief = next((i for i, m in enumerate(metrics) if m.get("primary")), 0)
+        if not joint.empty:
+            metrics += joint[joint["deployment"] == name].to_dict("records")
+        shared = {"deployment": name, "repo_id": own["repo_id"].iloc[0], **counts_of_calls(own)}
+        shared["basis"] = _basis(named[str(name)])
+        table += [{**shared, **m, "primary": i == chief} for i, m in enumerate(metrics)]
+    if not kind.ASKS_ITEMS and scored.empty:
+        table = [row for row in kind.metrics(brief, scored) if row["deployment"] in named]
+    return pd.DataFrame(table, columns=COLUMNS)
+
+
+def _basis(deployment: Deployment) -> str:
+    recorded = deployment.endpoint.recorded if deployment.endpoint else None
+    return f"recorded ({recorded})" if recorded else "measured here"
+
+
+def detail(
+    brief: Project,
+    scored: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    items: pd.DataFrame,
+    gathered: Gathered,
+) -> Figure:
+    """Where do the candidates go wrong? A generic figure's name and frames, for `pages.draw`."""
+    kind = kinds.of(brief.evaluation.kind)
+    if scored.empty:
+        if not kind.ASKS_ITEMS:
+            return "empty", {"text": "Nothing was asked: the figures are quoted, not measured."}
+        return "empty", {"text": "No answers yet: nothing was asked, or nothing came back."}
+    figure: Figure = kind.figure(brief, scored, scores, items=items, graded=gathered.graded)
+    return figure
 
 
 def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.DataFrame:
@@ -185,10 +259,10 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
 
     What a race dropped is not compared: with fewer items it would only weaken the other tests.
     """
-    if brief.evaluation.kind == "comparison" and gathered.graded is not None:
-        return comparison.pairs(gathered.graded)
     dropped = gathered.race.loc[gathered.race["dropped"].astype(bool), "deployment"]
-    return stats.compare_pairs(scored[~scored["deployment"].isin(dropped)])
+    left = scored[~scored["deployment"].isin(dropped)]
+    pairs: pd.DataFrame = kinds.of(brief.evaluation.kind).compare(left, gathered.graded)
+    return pairs
 
 
 def non_inferiority(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
@@ -198,4 +272,5 @@ def non_inferiority(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
     if not named:
         columns = "deployment baseline n difference low high margin p_value verdict note"
         return pd.DataFrame(columns=columns.split())
-    return stats.non_inferiority(scored, baseline=named[0], margin=brief.evaluation.margin)
+    margin = brief.evaluation.margin
+    return paired_tests.non_inferiority(scored, baseline=named[0], margin=margin)

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from lib.brief.project import Deployment, Project
 from lib.endpoints import store
-from lib.endpoints.requests import Plan
+from lib.endpoints.runner import run_blocking
 from lib.endpoints.serving import identity, machine, request_options, serving
 from lib.errors import PlaybookError
-from lib.evaluate.answers import run_blocking
+from lib.evaluate.answers import plan
 from lib.progress import bar as progress_bar
 from lib.speed.load import MISSES, offer
 from lib.stats import paired_tests as stats
@@ -88,7 +88,7 @@ def _search(
     slo = brief.requirements.slo_s
     options = request_options(brief, deployment)
     who = [identity(deployment), machine(), brief.speed.model_dump(), slo, options]
-    bodies = [call.body for call in Plan(brief, deployment, items)]
+    bodies = [call.body for call in plan(brief, deployment, items)]
     who.append(store.key_of(bodies))
     done: list[Record] = []
 

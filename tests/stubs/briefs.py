@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
+from lib.opening import open_project
 
 BASE: dict[str, Any] = {
     "name": "tiny",
@@ -67,7 +68,7 @@ def write(folder: Path, raw: Any) -> Path:
 
 def brief(folder: Path, where: str = "", value: Any = None, *, without: str = "") -> Project:
     """The base brief with one change, validated."""
-    return load_project(write(folder, changed(where, value, without=without)))
+    return open_project(write(folder, changed(where, value, without=without)))
 
 
 def write_items(folder: Path, *rows: Any) -> None:

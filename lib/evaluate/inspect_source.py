@@ -19,23 +19,44 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
 from lib.artifacts import write_bytes, writing
 from lib.brief.project import Deployment, Project
+from lib.brief.sections import Section
 from lib.endpoints.serving import Served, identity, recorded_path, scrub, serving
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
 from lib.evaluate.inspect_log import COLUMNS, INSTALL, members, read_log
+from lib.evaluate.kinds import options_of
 from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
 
-__all__ = ["LOGS", "ask", "metrics", "read_log", "score"]
+__all__ = ["LOGS", "gather", "metrics", "read_log", "score"]
 
+ASKS_ITEMS = False
 LOGS = "04_inspect"
+
+
+class InspectTask(Section):
+    """A task of Inspect, by name (`inspect_evals/gsm8k`) or file (`tasks.py@mine`)."""
+
+    task: str = Field(min_length=1)
+    args: dict[str, Any] = {}
+    limit: int | None = Field(default=None, ge=1)
+    metric: str | None = None
+
+
+class Options(Section):
+    """The task that is run."""
+
+    inspect: InspectTask
+
+
 WORDS = {"c": 1.0, "p": 0.5, "i": 0.0, "n": 0.0}
 WORDS |= dict.fromkeys(("yes", "true"), 1.0) | dict.fromkeys(("no", "false"), 0.0)
 
 
-def ask(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataFrame:
+def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataFrame:
     """Run the brief's Inspect task against every deployment and return its samples as answers.
 
     The task decides how it asks: the brief's prompt, temperature and token limit are not used,
@@ -57,7 +78,7 @@ def ask(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataFram
         PlaybookError: Inspect is not installed, the task does not run, a key is unset, the
             brief sets a budget, or the logs are of different tasks.
     """
-    task = brief.evaluation.inspect
+    task = options_of(brief).inspect
     assert task is not None
     frames, tasks = [], {}
     for deployment in deployments:
@@ -80,7 +101,7 @@ def ask(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataFram
 
 
 def _run(brief: Project, deployment: Deployment, run: Path) -> Path:
-    evaluation, task = brief.evaluation, brief.evaluation.inspect
+    evaluation, task = brief.evaluation, options_of(brief).inspect
     assert task is not None
     if evaluation.max_usd is not None:
         raise PlaybookError(
@@ -126,7 +147,7 @@ def _perform(
     brief: Project, deployment: Deployment, served: Served, place: Path, connections: int
 ) -> None:
     """Run Inspect in a process of its own: it changes the event loop and the environment."""
-    evaluation, task = brief.evaluation, brief.evaluation.inspect
+    evaluation, task = brief.evaluation, options_of(brief).inspect
     assert task is not None
     options = deployment.options.model_dump(exclude_none=True)
     options = {("stop_seqs" if k == "stop" else k): v for k, v in options.items() if v}

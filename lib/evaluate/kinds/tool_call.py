@@ -1,27 +1,38 @@
-"""Answers that call tools: the right function, with arguments that are valid and right."""
+"""Tool calls: the right function, with arguments that are valid and right."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jsonschema.protocols import Validator
 from scipy.optimize import linear_sum_assignment
 
-from lib.brief.project import Project
-from lib.endpoints.requests import tools_of
+from lib.brief.project import Deployment, Project
+from lib.brief.sections import Section
+from lib.endpoints.requests import Call, Item
 from lib.errors import PlaybookError
-from lib.evaluate.extraction import same
-from lib.evaluate.json_values import canonical, find_object, misfit, parse_json, validator_of
-from lib.evaluate.scoring import measured
+from lib.evaluate.json_values import (
+    canonical,
+    find_object,
+    from_brief,
+    misfit,
+    parse_json,
+    validator_of,
+)
+from lib.evaluate.kinds import options_of
+from lib.evaluate.kinds.defaults import chat_per_item, visible_or_record
+from lib.evaluate.kinds.exact import Rule
+from lib.evaluate.kinds.extraction import same
+from lib.evaluate.scoring import Figure, measured, shares
 
-__all__ = ["metrics", "score", "validators", "wanted_calls"]
-
+JSON_FIELDS = ("target",)
+visible = visible_or_record
 MOST_CALLS = 64  # in one answer; more is an engine that repeats itself
 MARKER = re.compile(r"<\|?(?:tool_call|function_call|function=|python_tag)|\[TOOL_CALLS\]", re.I)
 NAMES = ("name", "function", "tool", "tool_name")
@@ -40,14 +51,43 @@ class Called(NamedTuple):
     arguments: dict[str, Any]
 
 
-def validators(brief: Project) -> dict[str, Validator]:
+class Options(Section):
+    """`tools` in OpenAI's form or a file's name; `fields` says how an argument is compared."""
+
+    tools: list[dict[str, Any]] | str
+    fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
+    normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
+
+
+def check(brief: Project, options: Options) -> None:
+    """There is a tool."""
+    if not options.tools:
+        raise ValueError("kind 'tool_call' needs tools")
+
+
+def _tools(brief: Project) -> list[dict[str, Any]]:
+    """The tools a model may call, in OpenAI's form; a bare function is wrapped into it."""
+    given = from_brief(brief, options_of(brief).tools, "evaluation.tools")
+    tools = []
+    for place, tool in enumerate(given if isinstance(given, list) else [given]):
+        function = tool.get("function", tool) if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise PlaybookError(
+                f"evaluation.tools.{place}: must be a function with name, description and"
+                f" parameters, not {str(tool)[:80]!r}"
+            )
+        tools.append({"type": "function", "function": function})
+    return tools
+
+
+def _validators(brief: Project) -> dict[str, Validator]:
     """What checks the arguments of each tool, by the tool's name.
 
     Raises:
         PlaybookError: A schema is wrong, or two tools have one name.
     """
     checks: dict[str, Validator] = {}
-    for place, tool in enumerate(tools_of(brief)):
+    for place, tool in enumerate(_tools(brief)):
         function = tool["function"]
         name, schema = function["name"], function.get("parameters") or {}
         where = f"evaluation.tools.{place}: {name!r}"
@@ -59,13 +99,52 @@ def validators(brief: Project) -> dict[str, Validator]:
     return checks
 
 
-def wanted_calls(target: Any) -> list[dict[str, Any]]:
+def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+    """The target is a call, a list of calls, or null where none is expected."""
+    checks = _validators(brief)
+
+    def read(item: dict[str, Any], where: str) -> dict[str, str]:
+        if "target" not in item or item["target"] == "":
+            raise PlaybookError(f"{where}: target is missing; write null where no call is expected")
+        for call in _wanted_calls(item["target"]):
+            _check_target(call, where, checks)
+        return {"target": canonical(item["target"] or None)}
+
+    return read
+
+
+def _check_target(call: Any, where: str, checks: Mapping[str, Validator]) -> None:
+    if not isinstance(call, dict) or set(call) - {"name", "arguments"} or "name" not in call:
+        raise PlaybookError(
+            f'{where}: target must be {{"name", "arguments"}}, a list of them, or null,'
+            f" not {call!r:.200}"
+        )
+    if not isinstance(call["name"], str) or call["name"] not in checks:
+        raise PlaybookError(
+            f"{where}: target names {call['name']!r:.200}, which is not one of"
+            f" evaluation.tools: {', '.join(checks)}"
+        )
+    arguments = call.get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise PlaybookError(
+            f"{where}: arguments of {call['name']!r} must be an object, not {arguments!r:.200}"
+        )
+    if problem := misfit(arguments, checks[call["name"]], incomplete=True):
+        raise PlaybookError(f"{where}: arguments of {call['name']!r} do not fit: {problem}")
+
+
+def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
+    """One chat an item, with the tools."""
+    return chat_per_item(brief, deployment, tools=_tools(brief), tool_choice="auto")
+
+
+def _wanted_calls(target: Any) -> list[dict[str, Any]]:
     """An item's target as a list of `name` and perhaps `arguments`; null is no call at all."""
     return [] if target is None else target if isinstance(target, list) else [target]
 
 
-def score(brief: Project, asked: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Score usable answers as right or wrong; see `lib.scoring`.
+def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
+    """Score usable answers as right or wrong.
 
     Right is an answer with exactly the calls that the item expects, in any order: the function,
     arguments that fit its schema, and every argument the item states, equal by its rule in
@@ -77,18 +156,18 @@ def score(brief: Project, asked: pd.DataFrame, **_: Any) -> pd.DataFrame:
     no JSON object, an unknown function, a call written into the text. Engines differ here, so
     it is counted apart from what the model knows. `predicted` is the calls as canonical JSON.
     """
-    checks = validators(brief)
-    wanted = {target: wanted_calls(json.loads(target)) for target in asked["target"].unique()}
+    options, checks = options_of(brief), _validators(brief)
+    wanted = {target: _wanted_calls(json.loads(target)) for target in usable["target"].unique()}
     rows = [
-        _score_one(brief, output, wanted[target], checks)
-        for output, target in zip(asked["output"], asked["target"], strict=True)
+        _grade(options, output, wanted[target], checks)
+        for output, target in zip(usable["output"], usable["target"], strict=True)
     ]
     columns = ["outcome", "predicted", "score", "detail"]
-    return pd.DataFrame(rows, columns=columns, index=asked.index)
+    return pd.DataFrame(rows, columns=columns, index=usable.index)
 
 
-def _score_one(
-    brief: Project, output: str, wanted: list[dict[str, Any]], checks: Mapping[str, Validator]
+def _grade(
+    options: Options, output: str, wanted: list[dict[str, Any]], checks: Mapping[str, Validator]
 ) -> tuple[str, str | None, float, str]:
     try:
         calls = _calls(output, checks)
@@ -100,8 +179,8 @@ def _score_one(
             return "answered", predicted, 0.0, f"invalid: {call.name}: {problem}"
     if wrong := _functions(calls, wanted):
         return "answered", predicted, 0.0, wrong
-    pairs = _paired(brief, calls, wanted)
-    details = [d for call, one in pairs if (d := _different(brief, call, one))]
+    pairs = _paired(options, calls, wanted)
+    details = [d for call, one in pairs if (d := _different(options, call, one))]
     if details:
         return "answered", predicted, 0.0, "; ".join(details)
     return (
@@ -187,13 +266,13 @@ def _listed(names: Counter[str]) -> str:
 
 
 def _paired(
-    brief: Project, calls: list[Called], wanted: list[dict[str, Any]]
+    options: Options, calls: list[Called], wanted: list[dict[str, Any]]
 ) -> list[tuple[Called, dict[str, Any]]]:
     """Each call with the expected one it meets, so that as many as can be are right."""
     far = 2  # further than different arguments: another function
     cost = np.array(
         [
-            [far if c.name != w["name"] else bool(_different(brief, c, w)) for w in wanted]
+            [far if c.name != w["name"] else bool(_different(options, c, w)) for w in wanted]
             for c in calls
         ],
         dtype=float,
@@ -201,14 +280,13 @@ def _paired(
     return [(calls[i], wanted[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True)]
 
 
-def _different(brief: Project, call: Called, wanted: Mapping[str, Any]) -> str:
-    evaluation = brief.evaluation
+def _different(options: Options, call: Called, wanted: Mapping[str, Any]) -> str:
     for key, value in wanted.get("arguments", {}).items():
         place = f"{call.name}.{key}"
         if key not in call.arguments:
             return f"{place} is missing"
-        rule = evaluation.fields.get(key, "exact")
-        if not same(value, call.arguments[key], rule, evaluation.normalise):
+        rule = options.fields.get(key, "exact")
+        if not same(value, call.arguments[key], rule, options.normalise):
             return f"{place} is {canonical(call.arguments[key])[:80]}, not {canonical(value)[:80]}"
     return ""
 
@@ -230,7 +308,7 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     right = [
         calls is not None
         and Counter(c["name"] for c in calls)
-        == Counter(c["name"] for c in wanted_calls(json.loads(target)))
+        == Counter(c["name"] for c in _wanted_calls(json.loads(target)))
         for calls, target in zip(predicted, scored["target"], strict=True)
     ]
     called = np.array([bool(p) or m for p, m in zip(predicted, malformed, strict=True)], dtype=bool)
@@ -245,3 +323,28 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
         measured("valid arguments", valid, scored[called]),
         measured("malformed calls", malformed, scored),
     ]
+
+
+def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
+    """What is wrong with the calls."""
+    tones = {
+        **{"correct": "good", "wrong arguments": "fair", "wrong function": "doubt"},
+        **{"malformed": "bad", "no usable answer": "light", "failed": "pale"},
+    }
+    categories = [_category(row) for row in scored.to_dict("records")]
+    title = "Where calls go wrong"
+    return shares(scored, categories, tones, title=title, metric="correct calls")
+
+
+def _category(row: Mapping[Any, Any]) -> str:
+    detail = row["detail"] if isinstance(row.get("detail"), str) else ""
+    if row["outcome"] == "failed":
+        return "failed"
+    if detail.startswith("malformed"):
+        return "malformed"
+    if row["outcome"] != "answered":
+        return "no usable answer"
+    if row["score"] == 1:
+        return "correct"
+    function = detail.startswith(("no call; expected", "called "))
+    return "wrong function" if function else "wrong arguments"

@@ -1,4 +1,4 @@
-"""Answers in words: which label one names (`classification`), or whether it says it (`exact`)."""
+"""What an answer in words says: a label, a rating, a preference or an order, or nothing clear."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import pandas as pd
-
-from lib.brief.project import Project
-from lib.evaluate.scoring import NO_LABEL, clusters, measured
-from lib.stats import paired_tests as stats
-
-__all__ = ["RULES", "accepted", "find_label", "metrics", "normalise", "score"]
+__all__ = ["RULES", "find_label", "find_order", "find_preference", "find_rating", "normalise"]
 
 RULES = ("nfkc", "casefold", "whitespace", "punctuation")
+MOST_READ = 20_000  # characters of an answer that are read
 NEGATED = r"(?:not|never|non|\w+n't)(?:[\s-]+(?:an?|the))?[\s-]+"
 # A number that stands alone: no part of a word, a date, a time, a ratio or a version.
 NUMBER = re.compile(
@@ -25,6 +20,11 @@ NUMBER = re.compile(
     r"(?!\w|[.,:/-][0-9])"
 )
 FENCE = re.compile(r"^```\w*\s*\n(.*?)\n?```$", re.DOTALL)
+RATING = re.compile(r"(?<![\w.,/])[-−]?[0-9]{1,9}(?:[.,][0-9]{1,9})?(?![\w/]|[.,][0-9])")
+LEADING = re.compile(rf"\W{{0,9}}(?:[a-z]+\W{{1,9}})?({RATING.pattern})\W{{0,3}}(?:[.,;:)!\n]|$)")
+TIES = {"tie": ["tied", "draw", "equal", "equally good", "neither"]}
+CHAIN = re.compile(r"(?<![0-9])\[?[0-9]{1,6}\]?(?:\s*[>,]\s*\[?[0-9]{1,6}\]?)+")
+NOUN = re.compile(r"(?i)(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])")
 
 
 def normalise(text: str, rules: Sequence[str] = RULES) -> str:
@@ -64,18 +64,6 @@ def _canonical(found: re.Match[str]) -> str:
         return found[0]
     value = (whole.replace(",", "").lstrip("0") or "0") + fraction
     return ("-" if sign == "-" and value != "0" else "") + value
-
-
-def accepted(target: str) -> list[str]:
-    """The answers that count as right: of a JSON list of texts any one, otherwise the text."""
-    if target.startswith("["):
-        try:
-            several = json.loads(target)
-        except (ValueError, RecursionError):
-            return [target]
-        if isinstance(several, list) and several and all(isinstance(t, str) for t in several):
-            return several
-    return [target]
 
 
 def find_label(
@@ -127,42 +115,56 @@ def _from_json(text: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def score(brief: Project, asked: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Score usable answers as right or wrong; see `lib.scoring` for columns.
+def find_rating(text: str, scale: tuple[float, float]) -> float | None:
+    """The one rating an answer gives, or None where it gives none, several or one off the scale.
 
-    `predicted` is the label an answer names, or for kind `exact` the normalised text.
+    "4", "Rating: 4", "4/5", "4 out of 5", "4.5" and "4, because 2 of 3 facts are right" name
+    one; "3 errors, so 2", "8/10" on a scale to 5 and "between 3 and 4" do not.
     """
-    evaluation = brief.evaluation
-    if evaluation.kind == "classification":
-        predicted = [find_label(t, evaluation.labels, evaluation.aliases) for t in asked["output"]]
-        right = [p == target for p, target in zip(predicted, asked["target"], strict=True)]
-    else:
-        rules = evaluation.normalise
-        predicted = [normalise(text, rules) or None for text in asked["output"]]
-        wanted = {
-            target: {normalise(text, rules) for text in accepted(target)}
-            for target in asked["target"].unique()
-        }
-        right = [p in wanted[target] for p, target in zip(predicted, asked["target"], strict=True)]
-    return pd.DataFrame(
-        {
-            "outcome": ["answered" if p else "unparsed" for p in predicted],
-            "predicted": predicted,
-            "score": [float(r) for r in right],
-        },
-        index=asked.index,
-    )
+    low, high = (f"{bound:g}" for bound in scale)
+    answer = unicodedata.normalize("NFKC", text[:10_000]).casefold().replace("*", "")
+    ends = rf"(?<![\w.]){re.escape(low)}\s*(?:-|–|—|to|\.\.)\s*{re.escape(high)}(?![\w/]|\.[0-9])"
+    answer = re.sub(ends, " ", answer)
+    answer = re.sub(rf"\s*(?:/|out of)\s*{re.escape(high)}(?:\.0)?(?![\w/]|\.[0-9])", " ", answer)
+    named = {match.replace(",", ".").replace("−", "-") for match in RATING.findall(answer)}
+    if len(named) > 1:
+        leading = LEADING.match(answer)
+        named = {leading[1].replace(",", ".").replace("−", "-")} if leading else set()
+    if len(named) != 1 or re.search(r"[0-9]\s*/\s*[0-9]", answer):
+        return None
+    rating = float(named.pop())
+    return rating if scale[0] <= rating <= scale[1] else None
 
 
-def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Accuracy with a Wilson interval, and macro-F1 with a bootstrap one for classification."""
-    rows = [measured("accuracy", scored["score"], scored, primary=True)]
-    if brief.evaluation.kind == "classification" and len(scored):
-        value, low, high = stats.macro_f1_interval(
-            scored["target"].to_numpy(dtype=object),
-            scored["predicted"].fillna(NO_LABEL).to_numpy(dtype=object),
-            brief.evaluation.labels,
-            clusters(scored),
-        )
-        rows.append({"metric": "macro-F1", "value": value, "low": low, "high": high})
-    return rows
+def find_preference(text: str) -> str | None:
+    """Which answer a judge names: `first`, `second`, `tie`, or None where that is not clear.
+
+    A capital A or first means the answer shown first, a capital B or second the other; a small
+    a or b, 1 or 2 count only as the whole answer. A judge that names two decides nothing.
+    """
+    said = text[:MOST_READ]
+    for name, letter, digit in (("first", "A", "1"), ("second", "B", "2")):
+        # Before the words: to find_label a capital A is the article.
+        alone = rf"^\W*(?:{letter.lower()}|{digit})\W*$"
+        said = re.sub(rf"(?<!\w){letter}(?!\w)|{alone}", f" {name} ", said)
+    return find_label(said, ["first", "second", "tie"], TIES)
+
+
+def find_order(text: str, n: int) -> tuple[list[int], int] | None:
+    """The order a listwise answer gives: numbers from 1 to n, each once, and how many it spoils.
+
+    Read are, in this order: the longest chain such as `2 > 1 > 3`, `[2] > [1]` or `[2, 1, 3]`
+    (of equally long ones the last), all numbers in brackets, or an answer of numbers alone.
+    Numbers that are there twice or that no document has are passed over and counted.
+
+    Returns:
+        The numbers and the count of those passed over; None where nothing is usable.
+    """
+    answer = NOUN.sub("", text[:MOST_READ])
+    chains = [re.findall(r"[0-9]+", chain) for chain in CHAIN.findall(answer)]
+    numbers: list[str] = max(reversed(chains), key=len, default=[])
+    numbers = numbers or re.findall(r"\[([0-9]{1,6})\]", answer)
+    if not numbers and re.fullmatch(r"[0-9\s]+", answer):
+        numbers = re.findall(r"[0-9]{1,6}", answer)
+    order = [number for number in dict.fromkeys(map(int, numbers)) if 1 <= number <= n]
+    return (order, len(numbers) - len(order)) if order else None

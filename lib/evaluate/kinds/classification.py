@@ -1,0 +1,108 @@
+"""Classification: the answer names one of the labels, or an alias of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.brief.project import Deployment, Project
+from lib.brief.sections import Section
+from lib.endpoints.requests import Call, Item, json_schema_format
+from lib.errors import PlaybookError
+from lib.evaluate.kinds import options_of
+from lib.evaluate.kinds.defaults import chat_per_item, text_target
+from lib.evaluate.reading import find_label
+from lib.evaluate.scoring import NO_LABEL, Figure, clusters, measured
+from lib.stats.intervals import macro_f1_interval
+
+
+class Options(Section):
+    """`aliases` are other words for a label; `constrained` asks for JSON by schema."""
+
+    labels: list[str]
+    aliases: dict[str, list[str]] = {}
+    constrained: bool = False
+
+
+def check(brief: Project, options: Options) -> None:
+    """Labels differ, none is blank, and worked examples use them."""
+    labels, aliases = options.labels, options.aliases
+    if len(set(labels)) < 2:
+        raise ValueError("kind 'classification' needs labels: at least two different ones")
+    if strange := sorted(set(aliases) - set(labels)):
+        raise ValueError(f"aliases: {strange[0]!r} is not one of {labels}")
+    words = [w.strip().casefold() for w in [*labels, *(w for own in aliases.values() for w in own)]]
+    for word in words:
+        if not word or words.count(word) > 1:
+            raise ValueError(f"labels: {word!r} is blank or there twice; case does not count")
+    for shot in brief.evaluation.shots:
+        if shot.target not in labels:
+            raise ValueError(f"shots: target {shot.target!r} is not one of {labels}")
+
+
+def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+    """The target is one of the labels."""
+    labels = options_of(brief).labels
+
+    def read(item: dict[str, Any], where: str) -> dict[str, str]:
+        if (target := text_target(item, where)) not in labels:
+            raise PlaybookError(f"{where}: target {target!r} is not one of {labels}")
+        return {"target": target}
+
+    return read
+
+
+def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
+    """One chat an item; constrained, a label comes as `{"label": "positive"}`.
+
+    OpenAI accepts an object at the root only, and llama.cpp and vLLM accept it too.
+    """
+    options = options_of(brief)
+    if not options.constrained:
+        return chat_per_item(brief, deployment)
+    schema = {
+        "type": "object",
+        "properties": {"label": {"type": "string", "enum": options.labels}},
+        "required": ["label"],
+        "additionalProperties": False,
+    }
+    # An example in another form than the one that is enforced would mislead.
+    as_json: Callable[[str], str] = lambda label: json.dumps({"label": label}, ensure_ascii=False)  # noqa: E731
+    return chat_per_item(brief, deployment, answer=as_json, **json_schema_format(schema))
+
+
+def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
+    """Right where the answer names the target; `predicted` is the label it names."""
+    options = options_of(brief)
+    predicted = [find_label(text, options.labels, options.aliases) for text in usable["output"]]
+    right = [label == target for label, target in zip(predicted, usable["target"], strict=True)]
+    outcome = ["answered" if label else "unparsed" for label in predicted]
+    columns = {"outcome": outcome, "predicted": predicted, "score": np.array(right, dtype=float)}
+    return pd.DataFrame(columns, index=usable.index)
+
+
+def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
+    """Accuracy with a Wilson interval, and macro-F1."""
+    rows = [measured("accuracy", scored["score"], scored, primary=True)]
+    if len(scored):
+        target = scored["target"].to_numpy(dtype=object)
+        predicted = scored["predicted"].fillna(NO_LABEL).to_numpy(dtype=object)
+        labels = options_of(brief).labels
+        value, low, high = macro_f1_interval(target, predicted, labels, clusters(scored))
+        rows.append({"metric": "macro-F1", "value": value, "low": low, "high": high})
+    return rows
+
+
+def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
+    """Confusion matrices: `target` against `predicted`, failed calls left out."""
+    asked = scored[scored["outcome"] != "failed"]
+    if asked.empty:
+        return "empty", {"text": "Every call failed."}
+    named = asked.assign(predicted=asked["predicted"].fillna(NO_LABEL))
+    counts = named.groupby(["deployment", "target", "predicted"], sort=False).size()
+    frame = counts.rename("count").reset_index()
+    return "confusion", {"counts": frame, "labels": options_of(brief).labels}

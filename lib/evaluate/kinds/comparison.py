@@ -1,0 +1,218 @@
+"""Comparison: open-ended answers in pairs, by a judge who sees each pair in both orders."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
+from lib.errors import PlaybookError
+from lib.evaluate import judge as judge_model
+from lib.evaluate import preferences
+from lib.evaluate.kinds.defaults import optional_target
+from lib.evaluate.reading import find_preference
+from lib.evaluate.scoring import Figure, measured
+
+JUDGED_BY = ("{first}", "{second}")
+item_reader = optional_target
+ALL_PAIRS = 4  # deployments; more than that are compared to the baseline only, if there is one
+COLUMNS = "item_id group deployment other basis forward backward result".split()
+MOST_PAIRS = 15
+
+
+def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
+    """Who is compared to whom: everyone to everyone, or everyone to the baseline.
+
+    Pairs grow with the square of the candidates and each costs two calls an item, so from five
+    deployments on only the baseline's pairs are judged; without a baseline, all are.
+
+    Raises:
+        PlaybookError: There is nobody to compare to.
+    """
+    names = [d.name for d in deployments]
+    if len(names) < 2:
+        raise PlaybookError(
+            f"kind 'comparison' needs two deployments or more, not {names!r}; add one to"
+            " deployments, such as a file of recorded answers, or use kind 'scoring'"
+        )
+    baseline = next((d.name for d in deployments if d.baseline), None)
+    if baseline is not None and len(names) > ALL_PAIRS:
+        return [(name, baseline) for name in names if name != baseline]
+    return list(combinations(names, 2))
+
+
+def judge_calls(deployments: list[Deployment]) -> tuple[int, int]:
+    """Two a pair, one in each order, with two answers."""
+    return 2 * len(matchups(deployments)), 2
+
+
+def outcome(forward: str | None, backward: str | None) -> str:
+    """The result of two verdicts, `forward` with the first deployment shown first.
+
+    A win counts only if it survives the swap; verdicts that do not agree are `inconsistent`,
+    which scores as a tie. Where either verdict is missing nothing is decided: `no verdict`.
+    """
+    if forward is None or backward is None:
+        return "no verdict"
+    results = {("first", "second"): "win", ("second", "first"): "loss", ("tie", "tie"): "tie"}
+    return results.get((forward, backward), "inconsistent")
+
+
+def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> pd.DataFrame:
+    """Have the judge compare the answers, each pair in both orders.
+
+    Not asked is what needs no judge: equal answers are a tie, and an answer that is truncated,
+    refused or empty loses to one that is not. Where a call of either candidate failed, the
+    item is left out for that pair. Reasoning is taken out before the judge sees an answer.
+
+    Returns:
+        One row per pair of deployments and item: `item_id group deployment other basis forward
+        backward result`. `basis` is judge, identical, forfeit or failed; `forward` is the
+        judge's verdict with `deployment` shown first and `backward` with `other` shown first
+        (first, second, tie or missing); `result` is win, loss, tie, inconsistent, identical,
+        no verdict (the judge failed or was not clear) or left out, as seen by `deployment`.
+    """
+    pairs = _pairs(brief, answers)
+    judged = pairs[pairs["basis"] == "judge"]
+    about = items.set_index("item_id").loc[judged["item_id"], ["input", "target"]]
+    about = about.set_index(judged.index)
+    one, other = judged["output"], judged["output_other"]
+    both = [about.assign(first=one, second=other), about.assign(first=other, second=one)]
+    asked = judge_model.ask(brief, pd.concat(both), **judge)
+    verdicts = [find_preference(t) for t in asked["said"].where(asked["judge_error"] == "", "")]
+    for order, part in (("forward", slice(len(judged))), ("backward", slice(len(judged), None))):
+        # As objects: a missing verdict stays None and no NaN passes for one.
+        pairs[order] = pd.Series(verdicts[part], judged.index, object).reindex(pairs.index)
+    orders = pairs.loc[judged.index, ["forward", "backward"]].itertuples(index=False)
+    pairs.loc[judged.index, "result"] = [outcome(*pair) for pair in orders]
+    return pairs[COLUMNS]
+
+
+def _pairs(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
+    """A row per pair and item with both answers, and the result where no judge is needed."""
+    texts = answers.set_index("item_id")[["deployment", "group", "unusable", "output"]]
+    by_name = {str(name): own for name, own in texts.groupby("deployment", sort=False)}
+    tables = []
+    for name, other in matchups([d for d in brief.deployments if d.name in by_name]):
+        table = by_name[name].join(by_name[other][["unusable", "output"]], rsuffix="_other")
+        # Who was not asked the item did not answer it.
+        table["unusable_other"] = table["unusable_other"].mask(
+            table["output_other"].isna(), "failed"
+        )
+        tables.append(table.assign(other=other))
+    pairs = pd.concat(tables).reset_index(names="item_id")
+    one, two = pairs["unusable"].notna(), pairs["unusable_other"].notna()
+    failed = (pairs["unusable"] == "failed") | (pairs["unusable_other"] == "failed")
+    same = pairs["output"] == pairs["output_other"]
+    cases = [failed, one | two, same]
+    forfeit = np.select([one & two, one], ["tie", "loss"], "win")
+    basis = np.select(cases, ["failed", "forfeit", "identical"], "judge")
+    result = np.select(cases, ["left out", forfeit, "identical"], "")
+    return pairs.assign(basis=basis, result=result)
+
+
+def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:
+    """The share of wins of each answer.
+
+    An answer without one decided comparison, because the judge gave no verdict or every
+    opponent's call failed, counts as failed: nobody knows whether it would have won.
+    """
+    mirrored = graded.assign(
+        deployment=graded["other"],
+        other=graded["deployment"],
+        result=graded["result"].replace({"win": "loss", "loss": "win"}),
+    )
+    sides = pd.concat([graded, mirrored])
+    key = ["deployment", "item_id"]
+    sides["detail"] = sides["result"] + " (" + sides["other"] + ")"
+    detail = sides.groupby(key, sort=False)["detail"].agg("; ".join)
+    points = preferences.item_scores(graded).set_index(key)["score"]
+    table = usable[key].join(points, on=key).join(detail, on=key)
+    decided = table["score"].notna()
+    return table.assign(
+        outcome=np.where(decided, "answered", "failed"),
+        predicted=table["score"].map("{:.3g}".format).where(decided, None),
+        score=table["score"].where(decided, None),
+    )[["outcome", "predicted", "score", "detail"]]
+
+
+def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
+    """The win rate, the mean over items of the share of wins."""
+    return [measured("win rate", scored["score"], scored, primary=True)]
+
+
+def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
+    """Bradley–Terry strengths, as the chance to win against the baseline or an average opponent."""
+    if graded is None or graded.empty:
+        return pd.DataFrame()
+    baseline = next((d.name for d in brief.deployments if d.baseline), None)
+    rival = baseline or "an average opponent"
+    strengths = preferences.strengths(graded, baseline=baseline)
+    return strengths.assign(metric=f"chance to win against {rival} (Bradley–Terry)")
+
+
+def compare(scored: pd.DataFrame, graded: pd.DataFrame | None) -> pd.DataFrame:
+    """By the judge's own verdicts."""
+    return preferences.pairs(graded) if graded is not None else pd.DataFrame()
+
+
+def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
+    """Inconsistency and position lean of a judge that saw every pair in both orders."""
+    if graded is None:
+        return []
+    measures = preferences.consistency(graded).set_index("measure")
+    texts = {
+        "inconsistent": "the swap of places changed the verdict in {value:.0%} of {n:.0f} pairs",
+        "first of all": "it named the first answer in {value:.0%} of {n:.0f} verdicts",
+        "no verdict": "it gave no verdict that can be read in {value:.0%} of {n:.0f} pairs",
+    }
+    return [
+        "the judge: " + (text + " ({low:.0%} to {high:.0%})").format(**measures.loc[measure])
+        for measure, text in texts.items()
+        if measures.loc[measure, "n"]
+    ]
+
+
+def figure(
+    brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *, graded: Any = None, **_: Any
+) -> Figure:
+    """Wins and losses in pairs; the stronger stands first, so that the eye looks for red."""
+    if graded is None or graded.empty:
+        return "empty", {"text": "No verdicts yet: the judge has not compared the answers."}
+    strength = preferences.strengths(graded).sort_values("value", ascending=False, kind="stable")
+    rank = {name: place for place, name in enumerate(strength["deployment"])}
+    turned = graded["deployment"].map(rank) > graded["other"].map(rank)
+    sides = pd.DataFrame(
+        {
+            "one": graded["deployment"].where(~turned, graded["other"]),
+            "two": graded["other"].where(~turned, graded["deployment"]),
+            "result": graded["result"].where(
+                ~turned, graded["result"].replace({"win": "loss", "loss": "win"})
+            ),
+        }
+    )
+    results = {
+        **{"win": "first wins", "loss": "second wins", "tie": "tie", "identical": "tie"},
+        **{"inconsistent": "inconsistent"},
+    }
+    tones = {"first wins": "good", "tie": "light", "inconsistent": "doubt", "second wins": "bad"}
+    tones |= {"not judged": "pale"}
+    categories = sides["result"].map(results).fillna("not judged")
+    counts = pd.crosstab([sides["one"], sides["two"]], categories)
+    order = sorted(counts.index, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
+    title = "Wins and losses in pairs"
+    if len(order) > MOST_PAIRS:
+        title += f" (the strongest {MOST_PAIRS} of {len(order)} pairs)"
+    counts = counts.reindex(index=order[:MOST_PAIRS], columns=list(tones), fill_value=0)
+    counts.index = [f"{one} against {two}" for one, two in counts.index]
+    return "shares", {
+        "counts": counts,
+        "colours": tones,
+        "means": None,
+        "title": title,
+        "metric": "",
+    }

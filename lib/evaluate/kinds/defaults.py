@@ -1,0 +1,176 @@
+"""What a kind of task does unless its own file says otherwise: text is asked for and compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.brief.project import Deployment, Project
+from lib.brief.sections import Section
+from lib.endpoints.requests import Call, Item, chat_calls
+from lib.errors import PlaybookError
+from lib.evaluate.reasoning import visible
+from lib.evaluate.scoring import Figure, outcome_shares
+from lib.stats.paired_tests import compare_pairs
+
+ASKS_ITEMS = True  # whether items are read and asked one by one
+JSON_FIELDS: tuple[str, ...] = ()  # fields of an item that are JSON, also in a cell of a CSV file
+JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a kind without judge
+CALIBRATED = False  # whether people's labels measure the judge
+
+__all__ = ["Options", "visible"]
+
+
+class Options(Section):
+    """The keys of `evaluation` that belong to the kind."""
+
+
+def check(brief: Project, options: Any) -> None:
+    """Raise a ValueError where the options do not go with the rest of the brief."""
+
+
+def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+    """A function of an item of the file and its place, to the fields that are this kind's.
+
+    `target` is among them, as text (canonical JSON where it is none). What is the same for all
+    items is prepared here, once. The function raises a PlaybookError where an item is not usable.
+    """
+    return lambda item, where: {"target": text_target(item, where)}
+
+
+def text_target(item: Mapping[str, Any], where: str) -> str:
+    """A target that is text."""
+    target = item.get("target")
+    if not isinstance(target, str) or not target.strip():
+        raise PlaybookError(f"{where}: target must be text, not {target!r:.200}")
+    return target
+
+
+def optional_target(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+    """The item reader of kinds with a judge: a target is text, perhaps none."""
+    missing = (None, "")
+    return lambda item, where: {
+        "target": "" if item.get("target") in missing else text_target(item, where)
+    }
+
+
+def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
+    """A function of an item to its calls, without keys; what is the same for all is done once."""
+    return chat_per_item(brief, deployment)
+
+
+def chat_per_item(
+    brief: Project, deployment: Deployment, **options: Any
+) -> Callable[[Item], list[Call]]:
+    """One chat an item; `options` go to `requests.chat_calls`."""
+    wording = brief.prompt_of(deployment).user or "{input}"
+    chat = chat_calls(brief, deployment, **options)
+    return lambda item: [chat(wording.replace("{input}", item["input"]))]
+
+
+def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The facts of an item's answer from the records of its calls, as (part, record)."""
+    record = records[0][1]
+    called = record.get("tool_calls")
+    return {**record, "output": json.dumps(called, ensure_ascii=False)} if called else record
+
+
+def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataFrame | None:
+    """All answers of a source that stands in for asking; None where items are asked."""
+    return None
+
+
+def judge_calls(deployments: list[Deployment]) -> tuple[int, int]:
+    """How often the judge is asked about an item, and how many answers it is shown each time."""
+    return 0, 0
+
+
+def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> Any:
+    """The judge's records of the answers, None without a judge.
+
+    Args:
+        brief: The brief.
+        answers: With `output` as far as it is visible, and why an answer is `unusable`, if it is.
+        items: From `load_items`.
+        judge: `run progress budget`, for `judge.ask`.
+    """
+    return None
+
+
+# `score(brief, usable, *, items, graded) -> DataFrame`, in every kind: `usable` holds the answers
+# that were not failed, truncated, refused or empty, with `output` made visible. One row each, same
+# index: `outcome` (answered, unparsed, failed where the judge gave no verdict), `predicted` (text
+# or None), `score` (0 to 1, None where failed) and perhaps `detail` (text).
+def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
+    """Every kind has its own."""
+    raise NotImplementedError
+
+
+def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame | None:
+    """The judge's words (`said`) as `verdict` and `rating`; None where verdicts are not labelled.
+
+    Where it is there, people's labels can measure the judge.
+    """
+    return None
+
+
+# `metrics(brief, scored) -> list of {metric value low high}`: of one deployment without its failed
+# calls; the first is the primary one unless another says `primary`. See `scoring.measured`.
+def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every kind has its own."""
+    raise NotImplementedError
+
+
+def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
+    """Figures of all deployments together: `deployment metric value low high n`."""
+    return pd.DataFrame()
+
+
+def compare(scored: pd.DataFrame, graded: pd.DataFrame | None) -> pd.DataFrame:
+    """Every pair of deployments on the same items, in the columns of `stats.compare_pairs`."""
+    return compare_pairs(scored)
+
+
+def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
+    """What to know about the judge, in sentences."""
+    return []
+
+
+def correct(brief: Project, scores: Any, scored: Any, checked: pd.DataFrame) -> pd.DataFrame:
+    """The scores corrected for the judge's measured mistakes."""
+    return scores  # type: ignore[no-any-return]
+
+
+def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
+    """Which generic figure of `lib.pages` shows where the candidates go wrong, and its frames.
+
+    It may also take `items` and `graded`.
+    """
+    return outcome_shares(scored, title="What became of the answers", metric="score")
+
+
+def visible_or_record(output: str, tags: Sequence[str]) -> str:
+    """As `visible`; JSON as a whole is the record of several calls or documents and stays."""
+    if output.lstrip()[:1] in ("[", "{"):
+        try:
+            json.loads(output)
+            return output
+        except (ValueError, RecursionError):
+            pass
+    return visible(output, tags)
+
+
+def by_metric(
+    scores: pd.DataFrame, names: Mapping[str, str], best: str
+) -> list[tuple[str, pd.DataFrame]]:
+    """Frames of small multiples: a metric each under its title, the best deployment on top."""
+    of_best = scores[scores["metric"] == best].sort_values("value", ascending=False, kind="stable")
+    return [
+        (title, table.set_index("deployment").reindex(of_best["deployment"]).reset_index())
+        for metric, title in names.items()
+        for table in [scores[scores["metric"] == metric]]
+    ]

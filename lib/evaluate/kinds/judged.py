@@ -1,0 +1,129 @@
+"""Judged: a model says of every answer which label it deserves, and some labels pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
+from lib.evaluate import judge as judge_model
+from lib.evaluate.calibration import trust
+from lib.evaluate.correction import correct
+from lib.evaluate.kinds.defaults import by_metric, optional_target
+from lib.evaluate.reading import find_label
+from lib.evaluate.scoring import UNUSABLE, Figure, measured, outcome_shares
+
+JUDGED_BY = ("{output}",)
+CALIBRATED = True
+item_reader = optional_target
+
+__all__ = ["correct"]
+
+
+def judge_calls(deployments: list[Deployment]) -> tuple[int, int]:
+    """One an answer."""
+    return len(deployments), 1
+
+
+def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
+    """Add `verdict` (a label) and an empty `rating`; no label is an error of the judge."""
+    judge = brief.evaluation.judge
+    assert judge is not None
+    labels = [find_label(text, judge.labels) for text in asked["said"]]
+    found = asked.assign(verdict=pd.Series(labels, asked.index, object), rating=float("nan"))
+    return mark_unread(found, found["verdict"].isna(), f"one of {judge.labels}")
+
+
+def mark_unread(asked: pd.DataFrame, missing: pd.Series, wanted: str) -> pd.DataFrame:
+    """Say in `judge_error` what was wanted where a verdict is missing, and drop spoilt verdicts."""
+    unread = missing & (asked["judge_error"] == "")
+    why = [f"judge: not {wanted}: {text!r:.80}" for text in asked["said"]]
+    errors = asked["judge_error"].where(~unread, pd.Series(why, asked.index))
+    sound = errors == ""
+    return asked.assign(
+        judge_error=errors,
+        verdict=asked["verdict"].where(sound, None),
+        rating=asked["rating"].where(sound),
+    )
+
+
+def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> pd.DataFrame:
+    """Ask the judge about every usable answer, without its reasoning.
+
+    Returns:
+        One row per answer sent: `deployment item_id said judge_error`, and `verdict` and
+        `rating` as the kind reads them.
+    """
+    usable = answers[answers["unusable"].isna()]
+    texts = usable[["deployment", "item_id", "output"]].assign(
+        input=usable["item_id"].map(items.set_index("item_id")["input"]),
+        target=usable["target"].fillna(""),
+    )
+    return judge_model.ask(brief, texts, **judge)
+
+
+def points(brief: Project, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """A pass label is 1; `predicted` is the label."""
+    judge = brief.evaluation.judge
+    assert judge is not None
+    passes = verdicts["verdict"].isin(judge.pass_labels).astype(float)
+    return pd.DataFrame({"predicted": verdicts["verdict"], "score": passes, "detail": ""})
+
+
+def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:
+    """Verdicts to scores.
+
+    Where the judge gave no usable verdict the row is `failed` and has no score: that is the
+    judge's failure, and says nothing about the answer. `detail` says which.
+    """
+    return score_verdicts(usable, graded, points(brief, graded))
+
+
+def score_verdicts(
+    usable: pd.DataFrame, graded: pd.DataFrame, scored: pd.DataFrame
+) -> pd.DataFrame:
+    """Bring `predicted score detail` of every graded answer to the answers."""
+    keys = ["deployment", "item_id"]
+    table = graded[[*keys, "judge_error"]].join(scored)
+    rows = usable[keys].merge(table, on=keys, how="left", validate="many_to_one")
+    error = rows["judge_error"].astype(object).fillna("judge: not asked")
+    failed = error != ""
+    return rows.assign(
+        outcome=failed.map({True: "failed", False: "answered"}),
+        score=rows["score"].where(~failed),
+        detail=error.where(failed, rows["detail"]),
+    ).set_index(usable.index)[["outcome", "predicted", "score", "detail"]]
+
+
+def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
+    """The judge's pass rate as it is; `correct` adds what people would have said."""
+    return [measured("pass rate", scored["score"], scored)]
+
+
+def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
+    """How far the judge agrees with people."""
+    return [trust(brief, checked)]
+
+
+def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
+    """The pass rate as judged and as people would have given it, or the labels given."""
+    judge = brief.evaluation.judge
+    assert judge is not None
+    corrected = "pass rate (corrected)"
+    if (scores["metric"] == corrected).any():
+        names = {"pass rate": "as judged", corrected: "corrected for the judge's errors"}
+        title = "Pass rate, by configuration"
+        return "multiples", {"tables": by_metric(scores, names, corrected), "title": title}
+    # A judge may well have a label "refused" of its own.
+    shown = {n: f"judge: {n}" if n in {*UNUSABLE, "failed"} else n for n in judge.labels}
+    passing = [label for label in judge.labels if label in judge.pass_labels]
+    failing = [label for label in judge.labels if label not in judge.pass_labels]
+    tones = {
+        shown[label]: (tone, 1 - place / len(labels))
+        for tone, labels in (("good", passing), ("bad", failing))
+        for place, label in enumerate(labels)
+    }
+    title, usable = "Verdicts of the uncalibrated judge", lambda row: shown[row["predicted"]]
+    return outcome_shares(scored, title=title, metric="pass rate", usable=usable, tones=tones)

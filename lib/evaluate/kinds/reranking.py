@@ -1,0 +1,367 @@
+"""Reranking: documents put into an order by a rerank endpoint or a chat model, and how good it is.
+
+The documents of an item are always shown in an order that depends on their ids alone, never on
+the file, so a file that lists the relevant ones first gives nothing away: a model that says yes to
+everything scores what chance scores (`by_chance`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import ir_measures
+import pandas as pd
+from ir_measures import RR, R, nDCG
+from pydantic import Field
+
+from lib.brief.evaluation import Name
+from lib.brief.project import Deployment, Project
+from lib.brief.sections import Section
+from lib.endpoints.requests import Call, Item, chat_calls
+from lib.endpoints.store import key_of
+from lib.errors import PlaybookError
+from lib.evaluate.json_values import canonical
+from lib.evaluate.kinds import defaults, options_of
+from lib.evaluate.kinds.defaults import by_metric, visible_or_record
+from lib.evaluate.reading import MOST_READ, find_label, find_order
+from lib.evaluate.reasoning import visible as without_reasoning
+from lib.evaluate.scoring import Figure, measured
+from lib.frames import rows
+from lib.untrusted import as_number
+
+JSON_FIELDS = ("target", "documents")
+visible = visible_or_record
+MAX_GRADE = 1000
+WORDINGS = {
+    "pointwise": "Query: {input}\nDocument: {document}\n"
+    "Does the document answer the query? Answer yes or no.",
+    "listwise": "Query: {input}\n{documents}\nPut the documents in order, the most relevant first."
+    " Answer with their numbers only, like 2 > 1 > 3.",
+}
+
+
+class Ranking(Section):
+    """How documents are ranked: by a /v1/rerank endpoint, or by a chat model.
+
+    A chat model is asked for each document (`pointwise`; an answer in `relevant` is a yes) or
+    for all at once (`listwise`).
+    """
+
+    method: Literal["rerank", "pointwise", "listwise"] = "pointwise"
+    k: int = Field(default=10, ge=1, le=1000)
+    relevant: list[Name] = Field(default=["yes"], min_length=1)
+
+
+class Options(Section):
+    """How documents are ranked."""
+
+    ranking: Ranking = Ranking()
+
+
+def _ranking(brief: Project) -> Ranking:
+    ranking: Ranking = options_of(brief).ranking
+    return ranking
+
+
+def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+    """`documents` are texts or `id` and `text`; the target grades them, or lists relevant ids."""
+
+    def read(item: dict[str, Any], where: str) -> dict[str, str]:
+        shown = _documents(item.get("documents"), where)
+        grades = _grades(item.get("target"), [d["id"] for d in shown], where)
+        return {"target": canonical(grades), "documents": canonical(shown)}
+
+    return read
+
+
+def _documents(given: Any, where: str) -> list[dict[str, str]]:
+    if not isinstance(given, list) or len(given) < 2:
+        raise PlaybookError(f"{where}: documents must be a list of two or more to put into order")
+    shown = []
+    for number, document in enumerate(given, start=1):
+        # Documents without ids are counted from 1.
+        pair = {"id": str(number), "text": document} if isinstance(document, str) else document
+        name, text = (pair.get("id"), pair.get("text")) if isinstance(pair, dict) else (0, 0)
+        if not (isinstance(name, str) and name and isinstance(text, str) and text.strip()):
+            raise PlaybookError(
+                f'{where}: document {number} must be text or {{"id", "text"}},'
+                f" not {document!r:.200}"
+            )
+        shown.append({"id": name, "text": text})
+    name, count = Counter(document["id"] for document in shown).most_common(1)[0]
+    if count > 1:
+        raise PlaybookError(f"{where}: the document id {name!r} is used {count} times")
+    return shown
+
+
+def _grades(target: Any, names: list[str], where: str) -> dict[str, int]:
+    grades = target
+    if isinstance(target, list) and all(isinstance(name, str) for name in target):
+        grades = dict.fromkeys(target, 1)
+    if not isinstance(grades, dict) or not grades:
+        raise PlaybookError(
+            f"{where}: target must be grades by document id, or a list of relevant ids,"
+            f" not {target!r:.200}"
+        )
+    for name, grade in grades.items():
+        if name not in names:
+            text = f"{where}: target names {name!r}, which is no document: {', '.join(names)}"
+            raise PlaybookError(text[:400])
+        if type(grade) is not int or not 0 <= grade <= MAX_GRADE:
+            raise PlaybookError(
+                f"{where}: the grade of {name!r} must be a whole number from 0 to {MAX_GRADE},"
+                f" not {grade!r:.200}"
+            )
+    if not any(grades.values()):
+        raise PlaybookError(f"{where}: no document is relevant, so every order is as good")
+    return grades
+
+
+def documents(item: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The documents of an item as (id, text), in the order they are shown to every model.
+
+    The order is that of a hash of item and document id: the same in every run, on every
+    machine, and independent of the order in the file.
+    """
+    shown = [(str(d["id"]), str(d["text"])) for d in json.loads(item["documents"])]
+    return sorted(shown, key=lambda d: key_of(str(item["item_id"]), d[0]))
+
+
+def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
+    """The calls of an item: one, or pointwise one a document.
+
+    In a chat `{input}` is the query; pointwise a wording holds `{document}` too, listwise
+    `{documents}`, which becomes a numbered list. A wording that is only `{input}`, the brief's
+    default, is replaced by the module's own. Placeholders inside a text stay as they are.
+
+    Raises:
+        PlaybookError: The wording has no place for the documents.
+    """
+    method = _ranking(brief).method
+    if method == "rerank":
+        extra = {k: v for k, v in deployment.options.extra_body.items() if v is not None}
+        return lambda item: [_rerank_call(item, extra)]
+    wording = brief.prompt_of(deployment).user or "{input}"
+    wording = WORDINGS[method] if wording.strip() == "{input}" else wording
+    place = "{documents}" if method == "listwise" else "{document}"
+    if place not in wording:
+        raise PlaybookError(
+            f"deployment {deployment.name!r}: prompt.user must contain {place}"
+            f" because ranking.method is {method!r}"
+        )
+    chat = chat_calls(brief, deployment, user="{input}")  # worked examples are whole turns
+
+    def calls(item: Item) -> list[Call]:
+        query, shown = str(item["input"]), documents(item)
+        if method == "pointwise":
+            return [chat(_filled(wording, input=query, document=t), name) for name, t in shown]
+        numbered = "\n".join(f"[{n}] {text}" for n, (_, text) in enumerate(shown, start=1))
+        return [chat(_filled(wording, input=query, documents=numbered))]
+
+    return calls
+
+
+def _rerank_call(item: Item, extra: Mapping[str, Any]) -> Call:
+    texts = [text for _, text in documents(item)]
+    body = {"query": item["input"], "documents": texts, "top_n": len(texts), **extra}
+    return Call("", "rerank", body)
+
+
+def _filled(wording: str, **values: str) -> str:
+    # In one pass: a query that says {document} must not be given one.
+    return re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], m[0]), wording)
+
+
+def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The facts of an item whose documents were ranked, by one call or by one each.
+
+    `output` is JSON text of the score, or pointwise of the raw answer, of every document.
+    Several calls have their summed tokens and retries and the longest latency.
+    """
+    method, first = _ranking(brief).method, records[0][1]
+    if method == "listwise":
+        return defaults.answer_of(brief, item, records)
+    answers = [record for _, record in records]
+    if failed := [record for record in answers if record["error"]]:
+        return {**first, "error": failed[0]["error"], "output": None}
+    if method == "rerank":
+        scores = zip(
+            [name for name, _ in documents(item)], json.loads(first["output"]), strict=False
+        )
+        known = {name: score for name, score in scores if score is not None}
+        return {**first, "output": json.dumps(known, ensure_ascii=False)}
+    facts = {}
+    for name in ("retries", "prompt_tokens", "completion_tokens"):
+        values = [record[name] for record in answers]
+        facts[name] = None if None in values else sum(values)
+    reasons = [record["finish_reason"] for record in answers]
+    latencies = [record["latency_s"] for record in answers if record["latency_s"] is not None]
+    return {
+        **first,
+        **facts,
+        "output": json.dumps({name: r["output"] for name, r in records}, ensure_ascii=False),
+        "finish_reason": next((r for r in reasons if r != "stop"), reasons[0]),
+        "latency_s": max(latencies, default=None),
+        "cached": all(bool(record["cached"]) for record in answers),
+    }
+
+
+def _ranked(brief: Project, output: str, shown: list[str]) -> tuple[list[str], int] | None:
+    """All documents in the order an output puts them, and how much of it was passed over.
+
+    What the output does not mention comes last, and ties stay, in the order shown.
+    """
+    ranking = _ranking(brief)
+    if ranking.method == "listwise":
+        order = find_order(output, len(shown))
+        if order is None:
+            return None
+        first = [shown[number - 1] for number in order[0]]
+        return [*first, *(d for d in shown if d not in set(first))], order[1]
+    try:
+        answers = json.loads(output)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(answers, dict):
+        return None
+    if ranking.method == "pointwise":
+        tags = brief.evaluation.reasoning_tags
+        texts = {d: without_reasoning(a, tags) for d, a in answers.items() if isinstance(a, str)}
+        said = {d: text[:MOST_READ] for d, text in texts.items() if text}
+        value = {d: float(find_label(a, ranking.relevant) is not None) for d, a in said.items()}
+    else:
+        numbers = {d: as_number(v) for d, v in answers.items()}
+        value = {d: v for d, v in numbers.items() if v is not None}
+    usable = {d: v for d, v in value.items() if d in set(shown)}
+    order_of = sorted(shown, key=lambda d: -usable.get(d, -math.inf))
+    return (order_of, len(answers) - len(usable)) if usable else None
+
+
+def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any) -> pd.DataFrame:
+    """nDCG@k of each answer's order.
+
+    `predicted` is the order as a JSON list of document ids; `detail` is JSON text with all
+    measures and `passed_over`, how much of the answer named no document or one twice.
+    """
+    k = _ranking(brief).k
+    item_of = {item["item_id"]: item for item in rows(items)}
+    shown = {name: [d for d, _ in documents(item)] for name, item in item_of.items()}
+    answers = list(zip(usable["item_id"], usable["output"], strict=True))
+    ranked = [_ranked(brief, str(output), shown[name]) for name, output in answers]
+    # One query per answer: the same item is there once for every deployment.
+    orders = {str(n): order[0] for n, order in enumerate(ranked) if order}
+    grades = {n: json.loads(item_of[answers[int(n)][0]]["target"]) for n in orders}
+    table = ranking_measures(grades, orders, k=k).set_index("item_id").round(6)
+    measures = table.to_dict("index")
+    scored = [
+        (
+            "answered",
+            json.dumps(order[0], ensure_ascii=False),
+            measures[str(n)][f"nDCG@{k}"],
+            json.dumps({**measures[str(n)], "passed_over": order[1]}),
+        )
+        if order
+        else ("unparsed", None, 0.0, None)
+        for n, order in enumerate(ranked)
+    ]
+    columns = ["outcome", "predicted", "score", "detail"]
+    return pd.DataFrame(scored, columns=columns, index=usable.index)
+
+
+def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
+    """nDCG@k (primary), MRR and R@k; an answer that cannot be used scores 0 in all three."""
+    k = _ranking(brief).k
+    details = scored.get("detail", pd.Series(None, scored.index, object))
+    found = [json.loads(text) if isinstance(text, str) and text else {} for text in details]
+    rest = [measured(n, [d.get(n, 0.0) for d in found], scored) for n in ("MRR", f"R@{k}")]
+    return [measured(f"nDCG@{k}", scored["score"], scored, primary=True), *rest]
+
+
+def figure(
+    brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *, items: Any = None, **_: Any
+) -> Figure:
+    """The three measures, and what an order drawn at random would score."""
+    k = _ranking(brief).k
+    names = {name: name for name in (f"nDCG@{k}", "MRR", f"R@{k}")}
+    tables = by_metric(scores, names, f"nDCG@{k}")
+    chance = {} if items is None else by_chance(items, k=k).drop(columns="item_id").mean().to_dict()
+    title = "How good the order is; dashed: an order drawn at random"
+    return "multiples", {"tables": tables, "title": title, "references": chance}
+
+
+def ranking_measures(
+    grades: Mapping[str, Mapping[str, int]], orders: Mapping[str, list[str]], *, k: int
+) -> pd.DataFrame:
+    """nDCG@k, MRR and R@k of every query, by ir_measures (trec_eval's definitions).
+
+    nDCG has linear gain and a log2 discount (Järvelin and Kekäläinen 2002, as trec_eval counts
+    it); a grade of 1 or more is relevant to MRR and recall. A query without a relevant document
+    scores 0.
+
+    Args:
+        grades: By item and document, 0 for not relevant; what is not graded is not relevant.
+        orders: By item, the documents, best first.
+        k: Where nDCG and recall are cut off; MRR looks at the whole order.
+
+    Returns:
+        One row per item of `orders`: `item_id`, `nDCG@k`, `MRR`, `R@k`.
+    """
+    names = {nDCG @ k: f"nDCG@{k}", RR: "MRR", R @ k: f"R@{k}"}
+    # Scores that fall strictly: trec_eval would break ties by the documents' names.
+    run = {q: {d: float(len(ids) - n) for n, d in enumerate(ids)} for q, ids in orders.items()}
+    judged = {q: {d: int(grade) for d, grade in grades[q].items()} for q in orders}
+    table = pd.DataFrame(
+        0.0, index=pd.Index(list(orders), name="item_id"), columns=[*names.values()]
+    )
+    for metric in ir_measures.iter_calc(list(names), judged, run):
+        table.loc[metric.query_id, names[metric.measure]] = metric.value
+    return table.reset_index()
+
+
+def by_chance(items: pd.DataFrame, *, k: int) -> pd.DataFrame:
+    """What an order drawn at random scores on average on each item: the bar for any skill.
+
+    The expectation itself, not a simulation: of nDCG@k the mean grade takes every place; of
+    MRR the first relevant place is negative hypergeometric; of R@k it is the share shown.
+
+    Returns:
+        One row per item: `item_id`, `nDCG@k`, `MRR`, `R@k`.
+    """
+    means = []
+    for item in rows(items):
+        grades = {d: max(int(g), 0) for d, g in json.loads(item["target"]).items()}
+        shown = [grades.get(d, 0) for d, _ in documents(item)]
+        n, relevant, total = (
+            len(shown),
+            sum(g > 0 for g in shown),
+            sum(g > 0 for g in grades.values()),
+        )
+        best = _dcg(sorted(grades.values(), reverse=True)[:k])
+        drawn = _dcg([sum(shown) / n] * min(k, n))
+        means.append(
+            {
+                "item_id": item["item_id"],
+                f"nDCG@{k}": drawn / best if best else 0.0,
+                "MRR": _reciprocal_rank(relevant, n),
+                f"R@{k}": relevant / total * min(k, n) / n if total else 0.0,
+            }
+        )
+    return pd.DataFrame(means, columns=["item_id", f"nDCG@{k}", "MRR", f"R@{k}"])
+
+
+def _reciprocal_rank(relevant: int, n: int) -> float:
+    """The mean of 1 / place of the first of some relevant documents among n in random order."""
+    mean, none_yet = 0.0, 1.0
+    for place in range(1, n + 1 if relevant else 1):
+        hit = min(1.0, relevant / (n - place + 1))
+        mean, none_yet = mean + none_yet * hit / place, none_yet * (1 - hit)
+    return mean
+
+
+def _dcg(grades: list[Any]) -> float:
+    return float(sum(g / math.log2(place + 1) for place, g in enumerate(grades, start=1)))

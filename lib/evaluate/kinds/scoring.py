@@ -1,0 +1,85 @@
+"""Scoring: a model rates every answer on a scale."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.brief.project import Project
+from lib.evaluate.kinds import judged
+from lib.evaluate.kinds.judged import (
+    CALIBRATED,
+    JUDGED_BY,
+    correct,
+    grade,
+    item_reader,
+    judge_calls,
+    judge_notes,
+)
+from lib.evaluate.reading import find_rating
+from lib.evaluate.scoring import Figure, measured, outcome_shares
+
+__all__ = ["CALIBRATED", "JUDGED_BY", "correct", "grade", "item_reader", "judge_calls", "judge_notes"]
+
+
+def _scale(brief: Project) -> tuple[float, float]:
+    judge = brief.evaluation.judge
+    assert judge is not None
+    return judge.scale
+
+
+def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
+    """Add `verdict` (the judge's words) and `rating`; no rating is an error of the judge."""
+    scale = _scale(brief)
+    ratings = pd.Series([find_rating(text, scale) for text in asked["said"]], asked.index, float)
+    rated = asked.assign(verdict=asked["said"], rating=ratings)
+    return judged.mark_unread(rated, ratings.isna(), f"one number from {list(scale)}")
+
+
+def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:
+    """A rating's place on the scale, from 0 to 1; see `judged.score`."""
+    low, high = _scale(brief)
+    rating = graded["rating"].astype(float)
+    predicted = [None if pd.isna(value) else f"{value:g}" for value in rating]
+    points = pd.DataFrame(
+        {
+            "predicted": predicted,
+            "score": (rating - low) / (high - low),
+            "detail": graded["verdict"],
+        },
+        index=graded.index,
+    )
+    return judged.score_verdicts(usable, graded, points)
+
+
+def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
+    """The mean rating from 0 to 1, and "rating", the same on the rubric's own scale."""
+    mean = measured("mean rating", scored["score"], scored)
+    low, high = _scale(brief)
+    ends = {key: low + mean[key] * (high - low) for key in ("value", "low", "high")}
+    return [mean, mean | ends | {"metric": "rating"}]
+
+
+def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
+    """The ratings given: whole numbers where all are, five equal bands of the scale if not."""
+    names, name = _bands(_scale(brief), scored["predicted"].dropna())
+    tones = {band: ("good", (n + 1) / len(names)) for n, band in enumerate(names)}
+    title, usable = "Ratings given by the judge", lambda row: name(row["predicted"])
+    metric = "mean rating, 0 to 1"
+    return outcome_shares(scored, title=title, metric=metric, usable=usable, tones=tones)
+
+
+def _bands(scale: tuple[float, float], given: pd.Series) -> tuple[list[str], Callable[[Any], str]]:
+    low, high = scale
+    values = pd.to_numeric(given, errors="coerce").dropna()
+    if float(low).is_integer() and high - low <= 9 and (values % 1 == 0).all():
+        names = [f"{low + step:g}" for step in range(int(high - low) + 1)]
+        return names, lambda text: f"{float(text):g}"
+    edges = np.linspace(low, high, 6)
+    bands = [f"{a:.3g} to {b:.3g}" for a, b in itertools.pairwise(edges)]
+    place: Callable[[Any], int] = lambda text: int(np.searchsorted(edges[1:-1], float(text), side="right"))  # noqa: E731
+    return bands, lambda text: bands[place(text)]
