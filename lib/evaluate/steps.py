@@ -22,6 +22,7 @@ __all__ = [
     "compare",
     "detail",
     "gather",
+    "grade_answers",
     "judge_notes",
     "non_inferiority",
     "score",
@@ -74,24 +75,34 @@ def gather(
         return Gathered(source, None, NO_RACE)
     calls: dict[str, Any] = {"progress": progress, "budget": budget_of(brief, run)}
 
-    def ask(asked: list[Deployment], some: pd.DataFrame) -> pd.DataFrame:
-        return answers.ask(brief, asked, some, run, **calls)
+    def ask(left: list[Deployment], some: pd.DataFrame) -> pd.DataFrame:
+        return answers.ask(brief, left, some, run, **calls)
 
-    def grade(told: pd.DataFrame) -> pd.DataFrame | None:
-        graded = kind.grade(brief, visible_answers(brief, told), items, run=run, **calls)
-        if graded is None or (verdicts := kind.read_verdicts(brief, graded)) is None:
-            return graded  # type: ignore[no-any-return]
-        return verdicts  # type: ignore[no-any-return]
+    def grade(asked: pd.DataFrame) -> pd.DataFrame | None:
+        return grade_answers(brief, asked, items, run=run, **calls)
 
     if brief.evaluation.strategy == "full":
-        told = ask(deployments, items)
-        return Gathered(told, grade(told), NO_RACE)
+        asked = ask(deployments, items)
+        return Gathered(asked, grade(asked), NO_RACE)
 
-    def rated(told: pd.DataFrame) -> pd.DataFrame:
-        return score_answers(brief, told, items, graded=grade(told))
+    def rated(block: pd.DataFrame) -> pd.DataFrame:
+        return score_answers(brief, block, items, graded=grade(block))
 
-    told, log = racing.run(brief, deployments, items, ask, rated)
-    return Gathered(told, grade(told), log)
+    asked, log = racing.run(brief, deployments, items, ask, rated)
+    return Gathered(asked, grade(asked), log)
+
+
+def grade_answers(
+    brief: Project, answers: pd.DataFrame, items: pd.DataFrame, *, run: Path, **calls: Any
+) -> pd.DataFrame | None:
+    """What the judge says of the answers, None for a kind without a judge; `calls` as `gather`'s.
+
+    An answer that failed, was cut off or refused, or is empty needs no judge and is not sent.
+    """
+    kind, texts = kinds.of(brief.evaluation.kind), visible_answers(brief, answers)
+    graded: pd.DataFrame | None = kind.grade(brief, texts, items, run=run, **calls)
+    verdicts = None if graded is None else kind.read_verdicts(brief, graded)
+    return graded if verdicts is None else pd.DataFrame(verdicts)
 
 
 def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFrame:
@@ -123,20 +134,18 @@ def score_answers(
     if answers.empty:
         return answers.assign(outcome="", predicted="", score=pd.Series(dtype="Float64"))
     texts = visible_answers(brief, answers).reset_index(drop=True)
-    outcome = texts["unusable"].astype(object)
-    scored = pd.DataFrame(
-        {"outcome": outcome, "predicted": None, "score": np.where(outcome == "failed", np.nan, 0.0)}
-    )
+    outcome = texts["unusable"]
+    scored = pd.DataFrame({"outcome": outcome, "predicted": None, "detail": ""}, dtype=object)
+    scored["score"] = outcome.map(lambda why: None if why == "failed" else 0.0).astype(object)
     usable = np.flatnonzero(outcome.isna())
+    names = ["outcome", "predicted", "score"]
     if len(usable):
         kind, asked = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
         result = kind.score(brief, asked, items=items, graded=graded).set_index(usable)
-        scored = scored.astype(object).reindex(columns=list(result.columns))
-        scored.loc[usable] = result.astype(object)
+        names = list(result.columns)
+        scored.loc[usable, names] = result.astype(object)
     types = {"outcome": "str", "predicted": "str", "score": "Float64", "detail": "str"}
-    if "detail" in scored:
-        scored["detail"] = scored["detail"].fillna("")
-    scored = scored.astype({name: types[str(name)] for name in scored.columns})
+    scored = scored.fillna({"detail": ""}).astype(types)[names]
     return answers.assign(**scored.set_index(answers.index))
 
 

@@ -21,8 +21,9 @@ from openai_stub import Reply, Request, Stub, error
 from lib import artifacts
 from lib.brief.project import Project
 from lib.endpoints import store
+from lib.endpoints.runner import GIVE_UP_AFTER, STORE
 from lib.errors import PlaybookError
-from lib.evaluate import answers, scoring
+from lib.evaluate import answers, steps
 from lib.evaluate.items import load_items
 
 KEY = "sk-very-secret-0123456789"
@@ -39,7 +40,7 @@ def brief(*endpoints: dict[str, Any], folder: Path = Path(), **evaluation: Any) 
             "evaluation": {
                 "kind": "classification",
                 "items": "items.jsonl",
-                "labels": ["positive", "negative"],
+                **({} if "kind" in evaluation else {"labels": ["positive", "negative"]}),
                 "timeout_s": 5,
                 "max_retries": 0,
                 **evaluation,
@@ -64,7 +65,7 @@ def ask(project: Project, run: Path, table: pd.DataFrame | None = None) -> pd.Da
 
 
 def outcomes(project: Project, asked: pd.DataFrame) -> dict[str, int]:
-    return dict(Counter(scoring.score_answers(project, asked)["outcome"]))
+    return dict(Counter(steps.score_answers(project, asked)["outcome"]))
 
 
 def only_first_time(first: Reply) -> Any:
@@ -155,7 +156,7 @@ def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys, pathlib
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/../stubs"]
 from test_answers import ask, brief, items
 ask(brief({"base_url": sys.argv[2]}, concurrency=4), pathlib.Path(sys.argv[3]), items(60))
 """
@@ -163,12 +164,12 @@ ask(brief({"base_url": sys.argv[2]}, concurrency=4), pathlib.Path(sys.argv[3]), 
 
 def test_killed_in_the_middle_it_asks_only_what_is_missing(tmp_path: Path) -> None:
     with openai_stub.running(lambda r: Reply(r.text, delay_s=0.05)) as stub:
-        here = str(Path(__file__).parents[1] / "stubs")
+        here = str(Path(__file__).parent)
         (tmp_path / "killed").mkdir()
         child = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, here, stub.url, str(tmp_path / "killed")]
         )
-        path = tmp_path / "killed" / answers.STORE
+        path = tmp_path / "killed" / STORE
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and len(store.read(path)) < 12:
             time.sleep(0.01)
@@ -190,7 +191,7 @@ def test_killed_in_the_middle_it_asks_only_what_is_missing(tmp_path: Path) -> No
 def test_a_record_torn_by_a_crash_costs_that_one_only(tmp_path: Path) -> None:
     with openai_stub.running() as stub:
         ask(brief({"base_url": stub.url}), tmp_path)
-        path = tmp_path / answers.STORE
+        path = tmp_path / STORE
         path.write_bytes(path.read_bytes()[:-30])
         assert len(ask(brief({"base_url": stub.url}), tmp_path)) == 20
         assert len(stub.requests) == 21
@@ -236,7 +237,7 @@ def test_a_failed_call_is_recorded_asked_again_and_costs_no_other(
         failed = asked[asked["error"] != ""]
         assert set(failed["item_id"]) == {"i3", "i7"}
         assert failed["error"].str.contains(said).all(), failed["error"].iloc[0]
-        artifacts.save(scoring.score_answers(project, asked), tmp_path, "04_answers")
+        artifacts.save(steps.score_answers(project, asked), tmp_path, "04_answers")
         sick[0] = False
         before = len(stub.requests)
         assert outcomes(project, ask(project, tmp_path)) == {"answered": 20}
@@ -306,7 +307,7 @@ def test_a_refused_key_stops_with_one_sentence_and_keeps_the_rest(
         with pytest.raises(PlaybookError) as caught:
             answers.ask(project, project.deployments, items(), tmp_path)
         assert len(bad.requests) <= 5 + project.evaluation.concurrency
-        assert len(store.read(tmp_path / answers.STORE)) == 25
+        assert len(store.read(tmp_path / STORE)) == 25
         bad.behave, before = Reply(), len(bad.requests)
         assert outcomes(project, ask(project, tmp_path)) == {"answered": 40}
         assert len(good.requests) == 20 and len(bad.requests) == before + 15
@@ -338,7 +339,7 @@ def test_a_key_sent_back_is_written_nowhere(
     with openai_stub.running(echo) as stub:
         project = brief({"base_url": stub.url, "api_key_env": "ACME_API_KEY"})
         asked = answers.ask(project, project.deployments, items(12), tmp_path)
-    artifacts.save(scoring.score_answers(project, asked), tmp_path, "04_answers")
+    artifacts.save(steps.score_answers(project, asked), tmp_path, "04_answers")
     assert_no_key(tmp_path, asked.to_csv(), *capfd.readouterr())
     assert "***" in asked["output" if status == 200 else "error"].iloc[0]
 
@@ -348,7 +349,7 @@ def test_an_endpoint_that_is_down_is_given_up(tmp_path: Path) -> None:
         project = brief({"base_url": stub.url}, concurrency=2, max_retries=0)
         with pytest.raises(PlaybookError, match=r"'a'.*the first 20 calls all failed, HTTP 500"):
             answers.ask(project, project.deployments, items(200), tmp_path)
-        assert len(stub.requests) <= answers.GIVE_UP_AFTER + 2
+        assert len(stub.requests) <= GIVE_UP_AFTER + 2
 
 
 def test_an_unset_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +377,7 @@ def test_a_key_that_no_header_can_hold(
 
 
 def test_a_full_disk_is_one_sentence_and_what_is_there_stays_readable(tmp_path: Path) -> None:
-    path = tmp_path / answers.STORE
+    path = tmp_path / STORE
     with openai_stub.running() as stub:
         project = brief({"base_url": stub.url})
         ask(project, tmp_path, items(10))
@@ -396,10 +397,10 @@ def test_a_full_disk_is_one_sentence_and_what_is_there_stays_readable(tmp_path: 
 
 
 def test_two_runs_in_one_directory_are_refused(tmp_path: Path) -> None:
-    with openai_stub.running() as stub, store.appending(tmp_path / answers.STORE):
+    with openai_stub.running() as stub, store.appending(tmp_path / STORE):
         script = SCRIPT.replace("ask(brief", "import lib.errors\ntry:\n    ask(brief").rstrip()
         script += "\nexcept lib.errors.PlaybookError as e:\n    print(e)\n"
-        command = [sys.executable, "-c", script, str(Path(__file__).parents[1] / "stubs"), stub.url]
+        command = [sys.executable, "-c", script, str(Path(__file__).parent), stub.url]
         done = subprocess.run(
             [*command, str(tmp_path)], capture_output=True, text=True, check=False
         )
@@ -428,7 +429,7 @@ def test_hostile_answers_are_kept_as_text(tmp_path: Path) -> None:
         assert len(stub.requests) == 20
     expected = [*hostile[:5], "? half a character"]
     assert list(asked["output"][:6]) == expected
-    artifacts.save(scoring.score_answers(project, asked), tmp_path, "04_answers")
+    artifacts.save(steps.score_answers(project, asked), tmp_path, "04_answers")
     assert list(artifacts.load(tmp_path, "04_answers")["output"][:6]) == expected
 
 
@@ -456,8 +457,9 @@ def test_an_item_is_text_and_never_a_template(tmp_path: Path, text: str) -> None
 def test_a_published_brief_asks_nothing(tmp_path: Path) -> None:
     project = brief({"base_url": "http://127.0.0.1:9/v1"})
     published = project.evaluation.model_copy(update={"kind": "published"})
-    asked = ask(project.model_copy(update={"evaluation": published}), tmp_path, items())
-    assert asked.empty and "output" in asked
+    project = project.model_copy(update={"evaluation": published})
+    gathered = steps.gather(project, project.deployments, items(), tmp_path, progress=False)
+    assert gathered.answers.empty and "output" in gathered.answers
 
 
 def test_many_requests_do_not_trip_over_each_other(tmp_path: Path, stub: Stub) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from briefs import brief
+from scored import grade, summarise
 from sklearn.metrics import cohen_kappa_score
-from test_judging import JUDGE, a_judge, answers, judged_brief
+from test_judged import JUDGE, a_judge, answers, judged_brief
 
 from lib.brief.project import Deployment, Project
 from lib.endpoints import runner
 from lib.errors import PlaybookError
-from lib.evaluate import calibration, correction, judging, scoring
+from lib.evaluate import calibration, correction, steps
 from lib.evaluate.correction import Rates
 from lib.stats import paired_tests as stats
 
@@ -324,10 +325,10 @@ def judged_scores(
 ) -> pd.DataFrame:
     monkeypatch.setattr(runner, "perform", graded(project, said))
     table = answers("x", "y", "z")
-    grades = judging.grade(project, table, folder, progress=False)
-    rows = scoring.score_answers(project, table, graded=grades)
-    checked = judging.calibrate(project, folder, progress=False)
-    return correction.correct(project, scoring.summarise(project, rows), rows, checked)
+    grades = grade(project, table, folder, progress=False)
+    rows = steps.score_answers(project, table, graded=grades)
+    checked = steps.calibrate(project, folder, progress=False)
+    return summarise(project, rows, checked=checked)
 
 
 def test_uncalibrated_scores_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from briefs import changed, write
+from scored import grade
 
 from lib.brief.project import Project, load_project
 from lib.errors import PlaybookError
-from lib.evaluate import comparison, judging, preferences
+from lib.evaluate import judge, preferences
+from lib.evaluate.kinds import comparison
+from lib.evaluate.reading import find_preference
 
 JUDGE = {
     "model": "judge-1",
@@ -50,24 +53,24 @@ def items_of(n: int) -> pd.DataFrame:
 def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """Grade with a judge that is a function of the two texts shown; counts its calls."""
 
-    def grade(brief: Project, answers: pd.DataFrame, judge: Judge) -> pd.DataFrame:
+    def verdicts(brief: Project, answers: pd.DataFrame, says: Judge) -> pd.DataFrame:
         def ask(brief: Project, rows: pd.DataFrame, run: Path, **_: Any) -> pd.DataFrame:
             asked.extend(zip(rows["first"], rows["second"], strict=True))
-            said = [judge(a, b) for a, b in zip(rows["first"], rows["second"], strict=True)]
+            said = [says(a, b) for a, b in zip(rows["first"], rows["second"], strict=True)]
             return rows.assign(
                 said=pd.Series(said, rows.index, dtype=str),
                 judge_error=pd.Series(["down" if s == "!" else "" for s in said], rows.index, str),
             )
 
         asked.clear()
-        monkeypatch.setattr(judging, "ask", ask)
+        monkeypatch.setattr(judge, "ask", ask)
         n = answers["item_id"].nunique()
-        graded = comparison.grade(brief, answers, tmp_path, items=items_of(n), progress=False)
+        graded = grade(brief, answers, tmp_path, items=items_of(n), progress=False)
         graded.attrs["asked"] = list(asked)
         return graded
 
     asked: list[tuple[str, str]] = []
-    return grade
+    return verdicts
 
 
 def longer(first: str, second: str) -> str:
@@ -134,7 +137,7 @@ def test_a_win_counts_only_if_it_survives_the_swap(
     ],
 )
 def test_verdicts_are_read_and_unclear_ones_decide_nothing(text: str, named: str | None) -> None:
-    assert comparison.verdict(text) == named
+    assert find_preference(text) == named
 
 
 def test_the_better_answer_wins_in_both_orders(tmp_path: Path, judged: Any) -> None:
@@ -151,9 +154,9 @@ def test_a_judge_that_always_names_the_first_gives_ties_and_its_lean_shows(
     answers = answers_of({"a": [f"a{n}" for n in range(40)], "b": [f"b{n}" for n in range(40)]})
     graded = judged(comparison_brief(tmp_path), answers, lambda first, second: "A")
     assert set(graded["result"]) == {"inconsistent"}
-    assert comparison.item_scores(graded)["score"].eq(0.5).all()
-    assert comparison.pairs(graded)["verdict"].item() == "tie"
-    lean = comparison.consistency(graded).set_index("measure")
+    assert preferences.item_scores(graded)["score"].eq(0.5).all()
+    assert preferences.pairs(graded)["verdict"].item() == "tie"
+    lean = preferences.consistency(graded).set_index("measure")
     assert lean.loc["inconsistent", "value"] == 1.0
     assert lean.loc["first of the inconsistent", ["value", "n"]].tolist() == [1.0, 40]
     assert lean.loc["first of the inconsistent", "low"] > 0.9
@@ -162,7 +165,7 @@ def test_a_judge_that_always_names_the_first_gives_ties_and_its_lean_shows(
 
 def test_a_fair_judge_leans_nowhere(tmp_path: Path, judged: Any) -> None:
     answers = answers_of({"a": ["long"] * 9 + ["x"], "b": ["x"] * 9 + ["long"]})
-    table = comparison.consistency(judged(comparison_brief(tmp_path), answers, longer))
+    table = preferences.consistency(judged(comparison_brief(tmp_path), answers, longer))
     table = table.set_index("measure")
     assert table.loc["inconsistent", "value"] == 0.0
     assert table.loc["first of all", "value"] == 0.5
@@ -181,7 +184,7 @@ def test_a_failed_call_is_left_out_and_a_spoilt_answer_loses_unasked(
     assert list(graded["basis"]) == ["failed", *["forfeit"] * 4]
     assert list(graded["result"]) == ["left out", "loss", "loss", "tie", "loss"]
     assert graded.attrs["asked"] == []
-    left = comparison.consistency(graded).set_index("measure").loc["left out"]
+    left = preferences.consistency(graded).set_index("measure").loc["left out"]
     assert left[["value", "n"]].tolist() == [0.2, 5]
 
 
@@ -195,8 +198,8 @@ def test_a_judge_that_fails_or_mumbles_decides_nothing(tmp_path: Path, judged: A
     scored = comparison.score(comparison_brief(tmp_path), asked, graded=graded)
     assert set(scored["outcome"]) == {"failed"}
     assert scored["score"].isna().all()
-    assert comparison.strengths(graded)["value"].isna().all()
-    pairs = comparison.pairs(graded)
+    assert preferences.strengths(graded)["value"].isna().all()
+    pairs = preferences.pairs(graded)
     assert pairs[["n", "p_value", "verdict"]].iloc[0].tolist() == [0, 1.0, "tie"]
 
 
@@ -234,11 +237,6 @@ def test_the_win_rate_is_the_primary_metric(tmp_path: Path) -> None:
     assert metric["low"] < 0.6 < metric["high"]
 
 
-def test_without_verdicts_the_error_says_so(tmp_path: Path) -> None:
-    with pytest.raises(PlaybookError, match="verdicts"):
-        comparison.score(comparison_brief(tmp_path), answers_of({"a": ["x"]}))
-
-
 def test_the_sign_test_drops_ties_and_is_holm_adjusted() -> None:
     graded = made(
         {
@@ -247,7 +245,7 @@ def test_the_sign_test_drops_ties_and_is_holm_adjusted() -> None:
             ("b", "c"): ["loss"] * 20,
         }
     )
-    table = comparison.pairs(graded).set_index(["deployment", "other"])
+    table = preferences.pairs(graded).set_index(["deployment", "other"])
     first = table.loc[("a", "b")]
     assert first[["n", "only_first", "only_second", "difference"]].tolist() == [20, 9, 1, 0.4]
     assert first["p_value"] == pytest.approx(22 / 1024)  # two-sided sign test, 9 of 10
@@ -257,7 +255,7 @@ def test_the_sign_test_drops_ties_and_is_holm_adjusted() -> None:
 
 def test_pairs_that_were_not_judged_are_compared_over_the_baseline() -> None:
     graded = made({("a", "base"): ["win"] * 30, ("b", "base"): ["loss"] * 29 + ["win"]})
-    table = comparison.pairs(graded).set_index(["deployment", "other"])
+    table = preferences.pairs(graded).set_index(["deployment", "other"])
     assert len(table) == 3
     assert table.loc[("a", "b"), "verdict"] == "better"
     assert table.loc[("a", "b"), "difference"] == pytest.approx(29 / 30)
@@ -281,7 +279,7 @@ def test_bradley_terry_finds_the_order_and_its_intervals_hold_what_is_true(
     rng = np.random.default_rng(7)
     held, ordered, runs = 0, 0, 50
     for _ in range(runs):
-        table = comparison.strengths(drawn(rng, strength, 60)).set_index("deployment")
+        table = preferences.strengths(drawn(rng, strength, 60)).set_index("deployment")
         ordered += table["value"].idxmax() == "a" and table["value"]["b"] > table["value"]["c"]
         held += sum(
             table.loc[name, "low"] <= t <= table.loc[name, "high"] for name, t in truth.items()
@@ -292,7 +290,7 @@ def test_bradley_terry_finds_the_order_and_its_intervals_hold_what_is_true(
 
 def test_strength_against_the_baseline_is_the_chance_to_beat_it() -> None:
     graded = made({("a", "b"): ["win"] * 60 + ["loss"] * 20 + ["tie"] * 20})
-    table = comparison.strengths(graded, baseline="b").set_index("deployment")
+    table = preferences.strengths(graded, baseline="b").set_index("deployment")
     assert table.loc["a", "value"] == pytest.approx(71 / 102, abs=1e-4)
     assert 0.57 < table.loc["a", "low"] < 0.65 < 0.74 < table.loc["a", "high"] < 0.8
     assert table.loc["b", ["value", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
@@ -300,7 +298,7 @@ def test_strength_against_the_baseline_is_the_chance_to_beat_it() -> None:
 
 def test_a_candidate_that_never_lost_is_strong_but_not_certain() -> None:
     graded = made({(a, b): ["win"] * 20 for a, b in (("a", "b"), ("a", "c"), ("b", "c"))})
-    table = comparison.strengths(graded).set_index("deployment")
+    table = preferences.strengths(graded).set_index("deployment")
     assert list(table["value"].sort_values(ascending=False).index) == ["a", "b", "c"]
     assert 0.8 < table.loc["a", "value"] < 1.0
     assert table.loc["a", "low"] < table.loc["a", "value"] < table.loc["a", "high"] <= 1.0
@@ -308,21 +306,21 @@ def test_a_candidate_that_never_lost_is_strong_but_not_certain() -> None:
 
 def test_items_of_one_group_make_the_interval_wider() -> None:
     outcomes = (["win"] * 10 + ["loss"] * 10) * 5
-    alone = comparison.strengths(made({("a", "b"): outcomes}))
+    alone = preferences.strengths(made({("a", "b"): outcomes}))
     groups = [f"g{n // 10}" for n in range(100)]
-    together = comparison.strengths(made({("a", "b"): outcomes}, groups))
+    together = preferences.strengths(made({("a", "b"): outcomes}, groups))
     width = [table["high"][0] - table["low"][0] for table in (alone, together)]
     assert width[1] > 2 * width[0]
 
 
 def test_a_deployment_that_was_never_compared_has_no_strength() -> None:
     graded = made({("a", "b"): ["win", "loss"], ("a", "c"): ["left out", "no verdict"]})
-    table = comparison.strengths(graded).set_index("deployment")
+    table = preferences.strengths(graded).set_index("deployment")
     assert table["n"].to_dict() == {"a": 2, "b": 2, "c": 0}
     assert table["value"].isna().to_dict() == {"a": False, "b": False, "c": True}
 
 
 def test_a_few_ties_are_no_certainty() -> None:
-    table = comparison.strengths(made({("a", "b"): ["tie"] * 3}))
+    table = preferences.strengths(made({("a", "b"): ["tie"] * 3}))
     assert table["value"].tolist() == pytest.approx([0.5, 0.5])
     assert (table["high"] - table["low"] > 0.2).all()

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from scored import calls_of
 
 from lib import tables
 from lib.brief.project import Project, load_project
-from lib.endpoints import requests as calls
-from lib.evaluate import items, reranking
+from lib.endpoints.runner import STORE
+from lib.evaluate import items
 from lib.evaluate import steps as evaluation
-from lib.evaluate.answers import STORE
+from lib.evaluate.kinds import reranking
 
 SHIPPED = sorted(path.parent.name for path in tables.DATA.glob("projects/*/project.yaml"))
 EXAMPLES = [name for name in SHIPPED if name.startswith("example-")]
@@ -94,7 +95,7 @@ def test_no_placeholder_is_left_in_what_is_sent(name: str) -> None:
     for deployment in brief.deployments:
         if deployment.endpoint and deployment.endpoint.recorded:
             continue
-        for call in calls.of_item(brief, deployment, first):
+        for call in calls_of(brief, deployment, first):
             said = " ".join(message["content"] for message in call.body["messages"])
             for place in ("{input}", "{target}", "{document}", "{documents}", "{output}"):
                 assert place not in said, f"{deployment.name}: {said}"

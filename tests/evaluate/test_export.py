@@ -7,9 +7,10 @@ from pathlib import Path
 import briefs
 import pandas as pd
 import pytest
+from scored import summarise
 
 from lib.brief.project import Project
-from lib.evaluate import export, scoring
+from lib.evaluate import export, steps
 
 
 def scored(folder: Path) -> tuple[Project, pd.DataFrame, pd.DataFrame]:
@@ -21,8 +22,8 @@ def scored(folder: Path) -> tuple[Project, pd.DataFrame, pd.DataFrame]:
          "prompt_tokens": 1, "completion_tokens": 1, "latency_s": 0.1, "cached": False}
         for name in ("a", "b") for i in range(4)
     ]  # fmt: skip
-    table = scoring.score_answers(brief, pd.DataFrame(rows))
-    return brief, table, scoring.summarise(brief, table)
+    table = steps.score_answers(brief, pd.DataFrame(rows))
+    return brief, table, summarise(brief, table)
 
 
 def test_files_are_written_and_no_cell_is_a_formula(tmp_path: Path) -> None:

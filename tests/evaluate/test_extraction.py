@@ -13,8 +13,9 @@ from briefs import brief
 
 from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.evaluate import extraction, json_values
+from lib.evaluate import json_values
 from lib.evaluate.json_values import canonical, find_object, parse_json
+from lib.evaluate.kinds import extraction
 from lib.stats import paired_tests as stats
 
 SCHEMA: dict[str, Any] = {

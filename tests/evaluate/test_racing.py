@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 from openai_stub import Reply
 from scipy.stats import binom, norm
+from scored import summarise
 
 from lib.brief.project import Deployment, Project
 from lib.errors import PlaybookError
-from lib.evaluate import answers, racing, scoring
+from lib.evaluate import answers, racing, steps
 from lib.stats.paired_tests import compare_pairs, tie_groups, wilson
 
 Matrix = npt.NDArray[np.float64]
@@ -515,7 +516,7 @@ def test_a_race_run_again_asks_nothing(tmp_path: Path) -> None:
                 brief.deployments,
                 items,
                 lambda left, block: answers.ask(brief, left, block, tmp_path, progress=False),
-                lambda block: scoring.score_answers(brief, block),
+                lambda block: steps.score_answers(brief, block),
             )
 
         asked, log = race_of()
@@ -526,5 +527,5 @@ def test_a_race_run_again_asks_nothing(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(asked, again)
     pd.testing.assert_frame_equal(log, log_again)
     assert list(log["dropped"]) == [False, True]
-    scores = scoring.summarise(brief, scoring.score_answers(brief, asked))
+    scores = summarise(brief, steps.score_answers(brief, asked))
     assert list(scores.loc[scores["primary"], "value"]) == [1.0, 0.0]

@@ -11,6 +11,7 @@ import pytest
 from test_answers import ask, brief, items, outcomes
 
 from lib.endpoints import serving as deployments
+from lib.endpoints.runner import STORE
 from lib.errors import PlaybookError
 from lib.evaluate import answers, recorded
 
@@ -52,7 +53,7 @@ def test_nothing_is_asked_and_nothing_can_be(tmp_path: Path) -> None:
     write(tmp_path, {"id": "i0", "output": "positive"})
     project = brief({"recorded": "old.jsonl"}, folder=tmp_path)
     assert len(ask(project, tmp_path, items(1))) == 1
-    assert not (tmp_path / answers.STORE).exists()
+    assert not (tmp_path / STORE).exists()
     with (
         pytest.raises(PlaybookError, match="'a' is a file of recorded outputs"),
         deployments.serving(project.deployments[0], logs=tmp_path),
@@ -85,20 +86,20 @@ def test_tool_calls_in_both_forms(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("{", "line 2: not JSON"),
-        ("[" * 100_000, "line 2: not JSON"),
+        ("[" * 100_000, "line 2: not usable JSON: nested"),
         ("[]", "line 2: must be an object"),
         ('{"output": "x"}', "line 2: id must be text, not None"),
         ('{"id": 7, "output": "x"}', "line 2: id must be text, not 7"),
         ('{"id": "i1"}', "neither output nor tool_calls nor error"),
         ('{"id": "i1", "output": ["x"]}', "output must be text"),
         ('{"id": "i1", "output": "x", "latency_s": "fast"}', "latency_s must be a number"),
-        ('{"id": "i1", "output": "x", "latency_s": NaN}', "latency_s must be a number"),
+        ('{"id": "i1", "output": "x", "latency_s": NaN}', "not usable JSON: NaN"),
         ('{"id": "i1", "output": "x", "prompt_tokens": 1e300}', "prompt_tokens must be a number"),
         ('{"id": "i1", "output": "x", "prompt_tokens": -1}', "prompt_tokens must be a number"),
         ('{"id": "i1", "tool_calls": ["f"]}', "tool_calls must be a list of name and arguments"),
-        ('{"id": "i1", "output": "\\ud800"}', "not UTF-8"),
+        ('{"id": "i1", "output": "\\ud800"}', "not usable JSON: half a surr"),
         ('{"id": "i0", "output": "x"}', "line 2: 'i0' is there twice"),
-        ('{"id": "i1", "output": "' + "x" * 1_000_001 + '"}', "longer than 1 MB"),
+        ('{"id": "i1", "output": "' + "x" * 1_000_001 + '"}', "1.0 MB long; .* at most 1 MB"),
     ],
 )
 def test_a_bad_line_is_one_sentence(tmp_path: Path, line: str, said: str) -> None:

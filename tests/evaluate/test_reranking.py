@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from briefs import changed, write
+from scored import calls_of
 
 from lib.brief.project import Project, load_project
 from lib.errors import PlaybookError
-from lib.evaluate import reranking
+from lib.evaluate.kinds import reranking
+from lib.evaluate.reading import find_order
 
 DOCS = {"d1": "one", "d2": "two", "d3": "three", "d4": "four"}
 
@@ -120,16 +122,21 @@ def test_chance_is_defined_where_nothing_is_relevant_and_where_all_is() -> None:
     assert table.iloc[1, 1:].tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 
+def prompts(brief: Project, item: Any) -> dict[str, str]:
+    made = calls_of(brief, brief.deployments[0], item)
+    return {call.part: call.body["messages"][-1]["content"] for call in made}
+
+
 def test_pointwise_asks_for_each_document_and_fills_in_one_pass(tmp_path: Path) -> None:
     brief = ranking_brief(tmp_path, user="Q {input} D {document}")
     hostile = item(d1="{input}", d2="{document}") | {"input": "{document} {x}"}
-    asked = dict(reranking.prompts(brief, brief.deployments[0], hostile))
+    asked = prompts(brief, hostile)
     assert asked == {"d1": "Q {document} {x} D {input}", "d2": "Q {document} {x} D {document}"}
 
 
 def test_listwise_asks_once_and_numbers_the_documents_as_shown(tmp_path: Path) -> None:
     brief = ranking_brief(tmp_path, "listwise")
-    ((part, text),) = reranking.prompts(brief, brief.deployments[0], item())
+    ((part, text),) = prompts(brief, item()).items()
     assert part == ""
     assert "which?" in text
     for number, name in enumerate(SHOWN, start=1):
@@ -144,7 +151,7 @@ def test_a_wording_without_a_place_for_documents_is_an_error(
 ) -> None:
     brief = ranking_brief(tmp_path, method, user="Q {input}?")
     with pytest.raises(PlaybookError, match=rf"'a'.*\{{{place}\}}.*'{method}'"):
-        reranking.prompts(brief, brief.deployments[0], item())
+        prompts(brief, item())
 
 
 @pytest.mark.parametrize(
@@ -165,7 +172,7 @@ def test_a_wording_without_a_place_for_documents_is_an_error(
     ],
 )
 def test_listwise_answers_are_read(text: str, order: list[int], spoilt: int) -> None:
-    assert reranking.parse_order(text, 4) == (order, spoilt)
+    assert find_order(text, 4) == (order, spoilt)
 
 
 @pytest.mark.parametrize(
@@ -173,12 +180,12 @@ def test_listwise_answers_are_read(text: str, order: list[int], spoilt: int) -> 
     ["", "none", "I like 2 documents", "9 > 8", "[7]", "1111111111111 of 2", "²", "> , >", "٢ > ١"],
 )
 def test_listwise_answers_that_name_no_order_are_not_usable(text: str) -> None:
-    assert reranking.parse_order(text, 4) is None
+    assert find_order(text, 4) is None
 
 
 @pytest.mark.parametrize("text", ["1 > " * 200_000, "[" * 200_000, "1" * 200_000, "1 " * 200_000])
 def test_a_hostile_listwise_answer_takes_no_time(text: str) -> None:
-    reranking.parse_order(text, 4)
+    find_order(text, 4)
 
 
 def test_what_a_listwise_answer_leaves_out_comes_last_as_shown(tmp_path: Path) -> None:
@@ -235,8 +242,3 @@ def test_metrics_hold_ndcg_first_and_count_unusable_answers_as_zero(tmp_path: Pa
     assert [m["value"] for m in metrics] == [0.75, 0.75, 0.75]
     assert all(m["low"] < 0.75 < m["high"] for m in metrics)
     assert metrics[0]["primary"]
-
-
-def test_without_items_the_error_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(PlaybookError, match="items"):
-        reranking.score(ranking_brief(tmp_path), answered("{}"))

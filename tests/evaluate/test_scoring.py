@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 from answer_rows import answers
 from briefs import brief
+from scored import summarise
 
 from lib.brief.project import Project, load_project
-from lib.evaluate import scoring
+from lib.evaluate import steps
+from lib.evaluate.answers import visible_answers
+from lib.evaluate.kinds import classification
+from lib.evaluate.reasoning import visible
 from lib.stats import paired_tests as stats
 
 
@@ -29,7 +32,7 @@ def exact(tmp_path: Path) -> Project:
 
 
 def outcome(project: Project, **row: Any) -> tuple[str, Any]:
-    scored = scoring.score_answers(project, answers(row)).iloc[0]
+    scored = steps.score_answers(project, answers(row)).iloc[0]
     return scored["outcome"], None if pd.isna(scored["score"]) else scored["score"]
 
 
@@ -66,16 +69,16 @@ def test_an_empty_exact_answer_is_empty(exact: Project) -> None:
 
 def test_no_answer_is_dropped(project: Project) -> None:
     rows = [{}, {"error": "x"}, {"finish_reason": "length"}, {"output": "?"}]
-    scored = scoring.score_answers(project, answers(*rows))
+    scored = steps.score_answers(project, answers(*rows))
     assert list(scored["item_id"]) == ["i0", "i1", "i2", "i3"]
     assert list(scored["outcome"]) == ["answered", "failed", "truncated", "unparsed"]
     assert str(scored["score"].dtype) == "Float64"
     assert scored["score"].isna().to_list() == [False, True, False, False]
-    assert len(scoring.score_answers(project, answers({}).head(0))) == 0
+    assert len(steps.score_answers(project, answers({}).head(0))) == 0
 
 
 def summary(project: Project, table: pd.DataFrame) -> pd.DataFrame:
-    scores = scoring.summarise(project, scoring.score_answers(project, table))
+    scores = summarise(project, steps.score_answers(project, table))
     return scores.set_index("metric")
 
 
@@ -123,15 +126,15 @@ def test_all_calls_failed(project: Project) -> None:
 
 def test_deployments_are_kept_apart(project: Project) -> None:
     table = answers({}, {"deployment": "b", "repo_id": "org/b", "output": "negative"})
-    scores = scoring.summarise(project, scoring.score_answers(project, table))
+    scores = summarise(project, steps.score_answers(project, table))
     accuracy = scores[scores["metric"] == "accuracy"].set_index("deployment")["value"]
     assert accuracy.to_dict() == {"a": 1.0, "b": 0.0}
 
 
 def test_published_figures_have_no_interval() -> None:
     article = load_project("article")
-    empty = scoring.score_answers(article, answers({}).head(0))
-    scores = scoring.summarise(article, empty)
+    empty = steps.score_answers(article, answers({}).head(0))
+    scores = summarise(article, empty)
     assert scores["value"].to_list() == [0.99, 0.96, 0.94]
     assert scores[["low", "high"]].isna().all(axis=None)
     assert set(scores["n"]) == {0}
@@ -140,8 +143,10 @@ def test_published_figures_have_no_interval() -> None:
 
 def test_confusion_leaves_failed_calls_out(project: Project) -> None:
     rows = [{}, {}, {"output": "hm"}, {"error": "x"}, {"output": "negative"}]
-    counts = scoring.confusion(scoring.score_answers(project, answers(*rows)))
-    found = counts.set_index(["target", "predicted"])["count"].to_dict()
+    scored = steps.score_answers(project, answers(*rows))
+    name, figure = classification.figure(project, scored, pd.DataFrame())
+    found = figure["counts"].set_index(["target", "predicted"])["count"].to_dict()
+    assert name == "confusion" and figure["labels"] == ["positive", "negative"]
     assert found == {
         ("positive", "positive"): 2,
         ("positive", "(no label)"): 1,
@@ -177,7 +182,7 @@ def test_confusion_leaves_failed_calls_out(project: Project) -> None:
     ],
 )
 def test_visible(text: str, seen: str) -> None:
-    assert scoring.visible(text, ["think", "thinking", "reasoning"]) == seen
+    assert visible(text, ["think", "thinking", "reasoning"]) == seen
 
 
 def test_reasoning_tags_are_the_briefs(tmp_path: Path) -> None:
@@ -191,79 +196,48 @@ def test_reasoning_tags_are_the_briefs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("piece", ["<think ", "<think>", "</think>", "```", "<", "`<think>"])
 def test_hostile_tags_take_no_time(piece: str) -> None:
     started = time.perf_counter()
-    scoring.visible(piece * (1_000_000 // len(piece)), ["think", "thinking"])
+    visible(piece * (1_000_000 // len(piece)), ["think", "thinking"])
     assert time.perf_counter() - started < 3
 
 
-def test_outcome_of_one_answer(project: Project) -> None:
-    evaluation = project.evaluation
-    assert (
-        scoring.outcome_of({"output": "x", "error": "", "finish_reason": "stop"}, evaluation)
-        is None
-    )
-    assert scoring.outcome_of({"output": "<think>x"}, evaluation) == "empty"
-    assert scoring.outcome_of({"output": "x", "finish_reason": "length"}, evaluation) == "truncated"
-    assert scoring.outcome_of({"output": "x", "error": "HTTP 500"}, evaluation) == "failed"
+def unusable(project: Project, **row: Any) -> Any:
+    return visible_answers(project, answers(row))["unusable"].item()
+
+
+def test_why_an_answer_cannot_be_used(project: Project) -> None:
+    assert unusable(project, output="x", finish_reason="stop") is None
+    assert unusable(project, output="<think>x") == "empty"
+    assert unusable(project, output="x", finish_reason="length") == "truncated"
+    assert unusable(project, output="x", error="HTTP 500") == "failed"
 
 
 def test_a_record_of_calls_is_not_stripped(tmp_path: Path) -> None:
-    evaluation = {"kind": "reranking", "items": "items.jsonl"}
-    ranking = brief(tmp_path, "evaluation", evaluation).evaluation
-    record = '{"d1": "no</think>"}'
-    assert scoring.outcome_of({"output": record}, ranking) is None
-    assert scoring.outcome_of({"output": "<think>[1] > [2]"}, ranking) == "empty"
+    ranking = brief(tmp_path, "evaluation", {"kind": "reranking", "items": "items.jsonl"})
+    assert unusable(ranking, output='{"d1": "no</think>"}') is None
+    assert unusable(ranking, output="<think>[1] > [2]") == "empty"
 
 
 def test_recorded_answers_say_so(tmp_path: Path) -> None:
     recorded = brief(tmp_path, "deployments.0.endpoint", {"recorded": "closed.jsonl"})
     table = answers({}, {"deployment": "b"})
-    scores = scoring.summarise(recorded, scoring.score_answers(recorded, table))
+    scores = summarise(recorded, steps.score_answers(recorded, table))
     basis = scores[scores["primary"]].set_index("deployment")["basis"].to_dict()
     assert basis == {"a": "recorded (closed.jsonl)", "b": "measured here"}
 
 
 def test_the_index_may_repeat(project: Project) -> None:
     table = pd.concat([answers({}, {"error": "x"}), answers({"output": "negative"}, {})])
-    scored = scoring.score_answers(project, table)
+    scored = steps.score_answers(project, table)
     assert list(scored.index) == [0, 1, 0, 1]
     assert scored["score"].astype(object).where(scored["score"].notna(), None).to_list() == [
         1.0, None, 0.0, 1.0,
     ]  # fmt: skip
 
 
-def test_a_kind_of_another_module(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-
-    def score(_: Project, asked: pd.DataFrame, *, items: Any, graded: Any) -> pd.DataFrame:
-        seen.update(items=items, graded=graded, outputs=list(asked["output"]))
-        rows = {"outcome": ["failed", "answered"], "predicted": [None, "4"], "score": [None, 0.75]}
-        return pd.DataFrame(rows | {"detail": [None, "good"]}, index=asked.index)
-
-    def metrics(_: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-        first = scoring.measured("spread", [0.5] * len(scored), scored)
-        return [first, scoring.measured("mean rating", scored["score"], scored, primary=True)]
-
-    module = SimpleNamespace(score=score, metrics=metrics)
-    monkeypatch.setattr(scoring, "_module", lambda kind: module)
-    items, graded = pd.DataFrame({"item_id": ["i0"]}), pd.DataFrame({"verdict": ["4"]})
-    table = answers({"output": " a"}, {"output": "<think>x</think>b"}, {"output": ""})
-    scored = scoring.score_answers(project, table, items, graded=graded)
-    assert seen["outputs"] == ["a", "b"]
-    assert seen["items"] is items
-    assert seen["graded"] is graded
-    assert list(scored["outcome"]) == ["failed", "answered", "empty"]
-    assert list(scored["detail"]) == ["", "good", ""]
-    assert scored["score"].isna().to_list() == [True, False, False]
-    assert list(scored["output"]) == list(table["output"])  # what the model sent stays
-    scores = scoring.summarise(project, scored).set_index("metric")
-    assert scores["primary"].to_dict() == {"spread": False, "mean rating": True}
-    assert scores.loc["mean rating", ["value", "n", "n_failed"]].to_list() == [0.375, 2, 1]
-
-
 def test_a_hundred_thousand_answers(project: Project) -> None:
     two = answers({}, {"output": "<think>so</think>It is negative."})
     table = two.loc[[0, 1] * 50_000]
     started = time.perf_counter()
-    scores = scoring.summarise(project, scoring.score_answers(project, table))
+    scores = summarise(project, steps.score_answers(project, table))
     assert scores["n"].to_list() == [100_000, 100_000]
     assert time.perf_counter() - started < 6

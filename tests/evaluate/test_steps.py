@@ -56,8 +56,8 @@ def gathered(
     got = evaluation.gather(brief, brief.deployments, items, run, progress=False)
     scored = evaluation.score(brief, got, items)
     checked = evaluation.calibrate(brief, run, progress=False)
-    told: dict[str, Any] = {"deployments": brief.deployments, "race": got.race}
-    return got, scored, evaluation.summarise(brief, scored, checked, **told), items
+    named: dict[str, Any] = {"deployments": brief.deployments, "gathered": got}
+    return got, scored, evaluation.summarise(brief, scored, checked, **named), items
 
 
 def test_a_race_drops_the_hopeless_and_never_picks_it(tmp_path: Path) -> None:
@@ -105,8 +105,9 @@ def test_a_recorded_baseline_is_compared_and_not_chosen(tmp_path: Path) -> None:
 def test_without_a_baseline_nothing_is_said_of_a_switch(tmp_path: Path) -> None:
     brief = project(tmp_path, "http://127.0.0.1:9/v1", [{"name": "good"}])
     scored = pd.DataFrame({"deployment": ["good"], "item_id": ["i1"], "score": [1.0]})
+    got = evaluation.Gathered(scored, None, evaluation.NO_RACE)
     assert evaluation.non_inferiority(brief, scored).empty
-    assert evaluation.judge_notes(brief, pd.DataFrame(), brief.deployments) == []
+    assert evaluation.judge_notes(brief, pd.DataFrame(), brief.deployments, got) == []
     assert evaluation.calibrate(brief, tmp_path).empty
 
 
@@ -138,7 +139,9 @@ def test_a_judge_that_always_names_the_first_is_pointed_out(tmp_path: Path) -> N
         }
         brief = project(tmp_path, stub.url, two, kind="comparison", judge=judge)
         got, _, scores, _ = gathered(brief, tmp_path / "run")
-    notes = evaluation.judge_notes(brief, pd.DataFrame(), brief.deployments, graded=got.graded)
+    notes = evaluation.judge_notes(brief, pd.DataFrame(), brief.deployments, got)
     assert notes[0].startswith("the judge: the swap of places changed the verdict in 100% of 120")
     assert notes[1].startswith("the judge: it named the first answer in 100% of 240 verdicts")
     assert scores.loc[scores["primary"], "value"].tolist() == [0.5, 0.5]
+    strength = scores[scores["metric"].str.contains("Bradley")]
+    assert strength["value"].tolist() == pytest.approx([0.5, 0.5])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from scored import summarise
 
 from lib.brief.project import Project
-from lib.evaluate import scoring
+from lib.evaluate import steps
 
 
 def answers(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -27,11 +28,11 @@ def answers(*rows: dict[str, Any]) -> pd.DataFrame:
 
 def scored_one(project: Project, **row: Any) -> dict[str, Any]:
     """The scored row of one answer; a missing score is None."""
-    found = scoring.score_answers(project, answers(row)).iloc[0]
+    found = steps.score_answers(project, answers(row)).iloc[0]
     return {k: None if pd.isna(v) else v for k, v in found.items()}
 
 
 def metrics_of(project: Project, *rows: dict[str, Any]) -> pd.DataFrame:
     """The scores table of some answers, by metric."""
-    scored = scoring.score_answers(project, answers(*rows))
-    return scoring.summarise(project, scored).set_index("metric")
+    scored = steps.score_answers(project, answers(*rows))
+    return summarise(project, scored).set_index("metric")

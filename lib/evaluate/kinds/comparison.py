@@ -112,7 +112,7 @@ def _pairs(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
     forfeit = np.select([one & two, one], ["tie", "loss"], "win")
     basis = np.select(cases, ["failed", "forfeit", "identical"], "judge")
     result = np.select(cases, ["left out", forfeit, "identical"], "")
-    return pairs.assign(basis=basis, result=result)
+    return pairs.assign(basis=basis, result=pd.Series(result, pairs.index, object))
 
 
 def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:

@@ -23,7 +23,15 @@ from lib.evaluate.kinds.judged import (
 from lib.evaluate.reading import find_rating
 from lib.evaluate.scoring import Figure, measured, outcome_shares
 
-__all__ = ["CALIBRATED", "JUDGED_BY", "correct", "grade", "item_reader", "judge_calls", "judge_notes"]
+__all__ = [
+    "CALIBRATED",
+    "JUDGED_BY",
+    "correct",
+    "grade",
+    "item_reader",
+    "judge_calls",
+    "judge_notes",
+]
 
 
 def _scale(brief: Project) -> tuple[float, float]:
@@ -81,5 +89,4 @@ def _bands(scale: tuple[float, float], given: pd.Series) -> tuple[list[str], Cal
         return names, lambda text: f"{float(text):g}"
     edges = np.linspace(low, high, 6)
     bands = [f"{a:.3g} to {b:.3g}" for a, b in itertools.pairwise(edges)]
-    place: Callable[[Any], int] = lambda text: int(np.searchsorted(edges[1:-1], float(text), side="right"))  # noqa: E731
-    return bands, lambda text: bands[place(text)]
+    return bands, lambda text: bands[np.searchsorted(edges[1:-1], float(text), side="right")]

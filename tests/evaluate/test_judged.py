@@ -12,14 +12,16 @@ import openai_stub
 import pandas as pd
 import pytest
 from briefs import brief
+from scored import grade, summarise
 
 from lib.brief.evaluation import Judge, JudgeShot
 from lib.brief.project import Deployment, Evaluation, Project
 from lib.endpoints import runner
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
-from lib.evaluate import judge, judging, scoring
+from lib.evaluate import judge, steps
 from lib.evaluate.items import load_items
+from lib.evaluate.reading import find_rating
 
 JUDGE: dict[str, Any] = {
     "model": "org/judge",
@@ -97,9 +99,9 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Call]]:
 def scored(
     project: Project, table: pd.DataFrame, run: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    graded = judging.grade(project, table, run, progress=False)
-    rows = scoring.score_answers(project, table, load_items(project), graded=graded)
-    return graded, rows, scoring.summarise(project, rows)
+    graded = grade(project, table, run, progress=False)
+    rows = steps.score_answers(project, table, load_items(project), graded=graded)
+    return graded, rows, summarise(project, rows)
 
 
 # --- what the judge is asked
@@ -225,7 +227,7 @@ def test_only_usable_answers_are_sent_without_reasoning(tmp_path: Path, said: An
 def test_equal_questions_are_asked_once(tmp_path: Path, said: Any) -> None:
     table = pd.concat([answers("x", "y"), answers("x", "z", deployment="b")], ignore_index=True)
     calls = said(lambda text: "pass")
-    graded = judging.grade(judged_brief(tmp_path), table, tmp_path, progress=False)
+    graded = grade(judged_brief(tmp_path), table, tmp_path, progress=False)
     assert len(calls) == len({c.key for c in calls}) == 3
     assert len(graded) == 4
 
@@ -233,7 +235,7 @@ def test_equal_questions_are_asked_once(tmp_path: Path, said: Any) -> None:
 def test_the_key_depends_on_wording_and_options(tmp_path: Path, said: Any) -> None:
     calls = said(lambda text: "pass")
     for changes in ({}, {"system": "Be strict."}, {"options": {"temperature": 0.5}}, {}):
-        judging.grade(judged_brief(tmp_path, **changes), answers("x"), tmp_path, progress=False)
+        grade(judged_brief(tmp_path, **changes), answers("x"), tmp_path, progress=False)
     assert len({c.key for c in calls}) == 3
     assert calls[0].body["max_tokens"] == 16
 
@@ -287,13 +289,13 @@ def test_nothing_to_judge(tmp_path: Path, said: Any) -> None:
     ],
 )
 def test_ratings(text: str, rating: float | None) -> None:
-    assert judging.find_rating(text, (1.0, 5.0)) == rating
+    assert find_rating(text, (1.0, 5.0)) == rating
 
 
 def test_ratings_on_other_scales() -> None:
-    assert judging.find_rating("-2", (-2.0, 2.0)) == -2.0
-    assert judging.find_rating("0.75", (0.0, 1.0)) == 0.75
-    assert judging.find_rating("8/10", (0.0, 10.0)) == 8.0
+    assert find_rating("-2", (-2.0, 2.0)) == -2.0
+    assert find_rating("0.75", (0.0, 1.0)) == 0.75
+    assert find_rating("8/10", (0.0, 10.0)) == 8.0
 
 
 @pytest.mark.parametrize(
@@ -347,11 +349,6 @@ def test_ratings_become_scores(tmp_path: Path, said: Any) -> None:
     assert scores["value"].to_list() == [0.625, 3.5]
 
 
-def test_scoring_without_a_judge_asked_says_so(tmp_path: Path) -> None:
-    with pytest.raises(PlaybookError, match=r"ask the judge first"):
-        scoring.score_answers(judged_brief(tmp_path), answers("x"))
-
-
 # --- through the runner
 
 
@@ -364,9 +361,9 @@ def test_verdicts_are_kept_and_asked_for_once(tmp_path: Path) -> None:
     table = answers("good", "bad", "broken")
     with openai_stub.running(behave) as stub:
         project = judged_brief(tmp_path, endpoint={"base_url": stub.url})
-        first = judging.grade(project, table, tmp_path, progress=False)
+        first = grade(project, table, tmp_path, progress=False)
         asked = len(stub.requests)
-        second = judging.grade(project, table, tmp_path, progress=False)
+        second = grade(project, table, tmp_path, progress=False)
         again = stub.texts[asked:]
         body = stub.requests[0].body
     assert first["verdict"].fillna("").to_list() == ["pass", "fail", ""]

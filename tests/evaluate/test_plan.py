@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scored import calls_of
 from test_answers import brief
 
 from lib.brief.deployment import Options, Prompt
 from lib.brief.project import Deployment, Project
 from lib.endpoints import requests as calls
 from lib.errors import PlaybookError
+from lib.evaluate import answers
 
 URL = {"base_url": "https://host/v1", "model": "m"}
 ITEM = {"item_id": "i", "input": "text", "target": "positive"}
@@ -21,7 +23,7 @@ RANKED = {"item_id": "q", "input": "query", "target": '{"d1": 1}', "documents": 
 
 
 def only(project: Project, item: Any = ITEM, **changes: Any) -> calls.Call:
-    (call,) = calls.of_item(project, deployment(project, **changes), item)
+    (call,) = calls_of(project, deployment(project, **changes), item)
     return call
 
 
@@ -104,7 +106,7 @@ def test_a_plan_holds_the_same_calls_as_asking_item_by_item() -> None:
 
     project = brief(URL)
     table = pd.DataFrame([ITEM | {"item_id": f"i{n}", "input": f"text {n}"} for n in range(5)])
-    plan = calls.Plan(project, project.deployments[0], table)
+    plan = answers.plan(project, project.deployments[0], table)
     single = [only(project, item) for item in table.to_dict("records")]
     assert list(plan) == single == list(plan) and len(plan) == 5
     assert list(plan.keys()) == [call.key for call in single]
@@ -126,13 +128,11 @@ def test_constrained_labels_and_shots_in_the_same_form() -> None:
 def test_a_schema_from_the_brief_or_a_file(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"total": {"type": "number"}}}
     (tmp_path / "schema.json").write_text(json.dumps(schema))
-    inline = brief(URL, kind="extraction", labels=[], constrained=True, schema=schema)
-    named = brief(
-        URL, kind="extraction", labels=[], constrained=True, schema="schema.json", folder=tmp_path
-    )
+    inline = brief(URL, kind="extraction", constrained=True, schema=schema)
+    named = brief(URL, kind="extraction", constrained=True, schema="schema.json", folder=tmp_path)
     assert only(inline).body["response_format"]["json_schema"]["schema"] == schema
     assert only(inline).key == only(named).key
-    free = brief(URL, kind="extraction", labels=[], schema=schema)
+    free = brief(URL, kind="extraction", schema=schema)
     assert "response_format" not in only(free).body
 
 
@@ -147,9 +147,7 @@ def test_a_schema_from_the_brief_or_a_file(tmp_path: Path) -> None:
 def test_a_schema_file_that_is_not_one(tmp_path: Path, content: str | None, said: str) -> None:
     if content is not None:
         (tmp_path / "s.json").write_text(content)
-    project = brief(
-        URL, kind="extraction", labels=[], constrained=True, schema="s.json", folder=tmp_path
-    )
+    project = brief(URL, kind="extraction", constrained=True, schema="s.json", folder=tmp_path)
     with pytest.raises(PlaybookError, match=said):
         only(project)
 
@@ -157,16 +155,16 @@ def test_a_schema_file_that_is_not_one(tmp_path: Path, content: str | None, said
 def test_tools_are_sent_in_openais_form() -> None:
     function = {"name": "f", "parameters": {"type": "object", "properties": {}}}
     wrapped = {"type": "function", "function": function}
-    project = brief(URL, kind="tool_call", labels=[], tools=[function, wrapped])
+    project = brief(URL, kind="tool_call", tools=[function, wrapped])
     body = only(project).body
     assert body["tools"] == [wrapped, wrapped] and body["tool_choice"] == "auto"
-    bad = brief(URL, kind="tool_call", labels=[], tools=[function, {"type": "function"}])
+    bad = brief(URL, kind="tool_call", tools=[function, {"type": "function"}])
     with pytest.raises(PlaybookError, match=r"evaluation\.tools\.1: must be a function with name"):
         only(bad)
 
 
 def test_a_rerank_request_holds_the_documents() -> None:
-    project = brief(URL, kind="reranking", labels=[], ranking={"method": "rerank"})
+    project = brief(URL, kind="reranking", ranking={"method": "rerank"})
     call = only(project, RANKED, options=Options(extra_body={"return_documents": False}))
     assert call.api == "rerank" and sorted(call.body["documents"]) == ["one", "two"]
     assert call.body["query"] == "query" and call.body["top_n"] == 2
@@ -174,12 +172,12 @@ def test_a_rerank_request_holds_the_documents() -> None:
 
 
 def test_a_pointwise_ranking_asks_for_each_document_and_listwise_once() -> None:
-    pointwise = brief(URL, kind="reranking", labels=[], ranking={"method": "pointwise"})
-    found = calls.of_item(pointwise, pointwise.deployments[0], RANKED)
+    pointwise = brief(URL, kind="reranking", ranking={"method": "pointwise"})
+    found = calls_of(pointwise, pointwise.deployments[0], RANKED)
     assert sorted(call.part for call in found) == ["d1", "d2"]
     text = {call.part: call.body["messages"][-1]["content"] for call in found}
     assert "one" in text["d1"] and "two" not in text["d1"] and "query" in text["d1"]
-    listwise = brief(URL, kind="reranking", labels=[], ranking={"method": "listwise"})
+    listwise = brief(URL, kind="reranking", ranking={"method": "listwise"})
     assert only(listwise, RANKED).part == ""
 
 

@@ -11,10 +11,12 @@ import briefs
 import openai_stub
 import pandas as pd
 import pytest
+from scored import summarise
 
 from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.evaluate import inspection, scoring
+from lib.evaluate import inspect_source as inspection
+from lib.evaluate import steps
 from lib.evaluate.inspect_log import read_log
 
 KEY = 'sk-"secret"-7f3a91'
@@ -118,7 +120,7 @@ def scored(folder: Path, *values: Any, metric: str | None = None) -> pd.DataFram
         written(folder, log(*made), f"{name}.json")
     project = brief(folder, metric=metric)
     answers = inspection.ask(project, project.deployments[:1], folder)
-    return scoring.score_answers(project, answers)
+    return steps.score_answers(project, answers)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.eval"])
@@ -138,14 +140,14 @@ def test_values_of_scorers_become_scores(tmp_path: Path) -> None:
     table = scored(tmp_path, "C", "P", "I", "N", True, 0.25, 1, "0.5", "yes")
     assert table["score"].tolist() == [1, 0.5, 0, 0, 1, 0.25, 1, 0.5, 1]
     assert table["outcome"].tolist() == ["answered"] * 3 + ["unparsed"] + ["answered"] * 5
-    summary = scoring.summarise(brief(tmp_path), table)
+    summary = summarise(brief(tmp_path), table)
     assert summary["metric"].tolist() == ["mean score"]
     assert summary["value"].tolist() == pytest.approx([5.25 / 9])
 
 
 def test_right_and_wrong_is_accuracy(tmp_path: Path) -> None:
     table = scored(tmp_path, "C", "C", "I", "C")
-    summary = scoring.summarise(brief(tmp_path), table).iloc[0]
+    summary = summarise(brief(tmp_path), table).iloc[0]
     assert summary["metric"] == "accuracy" and summary["value"] == 0.75 and summary["primary"]
 
 
@@ -169,12 +171,12 @@ def test_what_failed_is_not_wrong(tmp_path: Path) -> None:
     written(tmp_path, log(*made))
     project = brief(tmp_path)
     answers = inspection.ask(project, project.deployments[:1], tmp_path)
-    table = scoring.score_answers(project, answers)
+    table = steps.score_answers(project, answers)
     wanted = ["failed", "failed", "failed", "truncated", "refused", "answered"]
     assert table["outcome"].tolist() == wanted
     assert table["score"].isna().tolist() == [True] * 3 + [False] * 3
     assert answers["error"][0].endswith("Error code: 429")
-    assert scoring.summarise(project, table)["comparable"].tolist() == ["no"]
+    assert summarise(project, table)["comparable"].tolist() == ["no"]
 
 
 def test_samples_come_in_the_order_of_their_data_set(tmp_path: Path) -> None:
@@ -207,9 +209,9 @@ def test_the_brief_names_the_scorer(tmp_path: Path, metric: str | None, score: f
     answers = inspection.ask(project, project.deployments[:1], tmp_path)
     if score is None:
         with pytest.raises(PlaybookError, match="scorer/key"):
-            scoring.score_answers(project, answers)
+            steps.score_answers(project, answers)
     else:
-        assert scoring.score_answers(project, answers)["score"].tolist() == [score]
+        assert steps.score_answers(project, answers)["score"].tolist() == [score]
 
 
 def test_latency_and_retries_are_those_of_the_model_under_test(tmp_path: Path) -> None:
@@ -345,7 +347,7 @@ def test_a_task_runs_against_every_deployment_once(
     assert {r.headers["authorization"] for r in stub.requests} == {f"Bearer {KEY}"}
     assert {r.body["model"] for r in stub.requests} == {"org/a", "org/b"}
     assert all("temperature" not in r.body for r in stub.requests)
-    table = scoring.score_answers(project, answers)
+    table = steps.score_answers(project, answers)
     assert table["item_id"].tolist() == ["s0", "s1"] * 2
     assert table["score"].tolist() == [0, 1, 0, 1]
     assert (table["prompt_tokens"] == 10).all() and table["latency_s"].notna().all()
@@ -361,7 +363,7 @@ def test_the_key_reaches_no_file_and_a_failing_log_is_run_again(
         for _ in range(2):
             answers = inspection.ask(project, project.deployments[:1], tmp_path / "run")
         assert len(stub.requests) == 8
-    table = scoring.score_answers(project, answers)
+    table = steps.score_answers(project, answers)
     assert table["outcome"].tolist() == ["answered", "answered", "failed", "answered"]
     assert "***" in answers["error"][2] and KEY not in answers["error"][2]
     assert list((tmp_path / "run").rglob("*.eval"))

@@ -13,7 +13,8 @@ from briefs import brief
 from sklearn.metrics import f1_score
 
 from lib.brief.project import Project
-from lib.evaluate import labels
+from lib.evaluate import reading
+from lib.evaluate.kinds.exact import _accepted
 from lib.stats import paired_tests as stats
 
 SENTIMENT = ["positive", "negative"]
@@ -48,7 +49,7 @@ def exact(tmp_path: Path, **more: Any) -> Project:
     ],
 )
 def test_find_label(text: str, label: str | None) -> None:
-    assert labels.find_label(text, SENTIMENT) == label
+    assert reading.find_label(text, SENTIMENT) == label
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_find_label(text: str, label: str | None) -> None:
     ],
 )
 def test_find_label_among(text: str, among: list[str], label: str | None) -> None:
-    assert labels.find_label(text, among) == label
+    assert reading.find_label(text, among) == label
 
 
 ALIASES = {"positive": ["good", "thumbs up"], "negative": ["bad"]}
@@ -108,7 +109,7 @@ ALIASES = {"positive": ["good", "thumbs up"], "negative": ["bad"]}
     ],
 )
 def test_aliases_and_constrained_answers(text: str, label: str | None) -> None:
-    assert labels.find_label(text, SENTIMENT, ALIASES) == label
+    assert reading.find_label(text, SENTIMENT, ALIASES) == label
 
 
 @pytest.mark.parametrize(
@@ -117,8 +118,8 @@ def test_aliases_and_constrained_answers(text: str, label: str | None) -> None:
 )
 def test_a_million_characters_take_no_time(text: str) -> None:
     started = time.perf_counter()
-    assert labels.find_label(text, SENTIMENT) is None
-    labels.normalise(text, ALL)
+    assert reading.find_label(text, SENTIMENT) is None
+    reading.normalise(text, ALL)
     assert time.perf_counter() - started < 3
 
 
@@ -196,8 +197,8 @@ def test_exact_match(tmp_path: Path, output: str, target: str, score: float) -> 
     ],
 )
 def test_rules(rules: list[str], text: str, normal: str) -> None:
-    assert labels.normalise(text, rules) == normal
-    assert labels.normalise(normal, rules) == normal
+    assert reading.normalise(text, rules) == normal
+    assert reading.normalise(normal, rules) == normal
 
 
 def test_the_briefs_rules_are_used(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_any_of_several_targets_counts(tmp_path: Path) -> None:
     assert scored_one(project, output="city of light", target=several)["score"] == 1.0
     assert scored_one(project, output="Lyon", target=several)["score"] == 0.0
     assert scored_one(project, output="[broken", target="[broken")["score"] == 1.0
-    assert labels.accepted("[1, 2]") == ["[1, 2]"]
+    assert _accepted("[1, 2]") == ["[1, 2]"]
 
 
 def test_accuracy_is_clustered_by_group(tmp_path: Path) -> None:
