@@ -162,8 +162,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
         return labelled
     calls: dict[str, Any] = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
     asked = judge.ask(brief, labelled, label="calibration", **calls)
-    verdicts = kind.read_verdicts(brief, asked)
-    return pd.DataFrame(verdicts)
+    return pd.DataFrame(kind.read_verdicts(brief, asked))
 
 
 def judge_notes(
@@ -211,8 +210,8 @@ def summarise(
         is of, and exactly one metric of each deployment is the primary one.
     """
     kind = kinds.of(brief.evaluation.kind)
-    scores = _scores(brief, scored, deployments, kind.joint_scores(brief, gathered.graded))
-    scores = kind.correct(brief, scores, scored, checked)
+    plain = _scores(brief, scored, deployments, kind.joint_scores(brief, gathered.graded))
+    scores: pd.DataFrame = kind.correct(brief, plain, scored, checked)
     standing = {d.name: BASELINE for d in deployments if d.baseline}
     dropped = gathered.race[gathered.race["dropped"].astype(bool)]
     for name, n, reason in dropped[["deployment", "after_items", "reason"]].to_numpy():

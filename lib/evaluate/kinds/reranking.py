@@ -2,7 +2,7 @@
 
 The documents of an item are always shown in an order that depends on their ids alone, never on
 the file, so a file that lists the relevant ones first gives nothing away: a model that says yes to
-everything scores what chance scores (`by_chance`).
+everything scores what chance scores (`stats.ranking`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import ir_measures
 import pandas as pd
-from ir_measures import RR, R, nDCG
 from pydantic import Field
 
 from lib.brief.evaluation import Name
@@ -32,6 +30,7 @@ from lib.evaluate.reading import MOST_READ, find_label, find_order
 from lib.evaluate.reasoning import visible as without_reasoning
 from lib.evaluate.scoring import Figure, measured
 from lib.frames import rows
+from lib.stats.ranking import ranking_by_chance, ranking_measures
 from lib.untrusted import as_number
 
 JSON_FIELDS = ("target", "documents")
@@ -251,24 +250,20 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
     k = _ranking(brief).k
     item_of = {item["item_id"]: item for item in rows(items)}
     shown = {name: [d for d, _ in documents(item)] for name, item in item_of.items()}
-    answers = list(zip(usable["item_id"], usable["output"], strict=True))
-    ranked = [_ranked(brief, str(output), shown[name]) for name, output in answers]
+    names = list(usable["item_id"])
+    pairs = zip(names, usable["output"], strict=True)
+    ranked = [_ranked(brief, str(output), shown[name]) for name, output in pairs]
     # One query per answer: the same item is there once for every deployment.
     orders = {str(n): order[0] for n, order in enumerate(ranked) if order}
-    grades = {n: json.loads(item_of[answers[int(n)][0]]["target"]) for n in orders}
-    table = ranking_measures(grades, orders, k=k).set_index("item_id").round(6)
-    measures = table.to_dict("index")
-    scored = [
-        (
-            "answered",
-            json.dumps(order[0], ensure_ascii=False),
-            measures[str(n)][f"nDCG@{k}"],
-            json.dumps({**measures[str(n)], "passed_over": order[1]}),
-        )
-        if order
-        else ("unparsed", None, 0.0, None)
-        for n, order in enumerate(ranked)
-    ]
+    grades = {n: json.loads(item_of[names[int(n)]]["target"]) for n in orders}
+    measures = ranking_measures(grades, orders, k=k).round(6).to_dict("index")
+    scored: list[tuple[Any, ...]] = [("unparsed", None, 0.0, None)] * len(ranked)
+    for n, order in enumerate(ranked):
+        if order is not None:
+            figures = measures[str(n)]
+            detail = json.dumps({**figures, "passed_over": order[1]})
+            predicted = json.dumps(order[0], ensure_ascii=False)
+            scored[n] = ("answered", predicted, figures[f"nDCG@{k}"], detail)
     columns = ["outcome", "predicted", "score", "detail"]
     return pd.DataFrame(scored, columns=columns, index=usable.index)
 
@@ -283,85 +278,19 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def figure(
-    brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *, items: Any = None, **_: Any
+    brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *, items: Any, **_: Any
 ) -> Figure:
     """The three measures, and what an order drawn at random would score."""
     k = _ranking(brief).k
     names = {name: name for name in (f"nDCG@{k}", "MRR", f"R@{k}")}
     tables = by_metric(scores, names, f"nDCG@{k}")
-    chance = {} if items is None else by_chance(items, k=k).drop(columns="item_id").mean().to_dict()
+    chance = [
+        ranking_by_chance(json.loads(item["target"]), [d for d, _ in documents(item)], k=k)
+        for item in rows(items)
+    ]
     title = "How good the order is; dashed: an order drawn at random"
-    return "multiples", {"tables": tables, "title": title, "references": chance}
-
-
-def ranking_measures(
-    grades: Mapping[str, Mapping[str, int]], orders: Mapping[str, list[str]], *, k: int
-) -> pd.DataFrame:
-    """nDCG@k, MRR and R@k of every query, by ir_measures (trec_eval's definitions).
-
-    nDCG has linear gain and a log2 discount (Järvelin and Kekäläinen 2002, as trec_eval counts
-    it); a grade of 1 or more is relevant to MRR and recall. A query without a relevant document
-    scores 0.
-
-    Args:
-        grades: By item and document, 0 for not relevant; what is not graded is not relevant.
-        orders: By item, the documents, best first.
-        k: Where nDCG and recall are cut off; MRR looks at the whole order.
-
-    Returns:
-        One row per item of `orders`: `item_id`, `nDCG@k`, `MRR`, `R@k`.
-    """
-    names = {nDCG @ k: f"nDCG@{k}", RR: "MRR", R @ k: f"R@{k}"}
-    # Scores that fall strictly: trec_eval would break ties by the documents' names.
-    run = {q: {d: float(len(ids) - n) for n, d in enumerate(ids)} for q, ids in orders.items()}
-    judged = {q: {d: int(grade) for d, grade in grades[q].items()} for q in orders}
-    table = pd.DataFrame(
-        0.0, index=pd.Index(list(orders), name="item_id"), columns=[*names.values()]
-    )
-    for metric in ir_measures.iter_calc(list(names), judged, run):
-        table.loc[metric.query_id, names[metric.measure]] = metric.value
-    return table.reset_index()
-
-
-def by_chance(items: pd.DataFrame, *, k: int) -> pd.DataFrame:
-    """What an order drawn at random scores on average on each item: the bar for any skill.
-
-    The expectation itself, not a simulation: of nDCG@k the mean grade takes every place; of
-    MRR the first relevant place is negative hypergeometric; of R@k it is the share shown.
-
-    Returns:
-        One row per item: `item_id`, `nDCG@k`, `MRR`, `R@k`.
-    """
-    means = []
-    for item in rows(items):
-        grades = {d: max(int(g), 0) for d, g in json.loads(item["target"]).items()}
-        shown = [grades.get(d, 0) for d, _ in documents(item)]
-        n, relevant, total = (
-            len(shown),
-            sum(g > 0 for g in shown),
-            sum(g > 0 for g in grades.values()),
-        )
-        best = _dcg(sorted(grades.values(), reverse=True)[:k])
-        drawn = _dcg([sum(shown) / n] * min(k, n))
-        means.append(
-            {
-                "item_id": item["item_id"],
-                f"nDCG@{k}": drawn / best if best else 0.0,
-                "MRR": _reciprocal_rank(relevant, n),
-                f"R@{k}": relevant / total * min(k, n) / n if total else 0.0,
-            }
-        )
-    return pd.DataFrame(means, columns=["item_id", f"nDCG@{k}", "MRR", f"R@{k}"])
-
-
-def _reciprocal_rank(relevant: int, n: int) -> float:
-    """The mean of 1 / place of the first of some relevant documents among n in random order."""
-    mean, none_yet = 0.0, 1.0
-    for place in range(1, n + 1 if relevant else 1):
-        hit = min(1.0, relevant / (n - place + 1))
-        mean, none_yet = mean + none_yet * hit / place, none_yet * (1 - hit)
-    return mean
-
-
-def _dcg(grades: list[Any]) -> float:
-    return float(sum(g / math.log2(place + 1) for place, g in enumerate(grades, start=1)))
+    return "multiples", {
+        "tables": tables,
+        "title": title,
+        "references": pd.DataFrame(chance).mean().to_dict(),
+    }

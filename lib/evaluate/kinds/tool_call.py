@@ -6,11 +6,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jsonschema.protocols import Validator
+from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
 from lib.brief.project import Deployment, Project
@@ -44,25 +45,12 @@ class Malformed(Exception):
     """An answer that calls a tool in a way that no program could follow."""
 
 
-class Called(NamedTuple):
-    """One call: the function and its arguments."""
-
-    name: str
-    arguments: dict[str, Any]
-
-
 class Options(Section):
     """`tools` in OpenAI's form or a file's name; `fields` says how an argument is compared."""
 
-    tools: list[dict[str, Any]] | str
+    tools: list[dict[str, Any]] | str = Field(min_length=1)
     fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
     normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
-
-
-def check(brief: Project, options: Options) -> None:
-    """There is a tool."""
-    if not options.tools:
-        raise ValueError("kind 'tool_call' needs tools")
 
 
 def _tools(brief: Project) -> list[dict[str, Any]]:
@@ -81,15 +69,10 @@ def _tools(brief: Project) -> list[dict[str, Any]]:
 
 
 def _validators(brief: Project) -> dict[str, Validator]:
-    """What checks the arguments of each tool, by the tool's name.
-
-    Raises:
-        PlaybookError: A schema is wrong, or two tools have one name.
-    """
+    """What checks the arguments of each tool, by the tool's name."""
     checks: dict[str, Validator] = {}
     for place, tool in enumerate(_tools(brief)):
-        function = tool["function"]
-        name, schema = function["name"], function.get("parameters") or {}
+        name, schema = tool["function"]["name"], tool["function"].get("parameters") or {}
         where = f"evaluation.tools.{place}: {name!r}"
         if name in checks:
             raise PlaybookError(f"{where} is there twice; every tool needs its own name")
@@ -144,7 +127,7 @@ def _wanted_calls(target: Any) -> list[dict[str, Any]]:
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Score usable answers as right or wrong.
+    """Right or wrong.
 
     Right is an answer with exactly the calls that the item expects, in any order: the function,
     arguments that fit its schema, and every argument the item states, equal by its rule in
@@ -158,86 +141,63 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """
     options, checks = options_of(brief), _validators(brief)
     wanted = {target: _wanted_calls(json.loads(target)) for target in usable["target"].unique()}
-    rows = [
-        _grade(options, output, wanted[target], checks)
-        for output, target in zip(usable["output"], usable["target"], strict=True)
-    ]
+
+    def grade(output: str, expected: list[dict[str, Any]]) -> tuple[str, str | None, float, str]:
+        try:
+            calls = _calls(output, checks)
+        except Malformed as error:
+            return "unparsed", None, 0.0, f"malformed: {error}"
+        right, detail = _verdict(calls, expected, checks, options)
+        return "answered", canonical(calls), float(right), detail
+
+    pairs = zip(usable["output"], usable["target"], strict=True)
+    graded = [grade(output, wanted[target]) for output, target in pairs]
     columns = ["outcome", "predicted", "score", "detail"]
-    return pd.DataFrame(rows, columns=columns, index=usable.index)
+    return pd.DataFrame(graded, columns=columns, index=usable.index)
 
 
-def _grade(
-    options: Options, output: str, wanted: list[dict[str, Any]], checks: Mapping[str, Validator]
-) -> tuple[str, str | None, float, str]:
-    try:
-        calls = _calls(output, checks)
-    except Malformed as error:
-        return "unparsed", None, 0.0, f"malformed: {error}"
-    predicted = canonical([{"name": c.name, "arguments": c.arguments} for c in calls])
-    for call in calls:
-        if problem := misfit(call.arguments, checks[call.name]):
-            return "answered", predicted, 0.0, f"invalid: {call.name}: {problem}"
-    if wrong := _functions(calls, wanted):
-        return "answered", predicted, 0.0, wrong
-    pairs = _paired(options, calls, wanted)
-    details = [d for call, one in pairs if (d := _different(options, call, one))]
-    if details:
-        return "answered", predicted, 0.0, "; ".join(details)
-    return (
-        "answered",
-        predicted,
-        1.0,
-        "; ".join(d for call, one in pairs if (d := _more(call, one))),
-    )
-
-
-def _calls(output: str, checks: Mapping[str, Validator]) -> list[Called]:
-    """The calls an answer makes; none where it is words."""
-    made = _record(output)
-    if made is None:
-        if written := _written(output, checks):
-            raise Malformed(f"a call written into the text: {written}")
+def _calls(output: str, checks: Mapping[str, Validator]) -> list[dict[str, Any]]:
+    """The calls an answer makes, as `name` and parsed `arguments`; none where it is words."""
+    record = _record(output)
+    if record is None:
+        if spelt := _spelt_call(output, checks):
+            raise Malformed(f"a call written into the text: {spelt}")
         return []
-    if len(made) > MOST_CALLS:
-        raise Malformed(f"{len(made)} calls, more than {MOST_CALLS}")
+    if len(record) > MOST_CALLS:
+        raise Malformed(f"{len(record)} calls, more than {MOST_CALLS}")
     calls = []
-    for call in made:
-        if call["name"] not in checks:
-            raise Malformed(f"no tool is called {call['name'][:80]!r}")
+    for name, text in ((call["name"], call["arguments"]) for call in record):
+        if name not in checks:
+            raise Malformed(f"no tool is called {name[:80]!r}")
         try:
             # An engine may send nothing for a function that takes nothing.
-            arguments = parse_json(call["arguments"]) if call["arguments"].strip() else {}
+            arguments = parse_json(text) if text.strip() else {}
         except ValueError as error:
-            raise Malformed(f"arguments of {call['name']!r}: {str(error)[:200]}") from None
+            raise Malformed(f"arguments of {name!r}: {str(error)[:200]}") from None
         if not isinstance(arguments, dict):
-            kind = type(arguments).__name__
-            raise Malformed(f"arguments of {call['name']!r} are no object but {kind}")
-        calls.append(Called(call["name"], arguments))
+            raise Malformed(f"arguments of {name!r} are no object but {type(arguments).__name__}")
+        calls.append({"name": name, "arguments": arguments})
     return calls
 
 
 def _record(output: str) -> list[dict[str, str]] | None:
-    """The calls as the runner writes them, arguments as raw text; None for anything else."""
-    if not output.lstrip().startswith("["):
-        return None
+    """The calls as they were recorded, arguments as raw text; None for anything else."""
     try:
-        value = json.loads(output)
+        value = json.loads(output) if output.lstrip().startswith("[") else None
     except (ValueError, RecursionError):
         return None
-    kept = isinstance(value, list) and all(
-        isinstance(call, dict)
-        and isinstance(call.get("name"), str)
-        and isinstance(call.get("arguments"), str)
-        for call in value
-    )
-    return value if kept and value else None
+    for call in value if isinstance(value, list) else [None]:
+        texts = [call.get(k) for k in ("name", "arguments")] if isinstance(call, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            return None
+    return value or None
 
 
-def _written(output: str, checks: Mapping[str, Validator]) -> str:
+def _spelt_call(output: str, checks: Mapping[str, Validator]) -> str:
     """The call that an answer in words spells out, shortened; "" where it spells none."""
-    if found := MARKER.search(output):
-        return output[found.start() : found.start() + 80]
-    if (found := PYTHON.match(output)) and found[1] in checks:
+    if marker := MARKER.search(output):
+        return output[marker.start() : marker.start() + 80]
+    if (python := PYTHON.match(output)) and python[1] in checks:
         return output[:80]
     try:
         value = find_object(output)
@@ -250,50 +210,49 @@ def _written(output: str, checks: Mapping[str, Validator]) -> str:
     return canonical(value)[:80] if is_call else ""
 
 
-def _functions(calls: list[Called], wanted: list[dict[str, Any]]) -> str:
-    """Which functions are called that should not be, or the other way round; "" if right."""
-    made = Counter(call.name for call in calls)
-    asked = Counter(call["name"] for call in wanted)
-    if made == asked:
-        return ""
+def _verdict(
+    calls: list[dict[str, Any]],
+    wanted: list[dict[str, Any]],
+    checks: Mapping[str, Validator],
+    options: Options,
+) -> tuple[bool, str]:
+    """Whether the calls are those wanted, and what differs."""
+    for call in calls:
+        if problem := misfit(call["arguments"], checks[call["name"]]):
+            return False, f"invalid: {call['name']}: {problem}"
+    made, expected = (Counter(call["name"] for call in many) for many in (calls, wanted))
+    if made != expected:
+        names, others = (", ".join(sorted(c.elements())) for c in (made, expected))
+        return False, f"{f'called {names}' if calls else 'no call'}; expected {others or 'no call'}"
     if not calls:
-        return f"no call; expected {_listed(asked)}"
-    return f"called {_listed(made)}; expected {_listed(asked) or 'no call'}"
+        return True, ""
+    # Each call with the expected one it meets, so that as many as can be are right.
+    differences = [
+        [_difference(c, w, options) if c["name"] == w["name"] else None for w in wanted]
+        for c in calls
+    ]
+    cost = [[2 if text is None else bool(text) for text in row] for row in differences]
+    pairs = list(zip(*linear_sum_assignment(np.array(cost)), strict=True))
+    wrong = [text for i, j in pairs if (text := differences[i][j])]
+    more = [text for i, j in pairs if (text := _not_asked_for(calls[i], wanted[j]))]
+    return not wrong, "; ".join(wrong or more)
 
 
-def _listed(names: Counter[str]) -> str:
-    return ", ".join(sorted(names.elements()))
-
-
-def _paired(
-    options: Options, calls: list[Called], wanted: list[dict[str, Any]]
-) -> list[tuple[Called, dict[str, Any]]]:
-    """Each call with the expected one it meets, so that as many as can be are right."""
-    far = 2  # further than different arguments: another function
-    cost = np.array(
-        [
-            [far if c.name != w["name"] else bool(_different(options, c, w)) for w in wanted]
-            for c in calls
-        ],
-        dtype=float,
-    ).reshape(len(calls), len(wanted))
-    return [(calls[i], wanted[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True)]
-
-
-def _different(options: Options, call: Called, wanted: Mapping[str, Any]) -> str:
+def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Options) -> str:
     for key, value in wanted.get("arguments", {}).items():
-        place = f"{call.name}.{key}"
-        if key not in call.arguments:
+        place = f"{call['name']}.{key}"
+        if key not in call["arguments"]:
             return f"{place} is missing"
-        rule = options.fields.get(key, "exact")
-        if not same(value, call.arguments[key], rule, options.normalise):
-            return f"{place} is {canonical(call.arguments[key])[:80]}, not {canonical(value)[:80]}"
+        given, rule = call["arguments"][key], options.fields.get(key, "exact")
+        if not same(value, given, rule, options.normalise):
+            return f"{place} is {canonical(given)[:80]}, not {canonical(value)[:80]}"
     return ""
 
 
-def _more(call: Called, wanted: Mapping[str, Any]) -> str:
-    more = [key for key in call.arguments if key not in wanted.get("arguments", call.arguments)]
-    return f"also given to {call.name}: {', '.join(more)[:200]}" if more else ""
+def _not_asked_for(call: dict[str, Any], wanted: Mapping[str, Any]) -> str:
+    arguments = call["arguments"]
+    more = [key for key in arguments if key not in wanted.get("arguments", arguments)]
+    return f"also given to {call['name']}: {', '.join(more)[:200]}" if more else ""
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
@@ -303,24 +262,19 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     the others are of all items. Of malformed calls fewer are better.
     """
     details = list(scored["detail"].fillna("")) if "detail" in scored else [""] * len(scored)
-    malformed = [text.startswith("malformed") for text in details]
+    malformed = np.array([text.startswith("malformed") for text in details], dtype=bool)
+    valid = np.array([not text.startswith(("malformed", "invalid")) for text in details], bool)
     predicted = [json.loads(t) if isinstance(t, str) else None for t in scored["predicted"]]
+    wanted = [_wanted_calls(json.loads(target)) for target in scored["target"]]
     right = [
-        calls is not None
-        and Counter(c["name"] for c in calls)
-        == Counter(c["name"] for c in _wanted_calls(json.loads(target)))
-        for calls, target in zip(predicted, scored["target"], strict=True)
+        calls is not None and sorted(c["name"] for c in calls) == sorted(w["name"] for w in many)
+        for calls, many in zip(predicted, wanted, strict=True)
     ]
-    called = np.array([bool(p) or m for p, m in zip(predicted, malformed, strict=True)], dtype=bool)
-    valid = [
-        not text.startswith(("malformed", "invalid"))
-        for text, here in zip(details, called, strict=True)
-        if here
-    ]
+    called = np.array([bool(calls) for calls in predicted], dtype=bool) | malformed
     return [
         measured("correct calls", scored["score"], scored, primary=True),
         measured("right function", right, scored),
-        measured("valid arguments", valid, scored[called]),
+        measured("valid arguments", valid[called], scored[called]),
         measured("malformed calls", malformed, scored),
     ]
 
