@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.brief.project import Deployment, Project
-from lib.endpoints.budget import Budget
+from lib.endpoints.budget import Budget, budget_of
 from lib.endpoints.requests import Plan
 from lib.endpoints.runner import perform
 from lib.endpoints.serving import identity
@@ -61,7 +61,7 @@ def ask(
         items: From `load_items`.
         run: The run directory.
         progress: Show a bar with rate and time left.
-        budget: Shared with a judge.
+        budget: Shared with a judge; left out, `evaluation.max_usd` makes one.
 
     Returns:
         One row per deployment and item: `deployment repo_id item_id group target output
@@ -79,7 +79,7 @@ def ask(
     plans = {d.name: plan(brief, d, items) for d in live}
     records = {}
     if plans:
-        jobs = [(d, plans[d.name]) for d in live]
+        jobs, budget = [(d, plans[d.name]) for d in live], budget or budget_of(brief, run)
         evaluation = brief.evaluation
         records = perform(jobs, run, evaluation=evaluation, progress=progress, budget=budget)
     shown, asked_before = rows(items), set[str]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lib.evaluate.judge import as_deployment
 
 __all__ = ["dry_run"]
 
-COLUMNS = "deployment calls cached prompt_tokens completion_tokens usd_low usd_high basis".split()
+Sizes = Collection[tuple[int, int | None]]  # bytes of a prompt, and tokens of an answer at most
 
 
 def dry_run(
@@ -45,77 +45,61 @@ def dry_run(
         completion_tokens usd_low usd_high basis`; calls include the cached ones, tokens and
         dollars do not. Dollars are missing where the price is by the hour or not known.
     """
-    hardware, rows, planned = tables.hardware(), [], set[str]()
+    rows, planned = [], set[str]()
     for deployment in deployments:
         if deployment.endpoint is None or deployment.endpoint.recorded:
-            rows.append(_row(deployment, hardware, 0, 0, [], "recorded: nothing is asked"))
+            rows.append(_row(deployment, 0, 0, []) | {"basis": "recorded: nothing is asked"})
             continue
         calls = plan(brief, deployment, items)
         keys = set(calls.keys()) - planned
         planned |= keys
-        there = _answered(run / ANSWERS, keys)
-        if path := cache_path(deployment):
-            there |= _answered(path, keys)
-        todo, seen = [], set(there)
-        for call in calls:
-            if call.key in keys and call.key not in seen:
-                seen.add(call.key)
-                todo.append((prompt_bytes(call), most_tokens(call)))
-        rows.append(_row(deployment, hardware, len(keys), len(there), todo))
+        files = [path for path in (run / ANSWERS, cache_path(deployment)) if path]
+        answered = {key for path in files for key in _answered(path, keys)}
+        left = keys - answered
+        sizes = {c.key: (prompt_bytes(c), most_tokens(c)) for c in calls if c.key in left}
+        rows.append(_row(deployment, len(keys), len(answered), sizes.values()))
     if brief.evaluation.judge and kinds.of(brief.evaluation.kind).JUDGED_BY:
+        judge_sizes = list(_judge_sizes(brief, deployments, items))
         judge = as_deployment(brief.evaluation.judge)
-        todo = list(_judged(brief, deployments, items))
-        rows.append(_row(judge, hardware, len(todo), 0, todo))
-    return pd.DataFrame(rows, columns=COLUMNS)
+        rows.append(_row(judge, len(judge_sizes), 0, judge_sizes))
+    return pd.DataFrame(rows)
 
 
 def _answered(path: Path, keys: set[str]) -> set[str]:
     return {key for key, record in store.read(path, keys).items() if not record["error"]}
 
 
-def _row(
-    deployment: Deployment,
-    hardware: pd.DataFrame,
-    calls: int,
-    cached: int,
-    todo: list[tuple[int, int | None]],
-    basis: str = "",
-) -> tuple[Any, ...]:
-    size = sum(n for n, _ in todo)
-    most = [n for _, n in todo]
-    longest = None if None in most else sum(n or 0 for n in most)
-    low: float | None = None
-    high: float | None = None
-    if not basis:
-        try:
-            rate = price_of(deployment, hardware)
-            basis = rate.basis
-            if rate.usd_per_hour is not None:
-                basis += "; by the hour, not counted toward max_usd"
-            else:
-                low = usd(rate, size / 5, sum(n != 0 for n in most))
-                high = None if longest is None else usd(rate, size / 3, longest)
-        except PlaybookError as error:
-            basis = f"not known: {error}"
-    tokens = round(size / BYTES_PER_TOKEN)
-    return deployment.name, calls, cached, tokens, longest, low, high, basis
+def _row(deployment: Deployment, calls: int, cached: int, sizes: Sizes) -> dict[str, Any]:
+    prompt, answers = sum(size for size, _ in sizes), [most for _, most in sizes]
+    longest = None if None in answers else sum(most or 0 for most in answers)
+    row = {"deployment": deployment.name, "calls": calls, "cached": cached}
+    row |= {"prompt_tokens": round(prompt / BYTES_PER_TOKEN), "completion_tokens": longest}
+    row |= {"usd_low": None, "usd_high": None}
+    try:
+        rate = price_of(deployment, tables.hardware())
+    except PlaybookError as error:
+        return row | {"basis": f"not known: {error}"}
+    if rate.usd_per_hour is not None:
+        return row | {"basis": f"{rate.basis}; by the hour, not counted toward max_usd"}
+    high = None if longest is None else usd(rate, prompt / 3, longest)
+    low = usd(rate, prompt / 5, sum(most != 0 for most in answers))
+    return row | {"usd_low": low, "usd_high": high, "basis": rate.basis}
 
 
-def _judged(
+def _judge_sizes(
     brief: Project, deployments: list[Deployment], items: pd.DataFrame
-) -> Iterable[tuple[int, int | None]]:
-    """Size and longest answer of every call of the judge, with answers as long as they may be."""
+) -> Iterator[tuple[int, int | None]]:
+    """Of every call of the judge, with answers as long as they may be."""
     evaluation, judge = brief.evaluation, brief.evaluation.judge
     assert judge is not None
     shots = sum(len(shot.model_dump_json()) for shot in judge.shots)
     fixed = len(judge.system or "") + len(judge.user) + shots + 100
-    longest = evaluation.max_tokens * BYTES_PER_TOKEN
     calls, answers = kinds.of(evaluation.kind).judge_calls(deployments)
+    longest = answers * evaluation.max_tokens * BYTES_PER_TOKEN
     for text, target in zip(items["input"], items["target"], strict=True):
-        size = round(fixed + len(text.encode()) + len(target.encode()) + answers * longest)
+        size = round(fixed + len(text.encode()) + len(target.encode()) + longest)
         yield from [(size, judge.options.max_tokens)] * calls
     path = brief.folder / judge.calibration if judge.calibration else None
-    if path is not None and path.is_file():
-        for line in path.read_bytes().splitlines():
-            if line.strip():
-                yield fixed + len(line), judge.options.max_tokens
+    for line in path.read_bytes().splitlines() if path and path.is_file() else []:
+        if line.strip():
+            yield fixed + len(line), judge.options.max_tokens
