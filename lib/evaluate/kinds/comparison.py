@@ -121,12 +121,7 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     An answer without one decided comparison, because the judge gave no verdict or every
     opponent's call failed, counts as failed: nobody knows whether it would have won.
     """
-    mirrored = graded.assign(
-        deployment=graded["other"],
-        other=graded["deployment"],
-        result=graded["result"].replace({"win": "loss", "loss": "win"}),
-    )
-    sides = pd.concat([graded, mirrored])
+    sides = _both_sides(graded)
     key = ["deployment", "item_id"]
     sides["detail"] = sides["result"] + " (" + sides["other"] + ")"
     detail = sides.groupby(key, sort=False)["detail"].agg("; ".join)
@@ -138,6 +133,13 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
         predicted=table["score"].map("{:.3g}".format).where(decided, None),
         score=table["score"].where(decided, None),
     )[["outcome", "predicted", "score", "detail"]]
+
+
+def _both_sides(graded: pd.DataFrame) -> pd.DataFrame:
+    """Every comparison as either of the two sees it."""
+    results = graded["result"].replace({"win": "loss", "loss": "win"})
+    swapped = {"deployment": graded["other"], "other": graded["deployment"], "result": results}
+    return pd.concat([graded, graded.assign(**swapped)])
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
@@ -185,16 +187,8 @@ def figure(
         return "empty", {"text": "No verdicts yet: the judge has not compared the answers."}
     strength = preferences.strengths(graded).sort_values("value", ascending=False, kind="stable")
     rank = {name: place for place, name in enumerate(strength["deployment"])}
-    turned = graded["deployment"].map(rank) > graded["other"].map(rank)
-    sides = pd.DataFrame(
-        {
-            "one": graded["deployment"].where(~turned, graded["other"]),
-            "two": graded["other"].where(~turned, graded["deployment"]),
-            "result": graded["result"].where(
-                ~turned, graded["result"].replace({"win": "loss", "loss": "win"})
-            ),
-        }
-    )
+    sides = _both_sides(graded)
+    sides = sides[sides["deployment"].map(rank) < sides["other"].map(rank)]
     results = {
         **{"win": "first wins", "loss": "second wins", "tie": "tie", "identical": "tie"},
         **{"inconsistent": "inconsistent"},
@@ -202,7 +196,7 @@ def figure(
     tones = {"first wins": "good", "tie": "light", "inconsistent": "doubt", "second wins": "bad"}
     tones |= {"not judged": "pale"}
     categories = sides["result"].map(results).fillna("not judged")
-    counts = pd.crosstab([sides["one"], sides["two"]], categories)
+    counts = pd.crosstab([sides["deployment"], sides["other"]], categories)
     order = sorted(counts.index, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
     title = "Wins and losses in pairs"
     if len(order) > MOST_PAIRS:
