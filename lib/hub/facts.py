@@ -14,6 +14,7 @@ from lib.untrusted import as_number
 
 __all__ = ["Facts", "Row", "overview", "recall", "remember", "verified"]
 
+# The facts that are compared, and kept.
 TEXTS = """repo_id revision metadata_source retrieved_at license_on_hub license_name gated
     base_models renamed_to""".split()
 NUMBERS = ["context_length", "params_b", "gguf_params_b"]
@@ -29,6 +30,7 @@ RESTS_ON = {
     "remote code": ("remote_code", None),
     "security scan": ("security", None),
 }
+
 Row = dict[Any, Any]
 Facts = dict[str, Row]
 

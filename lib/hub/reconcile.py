@@ -56,14 +56,14 @@ def reconcile(
         `licence|size|context|gated|base model|name` and `against` `catalogue|previous run`.
         What `hub.accept_drift` accepts and no drift answers to, in sentences.
     """
-    facts = verified(pulled)
-    drifts, models = compare(sized, facts, previous, brief), sized
-    if facts:
+    drifts, models = list[Row](), sized
+    if facts := verified(pulled):
+        drifts = compare(sized, facts, previous, brief)
         models = _resized(_rejudged(judged, facts, drifts, brief), pulled, drifts, brief)
     was, now = ({row["repo_id"]: row for row in rows(table)} for table in (sized, models))
     for drift in drifts:
         text, changes = consequence(drift, was[drift["repo_id"]], now[drift["repo_id"]])
-        drift |= {"consequence": text, "changes_verdict": changes}
+        drift.update(consequence=text, changes_verdict=changes)
     seen = {(drift["repo_id"].lower(), drift["field"]) for drift in drifts}
     unused = [
         f"hub.accept_drift: {entry.model} shows no drift of its {entry.field} in this run"
@@ -146,20 +146,20 @@ def _rejudged(
     """
     # The licences that somebody accepted, as keys of the table where they have one.
     licenses, ids = tables.licenses(), judged["repo_id"]
-    keys, drifted = keys_on_hub(licenses), [d for d in drifts if d["field"] == "licence"]
-    accepted = {d["repo_id"]: facts[d["repo_id"]]["license"] for d in drifted if d["accepted"]}
-    for repo_id, name in accepted.items():
+    keys, changes = keys_on_hub(licenses), [d for d in drifts if d["field"] == "licence"]
+    texts = {d["repo_id"]: facts[d["repo_id"]]["license"] for d in changes if d["accepted"]}
+    for repo_id, name in texts.items():
         meant = keys.get(name.lower(), [])
-        accepted[repo_id] = meant[0] if len(meant) == 1 else name or None
+        texts[repo_id] = meant[0] if len(meant) == 1 else name or None
     notes = {
         d["repo_id"]: f"licence drift: {d['against']} {d['old']}, Hub {d['new']}"
-        for d in reversed(drifted)
+        for d in reversed(changes)
         if not d["accepted"]
     }
     # The catalogue with them, and with the base models that the Hub adds, judged.
     on_hub = ids.map({repo_id: hub["base_models"] for repo_id, hub in facts.items()})
     now = judged.assign(
-        license=judged["license"].mask(ids.isin(accepted), ids.map(accepted)).astype("str"),
+        license=judged["license"].mask(ids.isin(texts), ids.map(texts)).astype("str"),
         base_model=judged["base_model"].fillna("") + ";" + on_hub.astype("str").fillna(""),
     )
     again = judge(now, licenses, brief)
@@ -167,7 +167,7 @@ def _rejudged(
     before, after, results = bases(judged), bases(now), []
     for row, new in zip(rows(judged), rows(again), strict=True):
         repo_id, made_of = row["repo_id"], ancestors(row["repo_id"], after)
-        if made_of != ancestors(repo_id, before) or {repo_id, *made_of} & accepted.keys():
+        if made_of != ancestors(repo_id, before) or {repo_id, *made_of} & texts.keys():
             row = max(new, row, key=lambda one: VERDICTS.index(one["verdict"]))
         inherited = "; ".join(f"base {base}: {notes[base]}" for base in made_of if base in notes)
         if note := notes.get(repo_id, inherited):
@@ -186,8 +186,8 @@ def _resized(
     The Hub's count replaces the stated one only where it drifted and the weights are not packed,
     because of packed weights the Hub counts too few or too many.
     """
-    told = pulled[pulled["repo_id"].isin(verified(pulled))].drop_duplicates("repo_id")
-    facts = told.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)
+    from_hub = pulled[pulled["repo_id"].isin(verified(pulled))].drop_duplicates("repo_id")
+    facts = from_hub.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)
     shape = facts[SHAPE].astype("Float64").astype(float).fillna(judged[SHAPE])
     count = facts["params_b"].astype(float).fillna(facts["gguf_params_b"].astype(float))
     sizes = [drift["repo_id"] for drift in drifts if drift["field"] == "size"]

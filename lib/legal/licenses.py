@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import Any
 
 import license_expression as spdx
@@ -26,34 +26,42 @@ def assess_expression(
     Of `A OR B` the mildest alternative counts, of `A AND B` both do. A key that SPDX does
     not know is looked up in the table; what neither knows is `review`.
     """
-
-    def findings(tree: Any) -> list[Finding]:
-        if tree.args:
-            parts = [findings(part) for part in tree.args]
-            either = tree.operator.strip() == "OR"
-            return min(parts, key=worst) if either else [f for part in parts for f in part]
-        if terms := _terms(tree, table):
-            return assess(terms, brief.company, brief.policy, multimodal=multimodal)
-        clause = f"licence {tree.render()} is not in data/licenses.csv"
-        return [Finding(REVIEW, UNREAD, clause, "licence")]
-
-    if (tree := _parsed(expression, table)) is not None:
-        return findings(tree)
+    company, policy = brief.company, brief.policy
+    assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
+    if expression in table:
+        return assess_terms(table[expression])
+    if (tree := _parsed(expression)) is not None:
+        return _walk(tree, table, assess_terms)
     return [Finding(REVIEW, UNREAD, f"{expression!r} is not a licence expression", "licence")]
+
+
+def _walk(
+    tree: Any, table: dict[str, Terms], assess_terms: Callable[[Terms], list[Finding]]
+) -> list[Finding]:
+    if tree.args:
+        parts = [_walk(part, table, assess_terms) for part in tree.args]
+        either = tree.operator.strip() == "OR"
+        return min(parts, key=worst) if either else [f for part in parts for f in part]
+    if terms := _terms(tree, table):
+        return assess_terms(terms)
+    clause = f"licence {tree.render()} is not in data/licenses.csv"
+    return [Finding(REVIEW, UNREAD, clause, "licence")]
 
 
 def class_of(expression: str | None, table: dict[str, Terms]) -> str:
     """The class of a licence key or SPDX expression; `unknown` where nobody knows."""
+    if expression in table:
+        return str(table[expression]["license_class"])
+    tree = _parsed(expression or "")
+    return "unknown" if tree is None else CLASSES[_rank(tree, table)]
 
-    def rank(tree: Any) -> int:
-        if tree.args:
-            either = tree.operator.strip() == "OR"
-            return (min if either else max)(rank(part) for part in tree.args)
-        terms = _terms(tree, table)
-        return CLASSES.index(terms["license_class"] if terms else "unknown")
 
-    tree = _parsed(expression or "", table)
-    return "unknown" if tree is None else CLASSES[rank(tree)]
+def _rank(tree: Any, table: dict[str, Terms]) -> int:
+    if tree.args:
+        strictest = min if tree.operator.strip() == "OR" else max
+        return strictest(_rank(part, table) for part in tree.args)
+    terms = _terms(tree, table)
+    return CLASSES.index(terms["license_class"] if terms else "unknown")
 
 
 def worst(findings: Iterable[Finding]) -> int:
@@ -80,10 +88,8 @@ def keys_on_hub(licenses: pd.DataFrame) -> dict[str, list[str]]:
     return keys
 
 
-def _parsed(expression: str, table: dict[str, Terms]) -> Any:
+def _parsed(expression: str) -> Any:
     """The expression as a tree of licences; None where it is none."""
-    if expression in table:
-        return spdx.LicenseSymbol(expression)
     try:
         return _licensing().parse(expression)
     except spdx.ExpressionError:
