@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 
 from babel import Locale
+
+from lib.errors import did_you_mean
 
 __all__ = ["check", "names", "within"]
 
@@ -25,17 +26,16 @@ OTHER = frozenset({"usa", "us", "uae", "turkey"})
 
 
 @cache
-def _known() -> dict[str, str]:
+def _by_folded_name() -> dict[str, str]:
     """Countries and regions by their English names, and by their codes, folded."""
     territories = Locale("en").territories
-    names = {str(name).casefold(): str(name) for name in territories.values()}
-    codes = [str(code) for code in territories]
-    return names | {code.casefold(): code for code in codes if len(code) == 2}
+    codes = [code for code in map(str, territories) if len(code) == 2]
+    return {name.casefold(): name for name in [*map(str, territories.values()), *codes]}
 
 
 def names() -> list[str]:
     """The English names of all countries and regions."""
-    return sorted({name for code, name in _known().items() if len(code) > 2})
+    return sorted(name for name in _by_folded_name().values() if len(name) > 2)
 
 
 def check(place: str) -> str:
@@ -46,14 +46,13 @@ def check(place: str) -> str:
     """
     folded = place.strip().casefold()
     aliases = WIDER | OTHER | EUROPEAN_UNION | frozenset().union(*SAME_PLACE.values())
-    if folded in _known() or folded in aliases or not folded:
-        return place.strip()
-    close = difflib.get_close_matches(folded, list(_known()), n=1)
-    hint = f"did you mean {_known()[close[0]]!r}?" if close else "write its English name"
-    raise ValueError(f"unknown place {place!r}; {hint}")
+    if folded not in {"", *aliases, *_by_folded_name()}:
+        hint = did_you_mean(place.strip().title(), names(), otherwise="write its English name")
+        raise ValueError(f"unknown place {place!r}; {hint}")
+    return place.strip()
 
 
 def within(place: str, excluded: str) -> bool:
     """Whether a place lies in one that a licence excludes, or may do so."""
-    own, out = place.strip().casefold(), excluded.casefold()
-    return own == out or own in WIDER or own in SAME_PLACE.get(out, ())
+    inner, outer = place.strip().casefold(), excluded.casefold()
+    return inner == outer or inner in WIDER or inner in SAME_PLACE.get(outer, ())

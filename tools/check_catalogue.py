@@ -60,7 +60,7 @@ def check(
     found: list[Problem] = []
     for name, table in {"models": models, "licenses": licenses, **(others or {})}.items():
         found += _stale(name, table, today, days)
-    rows, known = _rows(models), texts.table_of(licenses)
+    rows, known = _rows(models), texts.terms_by_key(licenses)
     used, first = [row["license"] for row in rows], dict[str, str]()
     for row in rows:
         repo_id = row["repo_id"]

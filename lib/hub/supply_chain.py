@@ -8,7 +8,8 @@ from datetime import date, datetime
 import pandas as pd
 
 from lib.brief.sections import Require
-from lib.hub.facts import Row, records
+from lib.frames import rows as records
+from lib.hub.facts import Row
 from lib.hub.model_info import as_text
 
 __all__ = ["judge"]

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lib import places
-from lib.brief.project import Company, Policy, Revenue
+from lib.brief.project import Company, Policy
 
-__all__ = ["ALLOWED", "BLOCKED", "CONDITIONAL", "REVIEW", "VERDICTS", "Finding", "Terms", "assess"]
+__all__ = ["ALLOWED", "BLOCKED", "CONDITIONAL", "MET", "REVIEW", "VERDICTS", "Finding", "assess"]
 
 VERDICTS = ["allowed", "conditional", "review", "blocked"]
 ALLOWED, CONDITIONAL, REVIEW, BLOCKED = range(4)
 UNREAD, NON_COMMERCIAL, AGREEMENT = "read the licence text", "non-commercial", "agreement"
 DUTY, OUTPUTS, TERRITORY, MISSING = "duty", "outputs", "territory", "missing"
+# Rules that are broken by a fact of the company, which the reasons then name.
+MET = (NON_COMMERCIAL, AGREEMENT, TERRITORY, OUTPUTS)
 ANY_SIZE, IN_SHORT = "applies at any size", "the text in short"
+YES_OR_NO = {True: "yes", False: "no", None: "not given"}
 
 Terms = dict[str, Any]
 
@@ -44,14 +47,8 @@ def assess(
         return [Finding(REVIEW, UNREAD, f"the text of {name} has not been read", "licence text")]
     findings: list[Finding] = []
     if name not in policy.licenses and terms["license_class"] not in policy.licenses:
-        findings.append(
-            Finding(
-                BLOCKED,
-                f"accept licence {name}",
-                f"licence {name} is not among policy.licenses",
-                "policy.licenses",
-            )
-        )
+        clause = f"licence {name} is not among policy.licenses"
+        findings.append(Finding(BLOCKED, f"accept licence {name}", clause, "policy.licenses"))
     if terms["commercial_use"] == "no":
         findings.append(_non_commercial(name, policy))
     findings += _services(terms, company, policy)
@@ -73,46 +70,44 @@ def _non_commercial(name: str, policy: Policy) -> Finding:
 
 def _services(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
     """Services that need an agreement at any size."""
-    found = []
-    for service in _listed(terms.get("services_excluded")):
+    findings = []
+    for service in _parts(terms.get("services_excluded")):
         clause = f"{terms['license']} needs a separate agreement for {service} at any size"
         runs = _runs(service, company, policy)
         if runs is None:
-            found.append(_missing("company.services", clause))
+            findings.append(_missing("services", clause))
         elif runs:
             key = "use" if service == policy.use else "services"
-            found.append(Finding(BLOCKED, AGREEMENT, clause, f"{key}: {service}"))
-    return found
+            findings.append(Finding(BLOCKED, AGREEMENT, clause, f"{key}: {service}"))
+    return findings
 
 
 def _runs(service: str, company: Company, policy: Policy) -> bool | None:
     """Whether the company runs a kind of service; None where the brief does not say."""
     if service == policy.use:
         return True
-    if service in ("model-as-a-service", "redistribution"):
-        return company.services is not None and service in company.services
-    return None if company.services is None else service in company.services
+    if company.services is None:  # who serves or hands on models says so by `policy.use`
+        return False if service in ("model-as-a-service", "redistribution") else None
+    return service in company.services
 
 
 def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
     """Sizes past which there is no right without a separate agreement."""
     duty = f"{terms['license']} needs a separate agreement"
-    scope = _listed(terms.get("agreement_scope")) or ["any"]
-    if scope != ["any"]:
+    scope = [service for service in _parts(terms.get("agreement_scope")) if service != "any"]
+    if scope:
         duty += f" for {' and '.join(scope)}"
-        running = [_runs(service, company, policy) for service in scope]
-        if not any(running):
-            if None not in running or not _thresholds(terms, company, "agreement", BLOCKED, duty):
-                return []
-            return [_missing("company.services", f"{duty} above a size")]
-    return _thresholds(terms, company, "agreement", BLOCKED, duty)
+    runs = [_runs(service, company, policy) for service in scope] or [True]
+    findings = _thresholds(terms, company, "agreement", BLOCKED, duty)
+    if any(runs) or not findings:
+        return findings
+    return [_missing("services", f"{duty} above a size")] if None in runs else []
 
 
 def _display(terms: Terms, company: Company) -> list[Finding]:
-    text = terms.get("display_text")
-    if not text:
+    if not terms.get("display_text"):
         return []
-    duty = f'display "{text}"'
+    duty = f'display "{terms["display_text"]}"'
     if terms.get("display_mau") == 0:
         return [Finding(CONDITIONAL, DUTY, duty, ANY_SIZE)]
     return _thresholds(terms, company, "display", CONDITIONAL, duty)
@@ -120,139 +115,124 @@ def _display(terms: Terms, company: Company) -> list[Finding]:
 
 def _thresholds(terms: Terms, company: Company, kind: str, level: int, duty: str) -> list[Finding]:
     """Each threshold of a kind against the fact it tests, with how near the company is."""
-    found = []
+    months = int(terms.get(f"{kind}_revenue_months") or 12)
+    usd = f"USD {{}} per {({1: 'month', 12: 'year'}).get(months, f'{months} months')}"
+    users, revenue = company.monthly_active_users, company.revenue
+    # Multiplied first: a revenue of the same period is not rounded.
+    monthly = 12 if revenue and revenue.period == "year" else 1
+    dollars = None if revenue is None else revenue.amount * months / monthly
     inclusive = kind == "agreement" and terms.get("agreement_at") == "at-or-above"
-    clause = f"{duty} {'from' if inclusive else 'above'}"
-    users, dollars = terms.get(f"{kind}_mau"), terms.get(f"{kind}_revenue_usd")
-    if users is not None:
-        text = f"{clause} {_count(users)} monthly users"
-        if company.monthly_active_users is None:
-            found.append(_missing("company.monthly_active_users", text))
-        else:
-            found.append(_tested(company.monthly_active_users, users, inclusive, level, text, "{}"))
-    if dollars is not None:
-        months = int(terms[f"{kind}_revenue_months"])
-        unit = f"USD {{}} per {_period(months)}"
-        text = f"{clause} a revenue of {unit.format(_count(dollars))}"
-        if company.revenue is None:
-            found.append(_missing("company.revenue", text))
-        else:
-            revenue = _per_months(company.revenue, months)
-            found.append(_tested(revenue, dollars, inclusive, level, text, unit))
-    return found
+    findings = []
+    for column, key, fact, unit, what in (
+        ("mau", "monthly_active_users", users, "{}", "{} monthly users"),
+        ("revenue_usd", "revenue", dollars, usd, f"a revenue of {usd}"),
+    ):
+        limit = terms.get(f"{kind}_{column}")
+        if limit is None:
+            continue
+        clause = f"{duty} {'from' if inclusive else 'above'} {what.format(_count(limit))}"
+        if fact is None:
+            findings.append(_missing(key, clause))
+            continue
+        reached = fact > limit or (inclusive and fact == limit)
+        rule = AGREEMENT if reached and level == BLOCKED else DUTY
+        standing = f"{'reached' if reached else 'not reached'}: {_standing(fact, limit, unit)}"
+        findings.append(Finding(level if reached else CONDITIONAL, rule, clause, standing))
+    return findings
 
 
-def _tested(fact: float, limit: float, inclusive: bool, level: int, clause: str,
-            unit: str) -> Finding:  # fmt: skip
-    """A fact against a limit: "not reached: at 5M you are at 5 %"."""
-    told = _count(fact)
-    if told == _count(limit) and fact != limit:
-        told = f"{fact:,.2f}".removesuffix(".00")
-    told = f"at {unit.format(told)} you are at {_share(fact, limit)}"
-    if fact > limit or (inclusive and fact == limit):
-        rule = AGREEMENT if level == BLOCKED else DUTY
-        return Finding(level, rule, clause, f"reached: {told}")
-    return Finding(CONDITIONAL, DUTY, clause, f"not reached: {told}")
-
-
-def _share(fact: float, limit: float) -> str:
-    """How much of a limit a fact is: 0.7 %, 5 %, 114 %."""
+def _standing(fact: float, limit: float, unit: str) -> str:
+    """How near a fact is to a limit: at 5M you are at 0.7 %, 114 %, just under 100 %."""
+    count = _count(fact)
+    if count == _count(limit) and fact != limit:
+        count = f"{fact:,.2f}".removesuffix(".00")
     percent = 100 * fact / limit
+    share = f"{percent:.2g}" if percent < 9.5 else f"{percent:,.0f}"
     if 0 < percent < 0.01:
-        return "under 0.01 %"
-    text = f"{percent:.2g}" if percent < 9.5 else f"{percent:,.0f}"
-    if text != "100":
-        return f"{text} %"
-    return f"{'exactly' if fact == limit else 'just under' if fact < limit else 'just over'} 100 %"
-
-
-def _per_months(revenue: Revenue, months: int) -> float:
-    """Revenue over another number of months."""
-    return revenue.amount * months / (12 if revenue.period == "year" else 1)
+        share = "under 0.01"
+    elif share == "100":
+        side = "just under" if fact < limit else "just over"
+        share = f"{'exactly' if fact == limit else side} 100"
+    return f"at {unit.format(count)} you are at {share} %"
 
 
 def _territories(terms: Terms, company: Company, multimodal: bool | None) -> list[Finding]:
     """Places the licence does not reach: where the company sits, or where it serves."""
-    excluded = _listed(terms.get("territories_excluded"))
+    name, excluded = terms["license"], _parts(terms.get("territories_excluded"))
+    area = " or ".join(f"the {p}" if p.startswith(("European", "United")) else p for p in excluded)
+    # A clause on multimodal models speaks of the licensee's seat, a general one of use.
     only_multimodal = terms.get("territory_scope") == "multimodal"
     if not excluded or (only_multimodal and multimodal is False):
         return []
-    named = " or ".join(f"the {p}" if p.startswith(("European", "United")) else p for p in excluded)
-    # A clause on multimodal models speaks of the licensee's seat, a general one of use.
-    key = "domicile" if only_multimodal else "territories"
-    clause = f"{terms['license']} grants no rights in {named}"
+    key, seats = "territories", list(company.territories or [])
+    clause = f"{name} grants no rights in {area}"
     if only_multimodal:
-        clause = f"{terms['license']} grants companies in {named} no rights to multimodal models"
+        key, seats = "domicile", [company.domicile or ""]
+        clause = f"{name} grants companies in {area} no rights to multimodal models"
         if multimodal is None:
             clause += ": data/models.csv does not say whether this model is one"
             return [Finding(REVIEW, "give modality in data/models.csv", clause, MISSING)]
-    given = getattr(company, key)
-    own = [given] if isinstance(given, str) else given or []
-    if not any(place.strip() for place in own):
-        return [_missing(f"company.{key}", clause)]
-    hit = [place for place in own if any(places.within(place, one) for one in excluded)]
-    if hit:
-        return [Finding(BLOCKED, TERRITORY, clause, f"{key}: {', '.join(hit)}")]
-    return [Finding(CONDITIONAL, DUTY, clause, f"{key}: {', '.join(own)}")]
+    if not any(place.strip() for place in seats):
+        return [_missing(key, clause)]
+    if inside := [p for p in seats if any(places.within(p, one) for one in excluded)]:
+        return [Finding(BLOCKED, TERRITORY, clause, f"{key}: {', '.join(inside)}")]
+    return [Finding(CONDITIONAL, DUTY, clause, f"{key}: {', '.join(seats)}")]
 
 
 def _outputs(terms: Terms, company: Company) -> list[Finding]:
     """Whether the model's outputs may train other models."""
-    rule = terms.get("output_training")
-    if rule not in ("not-allowed", "named"):
-        if rule == "unknown" and company.outputs_train_models:
-            clause = f"{terms['license']}: not known whether outputs may train other models"
-            return [Finding(REVIEW, OUTPUTS, clause, "outputs train models: yes")]
-        return []
-    name = terms.get("name_prefix")
+    name, prefix, rule = terms["license"], terms.get("name_prefix"), terms.get("output_training")
+    train = company.outputs_train_models
+    fact = f"outputs train models: {YES_OR_NO[train]}"
+    if rule == "unknown" and train:
+        clause = f"{name}: not known whether outputs may train other models"
+        return [Finding(REVIEW, OUTPUTS, clause, fact)]
     if rule == "not-allowed":
-        clause = f"outputs may not train other models, says {terms['license']}"
-    elif name:
-        clause = f'the name of a model trained on outputs must begin with "{name}"'
+        clause = f"outputs may not train other models, says {name}"
+    elif rule == "named" and prefix:
+        clause = f'the name of a model trained on outputs must begin with "{prefix}"'
+    elif rule == "named":
+        clause = f"a model trained on outputs must credit the original, says {name}"
     else:
-        clause = f"a model trained on outputs must credit the original, says {terms['license']}"
-    if company.outputs_train_models is None:
-        return [_missing("company.outputs_train_models", clause)]
-    told = f"outputs train models: {'yes' if company.outputs_train_models else 'no'}"
-    level = BLOCKED if rule == "not-allowed" and company.outputs_train_models else CONDITIONAL
-    return [Finding(level, OUTPUTS if level == BLOCKED else DUTY, clause, told)]
+        return []
+    if train is None:
+        return [_missing("outputs_train_models", clause)]
+    if train and rule == "not-allowed":
+        return [Finding(BLOCKED, OUTPUTS, clause, fact)]
+    return [Finding(CONDITIONAL, DUTY, clause, fact)]
 
 
 def _duties(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
     """What the text asks of everybody: notices, names of derivatives, acceptable use."""
-    found = []
+    findings = []
     level = ALLOWED if terms["license_class"] == "permissive" else CONDITIONAL
     if terms.get("conditions"):
-        found.append(Finding(level, DUTY, str(terms["conditions"]).removesuffix("."), IN_SHORT))
+        findings.append(Finding(level, DUTY, terms["conditions"].removesuffix("."), IN_SHORT))
     elif level == CONDITIONAL:
-        found.append(Finding(level, DUTY, f"keep the terms of {terms['license']}", ANY_SIZE))
+        findings.append(Finding(level, DUTY, f"keep the terms of {terms['license']}", ANY_SIZE))
     if terms.get("name_prefix"):
         publishes = company.publishes_derivatives
         if publishes is None and policy.use == "redistribution":
             publishes = True
-        told = {True: "yes", False: "no", None: "not given"}[publishes]
         clause = f'the name of a derivative must begin with "{terms["name_prefix"]}"'
-        found.append(Finding(CONDITIONAL, DUTY, clause, f"publishes derivatives: {told}"))
+        fact = f"publishes derivatives: {YES_OR_NO[publishes]}"
+        findings.append(Finding(CONDITIONAL, DUTY, clause, fact))
     if terms.get("acceptable_use_policy") == "yes":
-        found.append(Finding(CONDITIONAL, DUTY, "follow the acceptable-use policy", ANY_SIZE))
-    return found
+        findings.append(Finding(CONDITIONAL, DUTY, "follow the acceptable-use policy", ANY_SIZE))
+    return findings
 
 
 def _missing(key: str, clause: str) -> Finding:
+    key = f"company.{key}"
     return Finding(REVIEW, f"give {key}", f"{clause}: the brief does not give {key}", MISSING)
 
 
-def _listed(value: Any) -> list[str]:
-    return [part.strip() for part in str(value).split(";")] if value else []
-
-
-def _period(months: int) -> str:
-    return {1: "month", 12: "year"}.get(months, f"{months} months")
+def _parts(cell: str | None) -> list[str]:
+    return [part.strip() for part in cell.split(";")] if cell else []
 
 
 def _count(value: float) -> str:
     """A large number in words of business: 700M, 20M, 9.9M, 10B."""
-    for size, letter in ((1e9, "B"), (1e6, "M")):
-        if value >= size:
-            return f"{value / size:.6g}{letter}"
-    return f"{value:,.0f}"
+    if value >= 1e9:
+        return f"{value / 1e9:.6g}B"
+    return f"{value / 1e6:.6g}M" if value >= 1e6 else f"{value:,.0f}"

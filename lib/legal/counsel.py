@@ -73,7 +73,7 @@ def render(
         today=today,
         barred=lambda deployment: admission.host_objection(deployment, brief.policy),
         awaited=_rules(list(rows.values()), found, "review"),
-        sections=_sections(others, found, texts.table_of(licenses), brief),
+        sections=_sections(others, found, texts.terms_by_key(licenses), brief),
         verdicts=Counter(row["verdict"] for row in others),
         rules=_rules(others, found, "blocked").most_common(),
         status=lambda entry: _status(entry, rows.get(entry.model), today),
@@ -101,7 +101,7 @@ def _sections(rows: list[Row], found: Findings, table: Terms, brief: Project) ->
         own = [found[row["repo_id"]] for row in group]
         text = set() if key else {f for f in own[0] if f.fact == "licence"}
         for kind in (None, False, True) if key else ():
-            text.update(texts.judge(str(key), table, brief.company, brief.policy, multimodal=kind))
+            text.update(texts.assess_expression(str(key), table, brief, multimodal=kind))
         shared = [f for f in own[0] if f in text.intersection(*own)]
         rest = [[f for f in each if f not in shared] for each in own]
         models = [row | {"own": more} for row, more in zip(group, rest, strict=True)]

@@ -2,89 +2,108 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import Any
 
+import license_expression as spdx
 import pandas as pd
-from license_expression import (
-    ExpressionError,
-    LicenseSymbol,
-    Licensing,
-    get_license_index,
-    get_spdx_licensing,
-)
 
-from lib.brief.project import Company, Policy
+from lib.brief.project import Project
+from lib.frames import rows
 from lib.legal.clauses import ALLOWED, REVIEW, UNREAD, Finding, Terms, assess
 
-__all__ = ["CLASSES", "class_of", "judge", "table_of", "worst"]
+__all__ = ["CLASSES", "assess_expression", "class_of", "keys_on_hub", "terms_by_key", "worst"]
 
 CLASSES = ["permissive", "conditional", "non-commercial", "unknown"]
 
 
-def judge(expression: str, table: dict[str, Terms], company: Company, policy: Policy, *,
-          multimodal: bool | None) -> list[Finding]:  # fmt: skip
+def assess_expression(
+    expression: str, table: dict[str, Terms], brief: Project, *, multimodal: bool | None
+) -> list[Finding]:
     """Test a licence key or SPDX expression; every finding names its clause and its fact.
 
     Of `A OR B` the mildest alternative counts, of `A AND B` both do. A key that SPDX does
     not know is looked up in the table; what neither knows is `review`.
     """
+    company, policy = brief.company, brief.policy
+    assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
     if expression in table:
-        return assess(table[expression], company, policy, multimodal=multimodal)
-    parsed = _parsed(expression)
-    if parsed is None:
-        return [Finding(REVIEW, UNREAD, f"{expression!r} is not a licence expression", "licence")]
-    return _walk(parsed, table, company, policy, multimodal)
+        return assess_terms(table[expression])
+    if (tree := _parsed(expression)) is not None:
+        return _walk(tree, table, assess_terms)
+    return [Finding(REVIEW, UNREAD, f"{expression!r} is not a licence expression", "licence")]
 
 
-def _walk(parsed: Any, table: dict[str, Terms], company: Company, policy: Policy,
-          multimodal: bool | None) -> list[Finding]:  # fmt: skip
-    if not parsed.args:
-        if terms := _terms(parsed, table):
-            return assess(terms, company, policy, multimodal=multimodal)
-        clause = f"licence {parsed.render()} is not in data/licenses.csv"
-        return [Finding(REVIEW, UNREAD, clause, "licence")]
-    parts = [_walk(part, table, company, policy, multimodal) for part in parsed.args]
-    if parsed.operator.strip() == "OR":
-        return min(parts, key=worst)
-    return [finding for part in parts for finding in part]
+def _walk(
+    tree: Any, table: dict[str, Terms], assess_terms: Callable[[Terms], list[Finding]]
+) -> list[Finding]:
+    if tree.args:
+        parts = [_walk(part, table, assess_terms) for part in tree.args]
+        either = tree.operator.strip() == "OR"
+        return min(parts, key=worst) if either else [f for part in parts for f in part]
+    if terms := _terms(tree, table):
+        return assess_terms(terms)
+    clause = f"licence {tree.render()} is not in data/licenses.csv"
+    return [Finding(REVIEW, UNREAD, clause, "licence")]
+
+
+def class_of(expression: str | None, table: dict[str, Terms]) -> str:
+    """The class of a licence key or SPDX expression; `unknown` where nobody knows."""
+    if expression in table:
+        return str(table[expression]["license_class"])
+    tree = _parsed(expression or "")
+    return "unknown" if tree is None else CLASSES[_rank(tree, table)]
+
+
+def _rank(tree: Any, table: dict[str, Terms]) -> int:
+    if tree.args:
+        strictest = min if tree.operator.strip() == "OR" else max
+        return strictest(_rank(part, table) for part in tree.args)
+    terms = _terms(tree, table)
+    return CLASSES.index(terms["license_class"] if terms else "unknown")
+
+
+def worst(findings: Iterable[Finding]) -> int:
+    """The strictest level among findings; no finding is `allowed`."""
+    return max((finding.level for finding in findings), default=ALLOWED)
+
+
+def terms_by_key(licenses: pd.DataFrame) -> dict[str, Terms]:
+    """The licence table as terms by key, blanks as None."""
+    return {row["license"]: row for row in rows(licenses)}
+
+
+def keys_on_hub(licenses: pd.DataFrame) -> dict[str, list[str]]:
+    """The licences that a name on the Hub may mean: a tag, or `other: name` beside `other`.
+
+    Names are in lower case. A name beside `other` never stands for a tag; `other` alone for none.
+    """
+    keys: dict[str, list[str]] = {}
+    for row in rows(licenses, ["license", "hub_license", "hub_license_name"]):
+        tags = str(row["hub_license"] or "other").lower().split(";")
+        names = str(row["hub_license_name"] or "other").lower().split(";")
+        for name in {*tags, *(f"other: {name}" for name in names)} - {"other", "other: other"}:
+            keys.setdefault(name, []).append(row["license"])
+    return keys
 
 
 def _parsed(expression: str) -> Any:
     """The expression as a tree of licences; None where it is none."""
     try:
         return _licensing().parse(expression)
-    except ExpressionError:
+    except spdx.ExpressionError:
         return None
 
 
 def _terms(symbol: Any, table: dict[str, Terms]) -> Terms | None:
     """Terms of one licence by any of its names; a licence `WITH` an exception has none."""
-    if not isinstance(symbol, LicenseSymbol):
+    if not isinstance(symbol, spdx.LicenseSymbol):
         return None
     for name in (symbol.key, *symbol.aliases):
         if terms := table.get(name) or table.get(name.lower()):
             return terms
-    return _standard(str(symbol.key))
-
-
-def worst(findings: list[Finding]) -> int:
-    """The strictest level among findings; no finding is `allowed`."""
-    return max((finding.level for finding in findings), default=ALLOWED)
-
-
-@cache
-def _licensing() -> Licensing:
-    return get_spdx_licensing()
-
-
-@cache
-def _categories() -> dict[str, str]:
-    return {
-        entry["spdx_license_key"]: entry["category"]
-        for entry in get_license_index()
-        if entry.get("spdx_license_key")
-    }
+    return _standard(symbol.key)
 
 
 def _standard(key: str) -> Terms | None:
@@ -92,35 +111,16 @@ def _standard(key: str) -> Terms | None:
     category = _categories().get(key)
     if category is None:
         return None
-    permissive = category in ("Permissive", "Public Domain")
-    terms: Terms = dict.fromkeys(("agreement_mau", "agreement_revenue_usd", "display_mau"))
-    return terms | {
-        "license": key,
-        "license_class": "permissive" if permissive else "unknown",
-        "commercial_use": "yes" if permissive else "unknown",
-        "conditions": f"Keep the notices of {key}." if permissive else "",
-        "read": "second-hand" if permissive else "not read",
-    }
+    if category not in ("Permissive", "Public Domain"):
+        return {"license": key, "license_class": "unknown", "commercial_use": "unknown"}
+    terms = {"license": key, "license_class": "permissive", "commercial_use": "yes"}
+    return terms | {"conditions": f"Keep the notices of {key}.", "read": "second-hand"}
 
 
-def class_of(expression: str | None, table: dict[str, Terms]) -> str:
-    """The class of a licence key or SPDX expression; `unknown` where nobody knows."""
-    if terms := table.get(expression or ""):
-        return str(terms["license_class"])
-    parsed = _parsed(expression or "")
-    return CLASSES[-1] if parsed is None else _class(parsed, table)
+_licensing = cache(spdx.get_spdx_licensing)
 
 
-def _class(parsed: Any, table: dict[str, Terms]) -> str:
-    if not parsed.args:
-        terms = _terms(parsed, table)
-        return str(terms["license_class"]) if terms else CLASSES[-1]
-    classes = [_class(part, table) for part in parsed.args]
-    return (min if parsed.operator.strip() == "OR" else max)(classes, key=CLASSES.index)
-
-
-def table_of(licenses: pd.DataFrame) -> dict[str, Terms]:
-    """The licence table as terms by key, blanks as None."""
-    plain = licenses.astype(object).where(licenses.notna(), None)
-    rows: list[dict[Any, Any]] = plain.to_dict("records")
-    return {row["license"]: row for row in rows}
+@cache
+def _categories() -> dict[str, str]:
+    entries = spdx.get_license_index()
+    return {entry.get("spdx_license_key", ""): entry["category"] for entry in entries}

@@ -17,6 +17,7 @@ RUNTIME = 1.05
 AGREE = 0.25
 GIB = 2**30
 LAYERS = re.compile(r"(\d+)x(\d+)(?:@(\d+))?")
+FACTS = ["file_gb", "state_bytes", "layers", "kv_heads", "head_dim"]
 
 
 def cache_gb(
@@ -30,8 +31,8 @@ def cache_gb(
     """The cache of keys and values, in GB of 1e9 bytes.
 
     Args:
-        kv_layout: As `lib.model_config.described` writes it: `COUNTxELEMENTS[@WINDOW]` per kind
-            of layer, joined by `;`.
+        kv_layout: As `lib.hub.model_config` writes it: `COUNTxELEMENTS[@WINDOW]` per kind of
+            layer, joined by `;`.
         context_tokens: Prompt and answer of one request; a layer with a window keeps no more
             than the window.
         concurrent_requests: Requests in memory at once.
@@ -51,15 +52,13 @@ def estimate(
     bytes_per_param: float,
     context_tokens: int,
     concurrent_requests: int,
-    bytes_per_element: float = 2.0,
 ) -> pd.DataFrame:
     """Add what every model takes in memory: `weights_gb kv_gb memory_gb memory_basis`.
 
     Weights are parameters times bytes, or the repository's own files where these hold about
     that much (within 25 %). The cache comes from `kv_layout`; failing that from `layers`,
     `kv_heads` and `head_dim`, an upper bound because every layer then keeps the whole context;
-    failing that it is a fifth of the weights. Activations and the runtime add 5 %; five
-    published vLLM logs show 2 to 11 %.
+    failing that it is a fifth of the weights. Activations and the runtime add 5 %.
 
     Args:
         models: With `total_params_b`; other columns may be missing or blank, among them
@@ -67,34 +66,26 @@ def estimate(
         bytes_per_param: Of the precision to serve at.
         context_tokens: Tokens of one request, prompt and answer.
         concurrent_requests: Requests in memory at once.
-        bytes_per_element: Of the cache.
     """
-    table = models.copy()
-    computed = table["total_params_b"] * bytes_per_param
-    files = _column(table, "file_gb")
-    own = (files - computed).abs() <= AGREE * computed
-    table["weights_gb"] = files.where(own, computed)
-    layout = table["kv_layout"] if "kv_layout" in table.columns else pd.Series(None, table.index)
+    facts = models.reindex(columns=FACTS).astype("Float64").astype(float)
+    computed = models["total_params_b"] * bytes_per_param
+    files = facts["file_gb"]
+    weights = files.where((files - computed).abs() <= AGREE * computed, computed)
+    layout = models.reindex(columns=["kv_layout"])["kv_layout"]
     sizes = {
-        text: cache_gb(
-            str(text), context_tokens=context_tokens, bytes_per_element=bytes_per_element
-        )
-        for text in layout.dropna().unique()
+        text: cache_gb(text, context_tokens=context_tokens) for text in layout.dropna().unique()
     }
-    state = _column(table, "state_bytes").fillna(0.0) / 1e9
-    by_layer = layout.map(sizes).astype(float) + state
-    shape = [_column(table, name) for name in ("layers", "kv_heads", "head_dim")]
-    plain = 2 * shape[0] * shape[1] * shape[2] * context_tokens * bytes_per_element / 1e9
-    cache = (by_layer.fillna(plain) * concurrent_requests).fillna(table["weights_gb"] * CACHE_SHARE)
-    table["kv_gb"] = cache
-    table["memory_gb"] = RUNTIME * (table["weights_gb"] + cache)
-    known = table["memory_gb"].notna()
-    table["memory_basis"] = np.select(
-        [~known, by_layer.notna(), plain.notna()],
+    by_layer = layout.map(sizes).astype(float) + facts["state_bytes"].fillna(0.0) / 1e9
+    # Keys and values, in two bytes each.
+    plain = 4 * facts["layers"] * facts["kv_heads"] * facts["head_dim"] * context_tokens / 1e9
+    cache = (by_layer.fillna(plain) * concurrent_requests).fillna(weights * CACHE_SHARE)
+    memory = RUNTIME * (weights + cache)
+    basis = np.select(
+        [memory.isna(), by_layer.notna(), plain.notna()],
         ["unknown", "every layer of config.json", "all layers at full context: upper bound"],
         default="weights plus 20 %",
     )
-    return table
+    return models.assign(weights_gb=weights, kv_gb=cache, memory_gb=memory, memory_basis=basis)
 
 
 def against_measurements(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -111,21 +102,13 @@ def against_measurements(measurements: pd.DataFrame) -> pd.DataFrame:
         The rows with `measured_kb predicted_kb` (bytes of 1e3, per token and device) and
         `error` (predicted over measured, less one) added.
     """
-    table = measurements.copy()
-    table["measured_kb"] = table["kv_gib"] * GIB / table["kv_tokens"] / 1e3
-    rows = table[["kv_layout", "kv_heads", "kv_dtype", "tensor_parallel"]].itertuples(index=False)
-    table["predicted_kb"] = [_token_kb(*row) for row in rows]
+    columns = ["kv_layout", "kv_heads", "kv_dtype", "tensor_parallel"]
+    predicted = []
+    for layout, heads, dtype, devices in measurements[columns].itertuples(index=False):
+        size = 1.0 if dtype.startswith("fp8") else 2.0
+        split = 1 if math.isnan(heads) else min(devices, int(heads))
+        token_gb = cache_gb(layout, context_tokens=1, bytes_per_element=size)
+        predicted.append(1e6 * token_gb / split)
+    measured = measurements["kv_gib"] * GIB / measurements["kv_tokens"] / 1e3
+    table = measurements.assign(measured_kb=measured, predicted_kb=predicted)
     return table.assign(error=table["predicted_kb"] / table["measured_kb"] - 1)
-
-
-def _token_kb(kv_layout: str, kv_heads: float, kv_dtype: str, tensor_parallel: int) -> float:
-    """Bytes of 1e3 that one more token takes on one device, far inside every window."""
-    split = 1 if math.isnan(kv_heads) else min(tensor_parallel, int(kv_heads))
-    size = 1.0 if kv_dtype.startswith("fp8") else 2.0
-    return 1e6 * cache_gb(kv_layout, context_tokens=1, bytes_per_element=size) / split
-
-
-def _column(table: pd.DataFrame, name: str) -> pd.Series[float]:
-    if name not in table.columns:
-        return pd.Series(float("nan"), index=table.index)
-    return table[name].astype("Float64").astype(float)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.hub import drift, facts
+from lib.hub import facts
+from lib.hub.reconcile import drift_texts
 
 COLUMNS = ["repo_id", "metadata_source", *(column for column, _ in facts.RESTS_ON.values())]
 HUB = {
@@ -70,7 +71,7 @@ def test_drifts_of_a_model_in_one_text() -> None:
         ("org/a", "size", "previous run", "7B", "8B"),
     ]
     told = pd.DataFrame(rows, columns=["repo_id", "field", "against", "old", "new"], dtype="str")
-    assert drift.listed(told) == {
-        "org/a": "licence: catalogue mit, Hub other; size: previous run 7B, Hub 8B"
-    }
-    assert drift.listed(told.iloc[:0]) == {}
+    repo_ids = pd.Series(["org/b", "org/a"], dtype="str")
+    text = "licence: catalogue mit, Hub other; size: previous run 7B, Hub 8B"
+    assert list(drift_texts(told, repo_ids)) == ["", text]
+    assert list(drift_texts(told.iloc[:0], repo_ids)) == ["", ""]

@@ -310,10 +310,14 @@ def test_revenue_over_month_and_year(
 
 
 @pytest.mark.parametrize("amount", [1, 7, 10e6, 20e6, 33_333_333.33, 1e9 / 3, 9.99e11])
-def test_revenue_of_the_same_period_is_not_rounded(amount: float) -> None:
-    for period, months in (("year", 12), ("month", 1)):
-        given = Company(**usd(amount, period)).revenue
-        assert given is not None and clauses._per_months(given, months) == amount
+@pytest.mark.parametrize(("period", "months"), [("year", 12), ("month", 1)])
+def test_revenue_of_the_same_period_is_not_rounded(amount: float, period: str, months: int) -> None:
+    terms = licenses.terms_by_key(shipped()[1])["lfm1.0"]
+    terms |= {"agreement_revenue_usd": amount, "agreement_revenue_months": months}
+    company = Company(**FACTS | usd(amount, period))
+    policy = Policy(licenses=EVERYTHING)
+    findings = clauses.assess(terms, company, policy, multimodal=False)
+    assert any(f.fact.endswith("you are at exactly 100 %") for f in findings), findings
 
 
 PLACES = "the European Union or the United Kingdom or South Korea"
@@ -426,7 +430,7 @@ def test_an_expression_answers_to_the_facts_too() -> None:
     ],
 )
 def test_class_of(expression: str | None, expected: str) -> None:
-    assert licenses.class_of(expression, licenses.table_of(shipped()[1])) == expected
+    assert licenses.class_of(expression, licenses.terms_by_key(shipped()[1])) == expected
 
 
 NOT_TRAIN = "outputs may not train other models, says "
@@ -502,7 +506,7 @@ def test_everything_that_is_missing_is_named_once() -> None:
 
 
 def test_every_finding_of_every_text_names_clause_and_fact() -> None:
-    table = licenses.table_of(shipped()[1])
+    table = licenses.terms_by_key(shipped()[1])
     for facts in (FACTS, {}):
         for terms in table.values():
             company = Company(**facts)
@@ -515,7 +519,7 @@ def test_every_finding_of_every_text_names_clause_and_fact() -> None:
 
 
 def test_without_facts_no_text_with_a_limit_is_let_through() -> None:
-    table = licenses.table_of(shipped()[1])
+    table = licenses.terms_by_key(shipped()[1])
     limits = ("agreement_mau", "agreement_revenue_usd", "display_revenue_usd")
     for name, terms in table.items():
         if any(terms[key] for key in limits) and terms["agreement_scope"] != "model-as-a-service":

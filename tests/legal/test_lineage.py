@@ -1,4 +1,4 @@
-"""Derivatives: whatever a model was made of counts, from the catalogue and from the Hub."""
+"""Derivatives: whatever a model was made of counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from test_licenses import check, company_brief, shipped, users
 
-from lib.hub import drift
 from lib.legal import lineage
 from lib.legal import verdicts as legal
 
@@ -254,75 +253,3 @@ def test_bases_and_ancestors() -> None:
 def test_a_long_chain_ends() -> None:
     direct = {f"m{n}": [f"m{n + 1}"] for n in range(2_000)}
     assert lineage.ancestors("m0", direct)[-1] == "m2000"
-
-
-def pulled(**base_models: str | None) -> pd.DataFrame:
-    """Step 3's table: `pulled(tune="owner/base")` for `a/tune`."""
-    return pd.DataFrame(
-        {
-            "repo_id": [f"a/{name}" for name in base_models],
-            "base_models": pd.Series(list(base_models.values()), dtype="str"),
-        }
-    )
-
-
-def again(
-    rows: list[dict[str, Any]], told: pd.DataFrame, facts: dict[str, Any] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Step 1's verdicts, and those of step 3."""
-    brief = company_brief(facts)
-    before = legal.judge(catalogue(*rows), shipped()[1], brief)
-    after = legal.rejudge(before, told, shipped()[1], brief)
-    assert list(after["repo_id"]) == list(before["repo_id"])
-    return tuple(t.set_index("repo_id", drop=False) for t in (before, after))  # type: ignore[return-value]
-
-
-@pytest.mark.parametrize(
-    ("license", "base", "on_hub", "verdicts", "parts"),
-    [
-        ("apache-2.0", None, LLAMA, ["allowed", "review"], [RELABELLED]),
-        ("apache-2.0", None, QWEN, ["allowed", "allowed"], ["Pass on the licence"]),
-        ("mit", None, QWEN, ["allowed", "allowed"], [f"base {QWEN}: Pass on the licence"]),
-        ("apache-2.0", None, None, ["allowed", "allowed"], []),
-        ("apache-2.0", None, "a/stranger", ["allowed", "review"], ["base a/stranger is not in"]),
-        ("apache-2.0", QWEN, LLAMA, ["allowed", "review"], [RELABELLED]),
-        ("apache-2.0", QWEN, COHERE, ["allowed", "blocked"], ["allows no commercial use"]),
-        ("apache-2.0", LLAMA, QWEN, ["review", "review"], [RELABELLED]),
-        ("gemma", None, LLAMA, ["conditional", "conditional"], ['display "Built with Llama"']),
-        (None, None, QWEN, ["review", "review"], ["no licence is recorded"]),
-    ],
-)
-def test_base_models_of_the_hub(
-    license: str, base: str | None, on_hub: str | None, verdicts: list[str], parts: list[str]
-) -> None:
-    before, after = again([row("a/tune", license, base)], pulled(tune=on_hub))
-    assert [t.at["a/tune", "verdict"] for t in (before, after)] == verdicts
-    check(after.loc["a/tune"], verdicts[1], *parts)
-    others = before.index != "a/tune"
-    pd.testing.assert_frame_equal(before[others], after[others])
-
-
-def test_what_a_base_was_made_of_counts_too() -> None:
-    rows = [row("a/tune", "apache-2.0", "a/mid"), row("a/mid", "apache-2.0")]
-    before, after = again(rows, pulled(mid=LLAMA))
-    assert list(before.loc[["a/tune", "a/mid"], "verdict"]) == ["allowed", "allowed"]
-    assert list(after.loc[["a/tune", "a/mid"], "verdict"]) == ["review", "review"]
-
-
-def test_the_hub_adds_to_the_catalogue_and_takes_nothing_away() -> None:
-    _, after = again([row("a/tune", "apache-2.0", QWEN)], pulled(tune=f"{QWEN};{LLAMA}"))
-    assert after.at["a/tune", "base_model"] == f"{QWEN};{LLAMA}"
-    _, after = again([row("a/tune", "apache-2.0")], pulled(tune=None))
-    assert pd.isna(after.at["a/tune", "base_model"])
-
-
-def test_a_licence_that_changed_on_the_hub() -> None:
-    rows = [row("a/tune", "apache-2.0"), row("a/nc", "apache-2.0", COHERE)]
-    _, after = again(rows, pulled(tune=QWEN, nc=None))
-    changed = {"field": "licence", "against": "catalogue", "old": "apache-2.0", "new": "llama3.3"}
-    drifts = pd.DataFrame([{"repo_id": name} | changed for name in ("a/tune", "a/nc")])
-    final = drift.relicense(after, drifts).set_index("repo_id", drop=False)
-    note = "licence drift: catalogue apache-2.0, Hub llama3.3"
-    check(final.loc["a/tune"], "review", note)
-    check(final.loc["a/nc"], "blocked", "allows no commercial use", note)
-    assert list(final["repo_id"]) == list(after["repo_id"])

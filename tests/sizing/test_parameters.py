@@ -34,12 +34,10 @@ def test_in_name(name: str, billions: float) -> None:
 
 
 def settled(
-    stated: float = NAN, on_hub: float = NAN, config: float = NAN, name: str = "a/b",
-    quantization: str | None = None,
-) -> tuple[float, str]:  # fmt: skip
+    stated: float = NAN, on_hub: float = NAN, name: str = "a/b", quantization: str | None = None
+) -> tuple[float, str]:
     row = {"repo_id": name, "total_params_b": stated, "hub_params_b": on_hub}
-    row |= {"config_params_b": config, "quantization": quantization}
-    table = parameters.reconcile(pd.DataFrame([row]))
+    table = parameters.settle(pd.DataFrame([row | {"quantization": quantization}]))
     return table["total_params_b"].iloc[0], table["params_basis"].iloc[0]
 
 
@@ -52,29 +50,14 @@ def settled(
         ({"stated": 1000, "on_hub": 65.4}, 1000, "stated; the Hub counts 65.4B"),
         ({"stated": 7}, 7, "stated"),
         ({"on_hub": 7}, 7, "Hub"),
+        ({"on_hub": 7, "name": "org/model-14B"}, 7, "Hub"),
         ({}, NAN, "unknown"),
-        (
-            {"stated": 100, "on_hub": 101, "config": 99},
-            100,
-            "stated, Hub and config.json agree",
-        ),
-        ({"stated": 100, "on_hub": 101, "config": 50}, 100, "stated, Hub agrees"),
-        (
-            {"stated": 100, "on_hub": 60, "config": 101},
-            100,
-            "stated, config.json agrees; the Hub counts 60B",
-        ),
-        ({"stated": 100, "on_hub": 60, "config": 61}, 60, "Hub, config.json agrees; stated 100B"),
-        ({"stated": 100, "on_hub": 60, "config": 80}, 100, "stated; the Hub counts 60B"),
-        ({"on_hub": 60, "config": 61}, 60, "Hub, config.json agrees"),
-        ({"on_hub": 60, "config": 90}, 60, "Hub; config.json counts 90B"),
-        ({"config": 90}, 90, "config.json"),
         ({"name": "org/model-14B"}, 14, "name"),
     ],
 )
-def test_reconcile(given: dict[str, float], total: float, basis: str) -> None:
-    found, text = settled(**given)  # type: ignore[arg-type]
-    assert found == pytest.approx(total, nan_ok=True)
+def test_settle(given: dict[str, float], total: float, basis: str) -> None:
+    count, text = settled(**given)  # type: ignore[arg-type]
+    assert count == pytest.approx(total, nan_ok=True)
     assert text == basis
 
 
@@ -82,16 +65,16 @@ def test_packed_weights_move_no_tier() -> None:
     """A 120B model whose four-bit weights the Hub counts as 65B stays in its tier."""
     packed = {"quantization": "mxfp4"}
     assert settled(stated=120, on_hub=65, **packed)[0] == 120
-    assert settled(stated=120, on_hub=65, config=66, **packed)[0] == 120
-    assert settled(on_hub=65, config=118, **packed) == (
-        118,
-        "config.json; the Hub counts packed weights: 65B",
-    )
     assert settled(on_hub=65, name="org/model-120B-FP4", **packed) == (
         120,
         "name; the Hub counts packed weights: 65B",
     )
-    assert settled(on_hub=118, config=117, **packed) == (118, "Hub, config.json agrees")
+    assert settled(on_hub=118, name="org/model-120B-FP4", **packed) == (118, "Hub")
+
+
+def test_packed_weights_without_a_stated_count_or_a_name_are_unknown() -> None:
+    count, basis = settled(on_hub=65, quantization="mxfp4")
+    assert (pd.isna(count), basis) == (True, "unknown")
 
 
 @pytest.mark.parametrize(
@@ -114,18 +97,15 @@ def test_packed_by_the_types_of_the_tensors(types: str | None, packed: bool) -> 
 def test_nvfp4_whose_config_is_silent_moves_no_tier() -> None:
     """Nemotron 3 Nano NVFP4: 31.6B, the Hub counts 101.6B, config.json names no method."""
     row = {"repo_id": "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4", "hub_params_b": 101.6}
-    row |= {"total_params_b": NAN, "config_params_b": 31.58, "quantization": None}
-    for types, basis in (
-        ("U8:15;F8_E4M3:2;BF16:1", "config.json; the Hub counts packed weights: 101.6B"),
-        (None, "config.json, name agrees; the Hub counts 101.6B"),
-    ):
-        told = pd.DataFrame([row | {"params_by_dtype": types}])
-        found = parameters.reconcile(told).iloc[0]
-        assert (found["total_params_b"], found["params_basis"]) == (31.58, basis)
+    row |= {"total_params_b": NAN, "quantization": None}
+    told = pd.DataFrame([row | {"params_by_dtype": "U8:15;F8_E4M3:2;BF16:1"}])
+    settled = parameters.settle(told).iloc[0]
+    assert settled["total_params_b"] == 30
+    assert settled["params_basis"] == "name; the Hub counts packed weights: 101.6B"
 
 
 def test_columns_that_are_not_there_yet() -> None:
-    table = parameters.reconcile(tables.models())
+    table = parameters.settle(tables.models())
     assert list(table["repo_id"]) == list(tables.models()["repo_id"])
     assert set(table["params_basis"].str.partition(";")[0]) <= {
         *("stated, Hub agrees", "stated", "Hub", "name", "unknown"),
@@ -134,4 +114,4 @@ def test_columns_that_are_not_there_yet() -> None:
 
 def test_no_models() -> None:
     empty = tables.models().iloc[:0]
-    assert parameters.reconcile(empty).empty
+    assert parameters.settle(empty).empty

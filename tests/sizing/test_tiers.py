@@ -82,7 +82,10 @@ def shortlist(
 ) -> pd.DataFrame:
     judged = pd.DataFrame(rows, columns=["total_params_b", "active_params_b", "verdict"])
     judged = judged.assign(
-        listed_for="choice", hub_params_b=NAN, repo_id=[f"org/m{i}" for i in range(len(rows))]
+        listed_for="choice",
+        hub_params_b=NAN,
+        context_length=NAN,
+        repo_id=[f"org/m{i}" for i in range(len(rows))],
     )
     size = Size.model_validate({"tier": "any", "precision": precision})
     return sizing.shortlist(judged, HARDWARE, size, tiers=list(tiers))
@@ -193,71 +196,6 @@ def test_a_context_that_is_too_short_is_said() -> None:
         "tier low, fits on cpu-2",
         "tier low, fits on cpu-2",
     ]
-
-
-HUB = {
-    "metadata_source": "hub",
-    "kv_layout": None,
-    "state_bytes": None,
-    "weights_gb": None,
-    "quantization": None,
-    "config_params_b": None,
-    "layers": None,
-    "kv_heads": None,
-    "head_dim": None,
-    "context_length": None,
-    "params_b": None,
-    "gguf_params_b": None,
-}
-
-
-def resized(drift: bool = True, **told: object) -> pd.Series:  # type: ignore[type-arg]
-    judged = pd.DataFrame(
-        {
-            "repo_id": ["org/a"],
-            "verdict": ["allowed"],
-            "listed_for": "choice",
-            "total_params_b": 30.0,
-            "active_params_b": 3.0,
-            "hub_params_b": 30.0,
-            "context_length": 4096.0,
-            "layers": NAN,
-            "kv_heads": NAN,
-            "head_dim": NAN,
-        }
-    )
-    metadata = pd.DataFrame([{"repo_id": "org/a", **HUB, **told}])
-    drifts = pd.DataFrame({"repo_id": ["org/a"], "field": ["size"]}).iloc[: int(drift)]
-    size = Size(tier="low", concurrent_requests=1, context_tokens=1000)
-    return sizing.resize(judged, metadata, drifts, HARDWARE, size, tiers=["low"]).iloc[0]
-
-
-def test_a_size_that_drifted_decides_the_tier() -> None:
-    row = resized(params_b=33.0)
-    assert (row["tier"], row["shortlisted"]) == ("between", False)
-    assert row["params_basis"] == "Hub"
-
-
-def test_without_a_drift_row_the_stated_size_stays() -> None:
-    row = resized(drift=False, params_b=33.0)
-    assert (row["tier"], row["total_params_b"]) == ("low", 30)
-
-
-@pytest.mark.parametrize("told", [{"quantization": "mxfp4"}, {"metadata_source": "catalogue"}])
-def test_packed_or_unverified_counts_move_no_tier(told: dict[str, str]) -> None:
-    row = resized(params_b=5.0, **told)
-    assert (row["tier"], row["total_params_b"]) == ("low", 30)
-
-
-def test_the_files_of_the_hub_are_the_weights() -> None:
-    assert resized(drift=False, weights_gb=66.0)["weights_gb"] == 66
-    assert resized(drift=False, weights_gb=20.0)["weights_gb"] == 60  # of another precision
-
-
-def test_the_layers_of_the_hub_make_the_cache() -> None:
-    row = resized(drift=False, kv_layout="10x1000;2x500@100", state_bytes=1_000_000)
-    assert row["memory_basis"] == "every layer of config.json"
-    assert row["kv_gb"] == pytest.approx((10 * 1000 * 1000 + 2 * 500 * 100) * 2 / 1e9 + 0.001)
 
 
 def published() -> pd.DataFrame:

@@ -1,0 +1,269 @@
+"""What the Hub says now against the catalogue and the last run, and what that changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+import yaml
+
+from lib import tables
+from lib.brief.project import Project
+from lib.errors import PlaybookError
+from lib.frames import rows
+from lib.hub.facts import Facts, Row, verified
+from lib.legal.licenses import keys_on_hub
+from lib.legal.lineage import ancestors, bases
+from lib.legal.verdicts import JUDGED, VERDICTS, judge
+from lib.sizing.parameters import packed
+from lib.sizing.tiers import shortlist, wanted_tiers
+from lib.untrusted import as_text
+
+__all__ = ["drift_texts", "reconcile", "stop_on_drift"]
+
+# What step 3 takes from the Hub where it verified it: the rest of step 2's table stands.
+SHAPE = ["layers", "kv_heads", "head_dim", "context_length"]
+FROM_HUB = ["kv_layout", "state_bytes", "quantization", "params_by_dtype"]
+DRIFT = dict.fromkeys(["repo_id", "field", "against", "old", "new"], "str") | {
+    "accepted": "bool", "consequence": "str", "changes_verdict": "bool"
+}  # fmt: skip
+USABLE = ("allowed", "conditional")
+AGREE, MOST = 0.10, 10
+SHOWN_ONLY = {
+    "gated": "shown only: somebody must accept the terms on the model's page before it loads",
+    "name": "shown only: write the new name in data/models.csv",
+}
+
+Change = tuple[str, str, str]
+
+
+def reconcile(
+    judged: pd.DataFrame, sized: pd.DataFrame, pulled: pd.DataFrame, previous: Facts, brief: Project
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Find where the Hub says something else, and go through steps 1 and 2 with what it says.
+
+    Args:
+        judged: Step 1's table.
+        sized: Step 2's table; it stands where nothing was verified against the Hub.
+        pulled: Metadata of the shortlisted models, from `hub.pull`.
+        previous: What an earlier run of the project was told, from `recall`.
+        brief: Policy, sizes, and the drift that is accepted.
+
+    Returns:
+        All models, sized and judged on what the Hub says. One row per drift: `repo_id field
+        against old new accepted consequence changes_verdict`, where `field` is
+        `licence|size|context|gated|base model|name` and `against` `catalogue|previous run`.
+        What `hub.accept_drift` accepts and no drift answers to, in sentences.
+    """
+    drifts, models = list[Row](), sized
+    if facts := verified(pulled):
+        drifts = compare(sized, facts, previous, brief)
+        models = _resized(_rejudged(judged, facts, drifts, brief), pulled, drifts, brief)
+    was, now = ({row["repo_id"]: row for row in rows(table)} for table in (sized, models))
+    for drift in drifts:
+        text, changes = consequence(drift, was[drift["repo_id"]], now[drift["repo_id"]])
+        drift.update(consequence=text, changes_verdict=changes)
+    seen = {(drift["repo_id"].lower(), drift["field"]) for drift in drifts}
+    unused = [
+        f"hub.accept_drift: {entry.model} shows no drift of its {entry.field} in this run"
+        for entry in brief.hub.accept_drift
+        if (entry.model.lower(), entry.field) not in seen
+    ]
+    return models, pd.DataFrame(drifts, columns=list(DRIFT)).astype(DRIFT), unused
+
+
+def compare(models: pd.DataFrame, facts: Facts, previous: Facts, brief: Project) -> list[Row]:
+    """What the Hub says differently from the catalogue and from an earlier pull.
+
+    What the catalogue or the Hub leaves blank is no drift, but a licence or base model that is
+    gone is. A size drifts when it is more than 10 % off every count the catalogue has: the Hub
+    miscounts packed weights, so it may hold two.
+    """
+    accepted = {(entry.model.lower(), entry.field) for entry in brief.hub.accept_drift}
+    catalogue, keys = {row["repo_id"]: row for row in rows(models)}, keys_on_hub(tables.licenses())
+    drifts = []
+    for repo_id, hub in facts.items():
+        changes = [("catalogue", *change) for change in _versus(catalogue[repo_id], hub, keys)]
+        since = _since(previous.get(repo_id, hub), hub)
+        for against, field, *texts in [*changes, *(("previous run", *change) for change in since)]:
+            old, new = (as_text(text) or "none" for text in texts)
+            drift = {"repo_id": repo_id, "field": field, "against": against, "old": old, "new": new}
+            drifts.append(drift | {"accepted": (repo_id.lower(), field) in accepted})
+    return drifts
+
+
+def _versus(row: Row, hub: Row, keys: dict[str, list[str]]) -> Iterator[Change]:
+    """Where the Hub contradicts the catalogue."""
+    text, on_hub = str(row["hub_license"] or row["license"] or ""), hub["license"].lower()
+    spellings = [on_hub]
+    if on_hub.startswith("other: "):  # the catalogue may have the tag alone, or the name alone
+        spellings += ["other", on_hub.removeprefix("other: ")]
+    if not row["hub_license"]:
+        spellings += keys.get(on_hub, [])
+    if text and text.lower() not in spellings:
+        yield "licence", text, hub["license_on_hub"]
+    yield from _measures([row["hub_params_b"], row["total_params_b"]], row, hub)
+    if hub["gated"] not in (None, "no"):
+        yield "gated", "not recorded", hub["gated"]
+    made_of, made_of_on_hub = _names(row["base_model"]), _names(hub["base_models"])
+    if made_of and made_of_on_hub and not made_of & made_of_on_hub:
+        yield "base model", row["base_model"], hub["base_models"]
+    if hub["renamed_to"]:
+        yield "name", hub["repo_id"], hub["renamed_to"]
+
+
+def _since(old: Row, hub: Row) -> Iterator[Change]:
+    """What changed on the Hub since an earlier pull."""
+    if (old["license_on_hub"] or "").lower() != (hub["license_on_hub"] or "").lower():
+        yield "licence", old["license_on_hub"], hub["license_on_hub"]
+    yield from _measures([old["params_b"] or old["gguf_params_b"]], old, hub)
+    if old["gated"] and hub["gated"] and old["gated"] != hub["gated"]:
+        yield "gated", old["gated"], hub["gated"]
+    if _names(old["base_models"]) != _names(hub["base_models"]):
+        yield "base model", old["base_models"], hub["base_models"]
+
+
+def _measures(counts: list[float | None], old: Row, hub: Row) -> Iterator[Change]:
+    """A size that is none of the counts, and another context."""
+    sizes, size = [count for count in counts if count], hub["params_b"] or hub["gguf_params_b"]
+    if size and sizes and all(abs(size - count) - AGREE * count > 1e-9 for count in sizes):
+        yield "size", f"{sizes[0]:,.4g}B", f"{size:,.4g}B"
+    before, now = old["context_length"], hub["context_length"]
+    if before and now and before != now:
+        yield "context", f"{before:,.0f} tokens", f"{now:,.0f} tokens"
+
+
+def _rejudged(
+    judged: pd.DataFrame, facts: Facts, drifts: list[Row], brief: Project
+) -> pd.DataFrame:
+    """Step 1's table, stricter where the Hub's base models and licences make it so.
+
+    A model is judged again where the Hub traces it to other models, or where an accepted drift
+    puts it under another licence; what was permitted for this run stays the measure, so that no
+    verdict becomes milder. A licence drift that nobody accepted makes it `review`: the
+    permission was given for another text. What a model was made from counts as itself.
+    """
+    # The licences that somebody accepted, as keys of the table where they have one.
+    licenses, ids = tables.licenses(), judged["repo_id"]
+    keys, changes = keys_on_hub(licenses), [d for d in drifts if d["field"] == "licence"]
+    texts = {d["repo_id"]: facts[d["repo_id"]]["license"] for d in changes if d["accepted"]}
+    for repo_id, name in texts.items():
+        meant = keys.get(name.lower(), [])
+        texts[repo_id] = meant[0] if len(meant) == 1 else name or None
+    notes = {
+        d["repo_id"]: f"licence drift: {d['against']} {d['old']}, Hub {d['new']}"
+        for d in reversed(changes)
+        if not d["accepted"]
+    }
+    # The catalogue with them, and with the base models that the Hub adds, judged.
+    on_hub = ids.map({repo_id: hub["base_models"] for repo_id, hub in facts.items()})
+    now = judged.assign(
+        license=judged["license"].mask(ids.isin(texts), ids.map(texts)).astype("str"),
+        base_model=judged["base_model"].fillna("") + ";" + on_hub.astype("str").fillna(""),
+    )
+    again = judge(now, licenses, brief)
+    # The stricter of two verdicts for each model that this touches.
+    before, after, results = bases(judged), bases(now), []
+    for row, new in zip(rows(judged), rows(again), strict=True):
+        repo_id, made_of = row["repo_id"], ancestors(row["repo_id"], after)
+        if made_of != ancestors(repo_id, before) or {repo_id, *made_of} & texts.keys():
+            row = max(new, row, key=lambda one: VERDICTS.index(one["verdict"]))
+        inherited = "; ".join(f"base {base}: {notes[base]}" for base in made_of if base in notes)
+        if note := notes.get(repo_id, inherited):
+            verdict = "blocked" if row["verdict"] == "blocked" else "review"
+            row |= {"verdict": verdict, "reasons": f"{row['reasons']}; {note}"}
+        results.append(row)
+    columns = ["license", *JUDGED]
+    return judged.assign(**pd.DataFrame(results, judged.index, columns).astype("str"))
+
+
+def _resized(
+    judged: pd.DataFrame, pulled: pd.DataFrame, drifts: list[Row], brief: Project
+) -> pd.DataFrame:
+    """Step 2 again with what the Hub says: layers, files, context, and a size that drifted.
+
+    The Hub's count replaces the stated one only where it drifted and the weights are not packed,
+    because of packed weights the Hub counts too few or too many.
+    """
+    from_hub = pulled[pulled["repo_id"].isin(verified(pulled))].drop_duplicates("repo_id")
+    facts = from_hub.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)
+    shape = facts[SHAPE].astype("Float64").astype(float).fillna(judged[SHAPE])
+    count = facts["params_b"].astype(float).fillna(facts["gguf_params_b"].astype(float))
+    sizes = [drift["repo_id"] for drift in drifts if drift["field"] == "size"]
+    moved = judged["repo_id"].isin(sizes) & ~packed(facts)
+    table = judged.assign(
+        **facts[FROM_HUB],
+        **shape,
+        file_gb=facts["weights_gb"],
+        hub_params_b=judged["hub_params_b"].mask(moved, count),
+        total_params_b=judged["total_params_b"].mask(moved),
+    )
+    tiers = wanted_tiers(brief.size, tables.closed_models())
+    return shortlist(table, tables.hardware(), brief.size, tiers=tiers)
+
+
+def consequence(drift: Row, was: Row, now: Row) -> tuple[str, bool]:
+    """What one drift means in words, and whether it changes what steps 1 and 2 said.
+
+    A licence or base model can change the verdict, a size the tier, a size or a context the
+    shortlist.
+    """
+    if drift["field"] in ("licence", "base model"):
+        if was["verdict"] == now["verdict"]:
+            return f"shown only: {was['verdict']} before and after", False
+        why = "it answers for what its base is bound to"
+        if drift["field"] == "licence":
+            why = "the permission was given for another text"
+            why = "judged on what the Hub says now" if drift["accepted"] else why
+        return f"{was['verdict']} → {now['verdict']}: {why}", True
+    moved = was["shortlisted"] != now["shortlisted"]
+    words = ("still", "no longer") if was["shortlisted"] else ("not", "now")
+    standing = f"{words[moved]} shortlisted"
+    if drift["field"] == "size" and was["tier"] != now["tier"]:
+        return f"tier {was['tier']} → {now['tier']}: {standing}", True
+    # A verdict that admits no more takes a model off the shortlist, whatever its size.
+    barred = (was["verdict"] in USABLE) != (now["verdict"] in USABLE)
+    if drift["field"] in ("size", "context") and moved and not barred:
+        return standing, True
+    return SHOWN_ONLY.get(drift["field"], "shown only"), False
+
+
+def drift_texts(drifts: pd.DataFrame, repo_ids: pd.Series[str]) -> pd.Series[str]:
+    """All drifts of each model in one text, empty where there are none."""
+    texts = drifts["field"] + ": " + drifts["against"] + " " + drifts["old"] + ", Hub "
+    joined = (texts + drifts["new"]).groupby(drifts["repo_id"]).agg("; ".join)
+    return repo_ids.map(joined).astype("str").fillna("")
+
+
+def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
+    """Stop the run where a drift changes a verdict and nobody has accepted it.
+
+    `hub.stop_on` says whether that holds for any of the models or only for the deployed ones.
+
+    Raises:
+        PlaybookError: Lists the drifts, and what to add to the brief to accept them.
+    """
+    grave = drifts[drifts["changes_verdict"] & ~drifts["accepted"]]
+    if brief.hub.stop_on == "deployed":
+        deployed = [deployment.model.lower() for deployment in brief.deployments]
+        grave = grave[grave["repo_id"].str.lower().isin(deployed)]
+    grave = grave.drop_duplicates(["repo_id", "field"])
+    if grave.empty:
+        return
+    texts, entries = [], []
+    for row in rows(grave.head(MOST)):
+        change = f"{row['field']} {row['old']} → {row['new']}"
+        texts.append(f"{row['repo_id']}: {change} ({row['consequence']})")
+        entries.append({"model": row["repo_id"], "field": row["field"], "reason": "…"})
+    more = f"; and {len(grave) - MOST} more" if len(grave) > MOST else ""
+    key = yaml.safe_dump({"accept_drift": entries}, default_flow_style=True, allow_unicode=True,
+                         sort_keys=False, width=math.inf).strip()  # fmt: skip
+    raise PlaybookError(
+        f"the Hub no longer says what steps 1 and 2 judged: {'; '.join(texts)}{more}. Correct"
+        f" data/models.csv and run from step 1, or accept it in the brief: hub: {key}"
+    )
+
+
+def _names(cell: str | None) -> set[str]:
+    return {part.strip().lower() for part in (cell or "").split(";")} - {""}
