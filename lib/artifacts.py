@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
@@ -17,29 +17,14 @@ import pandas as pd
 from filelock import FileLock
 
 from lib.errors import PlaybookError
-
-__all__ = [
-    "NOTEBOOKS",
-    "ROOT",
-    "existing",
-    "hub_cache",
-    "load",
-    "load_json",
-    "run_directory",
-    "runs_root",
-    "save",
-    "save_json",
-    "shown",
-    "write_bytes",
-    "writing",
-]
+from lib.untrusted import as_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))}
 
 COLUMNS = {
-    "01_legal": "repo_id family developer country license verdict conditions reasons"
-    " exception source_url checked_on",
+    "01_legal": "repo_id family developer country license verdict conditions reasons exception"
+    " source_url checked_on",
     "02_shortlist": "repo_id tier total_params_b active_params_b params_basis memory_gb fits_on"
     " shortlisted why",
     "03_metadata": "repo_id revision metadata_source retrieved_at license_on_hub drift gated"
@@ -57,8 +42,8 @@ COLUMNS = {
     "05_speed": "deployment offered_rps achieved_rps p50_s p95_s ttft_p95_s errors within_slo",
     "05_capacity": "deployment max_rps low high basis",
     "06_tradeoffs": "deployment repo_id hardware basis n quality quality_low quality_high max_rps"
-    " rps_low rps_high p95_s usd_per_1k usd_per_1k_low usd_per_1k_high usd_per_1k_correct dollars"
-    " on_frontier qualifies why pick",
+    " rps_low rps_high p95_s usd_per_1k usd_per_1k_low usd_per_1k_high usd_per_1k_correct"
+    " dollars on_frontier qualifies why pick",
 }
 
 
@@ -73,11 +58,9 @@ def hub_cache() -> Path:
 
 
 def run_directory(name: str, run_dir: str = "") -> Path:
-    """Create and return the run directory of a project.
+    """Make and return a project's run directory, `runs/<name>/` where no other is given.
 
-    Args:
-        name: The project's name; used when `run_dir` is empty.
-        run_dir: Another directory; a relative one hangs off the repository, never off the cwd.
+    A relative `run_dir` hangs off the repository, never off the working directory.
     """
     path = (ROOT / run_dir).resolve() if run_dir else runs_root() / name
     with writing(path):
@@ -107,41 +90,17 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, also when the process dies in the middle."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            os.fchmod(handle, 0o644)  # mkstemp alone would hide the file from colleagues
-            with os.fdopen(handle, "wb") as stream:
+            with draft.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-
-def _manifest(run: Path) -> dict[str, Any]:
-    """The manifest, empty where it is missing or damaged: its steps must then run again."""
-    try:
-        known = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _record(run: Path, file: str, content: bytes, **facts: Any) -> None:
-    """Note a written file in the manifest, with its hash."""
-    manifest = run / "manifest.json"
-    with writing(manifest), FileLock(run / ".manifest.lock", timeout=30):
-        known = _manifest(run)
-        known[file] = {
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            **facts,
-        }
-        write_bytes(manifest, json.dumps(known, indent=1, sort_keys=True).encode())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def save(table: pd.DataFrame, run: Path, name: str) -> None:
@@ -152,33 +111,33 @@ def save(table: pd.DataFrame, run: Path, name: str) -> None:
     """
     if lacking := [c for c in COLUMNS[name].split() if c not in table.columns]:
         raise PlaybookError(f"{name}.parquet would lack the column {lacking[0]!r}")
-    buffer = BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_bytes(run / f"{name}.parquet", buffer.getvalue())
-    _record(run, f"{name}.parquet", buffer.getvalue(), rows=len(table))
+    _save(table.to_parquet(index=False), run, f"{name}.parquet", rows=len(table))
 
 
 def save_json(value: Any, run: Path, name: str) -> None:
     """Write a JSON document to the run directory, atomically, hashed in the manifest."""
-    content = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str)
-    write_bytes(run / name, content.encode())
-    _record(run, name, content.encode())
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+    _save(text.encode(), run, name)
 
 
-def _read(run: Path, file: str) -> bytes:
-    path = run / file
-    notebook = NOTEBOOKS[file[:2]]
-    again = f"run notebooks/{notebook}.ipynb"
-    if not path.exists():
-        raise PlaybookError(f"{file} is missing in {shown(run)}; {again} first")
-    content = path.read_bytes()
-    try:
-        expected = _manifest(run)[file]["sha256"]
-    except (KeyError, TypeError):
-        raise PlaybookError(f"{shown(run)}/manifest.json does not know {file}; {again}") from None
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise PlaybookError(f"{shown(path)} is damaged or was edited; {again} again")
-    return content
+def _save(content: bytes, run: Path, file: str, **facts: Any) -> None:
+    write_bytes(run / file, content)
+    path = run / "manifest.json"
+    with writing(path), FileLock(run / ".manifest.lock", timeout=30):
+        manifest = _manifest(run)
+        manifest[file] = {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **facts,
+        }
+        write_bytes(path, json.dumps(manifest, indent=1, sort_keys=True).encode())
+
+
+def _manifest(run: Path) -> dict[str, Any]:
+    """The manifest, empty where it is missing or damaged: its steps must then run again."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return as_dict(json.loads((run / "manifest.json").read_bytes()))
+    return {}
 
 
 def load(run: Path, name: str) -> pd.DataFrame:
@@ -187,12 +146,15 @@ def load(run: Path, name: str) -> pd.DataFrame:
     Raises:
         PlaybookError: It is missing or damaged; names the notebook to run.
     """
-    return pd.read_parquet(BytesIO(_read(run, f"{name}.parquet")))
-
-
-def load_json(run: Path, name: str) -> Any:
-    """Read a JSON document of the run directory, checked like a table."""
-    return json.loads(_read(run, name))
+    path, again = run / f"{name}.parquet", f"run notebooks/{NOTEBOOKS[name[:2]]}.ipynb"
+    if not path.exists():
+        raise PlaybookError(f"{path.name} is missing in {shown(run)}; {again} first")
+    content, entry = path.read_bytes(), as_dict(_manifest(run).get(path.name))
+    if not entry:
+        raise PlaybookError(f"{shown(run)}/manifest.json does not know {path.name}; {again}")
+    if entry.get("sha256") != hashlib.sha256(content).hexdigest():
+        raise PlaybookError(f"{shown(path)} is damaged or was edited; {again} again")
+    return pd.read_parquet(BytesIO(content))
 
 
 def existing(run: Path) -> set[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["PlaybookError", "did_you_mean"]
-
 
 class PlaybookError(Exception):
     """A sentence a stranger can act on: what, where, and what to do next."""

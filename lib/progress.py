@@ -6,8 +6,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["bar"]
-
 
 def bar(total: int, what: str, *, show: bool = True) -> tqdm[Any]:
     """A bar for `total` steps of something; a kernel's output counts as a terminal."""

@@ -4,146 +4,87 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
 
 from lib.errors import PlaybookError
 
-__all__ = [
-    "DATA",
-    "closed_models",
-    "hardware",
-    "licenses",
-    "memory_measurements",
-    "models",
-    "published_scores",
-    "read_table",
-]
-
 DATA = Path(__file__).resolve().parents[1] / "data"
 
+TEXT, OPTIONAL = pa.Column(str), pa.Column(str, nullable=True)
+NUMBER = pa.Column(float, pa.Check.ge(0.0), nullable=True)
+AT_LEAST_ONE = pa.Column(float, pa.Check.ge(1), nullable=True)
+COUNT, AMOUNT = pa.Column(int, pa.Check.ge(1)), pa.Column(float, pa.Check.gt(0))
+DAY = pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$"))
+SOURCED = {"source_url": TEXT, "checked_on": DAY}
 
-def _text(*, nullable: bool = False, **checks: Any) -> pa.Column:
-    return pa.Column(str, nullable=nullable, **checks)
+Schema = dict[str, pa.Column]
 
 
-def _number(*, minimum: float = 0.0) -> pa.Column:
-    return pa.Column(float, pa.Check.ge(minimum), nullable=True)
+def _of(column: pa.Column, names: str) -> Schema:
+    return dict.fromkeys(names.split(), column)
 
 
 def _choice(*values: str, nullable: bool = False) -> pa.Column:
     return pa.Column(str, pa.Check.isin(values), nullable=nullable)
 
 
-_DATE = pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$"))
-_SOURCED = {"source_url": _text(), "checked_on": _DATE}
-
-SCHEMAS: dict[str, tuple[list[str], dict[str, pa.Column]]] = {
+# The key of each table and what its columns hold, besides a source and its date.
+SCHEMAS: dict[str, tuple[list[str], Schema]] = {
     "models": (
         ["repo_id"],
-        {
-            "repo_id": _text(),
-            "family": _text(),
-            "developer": _text(),
-            "country": _text(nullable=True),
-            "license": _text(nullable=True),
-            "hub_license": _text(nullable=True),
-            "total_params_b": _number(),
-            "active_params_b": _number(),
-            "hub_params_b": _number(),
-            "context_length": _number(),
-            "layers": _number(),
-            "kv_heads": _number(),
-            "head_dim": _number(),
-            "modality": _text(nullable=True),
-            "base_model": _text(nullable=True),
-            "listed_for": _choice("choice", "lineage"),
-            "released": _text(nullable=True),
-            "note": _text(nullable=True),
-            "source": _text(),
-            "hub_revision": _text(nullable=True),
-            "hub_checked_on": _text(nullable=True),
-        },
+        _of(TEXT, "repo_id family developer source")
+        | _of(OPTIONAL, "country license hub_license modality base_model released note")
+        | _of(OPTIONAL, "hub_revision hub_checked_on")
+        | _of(NUMBER, "total_params_b active_params_b hub_params_b context_length")
+        | _of(NUMBER, "layers kv_heads head_dim")
+        | {"listed_for": _choice("choice", "lineage")},
     ),
     "licenses": (
         ["license"],
-        {
-            "license": _text(),
-            "full_name": _text(),
+        _of(TEXT, "license full_name source")
+        | _of(OPTIONAL, "conditions agreement_scope display_text name_prefix")
+        | _of(OPTIONAL, "services_excluded territories_excluded")
+        | _of(NUMBER, "agreement_mau agreement_revenue_usd display_mau display_revenue_usd")
+        | _of(AT_LEAST_ONE, "agreement_revenue_months display_revenue_months")
+        | {
             "license_class": _choice("permissive", "conditional", "non-commercial", "unknown"),
             "commercial_use": _choice("yes", "conditional", "no", "unknown"),
-            "conditions": _text(nullable=True),
-            "agreement_mau": _number(),
-            "agreement_revenue_usd": _number(),
-            "agreement_revenue_months": _number(minimum=1),
-            "agreement_scope": _text(nullable=True),
             "agreement_at": _choice("above", "at-or-above", nullable=True),
-            "display_mau": _number(),
-            "display_revenue_usd": _number(),
-            "display_revenue_months": _number(minimum=1),
-            "display_text": _text(nullable=True),
-            "name_prefix": _text(nullable=True),
-            "services_excluded": _text(nullable=True),
-            "territories_excluded": _text(nullable=True),
             "territory_scope": _choice("any", "multimodal", nullable=True),
             "output_training": _choice("free", "named", "not-allowed", "unknown"),
             "acceptable_use_policy": _choice("yes", "no", "unknown"),
             "read": _choice("full text", "partly", "second-hand", "not read"),
-            "source": _text(),
         },
     ),
     "published_scores": (
         ["benchmark", "repo_id", "variant"],
-        {
-            "repo_id": _text(),
-            "benchmark": _text(),
+        _of(TEXT, "repo_id benchmark unit")
+        | {
             "score": pa.Column(float),
-            "unit": _text(),
             "kind": _choice("independent", "self-reported"),
             "verified": _choice("yes", "no", nullable=True),
-            "variant": _text(nullable=True),
+            "variant": OPTIONAL,
         },
     ),
     "closed_models": (
         ["closed_model"],
-        {
-            "closed_model": _text(),
-            "provider": _text(),
-            "tier": _choice("low", "medium", "high"),
-            "basis": _text(),
-        },
+        _of(TEXT, "closed_model provider basis") | {"tier": _choice("low", "medium", "high")},
     ),
     "hardware": (
         ["hardware"],
-        {
-            "hardware": _text(),
-            "devices": pa.Column(int, pa.Check.ge(1)),
-            "device": _text(),
-            "memory_gb": pa.Column(float, pa.Check.gt(0)),
-            "usable_gb": pa.Column(float, pa.Check.gt(0)),
-            "usd_per_hour": _number(),
-            "price_basis": _text(nullable=True),
-        },
+        _of(TEXT, "hardware device")
+        | _of(AMOUNT, "memory_gb usable_gb")
+        | {"devices": COUNT, "usd_per_hour": NUMBER, "price_basis": OPTIONAL},
     ),
     "memory_measurements": (
         ["repo_id", "engine", "kv_gib"],
-        {
-            "repo_id": _text(),
-            "engine": _text(),
-            "weights_dtype": _text(),
-            "kv_dtype": _choice("bf16", "fp16", "fp8"),
-            "tensor_parallel": pa.Column(int, pa.Check.ge(1)),
-            "weights_gib": _number(),
-            "kv_gib": pa.Column(float, pa.Check.gt(0)),
-            "kv_tokens": pa.Column(int, pa.Check.ge(1)),
-            "layers": _number(minimum=1),
-            "kv_heads": _number(minimum=1),
-            "head_dim": _number(minimum=1),
-            "kv_layout": _text(),
-            "note": _text(nullable=True),
-        },
+        _of(TEXT, "repo_id engine weights_dtype kv_layout")
+        | _of(COUNT, "tensor_parallel kv_tokens")
+        | _of(AT_LEAST_ONE, "layers kv_heads head_dim")
+        | {"weights_gib": NUMBER, "kv_gib": AMOUNT, "note": OPTIONAL}
+        | {"kv_dtype": _choice("bf16", "fp16", "fp8")},
     ),
 }
 
@@ -159,12 +100,11 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
         PlaybookError: The file is missing or breaks its schema; names file, column and value.
     """
     keys, columns = SCHEMAS[name]
-    path = path or DATA / f"{name}.csv"
-    every = columns | _SOURCED
-    text = {key: str for key, column in every.items() if "str" in str(column.dtype)}
+    path, columns = path or DATA / f"{name}.csv", columns | SOURCED
+    text = {key: str for key, column in columns.items() if "str" in str(column.dtype)}
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
-        pa.DataFrameSchema(every, unique=keys, coerce=True).validate(table, lazy=True)
+        return pa.DataFrameSchema(columns, unique=keys, coerce=True).validate(table, lazy=True)
     except FileNotFoundError:
         raise PlaybookError(f"{path}: no such table; restore it from the repository") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -177,8 +117,6 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
             f"{path}: column {case['column']!r}, row {case['index']}:"
             f" {value!r} breaks {case['check']}"
         ) from None
-    numbers = {key: float for key, column in every.items() if str(column.dtype) == "float64"}
-    return table.astype(numbers)
 
 
 @cache

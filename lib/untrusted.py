@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["as_count", "as_dict", "as_list", "as_number", "as_text"]
-
 
 def as_dict(value: object) -> dict[str, Any]:
     """The value where it is a mapping, else an empty one."""

@@ -6,8 +6,6 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-__all__ = ["retry_after"]
-
 
 def retry_after(headers: Any) -> float | None:
     """Seconds from a Retry-After header: a number or a date; None where there is none."""
