@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import os
 import signal
@@ -21,27 +20,20 @@ from traitlets.config import Config
 
 from lib import artifacts
 from lib.brief.project import load_project
-from lib.errors import PlaybookError
+from lib.errors import PlaybookError, did_you_mean
 
-__all__ = ["declared_parameters", "run"]
-
-RUNNER_OWNS = ("project", "run_dir")
-
-
-def notebook_paths() -> dict[str, Path]:
-    """The notebooks by their two-digit number, in the order they run."""
-    folder = artifacts.ROOT / "notebooks"
-    return {number: folder / f"{stem}.ipynb" for number, stem in artifacts.NOTEBOOKS.items()}
+SET_BY_RUNNER = ("project", "run_dir")
+PATHS = {n: artifacts.ROOT / f"notebooks/{stem}.ipynb" for n, stem in artifacts.NOTEBOOKS.items()}
 
 
 def declared_parameters() -> dict[str, dict[str, str]]:
-    """The parameters of each notebook and their declared types."""
+    """The parameters that each notebook declares, and their types, by the notebook's number."""
     return {
         number: {
-            name: facts["inferred_type_name"]
-            for name, facts in papermill.inspect_notebook(str(path)).items()
+            name: declaration["inferred_type_name"]
+            for name, declaration in papermill.inspect_notebook(str(path)).items()
         }
-        for number, path in notebook_paths().items()
+        for number, path in PATHS.items()
     }
 
 
@@ -70,24 +62,41 @@ def run(
             notebook that failed, with its own sentence.
     """
     declared = declared_parameters()
-    given = _typed(parameters or {}, declared)
-    numbers = list(declared)
-    if start not in numbers:
-        raise PlaybookError(f"--from {start!r} is not a step; choose one of {', '.join(numbers)}")
-    brief = load_project(project)
+    values = _typed(parameters or {}, declared)
+    if start not in declared:
+        raise PlaybookError(f"--from {start!r} is not a step; choose one of {', '.join(declared)}")
+    run_path = artifacts.run_directory(load_project(project).name, run_dir)
     # A path is relative to the caller; a notebook may be started anywhere.
-    is_path = os.sep in project or project.endswith((".yaml", ".yml"))
-    target = str(Path(project).expanduser().resolve()) if is_path else project
-    run_path = artifacts.run_directory(brief.name, run_dir)
-    _reuse(run_path, [number for number in numbers if number < start], progress)
+    if os.sep in project or project.endswith((".yaml", ".yml")):
+        project = str(Path(project).expanduser().resolve())
     with _noting_ctrl_c() as pressed:
-        for number in numbers[numbers.index(start) :]:
-            own = {k: v for k, v in given.items() if k in declared[number]}
-            parameters_ = {"project": target, "run_dir": str(run_path), **own}
-            _execute(number, parameters_, run_path, progress)
+        for number, names in declared.items():
+            if number < start:
+                _reuse(number, run_path, progress)
+                continue
+            passed = {name: value for name, value in values.items() if name in names}
+            passed |= {"project": project, "run_dir": str(run_path)}
+            _execute(number, passed, run_path, progress)
             if pressed:
                 raise KeyboardInterrupt
     return run_path
+
+
+def _typed(texts: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Values in the type their notebook declares; papermill alone would guess or only warn."""
+    types = {name: kind for names in declared.values() for name, kind in names.items()}
+    choices = sorted(types.keys() - SET_BY_RUNNER)
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name not in choices:
+            raise PlaybookError(
+                f"no notebook has a parameter {name!r}; {did_you_mean(name, choices)}"
+            )
+        try:
+            values[name] = {"int": int, "float": float}.get(types[name], str)(text)
+        except ValueError:
+            raise PlaybookError(f"parameter {name!r} must be {types[name]}, not {text!r}") from None
+    return values
 
 
 @contextlib.contextmanager
@@ -100,80 +109,53 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
         logging.disable()  # what dies with the kernel is no news
         signal.default_int_handler(number, frame)
 
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as under nohup
-    if ignored or threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)  # ignored under nohup
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield pressed
         return
-    before = signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _typed(given: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """Values in the type their notebook declares; papermill alone would guess or only warn."""
-    types = {name: kind for own in declared.values() for name, kind in own.items()}
-    values: dict[str, Any] = {}
-    for name, text in given.items():
-        if name not in types or name in RUNNER_OWNS:
-            known = sorted(set(types) - set(RUNNER_OWNS))
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise PlaybookError(f"no notebook has a parameter {name!r}; {hint}")
-        try:
-            value: Any = {"int": int, "float": float}.get(types[name], str)(text)
-        except ValueError:
-            raise PlaybookError(f"parameter {name!r} must be {types[name]}, not {text!r}") from None
-        values[name] = value
-    return values
-
-
-def _reuse(run: Path, numbers: list[str], progress: bool) -> None:
-    """Say which steps are reused, and refuse where their files are not there."""
-    known = artifacts.existing(run)
-    for number in numbers:
-        needed = [f"{name}.parquet" for name in artifacts.COLUMNS if name.startswith(number)]
-        if lacking := [file for file in needed if file not in known]:
-            raise PlaybookError(
-                f"cannot reuse step {number}: {artifacts.shown(run)} has no {lacking[0]};"
-                f" run again with --from {number}"
-            )
-        _say(f"{number} {artifacts.NOTEBOOKS[number]}: reused", progress)
+def _reuse(number: str, run: Path, progress: bool) -> None:
+    """Say that a step is reused, and refuse where its files are not there."""
+    files = [f"{name}.parquet" for name in artifacts.COLUMNS if name.startswith(number)]
+    if lacking := [file for file in files if file not in artifacts.existing(run)]:
+        raise PlaybookError(
+            f"cannot reuse step {number}: {artifacts.shown(run)} has no {lacking[0]};"
+            f" run again with --from {number}"
+        )
+    if progress:
+        sys.stderr.write(f"{number} {artifacts.NOTEBOOKS[number]}: reused\n")
 
 
 def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool) -> None:
-    path = notebook_paths()[number]
-    bar = {"desc": f"{number}/06 {path.stem[3:]:<15}", "leave": True} if progress else False
+    path, log = PATHS[number], run / PATHS[number].name
+    bar = {"desc": f"{number}/06 {path.stem[3:]:<15}", "leave": True}
     try:
-        papermill.execute_notebook(
-            str(path),
-            str(run / path.name),
-            parameters,
-            progress_bar=bar,
-            stderr_file=sys.stderr if progress else None,
-            # Loopback traffic between runner and kernel is encrypted, and the warning is gone.
-            config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-            # A kernel stopped by Ctrl-C would write a traceback of its own.
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-        )
+        with artifacts.writing(log):
+            papermill.execute_notebook(
+                str(path),
+                str(log),
+                parameters,
+                progress_bar=progress and bar,
+                stderr_file=sys.stderr if progress else None,
+                # Loopback traffic between runner and kernel is encrypted: no warning.
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+                # A kernel stopped by Ctrl-C would write a traceback of its own.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            )
     except PapermillExecutionError as error:
-        said = error.evalue if error.ename == "PlaybookError" else f"{error.ename}: {error.evalue}"
+        kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
         raise PlaybookError(
-            f"{path.stem}, cell {error.exec_count}: {said}"
-            f" (the executed notebook is {artifacts.shown(run / path.name)})"
+            f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"
+            f" (the executed notebook is {artifacts.shown(log)})"
         ) from None
     except DeadKernelError:
         raise PlaybookError(
             f"{path.stem}: the kernel died, which is mostly too little memory;"
             " what was measured is kept, the same command goes on from there"
         ) from None
-    except OSError as error:
-        raise PlaybookError(
-            f"{artifacts.shown(run / path.name)}: {error.strerror or error}"
-        ) from None
-
-
-def _say(text: str, progress: bool) -> None:
-    if progress:
-        sys.stderr.write(text + "\n")
