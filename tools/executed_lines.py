@@ -1,8 +1,8 @@
 """How many lines a reader must know to follow the default run.
 
 Runs the shipped example under coverage, runner and all six notebooks, and counts the lines of
-every function of `lib` of which the run executed at least one line of the body: from the first
-decorator to the last line, docstring included. A nested function is part of its outer one.
+every function of `lib` of which the run executed at least one line of the body: from `def` to the
+last line, docstring included. A nested function is part of its outer one.
 
     python -m tools.executed_lines [--top N] [--reuse RUNS]
 """
@@ -84,10 +84,9 @@ def functions_of(path: Path, lib: Path, executed: set[int]) -> Iterator[Function
     inside = path.relative_to(lib)
     room = inside.parts[0] if len(inside.parts) > 1 else "ground and roof"
     for name, node in outermost(ast.parse(path.read_text(encoding="utf-8"))):
-        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-        last = node.end_lineno or first
+        last = node.end_lineno or node.lineno
         if executed & set(range(node.body[0].lineno, last + 1)):
-            yield Function(room, str(inside), name, last - first + 1)
+            yield Function(room, str(inside), name, last - node.lineno + 1)
 
 
 def outermost(
