@@ -5,22 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lib.brief.sections import EnvName, Place, Positive, RepoId, Section, Share, Slug
 
-__all__ = [
-    "Deployment",
-    "Endpoint",
-    "Host",
-    "Limits",
-    "Options",
-    "Price",
-    "Prompt",
-    "Published",
-]
-
 WAYS = ("embedded", "gguf", "base_url", "base_url_env", "recorded")
+PLACES = {"user": "{input}", "answer": "{target}"}
 
 
 class Prompt(Section):
@@ -30,18 +20,12 @@ class Prompt(Section):
     user: str | None = None
     answer: str | None = None
 
-    @field_validator("user")
+    @field_validator(*PLACES)
     @classmethod
-    def _asks(cls, value: str | None) -> str | None:
-        if value is not None and "{input}" not in value:
-            raise ValueError("must contain {input}")
-        return value
-
-    @field_validator("answer")
-    @classmethod
-    def _answers(cls, value: str | None) -> str | None:
-        if value is not None and "{target}" not in value:
-            raise ValueError("must contain {target}")
+    def _has_its_place(cls, value: str | None, field: ValidationInfo) -> str | None:
+        place = PLACES[field.field_name or ""]
+        if value is not None and place not in value:
+            raise ValueError(f"must contain {place}")
         return value
 
 
@@ -64,11 +48,11 @@ class Endpoint(Section):
 
     @model_validator(mode="after")
     def _one_of(self) -> Endpoint:
-        given = [k for k in WAYS if getattr(self, k)]
-        if len(given) != 1:
+        ways = [way for way in WAYS if getattr(self, way)]
+        if len(ways) != 1:
             raise ValueError(
-                "give exactly one of embedded, gguf, base_url, base_url_env or recorded,"
-                f" not {' and '.join(given) or 'none'}"
+                f"give exactly one of {', '.join(WAYS[:-1])} or {WAYS[-1]},"
+                f" not {' and '.join(ways) or 'none'}"
             )
         if self.gguf and not (self.gguf.count("/") >= 2 and self.revision):
             raise ValueError("gguf is owner/name/file.gguf and needs revision: the commit to pin")
@@ -95,11 +79,10 @@ class Price(Section):
 
     @model_validator(mode="after")
     def _one_of(self) -> Price:
-        tokens = (self.input_usd_per_million is None) + (self.output_usd_per_million is None)
-        if tokens == 1:
+        by_token = self.input_usd_per_million is not None
+        if by_token != (self.output_usd_per_million is not None):
             raise ValueError("give input_usd_per_million and output_usd_per_million together")
-        ways = (self.usd_per_hour is not None) + (tokens == 0) + (self.provider is not None)
-        if ways != 1:
+        if by_token + (self.usd_per_hour is not None) + (self.provider is not None) != 1:
             raise ValueError("give one of usd_per_hour, token prices or provider")
         if self.basis == "list price" and not self.provider and not self.source_url:
             raise ValueError("basis 'list price' needs source_url")

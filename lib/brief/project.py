@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from lib.brief.deployment import Deployment, Endpoint, Price, Prompt
+from lib.brief.deployment import Deployment, Price, Prompt
 from lib.brief.evaluation import Evaluation
 from lib.brief.sections import (
     Candidates,
@@ -32,25 +25,21 @@ from lib.brief.sections import (
     Slug,
     Speed,
 )
-from lib.errors import PlaybookError
+from lib.errors import PlaybookError, did_you_mean
 from lib.tables import DATA
 
 __all__ = [
     "Company",
     "Deployment",
-    "Endpoint",
     "Evaluation",
     "Exemption",
     "Policy",
     "Price",
     "Project",
-    "Prompt",
     "Requirements",
     "Revenue",
     "Size",
-    "Speed",
     "load_project",
-    "problem_sentence",
 ]
 
 
@@ -72,7 +61,6 @@ class Project(Section):
     requirements: Requirements = Requirements()
     objective: Literal["cheapest", "best", "fastest"] = "cheapest"
     folder: Path = Field(default=Path(), exclude=True)
-    file: str = Field(default="project.yaml", exclude=True)  # for sentences about the brief
 
     @model_validator(mode="after")
     def _deployments(self) -> Project:
@@ -81,10 +69,8 @@ class Project(Section):
             raise ValueError(f"deployments: the name {twice[0]!r} is used twice")
         if "judge" in names and self.evaluation.judge is not None:
             raise ValueError("deployments: the name 'judge' is taken by evaluation.judge")
-        if len(baselines := [d.name for d in self.deployments if d.baseline]) > 1:
-            raise ValueError(
-                f"deployments: {' and '.join(baselines)} are marked baseline; mark one"
-            )
+        if len(marked := [d.name for d in self.deployments if d.baseline]) > 1:
+            raise ValueError(f"deployments: {' and '.join(marked)} are marked baseline; mark one")
         wanted = "published" if self.evaluation.kind == "published" else "endpoint"
         for deployment in self.deployments:
             if deployment.price is None and deployment.hardware is None:
@@ -121,7 +107,37 @@ def load_project(project: str | Path, **overrides: Any) -> Project:
     Raises:
         PlaybookError: The brief is missing, unreadable or wrong, in one sentence with the key.
     """
-    path = _find(project)
+    path = _find(str(project))
+    raw = _read(path)
+    for key, value in overrides.items():
+        section, _, name = key.partition("__")
+        if value not in ("", 0, None):
+            _override(raw, section, name, value)
+    if "folder" in raw:
+        raise PlaybookError(f"{path}: unknown key 'folder'; remove it")
+    try:
+        return Project(**raw, folder=path.parent.resolve())
+    except ValidationError as error:
+        raise PlaybookError(f"{path}: {_sentence(error)}") from None
+    except TypeError:
+        raise PlaybookError(f"{path}: the keys at the top must be words") from None
+
+
+def _find(project: str) -> Path:
+    shipped = sorted(path.parent.name for path in (DATA / "projects").glob("*/project.yaml"))
+    path = Path(project).expanduser()
+    if os.sep not in project and path.suffix not in (".yaml", ".yml"):
+        path = DATA / "projects" / project
+        if project not in shipped:
+            hint = did_you_mean(project, shipped)
+            raise PlaybookError(f"no project {project!r} in data/projects; {hint}")
+    path = path / "project.yaml" if path.is_dir() else path
+    if not path.is_file():
+        raise PlaybookError(f"{path}: no such brief; known projects: {', '.join(shipped)}")
+    return path
+
+
+def _read(path: Path) -> dict[Any, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -133,89 +149,44 @@ def load_project(project: str | Path, **overrides: Any) -> Project:
         raise PlaybookError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise PlaybookError(f"{path}: empty or not a mapping; start from data/projects/*/")
-    for key, value in overrides.items():
-        if value not in ("", 0, None):
-            section, _, name = key.partition("__")
-            if name in ("licenses", "countries"):
-                value = [part.strip() for part in value.split(",") if part.strip()]
-            if name:
-                if not isinstance(old := raw.get(section) or {}, dict):
-                    continue  # not a section: the validation below says so
-                raw[section] = {**old, name: value}
-                if (section, name) in (("size", "tier"), ("size", "replaces")):
-                    raw[section].pop("replaces" if name == "tier" else "tier", None)
-            else:
-                raw[section] = value
-    if own := {"folder", "file"} & set(raw):
-        raise PlaybookError(f"{path}: unknown key {min(own)!r}; remove it")
-    try:
-        return Project(**raw, folder=path.parent.resolve(), file=str(path))
-    except ValidationError as error:
-        raise PlaybookError(f"{path}: {problem_sentence(error, model=Project)}") from None
-    except TypeError:
-        raise PlaybookError(f"{path}: the keys at the top must be words") from None
+    return raw
 
 
-def _find(project: str | Path) -> Path:
-    text = str(project)
-    known = sorted(p.parent.name for p in (DATA / "projects").glob("*/project.yaml"))
-    if os.sep not in text and not text.endswith((".yaml", ".yml")):
-        path = DATA / "projects" / text / "project.yaml"
-        if path.is_file():
-            return path
-        close = difflib.get_close_matches(text, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-        raise PlaybookError(f"no project {text!r} in data/projects{hint}")
-    path = Path(project).expanduser()
-    path = path / "project.yaml" if path.is_dir() else path
-    if not path.is_file():
-        raise PlaybookError(f"{path}: no such brief; known projects: {', '.join(known)}")
-    return path
+def _override(raw: dict[Any, Any], section: str, key: str, value: Any) -> None:
+    """Replace one value of the brief, in place."""
+    if key in ("licenses", "countries"):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not key:
+        raw[section] = value
+    elif isinstance(keys := raw.get(section) or {}, dict):  # if not, the validation says so
+        either = {"tier": "replaces", "replaces": "tier"}.get(key) if section == "size" else None
+        raw[section] = {k: v for k, v in keys.items() if k != either} | {key: value}
 
 
-def _fields_at(location: tuple[str | int, ...], model: Any) -> list[str]:
-    """The keys a model may have at a place, found by walking the models."""
+def _keys_at(location: tuple[str | int, ...]) -> list[str]:
+    """The keys that a brief may have at a place."""
+    model: Any = Project
     for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        if not nested:
-            return []
-        model = nested[0]
-    return sorted(set(model.model_fields) - {"folder", "file"})
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            kinds = [k for k in (annotation, *get_args(annotation)) if isinstance(k, type)]
+            model = next(kind for kind in kinds if issubclass(kind, BaseModel))
+    return sorted(set(model.model_fields) - {"folder"})
 
 
-def problem_sentence(
-    error: ValidationError, *, model: Any, at: tuple[str, ...] = (), others: Iterable[str] = ()
-) -> str:
-    """The first problem as one sentence; the count says whether there are more.
-
-    Args:
-        error: What pydantic found.
-        model: The model that was validated.
-        at: Where the model stands in the brief.
-        others: Further keys that may stand beside those of the model.
-    """
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    location = (*at, *first["loc"])
-    key = ".".join(str(part) for part in location) or "the brief"
-    message = first["msg"].removeprefix("Value error, ")
+def _sentence(error: ValidationError) -> str:
+    """The first problem as one sentence; the count says whether there are more."""
+    first, *others = error.errors(include_url=False)
+    location = first["loc"]
+    key = ".".join(map(str, location)) or "the brief"
+    text = f"{key}: {first['msg'].removeprefix('Value error, ')}"
     if first["type"] == "extra_forbidden":
-        choices = _fields_at(first["loc"][:-1], model)
-        choices += others if len(first["loc"]) == 1 else []
-        close = difflib.get_close_matches(str(location[-1]), choices, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(choices)}"
+        hint = did_you_mean(str(location[-1]), _keys_at(location[:-1]))
         text = f"unknown key {key!r}; {hint}"
     elif first["type"] == "missing":
         text = f"{key} is missing"
     elif key.endswith("_env"):
         text = f"{key}: name an environment variable, such as TOGETHER_API_KEY; never the key"
-    elif first["type"] == "value_error" or "endpoint" in location:  # there a secret may stand
-        text = f"{key}: {message}"
-    else:
-        text = f"{key}: {message}, not {first['input']!r}"
-    more = len(problems) - 1
-    return text + (f" (and {more} more)" if more else "")
+    elif first["type"] != "value_error" and "endpoint" not in location:  # there may be a secret
+        text += f", not {first['input']!r}"
+    return text + (f" (and {len(others)} more)" if others else "")

@@ -5,38 +5,12 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from lib import places
 
-__all__ = [
-    "Acceptance",
-    "Candidates",
-    "Company",
-    "EnvName",
-    "Exemption",
-    "Hub",
-    "Place",
-    "Policy",
-    "Positive",
-    "RepoId",
-    "Require",
-    "Requirements",
-    "Revenue",
-    "Section",
-    "Share",
-    "Size",
-    "Slug",
-    "Speed",
-]
-
 Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 Place = Annotated[str, AfterValidator(places.check)]
@@ -77,7 +51,7 @@ class Company(Section):
 
     domicile: Place | None = None
     territories: list[Place] | None = None
-    monthly_active_users: Annotated[int, Field(ge=0)] | None = None
+    monthly_active_users: Count | None = None
     revenue: Revenue | None = None
     services: list[Literal["model-as-a-service", "redistribution", "ai-assistant"]] | None = None
     publishes_derivatives: bool | None = None
@@ -123,7 +97,7 @@ class Candidates(Section):
     min_params_b: Positive | None = None
     max_params_b: Positive | None = None
     provider: str | None = None
-    min_downloads: Annotated[int, Field(ge=0)] = 1000
+    min_downloads: Count = 1000
     sort: Literal["downloads", "likes", "trending"] = "downloads"
     limit: Annotated[int, Field(ge=1, le=5000)] = 200
 
@@ -151,8 +125,8 @@ class Require(Section):
     no_remote_code: bool = False
     scanned: bool = False
     not_gated: bool = False
-    min_age_days: Annotated[int, Field(ge=0)] | None = None
-    max_age_days: Annotated[int, Field(ge=0)] | None = None
+    min_age_days: Count | None = None
+    max_age_days: Count | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Require:

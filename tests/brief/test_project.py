@@ -88,7 +88,7 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
             1,
             "'deployments.0.price.usd_per_hr'; did you mean 'usd_",
         ),
-        ("zzz", 1, "unknown key 'zzz'; known here: candidates, company, deployments, evaluation,"),
+        ("zzz", 1, "unknown key 'zzz'; known: candidates, company, deployments, evaluation,"),
         ("folder", "/etc", "unknown key 'folder'; remove it"),
         (
             "size.tier",
@@ -123,7 +123,7 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
         ("evaluation.items", "", "kind 'classification' needs items: the name of a file of items"),
         ("evaluation.max_tokens", 0, "evaluation.max_tokens: Input should be greater than or equ"),
         ("policy.host_country", "x", "'policy.host_country'; did you mean 'host_countries'?"),
-        ("company.mau", 5, "unknown key 'company.mau'; known here: domicile, monthly_active_users"),
+        ("company.mau", 5, "unknown key 'company.mau'; known: domicile, monthly_active_users"),
         ("company.territories", "France", "company.territories: Input should be a valid list"),
         ("company.monthly_active_users", -1, "monthly_active_users: Input should be greater than"),
         ("company.monthly_active_users", 0.5, "monthly_active_users: Input should be a valid int"),
