@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -40,7 +41,10 @@ __all__ = [
     "Revenue",
     "Size",
     "load_project",
+    "problem_sentence",
 ]
+
+READ_FROM = {"folder", "file"}
 
 
 class Project(Section):
@@ -61,6 +65,7 @@ class Project(Section):
     requirements: Requirements = Requirements()
     objective: Literal["cheapest", "best", "fastest"] = "cheapest"
     folder: Path = Field(default=Path(), exclude=True)
+    file: str = Field(default="project.yaml", exclude=True)  # for sentences about the brief
 
     @model_validator(mode="after")
     def _deployments(self) -> Project:
@@ -113,12 +118,12 @@ def load_project(project: str | Path, **overrides: Any) -> Project:
         section, _, name = key.partition("__")
         if value not in ("", 0, None):
             _override(raw, section, name, value)
-    if "folder" in raw:
-        raise PlaybookError(f"{path}: unknown key 'folder'; remove it")
+    if reserved := READ_FROM & raw.keys():
+        raise PlaybookError(f"{path}: unknown key {min(reserved)!r}; remove it")
     try:
-        return Project(**raw, folder=path.parent.resolve())
+        return Project(**raw, folder=path.parent.resolve(), file=str(path))
     except ValidationError as error:
-        raise PlaybookError(f"{path}: {_sentence(error)}") from None
+        raise PlaybookError(f"{path}: {problem_sentence(error, model=Project)}") from None
     except TypeError:
         raise PlaybookError(f"{path}: the keys at the top must be words") from None
 
@@ -163,30 +168,38 @@ def _override(raw: dict[Any, Any], section: str, key: str, value: Any) -> None:
         raw[section] = {k: v for k, v in keys.items() if k != either} | {key: value}
 
 
-def _keys_at(location: tuple[str | int, ...]) -> list[str]:
-    """The keys that a brief may have at a place."""
-    model: Any = Project
-    for part in location:
-        if isinstance(part, str):
-            annotation = model.model_fields[part].annotation
-            kinds = [k for k in (annotation, *get_args(annotation)) if isinstance(k, type)]
-            model = next(kind for kind in kinds if issubclass(kind, BaseModel))
-    return sorted(set(model.model_fields) - {"folder"})
+def problem_sentence(
+    error: ValidationError, *, model: Any, at: tuple[str, ...] = (), others: Iterable[str] = ()
+) -> str:
+    """The first problem as one sentence; the count says whether there are more.
 
-
-def _sentence(error: ValidationError) -> str:
-    """The first problem as one sentence; the count says whether there are more."""
-    first, *others = error.errors(include_url=False)
-    location = first["loc"]
+    Args:
+        error: What pydantic found.
+        model: The model that was validated.
+        at: Where the model stands in the brief.
+        others: Further keys that may stand beside those of the model.
+    """
+    first, *more = error.errors(include_url=False)
+    inside, location = first["loc"], (*at, *first["loc"])
     key = ".".join(map(str, location)) or "the brief"
     text = f"{key}: {first['msg'].removeprefix('Value error, ')}"
     if first["type"] == "extra_forbidden":
-        hint = did_you_mean(str(location[-1]), _keys_at(location[:-1]))
-        text = f"unknown key {key!r}; {hint}"
+        choices = [*_keys_at(inside[:-1], model), *(others if len(inside) == 1 else ())]
+        text = f"unknown key {key!r}; {did_you_mean(str(inside[-1]), choices)}"
     elif first["type"] == "missing":
         text = f"{key} is missing"
     elif key.endswith("_env"):
         text = f"{key}: name an environment variable, such as TOGETHER_API_KEY; never the key"
     elif first["type"] != "value_error" and "endpoint" not in location:  # there may be a secret
         text += f", not {first['input']!r}"
-    return text + (f" (and {len(others)} more)" if others else "")
+    return text + (f" (and {len(more)} more)" if more else "")
+
+
+def _keys_at(location: tuple[str | int, ...], model: Any) -> list[str]:
+    """The keys that a brief may have at a place below a model."""
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            kinds = [k for k in (annotation, *get_args(annotation)) if isinstance(k, type)]
+            model = next(kind for kind in kinds if issubclass(kind, BaseModel))
+    return sorted(model.model_fields.keys() - READ_FROM)
