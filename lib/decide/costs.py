@@ -9,7 +9,7 @@ import pandas as pd
 from lib.brief.project import Project
 from lib.endpoints.price import Rate, price_of
 from lib.errors import PlaybookError
-from lib.stats import paired_tests as stats
+from lib.stats import intervals as stats
 
 __all__ = ["cost", "signs"]
 

@@ -11,6 +11,7 @@ import pandas as pd
 from lib.brief.project import Project, Requirements
 from lib.decide import costs
 from lib.stats import paired_tests as stats
+from lib.stats.intervals import items_needed
 
 __all__ = ["check", "choose", "frontier", "nearest_miss", "qualify", "stability", "tradeoffs"]
 
@@ -143,7 +144,7 @@ def _judge(
 def _more(name: str, value: float, wanted: float, n: int, low: float, high: float) -> str:
     if name != "min_quality":
         return "the interval is too wide: more requests or probes would do"
-    total = stats.items_needed(value, wanted, n=n, low=low, high=high)
+    total = items_needed(value, wanted, n=n, low=low, high=high)
     if total is None:
         return "the measured quality lies on the bar: no number of items decides it"
     return f"about {total - n:,} more items would do, if the share holds"

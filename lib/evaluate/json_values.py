@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema
@@ -19,6 +18,7 @@ from referencing.jsonschema import DRAFT202012, specification_with
 from lib.artifacts import shown
 from lib.brief.project import Project
 from lib.errors import PlaybookError
+from lib.untrusted import as_list
 
 __all__ = ["canonical", "find_object", "from_brief", "misfit", "parse_json", "validator_of"]
 
@@ -46,23 +46,21 @@ def _no_constant(text: str) -> Any:
 DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, start: int | None = None) -> Any:
     """Read hostile text as one JSON value: bounded in size and depth, and strict.
+
+    With a `start` the value begins there, and whatever follows it is left.
 
     Raises:
         ValueError: It is not JSON (NaN and Infinity are not), too large, nested too deeply, or
             holds half a surrogate pair, which no file can keep.
     """
-    return _checked(text, lambda: DECODER.decode(text))
-
-
-def _checked(text: str, read: Callable[[], Any]) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")
     try:
-        value = read()
+        value = DECODER.decode(text) if start is None else DECODER.raw_decode(text, start)[0]
         if _too_deep(value):
-            raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+            raise RecursionError
         canonical(value).encode()
     except UnicodeEncodeError:
         raise ValueError("half a surrogate pair (\\ud800 to \\udfff)") from None
@@ -71,20 +69,9 @@ def _checked(text: str, read: Callable[[], Any]) -> Any:
     return value
 
 
-def _decode_at(text: str, start: int) -> Any:
-    return DECODER.raw_decode(text, start)[0]
-
-
-def _too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        if not (level := [part for whole in level for part in _inside(whole)]):
-            return False
-    return True
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+def _too_deep(value: Any, depth: int = 0) -> bool:
+    parts = value.values() if isinstance(value, dict) else as_list(value)
+    return depth == MAX_DEPTH or any(_too_deep(part, depth + 1) for part in parts)
 
 
 def find_object(text: str) -> dict[str, Any]:
@@ -101,7 +88,7 @@ def find_object(text: str) -> dict[str, Any]:
         if place < 0:
             break
         try:
-            return dict(_checked(text, partial(_decode_at, text, place)))
+            return dict(parse_json(text, place))
         except json.JSONDecodeError as error:
             problem = problem or f"not JSON: {error.msg}"
             place = _after(text, place)
@@ -124,12 +111,12 @@ def validator_of(schema: Mapping[str, Any], where: str) -> Validator:
     Raises:
         PlaybookError: The schema is wrong, or points outside itself; `where` names its place.
     """
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    draft = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
-        kind.check_schema(schema)
-        _check_references(schema, kind.META_SCHEMA, where)
+        draft.check_schema(schema)
+        _check_references(schema, draft.META_SCHEMA, where)
         # An empty registry: the default one would fetch whatever a $ref names.
-        validator = kind(schema, registry=Registry())
+        validator = draft(schema, registry=Registry())
         validator.is_valid({})
     except SchemaError as error:
         place = ".".join(str(part) for part in error.absolute_path) or "the top"
@@ -140,8 +127,8 @@ def validator_of(schema: Mapping[str, Any], where: str) -> Validator:
 
 
 def _check_references(schema: Mapping[str, Any], draft: Mapping[str, Any], where: str) -> None:
-    known = specification_with(draft.get("$id", draft.get("id", "")), default=DRAFT202012)
-    resolver = Registry().with_resource("", known.create_resource(schema)).resolver()
+    dialect = specification_with(draft.get("$id", draft.get("id", "")), default=DRAFT202012)
+    resolver = Registry().with_resource("", dialect.create_resource(schema)).resolver()
     for reference in _references(schema):
         if not reference.startswith("#"):
             raise PlaybookError(
@@ -151,30 +138,23 @@ def _check_references(schema: Mapping[str, Any], draft: Mapping[str, Any], where
         try:
             resolver.lookup(reference)
         except Unresolvable:
-            raise PlaybookError(
-                f"{where}: $ref {reference!r} names nothing in the schema"
-            ) from None
+            problem = f"{where}: $ref {reference!r} names nothing in the schema"
+            raise PlaybookError(problem) from None
 
 
-def _references(schema: Any) -> Iterator[str]:
-    level = [schema]
-    while level:
-        for part in level:
-            if isinstance(part, dict) and isinstance(reference := part.get("$ref"), str):
-                yield reference
-        inner = [
-            p.values() if isinstance(p, dict) else p for p in level if isinstance(p, dict | list)
-        ]
-        level = [part for parts in inner for part in parts]
+def _references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(reference := part.get("$ref"), str):
+            yield reference
+        part = list(part.values())
+    for inner in as_list(part):
+        yield from _references(inner)
 
 
 def misfit(value: Any, validator: Validator, *, incomplete: bool = False) -> str:
     """Why a value does not fit a schema, in a few words; "" if it fits.
 
-    Args:
-        value: Parsed by `parse_json`.
-        validator: From `validator_of`.
-        incomplete: Let required fields be missing, as in an item that states only some.
+    With `incomplete` required fields may be missing, as in an item that states only some.
     """
     try:
         for error in validator.iter_errors(value):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib import frames
 from lib.brief.deployment import Deployment, Options
 from lib.brief.evaluation import Judge
 from lib.brief.project import Project
@@ -24,37 +25,36 @@ from lib.evaluate.reasoning import visible
 
 __all__ = ["READ", "as_deployment", "ask", "messages"]
 
-PLACEHOLDER = re.compile(r"\{(input|target|output|first|second)\}")
+TEXTS = ["input", "target", "output", "first", "second"]
+PLACEHOLDER = re.compile(rf"\{{({'|'.join(TEXTS)})\}}")
 TAG = re.compile(r"</?\s*([A-Za-z][\w-]*)[^<>]*>")
 # Tokens such as <|im_end|> would end the turn itself: llama.cpp reads them inside a text too.
 CONTROL = ("s", "bos", "eos", "start_of_turn", "end_of_turn")
 READ = 10_000  # characters of a judge's answer that are read
-NOT_A_WORD = re.compile(r"[^\w.-]+")
 
 
 def as_deployment(judge: Judge) -> Deployment:
     """The judge as a deployment named `judge`, so that it is asked, priced and cached like one.
 
-    Temperature 0, 16 tokens and no stop unless the judge's own options say otherwise: those of
-    the candidates are not its own.
+    Temperature 0, 16 tokens and no stop unless its own options say otherwise.
 
     Raises:
         PlaybookError: The endpoint is a file of recorded outputs.
     """
-    if judge.endpoint.recorded:
+    endpoint, model = judge.endpoint, judge.model
+    if endpoint.recorded:
         raise PlaybookError(
             "judge.endpoint: recorded outputs cannot judge; name an endpoint that answers"
         )
-    own = judge.options.model_dump(exclude_none=True)
-    known = re.fullmatch(r"[\w.-]+/[\w.-]+", judge.model)
-    endpoint = judge.endpoint
     if not endpoint.local and not endpoint.model:
-        endpoint = endpoint.model_copy(update={"model": judge.model})
+        endpoint = endpoint.model_copy(update={"model": model})
+    options = {"temperature": 0.0, "max_tokens": 16, "stop": []}
+    is_repo = re.fullmatch(r"[\w.-]+/[\w.-]+", model)
     return Deployment(
         name="judge",
-        model=judge.model if known else "judge/" + NOT_A_WORD.sub("-", judge.model),
+        model=model if is_repo else "judge/" + re.sub(r"[^\w.-]+", "-", model),
         endpoint=endpoint,
-        options=Options(**({"temperature": 0.0, "max_tokens": 16, "stop": []} | own)),
+        options=Options(**options | judge.options.model_dump(exclude_none=True)),
         hardware=judge.hardware,
         price=judge.price,
     )
@@ -63,16 +63,14 @@ def as_deployment(judge: Judge) -> Deployment:
 def messages(judge: Judge, **texts: str) -> list[dict[str, str]]:
     """The chat turns of one judgement: system, worked examples, then what is judged.
 
-    Args:
-        judge: Of the brief.
-        texts: `input`, `target`, and `output` or for a comparison `first` and `second`.
+    `texts` are `input`, `target`, and `output` or for a comparison `first` and `second`.
     """
-    turns = [{"role": "system", "content": judge.system}] if judge.system else []
+    turns = [("system", judge.system)] if judge.system else []
     for shot in judge.shots:
-        verdict = judge.answer.replace("{verdict}", shot.verdict)
-        turns.append({"role": "user", "content": _filled(judge.user, shot.model_dump())})
-        turns.append({"role": "assistant", "content": verdict})
-    return [*turns, {"role": "user", "content": _filled(judge.user, texts)}]
+        turns.append(("user", _filled(judge.user, shot.model_dump())))
+        turns.append(("assistant", judge.answer.replace("{verdict}", shot.verdict)))
+    turns.append(("user", _filled(judge.user, texts)))
+    return [{"role": role, "content": content} for role, content in turns]
 
 
 def _filled(template: str, texts: dict[str, str]) -> str:
@@ -98,15 +96,10 @@ def ask(
     progress: bool = True,
     budget: Budget | None = None,
 ) -> pd.DataFrame:
-    """Ask the judge about every row; equal questions are asked once, answers are kept.
+    """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
 
-    Args:
-        brief: With `evaluation.judge`.
-        rows: Texts to judge: those of `input target output first second` that there are.
-        run: The run directory.
-        label: What the progress bar counts.
-        progress: Show it.
-        budget: Judge calls count against the run's budget.
+    Rows hold texts: those of `input target output first second` that there are. A progress bar
+    counts `label`; the calls count against the run's budget.
 
     Returns:
         The rows with `said`, the judge's answer without its reasoning, and `judge_error`, why
@@ -116,27 +109,20 @@ def ask(
     assert judge is not None
     deployment = as_deployment(judge)
     who, options = identity(deployment, brief.folder), request_options(brief, deployment)
-    used = [c for c in ("input", "target", "output", "first", "second") if c in rows]
-    bodies = [
-        {"messages": messages(judge, **dict(zip(used, map(str, texts), strict=True))), **options}
-        for texts in rows[used].itertuples(index=False)
-    ]
-    keys = [store.key_of(who, body) for body in bodies]
-    calls = {key: Call(key, "chat", body) for key, body in zip(keys, bodies, strict=True)}
+    texts = rows[[name for name in TEXTS if name in rows]].astype(str)
+    bodies = [{"messages": messages(judge, **row), **options} for row in frames.rows(texts)]
+    calls = [Call(store.key_of(who, body), "chat", body) for body in bodies]
     records = runner.perform(
-        [(deployment, list(calls.values()))],
+        [(deployment, list({call.key: call for call in calls}.values()))],
         run,
         evaluation=brief.evaluation,
         label=label,
         progress=progress,
         budget=budget,
     )
-    read = [_read(records[key], brief.evaluation.reasoning_tags) for key in keys]
-    said, errors = zip(*read, strict=True) if read else ((), ())
-    return rows.assign(
-        said=pd.Series(said, index=rows.index, dtype=str),
-        judge_error=pd.Series(errors, index=rows.index, dtype=str),
-    )
+    read = [_read(records[call.key], brief.evaluation.reasoning_tags) for call in calls]
+    table = pd.DataFrame(read, rows.index, columns=["said", "judge_error"], dtype=str)
+    return rows.assign(said=table["said"], judge_error=table["judge_error"])
 
 
 def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:

@@ -12,26 +12,27 @@ import evalica
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
-from lib.stats import paired_tests as stats
-from lib.stats.intervals import ALPHA
+from lib.stats.intervals import wilson
+from lib.stats.paired_tests import compare_pairs, with_verdicts
 
 __all__ = ["consistency", "item_scores", "pairs", "strengths"]
 
 POINTS = {"win": 1.0, "tie": 0.5, "inconsistent": 0.5, "identical": 0.5, "loss": 0.0}
-ITEM = ["item_id", "group"]
 PRIOR = 1.0  # wins and losses of every pair before anything is judged
 RESAMPLES = 1000
 
 
 def _sides(graded: pd.DataFrame) -> pd.DataFrame:
-    """One row per decided comparison and side: `deployment item_id group points`."""
+    """One row per decided comparison and side: `deployment item_id group score`."""
     decided = graded[graded["result"].isin(POINTS)]
-    points = decided["result"].map(POINTS)
-    other = decided.assign(deployment=decided["other"], points=1 - points)
-    both = pd.concat([decided.assign(points=points), other])
-    return both[["deployment", "item_id", "group", "points"]]
+    first = decided.assign(score=decided["result"].map(POINTS).astype(float))
+    second = first.assign(deployment=first["other"], score=1 - first["score"])
+    return pd.concat([first, second])[["deployment", "item_id", "group", "score"]]
+
+
+def _names(graded: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys([*graded["deployment"], *graded["other"]]))
 
 
 def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +42,7 @@ def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
         One row per deployment and item with a decided comparison: `deployment item_id score n`,
         the mean over its n comparisons there.
     """
-    by = _sides(graded).groupby(["deployment", "item_id"], sort=False)["points"]
+    by = _sides(graded).groupby(["deployment", "item_id"], sort=False)["score"]
     return by.agg(score="mean", n="size").reset_index()
 
 
@@ -49,16 +50,10 @@ def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFr
     """Bradley–Terry strengths as the chance to win against the average or the baseline.
 
     One may win much because its opponents are weak; the model of Bradley and Terry (1952) takes
-    that out, by `evalica` and with ties as half a win. Every pair starts with one win and one
-    loss (Laplace): without them a candidate that never lost would be infinitely strong. The
-    interval weighs items (or groups), never single comparisons, at random (the Bayesian
-    bootstrap, Rubin 1981). In simulations of 30 and 60 items with two to four deployments it
-    covers 93 to 97 %.
-
-    Args:
-        graded: From `grade`.
-        baseline: The deployment to win against; without one, an opponent of average strength
-            (the geometric mean).
+    that out, with ties as half a win. Every pair starts with one win and one loss (Laplace), so
+    that a candidate that never lost is not infinitely strong. The interval weighs items (or
+    groups), never single comparisons, at random (the Bayesian bootstrap, Rubin 1981). Average is
+    the geometric mean.
 
     Returns:
         One row per deployment: `deployment value low high n`, n the decided comparisons;
@@ -66,29 +61,27 @@ def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFr
     """
     names = _names(graded)
     matched = list(dict.fromkeys(zip(graded["deployment"], graded["other"], strict=True)))
-    place = {pair: 2 * number for number, pair in enumerate(matched)}
+    column_of = {pair: 2 * place for place, pair in enumerate(matched)}
+    # Points by item or group, and by pair: a column of wins and one of losses for each.
     decided = graded[graded["result"].isin(POINTS)]
     group = decided["group"].fillna("").astype(str)
-    own = group.str.strip() == ""
-    codes, clusters = pd.factorize(group.where(~own, "\0" + decided["item_id"]))
-    counts = np.zeros((len(clusters), 2 * len(matched)))
+    row, units = pd.factorize(group.where(group.str.strip() != "", "\0" + decided["item_id"]))
+    pairs_met = zip(decided["deployment"], decided["other"], strict=True)
+    column = np.array([column_of[pair] for pair in pairs_met], int)
     points = decided["result"].map(POINTS).to_numpy(dtype=float)
-    column = np.array(
-        [place[p] for p in zip(decided["deployment"], decided["other"], strict=True)], int
-    )
-    np.add.at(counts, (codes, column), points)
-    np.add.at(counts, (codes, column + 1), 1 - points)
+    counts = np.zeros((len(units), 2 * len(matched)))
+    np.add.at(counts, (row, column), points)
+    np.add.at(counts, (row, column + 1), 1 - points)
     counts = np.vstack([counts, PRIOR * np.eye(counts.shape[1])])
-    # Rubin's bootstrap: every row keeps some weight, so no draw is without a win or a loss.
+    # Every row keeps some weight, so no draw is without a win or a loss.
     drawn = np.random.default_rng(0).exponential(size=(RESAMPLES, len(counts)))
     chances = [_chances(weights, matched, names, baseline) for weights in drawn @ counts]
     low, high = np.quantile(chances, [0.025, 0.975], axis=0)
-    n = _sides(graded)["deployment"].value_counts().reindex(names, fill_value=0)
     value = _chances(counts.sum(axis=0), matched, names, baseline)
-    table = pd.DataFrame(
-        {"deployment": names, "value": value, "low": low, "high": high, "n": n.to_numpy()}
-    )
-    return table.assign(**{c: table[c].where(table["n"] > 0) for c in ("value", "low", "high")})
+    table = pd.DataFrame({"deployment": names, "value": value, "low": low, "high": high})
+    n = table["deployment"].map(_sides(graded)["deployment"].value_counts()).fillna(0).astype(int)
+    figures = table[["value", "low", "high"]].where(n > 0)
+    return table.assign(**figures, n=n)
 
 
 def _chances(
@@ -120,46 +113,26 @@ def pairs(graded: pd.DataFrame) -> pd.DataFrame:
     compared to the baseline are told apart by what each scored against it on the same items.
 
     Returns:
-        One row per pair, in the columns of `stats.compare_pairs`, Holm-adjusted over all pairs.
+        One row per pair, in the columns of `compare_pairs`, Holm-adjusted over all pairs.
     """
-    tables = [
-        stats.compare_pairs(_contest(graded, one, other).assign(repo_id=lambda t: t["deployment"]))
-        for one, other in combinations(_names(graded), 2)
-    ]
+    contests = [_contest(graded, *names) for names in combinations(_names(graded), 2)]
+    tables = [compare_pairs(scored.assign(repo_id=scored["deployment"])) for scored in contests]
     table = pd.concat(tables, ignore_index=True)
-    table["p_adjusted"] = multipletests(table["p_value"], method="holm")[1]
-    shown = table["p_adjusted"] < ALPHA
-    sign = np.where(table["difference"] > 0, "better", "worse")
-    alpha = ALPHA / len(table)
-    sizes = table[["n", "discordance", "difference"]].itertuples(index=False)
-    needed = [
-        (
-            stats.minimum_detectable_difference(n, discordance=spread, alpha=alpha),
-            stats.items_to_decide(gap, n=n, discordance=spread, alpha=alpha),
-        )
-        for n, spread, gap in sizes
-    ]
-    return table.assign(
-        verdict=np.where(shown, sign, "tie"),
-        detectable=[detectable for detectable, _ in needed],
-        more_items=pd.Series([more for _, more in needed], dtype="Int64").mask(shown),
-    )
-
-
-def _names(graded: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys([*graded["deployment"], *graded["other"]]))
+    return with_verdicts(table, list(zip(table["deployment"], table["other"], strict=True)))
 
 
 def _contest(graded: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """What two deployments scored on every item against each other, or against the baseline."""
     direct = graded[(graded["deployment"] == one) & (graded["other"] == other)]
     if direct.empty:
-        sides = _sides(graded).rename(columns={"points": "score"})
+        sides = _sides(graded)
         return sides[sides["deployment"].isin((one, other))]
     # A win is a 1 to 0 and a tie a 0 to 0, which makes McNemar's test the sign test.
     decided = direct["result"].isin(POINTS)
     won = [
-        direct[ITEM].assign(deployment=name, score=(direct["result"] == result).where(decided))
+        direct[["item_id", "group"]].assign(
+            deployment=name, score=(direct["result"] == result).where(decided)
+        )
         for name, result in ((one, "win"), (other, "loss"))
     ]
     return pd.concat(won).astype({"score": "Float64"})
@@ -170,27 +143,24 @@ def consistency(graded: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per `measure` with `value low high n` (a share of n, Wilson interval):
-        `inconsistent` of the pairs judged in both orders; `first of the inconsistent`, how
-        often a judge that named one position twice named the first (0.5 is no lean);
-        `first of all` verdicts that name a position; `no verdict` of the pairs judged;
-        `left out` of all pairs, because a candidate's call failed; `identical` of all pairs.
+        `inconsistent` and `no verdict` of the pairs judged; `first of the inconsistent`, how
+        often a judge that named one position twice named the first (0.5 is no lean); `first of
+        all` verdicts that name a position; `left out` (a call failed) and `identical` of all.
     """
-    asked = graded[graded["basis"] == "judge"]
-    both = asked[asked["result"] != "no verdict"]
+    judged = graded[graded["basis"] == "judge"]
+    both = judged[judged["result"] != "no verdict"]
     stuck = both[(both["forward"] == both["backward"]) & (both["forward"] != "tie")]
-    said = pd.concat([both["forward"], both["backward"]])
-    placed = said[said != "tie"]
+    verdicts = pd.concat([both["forward"], both["backward"]])
     counted = {
         "inconsistent": both["result"] == "inconsistent",
         "first of the inconsistent": stuck["forward"] == "first",
-        "first of all": placed == "first",
-        "no verdict": asked["result"] == "no verdict",
+        "first of all": verdicts[verdicts != "tie"] == "first",
+        "no verdict": judged["result"] == "no verdict",
         "left out": graded["result"] == "left out",
         "identical": graded["result"] == "identical",
     }
-    rows = []
-    for measure, hits in counted.items():
-        low, high = stats.wilson(int(hits.sum()), len(hits))
-        value = float(hits.mean()) if len(hits) else float("nan")
-        rows.append({"measure": measure, "value": value, "low": low, "high": high, "n": len(hits)})
-    return pd.DataFrame(rows)
+    rows = [
+        (measure, hits.mean(), *wilson(int(hits.sum()), len(hits)), len(hits))
+        for measure, hits in counted.items()
+    ]
+    return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n"])

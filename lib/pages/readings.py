@@ -15,7 +15,7 @@ from lib.evaluate.reasoning import visible
 from lib.evaluate.scoring import RECORDS
 from lib.pages.page import cut, environment
 from lib.pages.style import number
-from lib.stats import paired_tests as stats
+from lib.stats import intervals as stats
 
 __all__ = ["disagreements", "render", "worst_groups"]
 

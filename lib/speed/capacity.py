@@ -19,7 +19,7 @@ from lib.errors import PlaybookError
 from lib.evaluate.answers import plan
 from lib.progress import bar as progress_bar
 from lib.speed.load import MISSES, offer
-from lib.stats import paired_tests as stats
+from lib.stats import intervals as stats
 
 __all__ = ["capacity", "measure", "summarise"]
 

@@ -1,46 +1,23 @@
-"""Paired tests of deployments on the same items, and how many items a question takes."""
+"""Paired tests of deployments on the same items, and which of them tie."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from lib.errors import PlaybookError
-from lib.stats import pair as paired
-from lib.stats.intervals import (
-    ALPHA,
-    Rows,
-    bootstrap,
-    interval,
-    items_needed,
-    macro_f1_interval,
-    quantile,
-    wilson,
-)
-from lib.stats.pair import items_to_decide, minimum_detectable_difference, tango
+from lib.stats.intervals import ALPHA
+from lib.stats.pair import Pair, items_to_decide, minimum_detectable_difference, pair_of
 
-__all__ = [
-    "Rows",
-    "bootstrap",
-    "compare_pairs",
-    "interval",
-    "items_needed",
-    "items_to_decide",
-    "macro_f1_interval",
-    "minimum_detectable_difference",
-    "non_inferiority",
-    "quantile",
-    "tango",
-    "tie_groups",
-    "wilson",
-]
+__all__ = ["compare_pairs", "holm", "non_inferiority", "tie_groups", "with_verdicts"]
 
 PAIRS = (
     "deployment other n only_first only_second difference low high p_value p_adjusted verdict"
     " discordance detectable more_items"
-)
+).split()
+TRIALS = "deployment baseline n difference low high margin p_value p_adjusted verdict note".split()
 
 
 def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
@@ -48,145 +25,108 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
 
     Scores of 0 and 1 get the exact McNemar test and Tango's score interval (1998); where items
     share a `group`, Tango's test at their effective number with Student's t. Graded scores get
-    the paired t test (on group totals) and its interval. Variances are jackknifed over groups,
-    with Satterthwaite degrees of freedom. In simulations the intervals cover 94 to 98 % and
-    false alarms stay below 6 %. Sign-flipping, which supposes that gains and losses look
-    alike, gives up to 20 % where one deployment wins often by little and loses seldom by much
-    (here 5 %); losses so rare that the items hold one or none deceive every test.
+    the paired t test (on group totals). How often they err is in `tests/stats`.
 
     Args:
-        scored: One row per deployment and item with `repo_id` and `score` from 0 to 1, missing
-            where a call failed; only items both answered are compared. Items with the same
-            `group`, if that column is there and not blank, count as one draw.
+        scored: `deployment repo_id item_id score`, from 0 to 1 or missing where a call failed.
+            Items of one `group`, where there is that column and it is not blank, are one draw.
 
     Returns:
-        One row per pair: `deployment other n only_first only_second difference low high
-        p_value p_adjusted verdict discordance detectable more_items`. `only_first` counts items
-        on which the first scores higher; `difference` is first minus second with its own 95 %
-        interval, which holds 0 exactly when `p_value` is at least 0.05; `verdict` is `better`,
-        `worse` or `tie` by `p_adjusted`; `detectable` is the difference that this many items
-        show with 80 % power after adjusting; `more_items` (ties only) about how many more would
-        show the difference measured, missing where no number does.
+        One row per pair, on the items both answered, with the columns `PAIRS`. `difference` is
+        first minus second; its own 95 % interval holds 0 exactly when `p_value` is at least 0.05.
     """
-    table, group = _table(scored)
-    order = list(dict.fromkeys(scored["deployment"]))
-    names = list(combinations(order, 2))
-    found = [paired.pair_of(table, group, first, second) for first, second in names]
-    distinct = _distinct(table, scored)
-    same = [tuple(sorted((distinct[first], distinct[second]))) for first, second in names]
-    tests = [None if first == second else (first, second) for first, second in same]
-    p_values = [paired.p_value(pair) for pair in found]
-    adjusted, _ = paired.holm(tests, p_values)
-    asked = ALPHA / max(len({test for test in tests if test is not None}), 1)
-    rows: list[dict[str, Any]] = []
-    for (first, second), pair, p_value, p_adjusted in zip(
-        names, found, p_values, adjusted, strict=True
-    ):
-        low, high = paired.bounds(pair, ALPHA / 2)
-        if p_value >= ALPHA:  # McNemar's exact test is the stricter: the interval follows it
+    names = list(combinations(dict.fromkeys(scored["deployment"]), 2))
+    table, group = _by_item(scored)
+    twin = _twins(scored, table)
+    rows, tests = [], []
+    for first, second in names:
+        pair = pair_of(table, group, first, second)
+        p, (low, high) = pair.p_value(), pair.bounds(ALPHA / 2)
+        if p >= ALPHA:  # McNemar's exact test is the stricter: the interval follows it
             low, high = min(low, 0.0), max(high, 0.0)
-        shown = p_adjusted < ALPHA
-        side = "better" if pair.difference > 0 else "worse"
-        rows.append(
-            {
-                "deployment": first,
-                "other": second,
-                "n": pair.n,
-                "only_first": pair.more,
-                "only_second": pair.less,
-                "difference": pair.difference,
-                "low": low,
-                "high": high,
-                "p_value": p_value,
-                "p_adjusted": p_adjusted,
-                "verdict": side if shown else "tie",
-                "discordance": pair.discordance,
-                "detectable": minimum_detectable_difference(
-                    pair.n, discordance=pair.discordance, alpha=asked
-                ),
-                "more_items": None
-                if shown
-                else items_to_decide(
-                    pair.difference, n=pair.n, discordance=pair.discordance, alpha=asked
-                ),
-            }
-        )
-    return pd.DataFrame(rows, columns=PAIRS.split()).astype({"more_items": "Int64"})
+        counts = pair.n, pair.more, pair.less, pair.difference
+        rows.append((first, second, *counts, low, high, p, pair.discordance))
+        same = twin[first] == twin[second]
+        tests.append(None if same else frozenset((twin[first], twin[second])))
+    columns = [*PAIRS[: PAIRS.index("p_adjusted")], "discordance"]
+    return with_verdicts(pd.DataFrame(rows, columns=columns), tests)
 
 
-def non_inferiority(
-    scored: pd.DataFrame, *, baseline: str, margin: float, alpha: float = ALPHA
-) -> pd.DataFrame:
+def with_verdicts(table: pd.DataFrame, tests: Sequence[Hashable | None]) -> pd.DataFrame:
+    """Add to compared pairs what Holm's adjustment says of them.
+
+    `tests` names the hypothesis of each row, None where two are one model and answer alike.
+    Added are `p_adjusted`; `verdict`: `better`, `worse` or `tie`; `detectable`: the difference that
+    so many items show; `more_items`: how many more a tie takes, missing where no number does.
+    """
+    adjusted = np.array([p for p, _ in holm(tests, table["p_value"])], dtype=float)
+    alpha = ALPHA / max(len({*tests} - {None}), 1)
+    shown = adjusted < ALPHA
+    sizes = list(zip(table["difference"], table["n"], table["discordance"], strict=True))
+    more = [items_to_decide(gap, n=n, discordance=share, alpha=alpha) for gap, n, share in sizes]
+    return table.assign(
+        p_adjusted=adjusted,
+        verdict=np.where(shown, np.where(table["difference"] > 0, "better", "worse"), "tie"),
+        detectable=[
+            minimum_detectable_difference(n, discordance=share, alpha=alpha)
+            for _, n, share in sizes
+        ],
+        more_items=pd.Series(more, dtype="Int64").mask(shown),
+    )[PAIRS]
+
+
+def holm(tests: Sequence[Hashable | None], p_values: Iterable[float]) -> list[tuple[float, float]]:
+    """Holm's adjusted p and level of each test; equal ones count once, and None is no test."""
+    once = {test: p for test, p in zip(tests, p_values, strict=True) if test is not None}
+    outcome: dict[Hashable, tuple[float, float]] = {None: (1.0, ALPHA)}
+    adjusted = 0.0
+    # By hand: statsmodels' multipletests gives no levels, and collects garbage on every call.
+    for rank, test in enumerate(sorted(once, key=lambda test: once[test])):
+        left = len(once) - rank
+        adjusted = max(adjusted, min(1.0, once[test] * left))
+        outcome[test] = adjusted, ALPHA / left
+    return [outcome[test] for test in tests]
+
+
+def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd.DataFrame:
     """Is a deployment good enough to replace the baseline: at most `margin` worse?
 
     Scores of 0 and 1 get Tango's score test (1998), the standard for paired non-inferiority;
-    graded ones the t test of `compare_pairs`, both one-sided; groups count as they do there.
-    Holm adjusts over the candidates: whichever passes may be picked, so one false pass is
-    enough to switch wrongly, and the chance of any is held at `alpha`. (Were all required to
-    pass, the intersection-union principle would need no adjusting.)
-
-    Args:
-        scored: As for `compare_pairs`.
-        baseline: The deployment to be replaced.
-        margin: The loss of score that is accepted, between 0 and 1.
-        alpha: The accepted chance of a false `good enough`, and of a false `worse`.
+    graded ones the t test of `compare_pairs`, both one-sided. Holm adjusts over the candidates,
+    because whichever passes may be picked.
 
     Returns:
-        One row per other deployment: `deployment baseline n difference low high margin p_value
-        p_adjusted verdict note`; `difference` is candidate minus baseline. `low` and `high`
-        are one-sided bounds at the level at which Holm tests this candidate (95 % where it is
-        the only one), so `low > -margin` is `good enough`, `high < -margin` is `worse`, all
-        else `not decided`, with about how many more items would decide it in `note`.
-
-    Raises:
-        PlaybookError: No such baseline, or the margin is not between 0 and 1.
+        One row per other deployment, with the columns `TRIALS`: `difference` is candidate minus
+        baseline, with one-sided bounds at the level at which Holm tests this candidate. `low >
+        -margin` is `good enough`, `high < -margin` is `worse`, all else `not decided`.
     """
-    order = list(dict.fromkeys(scored["deployment"]))
-    if baseline not in order:
-        choices = ", ".join(map(repr, order)) or "none"
-        raise PlaybookError(
-            f"baseline {baseline!r} has no scores; deployments with scores: {choices}"
-        )
-    if not 0 < margin < 1:
-        raise PlaybookError(
-            f"margin {margin!r}: write a loss of score between 0 and 1, such as 0.05"
-        )
-    table, group = _table(scored)
-    others = [name for name in order if name != baseline]
-    distinct = _distinct(table, scored)
-    found = [paired.pair_of(table, group, name, baseline) for name in others]
-    tests = [(distinct[name], "") for name in others]
-    passing = [paired.p_above(pair, -margin) for pair in found]
-    failing = [paired.p_below(pair, -margin) for pair in found]
-    (pass_adjusted, pass_level), (fail_adjusted, fail_level) = (
-        paired.holm(tests, p, alpha) for p in (passing, failing)
-    )
+    table, group = _by_item(scored)
+    others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]
+    pairs = [pair_of(table, group, name, baseline) for name in others]
+    p_values = [pair.p_above(-margin) for pair in pairs]
+    twin = _twins(scored, table)
+    tests = [twin[name] for name in others]
+    passing = holm(tests, p_values)
+    failing = holm(tests, [pair.p_below(-margin) for pair in pairs])
     rows = []
-    for i, (name, pair) in enumerate(zip(others, found, strict=True)):
-        good, worse = pass_adjusted[i] < alpha, fail_adjusted[i] < alpha
-        low, high = paired.bounds(pair, pass_level[i])[0], paired.bounds(pair, fail_level[i])[1]
-        verdict = "good enough" if good else "worse" if worse else "not decided"
-        rows.append(
-            {
-                "deployment": name,
-                "baseline": baseline,
-                "n": pair.n,
-                "difference": pair.difference,
-                # Where a candidate before it fails, Holm stops: the bound says so, too.
-                "low": low if good else min(low, -margin),
-                "high": high if worse else max(high, -margin),
-                "margin": margin,
-                "p_value": passing[i],
-                "p_adjusted": pass_adjusted[i],
-                "verdict": verdict,
-                "note": "" if verdict != "not decided" else _more(pair, margin, pass_level[i]),
-            }
-        )
-    columns = "deployment baseline n difference low high margin p_value p_adjusted verdict note"
-    return pd.DataFrame(rows, columns=columns.split())
+    for name, pair, p, (adjusted, level), (worse, worse_level) in zip(
+        others, pairs, p_values, passing, failing, strict=True
+    ):
+        low, high = pair.bounds(level)[0], pair.bounds(worse_level)[1]
+        # Where a candidate before it fails, Holm stops: the bound says so, too.
+        low = low if adjusted < ALPHA else min(low, -margin)
+        high = high if worse < ALPHA else max(high, -margin)
+        verdict, note = "not decided", ""
+        if adjusted < ALPHA or worse < ALPHA:
+            verdict = "good enough" if adjusted < ALPHA else "worse"
+        else:
+            note = _more(pair, margin, level)
+        measured = pair.n, pair.difference, low, high, margin, p, adjusted
+        rows.append((name, baseline, *measured, verdict, note))
+    return pd.DataFrame(rows, columns=TRIALS)
 
 
-def _more(pair: paired.Pair, margin: float, level: float) -> str:
+def _more(pair: Pair, margin: float, level: float) -> str:
     if pair.n == 0:
         return "no item was answered by both"
     more = items_to_decide(
@@ -197,8 +137,8 @@ def _more(pair: paired.Pair, margin: float, level: float) -> str:
     return f"about {more:,} more items would decide it, if the difference holds"
 
 
-def _table(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None]:
-    """Items by deployments, and the group of each item where there are groups."""
+def _by_item(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None]:
+    """Scores by item and deployment, and the group of each item where there are groups."""
     table = scored.pivot(index="item_id", columns="deployment", values="score").astype(float)
     if "group" not in scored:
         return table, None
@@ -206,11 +146,10 @@ def _table(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None]:
     return table, group.reindex(table.index)
 
 
-def _distinct(table: pd.DataFrame, scored: pd.DataFrame) -> dict[str, str]:
+def _twins(scored: pd.DataFrame, table: pd.DataFrame) -> dict[str, str]:
     """The first deployment of the same model with the same score on every item.
 
-    One model on one and on two threads answers alike: asking twice whether it beats another
-    is one hypothesis, so Holm counts it once.
+    To ask twice whether a model, on one and on two threads, beats another is one hypothesis.
     """
     model = scored.drop_duplicates("deployment").set_index("deployment")["repo_id"]
     first: dict[tuple[str, tuple[str, ...]], str] = {}
@@ -221,19 +160,15 @@ def _distinct(table: pd.DataFrame, scored: pd.DataFrame) -> dict[str, str]:
 
 
 def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
-    """Number deployments by quality: equal to the best of a group means the same group.
+    """Number deployments by quality: 1 is the best and all it cannot be told apart from.
 
-    Group 1 is the best and all it cannot be told apart from; group 2 starts with the best
-    of the others, and so on. Every deployment is in one group.
+    Group 2 starts with the best of the others, and so on. Every deployment is in one group.
     """
     left = list(scores.sort_values("value", ascending=False, kind="stable")["deployment"])
     ties = {frozenset(p) for p in pairs.query("verdict == 'tie'")[["deployment", "other"]].values}
     groups: dict[str, int] = {}
-    number = 0
     while left:
-        number += 1
-        leader = left[0]
-        members = [n for n in left if n == leader or frozenset((leader, n)) in ties]
-        groups |= dict.fromkeys(members, number)
-        left = [n for n in left if n not in members]
+        equal = [name for name in left if name == left[0] or frozenset((left[0], name)) in ties]
+        groups |= dict.fromkeys(equal, max(groups.values(), default=0) + 1)
+        left = [name for name in left if name not in groups]
     return groups

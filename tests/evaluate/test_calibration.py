@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from test_judged import JUDGE, a_judge, answers, judged_brief
 from lib.brief.project import Deployment, Project
 from lib.endpoints import runner
 from lib.errors import PlaybookError
-from lib.evaluate import calibration, correction, steps
-from lib.evaluate.correction import Rates
-from lib.stats import paired_tests as stats
+from lib.evaluate import calibration, kinds, steps
+from lib.evaluate.calibration import Rates
+from lib.stats import intervals as stats
 
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "bootstrap", partial(stats.bootstrap, resamples=300))
+    monkeypatch.setattr(calibration, "bootstrap", partial(stats.bootstrap, resamples=300))
 
 
 GOOD = {"id": "c1", "input": "q", "output": "fine", "human": "pass"}
@@ -59,10 +60,6 @@ def counts(both: int, missed: int, leaked: int, neither: int) -> pd.DataFrame:
         + [("fail", "pass")] * leaked
         + [("fail", "fail")] * neither
     )
-
-
-def figure(table: pd.DataFrame, metric: str) -> pd.Series[Any]:
-    return table.set_index("metric").loc[metric]
 
 
 # --- the file
@@ -109,7 +106,7 @@ def test_an_unusable_file_is_named(tmp_path: Path, lines: list[Any], message: st
 @pytest.mark.parametrize("human", ["3", True, 0.5, 6, float("nan"), float("inf")])
 def test_human_ratings_lie_on_the_scale(tmp_path: Path, human: Any) -> None:
     rated = [GOOD | {"human": 4}, BAD | {"human": human}]
-    with pytest.raises(PlaybookError, match=r"line 2: (human|Invalid JSON)"):
+    with pytest.raises(PlaybookError, match=r"line 2: (human|not usable JSON)"):
         calibration.load(calibrated(tmp_path, *rated, kind="scoring"))
 
 
@@ -121,46 +118,43 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 # --- agreement
 
 
-def test_kappa_of_a_known_table() -> None:
+def figure(folder: Path, table: pd.DataFrame, kind: str = "judged") -> tuple[float, float, float]:
+    """The agreement that the sentence names, with its interval."""
+    said = calibration.trust(calibrated(folder, GOOD, BAD, kind=kind), table)
+    name = "κ \\(quadratic weights\\)" if kind == "scoring" else "Cohen's κ"
+    found = re.search(rf"{name} (-?[\d.]+) \((-?[\d.]+) to (-?[\d.]+)\)", said)
+    assert found, said
+    return float(found[1]), float(found[2]), float(found[3])
+
+
+def test_kappa_of_a_known_table(tmp_path: Path) -> None:
     """Cohen's example on Wikipedia: 20, 5, 10 and 15 of 50 give κ = 0.4."""
-    figures = calibration.agreement(counts(20, 5, 10, 15), pass_labels=["pass"])
-    kappa = figure(figures, "Cohen's κ")
-    assert kappa["value"] == pytest.approx(0.4)
-    assert 0.1 < kappa["low"] < 0.25 < 0.55 < kappa["high"] < 0.7
-    assert figure(figures, "accuracy")["value"] == pytest.approx(0.7)
-    for metric, right, n in (("sensitivity", 20, 25), ("specificity", 15, 25)):
-        row = figure(figures, metric)
-        assert (row["value"], row["n"]) == (pytest.approx(right / n), n)
-        assert (row["low"], row["high"]) == pytest.approx(stats.wilson(right, n))
+    value, low, high = figure(tmp_path, counts(20, 5, 10, 15))
+    assert value == 0.4
+    assert 0.1 < low < 0.25 < 0.55 < high < 0.7
+    assert calibration.rates(counts(20, 5, 10, 15), ["pass"]) == Rates(20, 25, 15, 25)
 
 
-def test_the_judges_failures_are_not_in_its_agreement() -> None:
+def test_the_judges_failures_are_not_in_its_agreement(tmp_path: Path) -> None:
     table = table_of([("pass", "pass"), ("fail", "fail"), ("fail", None)] * 3)
-    figures = calibration.agreement(table, pass_labels=["pass"])
-    assert figure(figures, "accuracy")[["value", "n"]].to_list() == [1.0, 6]
-    assert correction.rates(table, ["pass"]) == Rates(3, 3, 3, 3)
-    assert calibration.confusion(table)["count"].sum() == 6
+    assert figure(tmp_path, table)[0] == 1.0
+    said = calibration.trust(calibrated(tmp_path, GOOD, BAD), table)
+    assert "6 labelled answers (3 more got no verdict that can be read)" in said
+    assert calibration.rates(table, ["pass"]) == Rates(3, 3, 3, 3)
 
 
-def test_one_label_everywhere_shows_no_agreement() -> None:
-    figures = calibration.agreement(table_of([("pass", "pass")] * 9), pass_labels=["pass"])
-    assert figure(figures, "Cohen's κ")["value"] == 0.0
-    assert np.isnan(figure(figures, "specificity")["value"])
-    assert figure(figures, "specificity")[["low", "high"]].to_list() == [0.0, 1.0]
+def test_one_label_everywhere_shows_no_agreement(tmp_path: Path) -> None:
+    assert figure(tmp_path, table_of([("pass", "pass")] * 9)) == (0.0, 0.0, 0.0)
 
 
-def test_rating_agreement_is_quadratic_kappa_and_bias() -> None:
+def test_rating_agreement_is_quadratic_kappa(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     human = rng.integers(1, 6, 60)
     said = np.clip(human + rng.integers(0, 3, 60), 1, 5)
     pairs = list(zip(human.astype(float), said.astype(float), strict=True))
-    figures = calibration.agreement(table_of(pairs, ratings=True))
-    kappa = figure(figures, "κ (quadratic weights)")
-    assert kappa["value"] == pytest.approx(cohen_kappa_score(human, said, weights="quadratic"))
-    bias = figure(figures, "mean bias")
-    assert bias["value"] == pytest.approx((said - human).mean())
-    assert bias["low"] < bias["value"] < bias["high"]
-    assert 0.5 < figure(figures, "Spearman's ρ")["value"] < 1
+    kappa = cohen_kappa_score(human, said, weights="quadratic")
+    value, low, high = figure(tmp_path, table_of(pairs, ratings=True), "scoring")
+    assert value == pytest.approx(kappa, abs=0.005) and low < value < high
 
 
 def test_trust_is_one_sentence(tmp_path: Path) -> None:
@@ -180,7 +174,7 @@ def test_trust_is_one_sentence(tmp_path: Path) -> None:
 
 def test_rogan_gladen_of_a_known_case() -> None:
     """p = 0.62 judged right with sensitivity 0.9 and specificity 0.8: (0.62 - 0.2) / 0.7."""
-    value, low, high = correction.corrected_rate(
+    value, low, high = calibration.corrected_rate(
         [1] * 62 + [0] * 38, [True] * 100, Rates(90, 100, 80, 100)
     )
     assert value == pytest.approx(0.6)
@@ -189,34 +183,31 @@ def test_rogan_gladen_of_a_known_case() -> None:
 
 def test_answers_that_needed_no_judge_stay_wrong() -> None:
     judged = [True] * 100 + [False] * 100
-    value, _, high = correction.corrected_rate(
+    value, _, high = calibration.corrected_rate(
         [1] * 62 + [0] * 138, judged, Rates(90, 100, 80, 100)
     )
     assert value == pytest.approx(0.3)
     assert high < 0.5
-    assert correction.corrected_rate([0] * 9, [False] * 9, Rates(9, 9, 9, 9))[0] == 0.0
+    assert calibration.corrected_rate([0] * 9, [False] * 9, Rates(9, 9, 9, 9))[0] == 0.0
 
 
 @pytest.mark.parametrize("counted", [Rates(5, 10, 5, 10), Rates(1, 10, 2, 10), Rates(5, 5, 0, 0)])
 def test_a_judge_no_better_than_chance_is_not_usable(counted: Rates) -> None:
-    value, low, high = correction.corrected_rate([1, 0, 1], [True] * 3, counted)
+    value, low, high = calibration.corrected_rate([1, 0, 1], [True] * 3, counted)
     assert np.isnan(value)
     assert (low, high) == (0.0, 1.0)
-    value, low, high = correction.corrected_difference(0.1, 0.0, 0.2, counted)
-    assert np.isnan(value)
-    assert (low, high) == (-1.0, 1.0)
 
 
 def test_few_calibration_items_widen_the_interval() -> None:
     def width(m: int) -> float:
-        _, low, high = correction.corrected_rate(
+        _, low, high = calibration.corrected_rate(
             [1] * 140 + [0] * 60, [True] * 200, Rates(9 * m, 10 * m, 8 * m, 10 * m)
         )
         return high - low
 
     assert width(1) > 1.5 * width(5) > 1.5 * width(100)
     few, many = (
-        np.diff(correction.corrected_mean([0.5, 1] * 50, [True] * 100, [0.1, -0.1] * m)[1:])[0]
+        np.diff(calibration.corrected_mean([0.5, 1] * 50, [True] * 100, [0.1, -0.1] * m)[1:])[0]
         for m in (3, 300)
     )
     assert few > 1.3 * many
@@ -225,20 +216,13 @@ def test_few_calibration_items_widen_the_interval() -> None:
 def test_groups_widen_the_interval() -> None:
     score, groups = np.repeat([1, 0, 1, 1], 25), np.repeat(list("abcd"), 25)
     counted = Rates(900, 1000, 900, 1000)
-    _, low, high = correction.corrected_rate(score, [True] * 100, counted)
-    _, wide_low, wide_high = correction.corrected_rate(score, [True] * 100, counted, groups=groups)
+    _, low, high = calibration.corrected_rate(score, [True] * 100, counted)
+    _, wide_low, wide_high = calibration.corrected_rate(score, [True] * 100, counted, groups=groups)
     assert wide_high - wide_low > 2 * (high - low)
 
 
-def test_a_difference_grows_by_youdens_index() -> None:
-    value, low, high = correction.corrected_difference(0.1, 0.02, 0.18, Rates(75, 100, 75, 100))
-    assert value == pytest.approx(0.2)
-    assert 0 < low < 0.06
-    assert 0.3 < high < 0.5
-
-
 def test_exact_agreement_on_few_items_is_not_certainty() -> None:
-    value, low, high = correction.corrected_mean([1.0] * 200, [True] * 200, [0.0] * 4)
+    value, low, high = calibration.corrected_mean([1.0] * 200, [True] * 200, [0.0] * 4)
     assert value == 1.0
     assert low < 0.9
     assert high == 1.0
@@ -260,7 +244,7 @@ def rate_coverage(
         )
         right = int(rng.binomial(n, theta * sensitivity + (1 - theta) * (1 - specificity)))
         score = np.arange(n) < right
-        _, low, high = correction.corrected_rate(score, np.ones(n, bool), counted)
+        _, low, high = calibration.corrected_rate(score, np.ones(n, bool), counted)
         corrected += low <= theta <= high
         low, high = stats.wilson(right, n)
         plain += low <= theta <= high
@@ -277,7 +261,7 @@ def rate_coverage(
     ],
 )
 def test_corrected_rates_cover(monkeypatch: pytest.MonkeyPatch, case: Any) -> None:
-    monkeypatch.setattr(correction, "DRAWS", 4000)
+    monkeypatch.setattr(calibration, "DRAWS", 4000)
     corrected, plain = rate_coverage(*case)
     assert 0.93 <= corrected <= 0.97
     assert plain < 0.85  # what a biased judge does to an interval that trusts it
@@ -292,7 +276,7 @@ def test_corrected_means_cover(n: int, m: int) -> None:
         human = np.clip(rng.normal(truth, 0.15, n + m), 0.05, 0.95)
         judge = np.clip(human + 0.08 + rng.normal(0, 0.1, n + m), 0, 1.3)
         bias = (judge - human)[n:]
-        _, low, high = correction.corrected_mean(judge[:n], np.ones(n, bool), bias)
+        _, low, high = calibration.corrected_mean(judge[:n], np.ones(n, bool), bias)
         corrected += low <= truth <= high
         mean, spread = judge[:n].mean(), 1.96 * judge[:n].std(ddof=1) / n**0.5
         plain += mean - spread <= truth <= mean + spread
@@ -365,7 +349,7 @@ def test_calibrated_ratings_lose_the_bias(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_other_kinds_keep_their_scores(tmp_path: Path) -> None:
     scores = pd.DataFrame({"deployment": ["a"], "basis": ["measured here"]})
-    assert correction.correct(brief(tmp_path), scores, scores, scores) is scores
+    assert kinds.of("exact").correct(brief(tmp_path), scores, scores, scores) is scores
 
 
 # --- the judge's own family
@@ -390,7 +374,7 @@ def test_a_judge_of_a_candidates_family_is_pointed_out() -> None:
     assert [text.split("'")[1] for text in sentences] == ["same", "child", "new"]
     assert "both of the family Qwen: a judge may favour its own kind" in sentences[0]
     assert calibration.same_family(a_judge(model="gpt-5-mini"), candidates, models) == []
-    assert len(calibration.same_family(judge, candidates)) == 2
+    assert len(calibration.same_family(judge, candidates, models.iloc[:0])) == 2
     assert JUDGE["model"] == "org/judge"
 
 

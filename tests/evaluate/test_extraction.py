@@ -16,7 +16,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import json_values
 from lib.evaluate.json_values import canonical, find_object, parse_json
 from lib.evaluate.kinds import extraction
-from lib.stats import paired_tests as stats
+from lib.stats import intervals as stats
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

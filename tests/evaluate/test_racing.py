@@ -15,13 +15,15 @@ from scipy.stats import binom, norm
 from scored import summarise
 
 from lib.brief.project import Deployment, Project
-from lib.errors import PlaybookError
 from lib.evaluate import answers, racing, steps
-from lib.stats.paired_tests import compare_pairs, tie_groups, wilson
+from lib.evaluate.racing import Bets
+from lib.stats.intervals import wilson
+from lib.stats.paired_tests import compare_pairs, tie_groups
 
 Matrix = npt.NDArray[np.float64]
 EIGHT = (0.90, 0.86, 0.84, 0.80, 0.75, 0.70, 0.65, 0.60)
 ITEMS = pd.DataFrame({"item_id": [f"i{n}" for n in range(1000)]})
+BEST = Bets(best=True)
 LOOKS = np.cumsum([len(block) for block in racing.order(ITEMS)])
 
 
@@ -32,7 +34,13 @@ def right(rng: np.random.Generator, shares: Any, n: int, alike: float = 0.6) -> 
     return (hard + own < norm.ppf(shares)).astype(float)
 
 
-def race(full: Matrix, **how: Any) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+def beaten(
+    values: Matrix, left: npt.NDArray[np.bool_], bets: Bets, group: Any = None
+) -> dict[Any, Any]:
+    return racing.beaten(pd.DataFrame(values), group, list(np.flatnonzero(left)), [], bets)
+
+
+def race(full: Matrix, bets: Bets = BEST) -> tuple[Matrix, npt.NDArray[np.bool_]]:
     """What a race asks of a full design (the rest is missing), and who is left."""
     asked = np.full_like(full, np.nan)
     left = np.ones(full.shape[1], dtype=bool)
@@ -40,14 +48,8 @@ def race(full: Matrix, **how: Any) -> tuple[Matrix, npt.NDArray[np.bool_]]:
     for stop in LOOKS[LOOKS <= len(full)]:
         asked[start:stop, left] = full[start:stop, left]
         start = stop
-        out = racing._beaten(
-            asked[:stop],
-            left,
-            np.ones_like(left),
-            **{"best": True, "bar": None, "alpha": 0.05} | how,
-        )
-        left[list(out)] = False
-        if not left.any() or (left.sum() == 1 and how.get("bar") is None):
+        left[list(beaten(asked[:stop], left, bets))] = False
+        if not left.any() or (left.sum() == 1 and bets.bar is None):
             break
     return asked, left
 
@@ -123,7 +125,7 @@ def test_among_equals_nobody_is_dropped(kind: str) -> None:
     rng = np.random.default_rng(7)
     runs, wrong = 200, 0
     for _ in range(runs):
-        how: dict[str, Any] = {}
+        bets, group = BEST, None
         if kind == "binary":
             full = right(rng, [0.8] * 4, 500)
         elif kind == "graded":  # one wins often by little and loses seldom by much
@@ -131,16 +133,13 @@ def test_among_equals_nobody_is_dropped(kind: str) -> None:
             full[:, 0] += np.where(rng.random(500) < 0.9, 0.05, -0.45)
         else:  # five items of a group are right or wrong together
             full = np.repeat(right(rng, [0.8] * 4, 100), 5, axis=0)
-            how = {"widest": 5}
+            bets = Bets(best=True, widest=5)
         left = everyone(4)
         for stop in LOOKS[LOOKS <= 500]:
             if kind == "grouped":
                 stop -= stop % 5
-                how["group"] = np.arange(stop) // 5
-            out = racing._beaten(
-                full[:stop], left, everyone(4), best=True, bar=None, alpha=0.05, **how
-            )
-            left[list(out)] = False
+                group = np.arange(stop) // 5
+            left[list(beaten(full[:stop], left, bets, group))] = False
         wrong += not left.all()
     print(f"{kind}: {wrong / runs}")
     assert wrong / runs <= 0.05
@@ -149,11 +148,10 @@ def test_among_equals_nobody_is_dropped(kind: str) -> None:
 def test_grouped_items_bet_once() -> None:
     """Taken for independent, items that go together would drop too many of the equals."""
     full = np.repeat(right(np.random.default_rng(8), [0.9, 0.75], 60), 20, axis=0)
-    how: dict[str, Any] = {"best": True, "bar": None, "alpha": 0.05}
-    alone = racing._beaten(full, everyone(2), everyone(2), **how)
+    alone = beaten(full, everyone(2), BEST)
     group = np.arange(len(full)) // 20
-    together = racing._beaten(full, everyone(2), everyone(2), group=group, widest=20, **how)
-    once = racing._beaten(full[::20], everyone(2), everyone(2), **how)
+    together = beaten(full, everyone(2), Bets(best=True, widest=20), group)
+    once = beaten(full[::20], everyone(2), BEST)
     assert alone == {1: 0} and together == once == {}
 
 
@@ -171,7 +169,7 @@ def test_a_race_for_the_cheapest_drops_only_those_below_the_bar() -> None:
 
     for _ in range(runs):
         full = right(rng, EIGHT, 1000)
-        asked, left = race(full, best=False, bar=0.75)
+        asked, left = race(full, Bets(best=False, bar=0.75))
         same += pick(asked, left) == pick(full, everyone(8))
         calls += np.isfinite(asked).mean()
         lost += ~left
@@ -185,7 +183,8 @@ def test_a_race_for_the_cheapest_drops_only_those_below_the_bar() -> None:
 def test_on_the_bar_nobody_is_dropped() -> None:
     rng = np.random.default_rng(10)
     wrong = sum(
-        not race(right(rng, [0.8] * 5, 1000), best=False, bar=0.8)[1].all() for _ in range(200)
+        not race(right(rng, [0.8] * 5, 1000), Bets(best=False, bar=0.8))[1].all()
+        for _ in range(200)
     )
     assert wrong / 200 <= 0.05
 
@@ -193,8 +192,7 @@ def test_on_the_bar_nobody_is_dropped() -> None:
 def test_a_bar_of_one_is_missed_by_the_first_error() -> None:
     full = np.ones((50, 2))
     full[:3, 1] = 0
-    out = racing._beaten(full, everyone(2), everyone(2), best=False, bar=1.0, alpha=0.05)
-    assert out == {1: -1}
+    assert beaten(full, everyone(2), Bets(best=False, bar=1.0)) == {1: None}
 
 
 # Blocks
@@ -248,22 +246,25 @@ def scored_of(table: dict[str, Any], **columns: Any) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def look(scored: pd.DataFrame, active: Any, objective: str = "best", **how: Any) -> pd.DataFrame:
+    bets = Bets(objective == "best", how.get("min_quality"), how.get("widest", 1))
+    return racing.drop(scored, list(active), bets, how.get("baseline", ()))
+
+
 def by_name(looked: pd.DataFrame) -> pd.DataFrame:
     return looked.set_index("deployment")
 
 
 def test_the_reason_names_rival_difference_and_items() -> None:
     scored = scored_of({"good": [1] * 40, "bad": [0, 1] * 20})
-    log = by_name(racing.drop(scored, active=["good", "bad"], objective="best"))
+    log = by_name(look(scored, ["good", "bad"]))
     assert log["dropped"].to_dict() == {"good": False, "bad": True}
     assert log.loc["bad", "after_items"] == 40
     assert log.loc["bad", "reason"] == "dropped after 40 items: worse than good by 0.5 on 40 items"
     for objective in ("cheapest", "fastest"):
-        kept = racing.drop(scored, active=["good", "bad"], objective=objective)
+        kept = look(scored, ["good", "bad"], objective=objective)
         assert not kept["dropped"].any()
-    low = by_name(
-        racing.drop(scored, active=["good", "bad"], objective="cheapest", min_quality=0.85)
-    )
+    low = by_name(look(scored, ["good", "bad"], objective="cheapest", min_quality=0.85))
     assert low.loc["bad", "reason"].endswith("misses min_quality 0.85: 0.5 on 40 items")
     assert not low.loc["good", "dropped"]
 
@@ -271,21 +272,17 @@ def test_the_reason_names_rival_difference_and_items() -> None:
 def test_a_failed_call_is_a_missing_pair() -> None:
     """A thousand items, 15 failed: neither wins nor losses."""
     good, same = [1.0] * 1000, [1.0] * 985 + [None] * 15
-    looked = racing.drop(
-        scored_of({"a": good, "b": same}), active=["a", "b"], objective="best", min_quality=0.99
-    )
+    looked = look(scored_of({"a": good, "b": same}), ["a", "b"], min_quality=0.99)
     assert not looked["dropped"].any() and set(looked["reason"]) == {""}
 
 
 def test_many_failed_calls_are_flagged_and_decide_nothing() -> None:
     table = {"good": [1] * 90 + [None] * 10, "bad": [0] * 100, "worse": [0] * 90 + [None] * 10}
-    looked = racing.drop(scored_of(table), active=list(table), objective="best", min_quality=None)
+    looked = look(scored_of(table), list(table), min_quality=None)
     log = by_name(looked)
     assert not log["dropped"].any()  # `good` is not comparable: it beats nobody
     assert log.loc["worse", "reason"].startswith("10 of 100 calls failed: not comparable")
-    log = by_name(
-        racing.drop(scored_of(table), active=list(table), objective="best", min_quality=0.8)
-    )
+    log = by_name(look(scored_of(table), list(table), min_quality=0.8))
     assert log["dropped"].to_dict() == {"good": False, "bad": True, "worse": False}
 
 
@@ -293,9 +290,9 @@ def test_the_baseline_is_neither_dropped_nor_a_rival() -> None:
     for base in ([1] * 100, [0] * 100):
         scored = scored_of({"base": base, "a": [1, 0] * 50, "b": [0, 1] * 50})
         log = by_name(
-            racing.drop(
+            look(
                 scored,
-                active=["base", "a", "b"],
+                ["base", "a", "b"],
                 objective="best",
                 min_quality=0.3,
                 baseline=["base"],
@@ -307,21 +304,21 @@ def test_the_baseline_is_neither_dropped_nor_a_rival() -> None:
 
 def test_the_last_one_falls_only_to_the_bar() -> None:
     scored = scored_of({"a": [1] * 60, "b": [0] * 60})
-    how: dict[str, Any] = {"active": ["b"], "objective": "best"}
-    assert not racing.drop(scored, **how)["dropped"].any()
+    how: dict[str, Any] = {"active": ["b"]}
+    assert not look(scored, **how)["dropped"].any()
     scored = scored_of({"a": [0] * 60, "b": [0] * 60})
-    looked = racing.drop(scored, active=["a", "b"], objective="best", min_quality=0.5)
+    looked = look(scored, ["a", "b"], min_quality=0.5)
     assert looked["dropped"].all()
 
 
 def test_groups_of_the_items_count_in_a_look() -> None:
     table = {"a": [1] * 100, "b": [1] * 70 + [0] * 30}
-    alone = racing.drop(scored_of(table), active=["a", "b"], objective="best")
+    alone = look(scored_of(table), ["a", "b"])
     groups = [f"g{n // 10}" for n in range(100)]
-    grouped = racing.drop(scored_of(table, group=groups), active=["a", "b"], objective="best")
+    grouped = look(scored_of(table, group=groups), ["a", "b"])
     assert list(alone["dropped"]) == [False, True] and not grouped["dropped"].any()
     wide = scored_of(table, group=[""] * 100)
-    held = racing.drop(wide, active=["a", "b"], objective="best", widest=20)
+    held = look(wide, ["a", "b"], widest=20)
     assert not held["dropped"].any()  # a wide group may still come: stakes are small
 
 
@@ -474,12 +471,6 @@ def test_the_bar_counts_only_where_it_tests_the_items_scores(
     )
     _, _, log = outcome(brief, {"a": GOOD, "c": BAD})
     assert log["dropped"].to_dict() == {"a": False, "c": dropped}
-
-
-def test_a_task_that_is_not_asked_by_item_does_not_race() -> None:
-    brief = brief_of(evaluation={"kind": "inspect", "inspect": {"task": "x"}})
-    with pytest.raises(PlaybookError, match="'racing' asks item by item, kind 'inspect'"):
-        racing.run(brief, brief.deployments, ITEMS, Endpoint({}).ask, Endpoint({}).score)
 
 
 def test_the_simulated_race_is_the_one_that_runs() -> None:

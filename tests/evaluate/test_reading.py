@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 from lib.brief.project import Project
 from lib.evaluate import reading
 from lib.evaluate.kinds.exact import _accepted
-from lib.stats import paired_tests as stats
+from lib.stats import intervals as stats
 
 SENTIMENT = ["positive", "negative"]
 ALL = ["nfkc", "casefold", "whitespace", "punctuation", "articles", "numbers"]

@@ -92,10 +92,19 @@ def test_tool_calls_in_both_forms(tmp_path: Path) -> None:
         ('{"id": 7, "output": "x"}', "line 2: id: Input should be a valid string"),
         ('{"id": "i1"}', "neither output nor tool_calls nor error"),
         ('{"id": "i1", "output": ["x"]}', "output: Input should be a valid string"),
-        ('{"id": "i1", "output": "x", "latency_s": "fast"}', "latency_s: Input should be a valid number"),
+        (
+            '{"id": "i1", "output": "x", "latency_s": "fast"}',
+            "latency_s: Input should be a valid number",
+        ),
         ('{"id": "i1", "output": "x", "latency_s": NaN}', "not usable JSON: NaN"),
-        ('{"id": "i1", "output": "x", "prompt_tokens": 1e300}', "prompt_tokens: Input should be (less|greater) than"),
-        ('{"id": "i1", "output": "x", "prompt_tokens": -1}', "prompt_tokens: Input should be (less|greater) than"),
+        (
+            '{"id": "i1", "output": "x", "prompt_tokens": 1e300}',
+            "prompt_tokens: Input should be (less|greater) than",
+        ),
+        (
+            '{"id": "i1", "output": "x", "prompt_tokens": -1}',
+            "prompt_tokens: Input should be (less|greater) than",
+        ),
         ('{"id": "i1", "tool_calls": ["f"]}', "tool_calls.0: Input should be"),
         ('{"id": "i1", "output": "\\ud800"}', "not usable JSON: half a surr"),
         ('{"id": "i0", "output": "x"}', "line 2: 'i0' is there twice"),

@@ -18,7 +18,7 @@ from lib.evaluate import steps
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.kinds import classification
 from lib.evaluate.reasoning import visible
-from lib.stats import paired_tests as stats
+from lib.stats import intervals as stats
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from briefs import brief
 
 from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.stats import paired_tests as stats
+from lib.stats import intervals as stats
 
 TOOLS: list[dict[str, Any]] = [
     {

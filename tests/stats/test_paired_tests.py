@@ -1,4 +1,4 @@
-"""Intervals and tests against published figures, hand-computed values and seeded simulations."""
+"""Paired tests against published figures, hand-computed values and seeded simulations."""
 
 from __future__ import annotations
 
@@ -9,90 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import brentq
-from scipy.stats import binom, multinomial, norm
-from sklearn.metrics import f1_score
+from scipy.stats import multinomial, norm
 from statsmodels.stats.multitest import multipletests
 
-from lib.errors import PlaybookError
-from lib.stats import pair as paired
 from lib.stats import paired_tests as stats
+from lib.stats.pair import Pair, items_to_decide, minimum_detectable_difference, pair_of
 
 
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"),
-    [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_against_newcombe(right: int, n: int, low: float, high: float) -> None:
-    assert stats.wilson(right, n) == pytest.approx((low, high), abs=5e-5)
+def simple(more: int, less: int, n: int) -> Pair:
+    """A pair of 0/1 scores of items that do not belong together."""
+    return Pair(n, more, less, (more - less) / max(n, 1), True, float(n), 0.0, math.inf, 0.0)
 
 
-def test_wilson_at_the_ends() -> None:
-    assert stats.wilson(0, 0) == (0.0, 1.0)
-    assert stats.wilson(5, 5)[1] == 1.0
-    assert stats.wilson(0, 5)[0] == 0.0
-    low, high = stats.wilson(30, 40)
-    assert stats.wilson(10, 40) == pytest.approx((1 - high, 1 - low))
-
-
-@pytest.mark.parametrize("n", [30, 100, 500])
-def test_wilson_covers(n: int) -> None:
-    """Exactly, not by simulation: the coverage of a share swings with n and p around 95 %."""
-    k = np.arange(n + 1)
-    bounds = np.array([stats.wilson(int(i), n) for i in k])
-    truth = np.arange(0.5, 0.97, 0.01)
-    covered = np.array(
-        [binom.pmf(k, n, p)[(bounds[:, 0] <= p) & (p <= bounds[:, 1])].sum() for p in truth]
-    )
-    assert 0.94 <= covered.mean() <= 0.96
-    assert np.quantile(covered, 0.1) >= 0.93 and covered.min() >= 0.91
-
-
-def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
-    values = np.random.default_rng(1).normal(10, 2, 400)
-
-    def mean(rows: stats.Rows) -> float:
-        return float(values[rows].mean())
-
-    value, low, high = stats.bootstrap(mean, 400)
-    assert value == values.mean()
-    half = 1.96 * values.std() / 20
-    assert (low, high) == pytest.approx((value - half, value + half), abs=0.03)
-    assert stats.bootstrap(mean, 400) == (value, low, high)
-
-
-def test_bootstrap_of_one_and_of_equal_values() -> None:
-    value, low, high = stats.bootstrap(lambda rows: 7.0, 1)
-    assert value == 7.0 and math.isnan(low) and math.isnan(high)
-    assert stats.bootstrap(lambda rows: 7.0, 30) == (7.0, 7.0, 7.0)
-
-
-def test_a_p95_needs_59_values_for_an_upper_bound() -> None:
-    assert stats.quantile(np.arange(58.0), 0.95)[2] == math.inf
-    value, low, high = stats.quantile(np.arange(59.0), 0.95)
-    assert (value, high) == (56.0, 58.0)
-    assert low == 52.0  # P(at most 6 of 59 above p95) = 0.97, at most 5: 0.93
-    assert binom.cdf(58, 59, 0.95) > 0.95 > binom.cdf(57, 58, 0.95)
-
-
-def test_quantiles_of_few_values() -> None:
-    assert stats.quantile([3.0], 0.95) == (3.0, -math.inf, math.inf)
-    value, low, high = stats.quantile([], 0.95)
-    assert math.isnan(value) and (low, high) == (-math.inf, math.inf)
-    assert stats.quantile([1.0] * 100, 0.95) == (1.0, 1.0, 1.0)
-
-
-@pytest.mark.parametrize("n", [59, 100, 200])
-def test_quantile_bounds_cover(n: int) -> None:
-    random = np.random.default_rng(n)
-    truth = -math.log(0.05)
-    bounds = np.array([stats.quantile(random.exponential(size=n), 0.95)[1:] for _ in range(400)])
-    assert (truth <= bounds[:, 1]).mean() >= 0.93  # 95 % sure: 0.95 less two standard errors
-    assert (bounds[:, 0] <= truth).mean() >= 0.93
+def tango(more: int, less: int, n: int, *, alpha: float = 0.05) -> tuple[float, float]:
+    return simple(more, less, n).bounds(alpha / 2)
 
 
 def scored(models: dict[str, str] | None = None, **scores: str) -> pd.DataFrame:
@@ -115,23 +45,23 @@ def test_mcnemar_by_hand() -> None:
     assert row["p_adjusted"] == pytest.approx(20 / 512)
     assert row["difference"] == pytest.approx(7 / 20)
     assert row["verdict"] == "better"
-    assert (row["low"], row["high"]) == pytest.approx(stats.tango(8, 1, 20))
+    assert (row["low"], row["high"]) == pytest.approx(tango(8, 1, 20))
 
 
 def test_tango_against_published_intervals() -> None:
     # Fagerland, Lydersen and Laake 2014, airway hyper-responsiveness: 1 and 7 discordant of 21
-    assert stats.tango(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+    assert tango(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
     # R's PropCIs: scoreci.mp(25, 28, 618, 0.90)
-    assert stats.tango(28, 25, 618, alpha=0.1) == pytest.approx((-0.0148, 0.0247), abs=5e-5)
+    assert tango(28, 25, 618, alpha=0.1) == pytest.approx((-0.0148, 0.0247), abs=5e-5)
     z2 = 1.959964**2
-    assert stats.tango(0, 0, 100) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)), abs=1e-6)
-    assert stats.tango(0, 0, 0) == (-1.0, 1.0)
-    assert stats.tango(5, 0, 5)[1] == 1.0 and stats.tango(0, 5, 5)[0] == -1.0
+    assert tango(0, 0, 100) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)), abs=1e-6)
+    assert tango(0, 0, 0) == (-1.0, 1.0)
+    assert tango(5, 0, 5)[1] == 1.0 and tango(0, 5, 5)[0] == -1.0
 
 
 def test_the_interval_follows_the_exact_test() -> None:
     # 5:0 is p = 1/16 exactly, though the score interval alone leaves out 0
-    assert stats.tango(5, 0, 20)[0] > 0
+    assert tango(5, 0, 20)[0] > 0
     row = stats.compare_pairs(scored(a="1" * 20, b="0" * 5 + "1" * 15)).iloc[0]
     assert row["p_value"] == pytest.approx(1 / 16) and row["low"] == 0.0
 
@@ -169,8 +99,8 @@ def test_holm_by_hand() -> None:
 
 def test_holm_is_that_of_statsmodels() -> None:
     for p in ([0.01, 0.04, 0.03, 0.005], [0.2, 0.2, 0.9], [0.001]):
-        adjusted, level = paired.holm([(str(i), "") for i in range(len(p))], p)
-        assert adjusted == pytest.approx(list(multipletests(p, method="holm")[1]))
+        adjusted, level = zip(*stats.holm(range(len(p)), p), strict=True)
+        assert list(adjusted) == pytest.approx(list(multipletests(p, method="holm")[1]))
         assert min(level) == pytest.approx(0.05 / len(p)) and max(level) == 0.05
 
 
@@ -233,128 +163,15 @@ def test_tie_groups() -> None:
     assert groups({"a": 0.9}, set()) == {"a": 1}
 
 
-def test_items_needed() -> None:
-    assert stats.items_needed(0.9, 0.8, n=1000) == 1000  # decided already
-    assert stats.items_needed(0.8, 0.8, n=100) is None  # on the bar: no number does it
-    needed = [stats.items_needed(0.85, bar, n=100) for bar in (0.6, 0.7, 0.78, 0.8, 0.82, 0.84)]
-    assert needed[0] == 100
-    assert needed == sorted(needed, key=lambda n: n or 0)
-    assert 150 <= (stats.items_needed(0.85, 0.8, n=100) or 0) <= 300
-    for value, bar in ((0.85, 0.8), (0.75, 0.8), (0.99, 0.97)):
-        total = stats.items_needed(value, bar, n=20)
-        assert total is not None
-        low, high = stats.wilson(round(value * total), total)
-        assert low >= bar or high < bar
-
-
 # What follows is found by simulation with fixed seeds; 800 draws know a coverage to 0.8 points.
+# Intervals cover 94 to 98 %, false alarms stay below 6 %. Sign-flipping, which supposes that gains
+# and losses look alike, gives up to 20 % where one wins often by little and loses seldom by much.
 DRAWS = 800
 
 
 def coverage(found: list[tuple[float, float, float]], truth: float) -> float:
     low, high = np.array(found)[:, 1], np.array(found)[:, 2]
     return float(((low <= truth) & (truth <= high)).mean())
-
-
-RATING = np.array([0, 0.25, 0.5, 0.75, 1.0])
-GRADED = {
-    "rating": lambda r, s: r.choice(RATING, s, p=[0.02, 0.03, 0.1, 0.25, 0.6]),
-    "mostly right": lambda r, s: np.where(r.random(s) < 0.7, 1, r.beta(2, 2, s)),
-    "nearly all": lambda r, s: r.beta(5, 0.3, s),
-    "low": lambda r, s: r.beta(0.3, 2, s),
-}
-
-
-@pytest.mark.parametrize("name", GRADED)
-def test_the_interval_of_graded_scores_covers(name: str) -> None:
-    random = np.random.default_rng(11)
-    truth = float(GRADED[name](random, 1_000_000).mean())
-    for n in (30, 100):
-        found = [stats.interval(row) for row in GRADED[name](random, (DRAWS, n))]
-        assert 0.93 <= coverage(found, truth) <= 0.975, n
-
-
-@pytest.mark.parametrize(("graded", "icc"), [(False, 0.2), (False, 0.5), (True, 0.2), (True, 0.5)])
-def test_the_clustered_interval_covers(graded: bool, icc: float) -> None:
-    random = np.random.default_rng(12)
-    group = np.repeat(np.arange(25), 5)
-    prior = (1 - icc) / icc
-    p = random.beta(0.85 * prior, 0.15 * prior, (DRAWS, 25))[:, group]
-    scores = random.binomial(4, p) / 4 if graded else (random.random(p.shape) < p) * 1.0
-    found = [stats.interval(row, group) for row in scores]
-    assert 0.93 <= coverage(found, 0.85) <= 0.975
-    naive = coverage([stats.interval(row) for row in scores[:300]], 0.85)
-    assert naive < 0.90  # as if the items were independent: what the groups are for
-
-
-@pytest.mark.parametrize(("shares", "right"), [((1, 1), 0.95), ((6, 3, 1), 0.9), ((1,) * 5, 0.8)])
-def test_the_interval_of_macro_f1_covers(shares: tuple[int, ...], right: float) -> None:
-    random = np.random.default_rng(13)
-    k = len(shares)
-    cells = np.full((k, k + 1), (1 - right - 0.01) / (k - 1))
-    cells[np.arange(k), np.arange(k)], cells[:, k] = right, 0.01  # the last column: unparsed
-    cells *= np.array(shares)[:, None] / sum(shares)
-    counts = cells.sum(axis=1) + cells[:, :k].sum(axis=0)
-    truth = float((2 * np.diag(cells) / counts).mean())
-    drawn = random.choice(cells.size, (DRAWS, 200), p=cells.ravel())
-    found = [stats.macro_f1_interval(d // (k + 1), d % (k + 1), range(k)) for d in drawn]
-    assert 0.93 <= coverage(found, truth) <= 0.975
-
-
-def test_macro_f1_is_that_of_scikit_learn() -> None:
-    random = np.random.default_rng(14)
-    target = random.choice(list("abc"), 300)
-    predicted = np.where(random.random(300) < 0.8, target, random.choice(list("abcx"), 300))
-    expected = f1_score(target, predicted, labels=list("abcd"), average="macro", zero_division=0)
-    value, low, high = stats.macro_f1_interval(target, predicted, list("abcd"))
-    assert value == pytest.approx(expected)
-    assert low < value < high
-    none = [None if p == "x" else p for p in predicted]
-    assert stats.macro_f1_interval(target, none, list("abcd")) == (value, low, high)
-    assert stats.macro_f1_interval(target, predicted, list("abcd"), [""] * 300)[1] == low
-    wide = stats.macro_f1_interval(target, predicted, list("abcd"), np.arange(300) // 30)
-    assert wide[2] - wide[1] > high - low
-    # Near the bootstrap where that is at its best.
-    rows = [
-        float(f1_score(target[i], predicted[i], labels=list("abc"), average="macro"))
-        for i in random.integers(0, 300, (300, 300))
-    ]
-    _, low, high = stats.macro_f1_interval(target, predicted, list("abc"))
-    assert (low, high) == pytest.approx(tuple(np.quantile(rows, [0.025, 0.975])), abs=0.012)
-
-
-def test_intervals_at_the_edges() -> None:
-    value, low, high = stats.interval([])
-    assert math.isnan(value) and (low, high) == (0.0, 1.0)
-    assert stats.interval([1, 0, 1, 1])[1:] == stats.wilson(3, 4)
-    assert stats.interval(pd.Series([1, None, 0], dtype="Float64")) == stats.interval([1, 0])
-    assert stats.interval([0.5]) == (0.5, 0.0, 1.0)
-    assert stats.interval([0.3, 0.9], ["a", "a"])[1:] == (0.0, 1.0)  # one group tells of no other
-    value, low, high = stats.interval([0.75] * 50)
-    assert 0 < low < 0.75 < high < 1  # equal scores are not certainty
-    assert stats.interval([1.0] * 50)[1:] == stats.wilson(50, 50)
-    assert stats.interval([1.0] * 50, [i // 5 for i in range(50)])[1] < stats.wilson(50, 50)[0]
-    # A blank group is an item by itself, and a group of one item changes nothing.
-    scores = [1.0, 0.5, 0.25, 1.0]
-    assert stats.interval(scores, ["", "", None, ""]) == stats.interval(scores)
-    assert stats.interval(scores, list("abcd")) == stats.interval(scores)
-    kept = stats.interval([1.0, float("nan"), 0.5, 0.0], ["a", "b", "a", "c"])
-    assert kept == stats.interval([1.0, 0.5, 0.0], ["a", "a", "c"])
-    with pytest.raises(PlaybookError, match=r"score 1\.5: scores lie between 0 and 1"):
-        stats.interval([0.5, 1.5])
-    with pytest.raises(PlaybookError, match="2 groups for 3 scores"):
-        stats.interval([0, 1, 1], ["a", "b"])
-
-
-def test_items_needed_from_bounds() -> None:
-    low, high = stats.wilson(170, 200)
-    plain = stats.items_needed(0.85, 0.8, n=200)
-    assert stats.items_needed(0.85, 0.8, n=200, low=low, high=high) == pytest.approx(plain, rel=0.2)
-    # Twice as wide an interval takes about four times the items.
-    wide = stats.items_needed(0.85, 0.8, n=200, low=0.85 - 2 * 0.055, high=0.85 + 2 * 0.045)
-    assert wide is not None and plain is not None and 2.5 * plain < wide < 5.5 * plain
-    assert stats.items_needed(0.85, 0.7, n=200, low=0.8, high=0.9) == 200
-    assert stats.items_needed(0.8, 0.8, n=200, low=0.75, high=0.85) is None
 
 
 def latent(random: np.random.Generator, count: int, size: int, icc: float) -> np.ndarray:
@@ -364,7 +181,7 @@ def latent(random: np.random.Generator, count: int, size: int, icc: float) -> np
 
 def draw(
     kind: str, design: tuple[int, int, float], loss: float, seed: int
-) -> tuple[list[paired.Pair], float]:
+) -> tuple[list[Pair], float]:
     """Pairs of correlated deployments of which the first is worse by `loss`."""
     random = np.random.default_rng(seed)
     common = latent(random, *design)
@@ -378,7 +195,7 @@ def draw(
         first, second = np.searchsorted(cuts + move, a) / 4, np.searchsorted(cuts, b) / 4
     table = pd.DataFrame(np.concatenate([first, second]).T)
     group = pd.Series(np.repeat(np.arange(design[0]), design[1])) if design[1] > 1 else None
-    return [paired.pair_of(table, group, i, DRAWS + i) for i in range(DRAWS)], -loss
+    return [pair_of(table, group, i, DRAWS + i) for i in range(DRAWS)], -loss
 
 
 @pytest.mark.parametrize("design", [(80, 1, 0.0), (30, 4, 0.4)], ids=["alone", "in groups"])
@@ -386,17 +203,17 @@ def draw(
 def test_pairs(kind: str, design: tuple[int, int, float]) -> None:
     """Coverage, false alarms, false passes at exactly the margin, and the power to pass."""
     equal, _ = draw(kind, design, 0.0, 21)
-    assert np.mean([paired.p_value(pair) < 0.05 for pair in equal]) <= 0.06
+    assert np.mean([pair.p_value() < 0.05 for pair in equal]) <= 0.06
     worse, truth = draw(kind, design, 0.06, 22)
-    bounds = [(0.0, *paired.bounds(pair, 0.025)) for pair in worse]
+    bounds = [(0.0, *pair.bounds(0.025)) for pair in worse]
     assert 0.93 <= coverage(bounds, truth) <= 0.975
-    assert np.mean([paired.p_above(pair, -0.06) < 0.05 for pair in worse]) <= 0.06
-    passed = np.mean([paired.p_above(pair, -0.12) < 0.05 for pair in equal])
+    assert np.mean([pair.p_above(-0.06) < 0.05 for pair in worse]) <= 0.06
+    passed = np.mean([pair.p_above(-0.12) < 0.05 for pair in equal])
     assert passed >= (0.5 if kind == "binary" else 0.9)
     for pair in worse[:50]:  # the interval is that of the test
-        low, high = paired.bounds(pair, 0.025)
+        low, high = pair.bounds(0.025)
         if not pair.exact:
-            assert (low <= 0 <= high) == (paired.p_value(pair) >= 0.05)
+            assert (low <= 0 <= high) == (pair.p_value() >= 0.05)
 
 
 def test_often_better_by_little_seldom_worse_by_much_is_no_alarm() -> None:
@@ -405,7 +222,7 @@ def test_often_better_by_little_seldom_worse_by_much_is_no_alarm() -> None:
     rare = random.random((DRAWS, 100)) < 0.1
     change = np.where(rare, -0.9 * 0.9, 0.1 * 0.9) / 2
     table = pd.DataFrame(np.concatenate([0.5 + change, np.full(change.shape, 0.5)]).T)
-    found = [paired.p_value(paired.pair_of(table, None, i, DRAWS + i)) for i in range(DRAWS)]
+    found = [pair_of(table, None, i, DRAWS + i).p_value() for i in range(DRAWS)]
     assert np.mean(np.array(found) < 0.05) <= 0.07
 
 
@@ -418,9 +235,8 @@ def test_five_equal_candidates_seldom_alarm(kind: str) -> None:
         table = pd.DataFrame(common[:, None] + random.normal(size=(60, 5)))
         table = (table < 1) * 1.0 if kind == "binary" else 1 / (1 + np.exp(-table))
         names = list(combinations(range(5), 2))
-        p = [paired.p_value(paired.pair_of(table, None, a, b)) for a, b in names]
-        adjusted, _ = paired.holm([(str(a), str(b)) for a, b in names], p)
-        alarms += min(adjusted) < 0.05
+        p = [pair_of(table, None, a, b).p_value() for a, b in names]
+        alarms += min(stats.holm(names, p))[0] < 0.05
     assert alarms / 200 <= 0.06
 
 
@@ -428,7 +244,7 @@ def test_five_equal_candidates_seldom_alarm(kind: str) -> None:
 def test_false_passes_at_the_margin_exactly(n: int, margin: float) -> None:
     """Over all tables of n items: Tango's test at the margin itself errs in at most 6 %."""
     tables = np.array([(b, c) for b in range(n + 1) for c in range(n + 1 - b) if b + c <= n // 2])
-    passes = np.array([norm.sf(paired._tango_z(b, c, n, -margin)) < 0.05 for b, c in tables])
+    passes = np.array([simple(b, c, n).p_above(-margin) < 0.05 for b, c in tables])
     counts = np.column_stack([tables, n - tables.sum(axis=1)])
     for better in (0.005, 0.02, 0.05, 0.1):
         worse = better + margin
@@ -478,25 +294,18 @@ def test_non_inferiority() -> None:
     # A single candidate is tested at 95 %, by Tango's one-sided bound.
     two = {name: marks[name] for name in ("base", "near")}
     only = stats.non_inferiority(scored(None, **two), baseline="base", margin=0.07).iloc[0]
-    assert only["low"] == pytest.approx(stats.tango(0, 8, 200, alpha=0.1)[0])
+    assert only["low"] == pytest.approx(tango(0, 8, 200, alpha=0.1)[0])
     assert (only["verdict"] == "good enough") == (only["low"] > -0.07)
-    with pytest.raises(PlaybookError, match=r"baseline 'x' has no scores; .*'base', 'near'"):
-        stats.non_inferiority(scored(None, **two), baseline="x", margin=0.05)
-    with pytest.raises(PlaybookError, match="margin 5"):
-        stats.non_inferiority(scored(None, **two), baseline="base", margin=5)
 
 
 def power(n: int, difference: float, discordance: float, bar: float) -> float:
     random = np.random.default_rng(26)
     more = (discordance + difference) / 2
     cells = random.multinomial(n, [more, discordance - more, 1 - discordance], 600)
-    found = [
-        paired.Pair(n, int(b), int(c), (b - c) / n, True, n, 0.0, math.inf, 0.0)
-        for b, c, _ in cells
-    ]
+    found = [simple(int(b), int(c), n) for b, c, _ in cells]
     if bar == 0:
-        return float(np.mean([paired.p_value(pair) < 0.05 for pair in found]))
-    return float(np.mean([paired.p_above(pair, bar) < 0.025 for pair in found]))
+        return float(np.mean([pair.p_value() < 0.05 for pair in found]))
+    return float(np.mean([pair.p_above(bar) < 0.025 for pair in found]))
 
 
 @pytest.mark.parametrize(
@@ -504,20 +313,20 @@ def power(n: int, difference: float, discordance: float, bar: float) -> float:
     [(0.05, 0.15, 0.0), (0.1, 0.2, 0.0), (0.0, 0.1, -0.05), (-0.02, 0.1, -0.06)],
 )
 def test_items_to_decide_gives_the_power(difference: float, discordance: float, bar: float) -> None:
-    more = stats.items_to_decide(difference, n=100, discordance=discordance, bar=bar)
+    more = items_to_decide(difference, n=100, discordance=discordance, bar=bar)
     assert more is not None
     assert 0.73 <= power(100 + more, difference, discordance, bar) <= 0.88
 
 
 def test_the_detectable_difference_is_the_inverse() -> None:
     for n, discordance in ((100, 0.2), (500, 0.1), (1000, 0.05)):
-        least = stats.minimum_detectable_difference(n, discordance=discordance)
-        more = stats.items_to_decide(least, n=1, discordance=max(discordance, least))
+        least = minimum_detectable_difference(n, discordance=discordance)
+        more = items_to_decide(least, n=1, discordance=max(discordance, least))
         assert more == pytest.approx(n, abs=2)
-    assert stats.minimum_detectable_difference(0, discordance=0.1) == 1.0
-    assert stats.minimum_detectable_difference(3, discordance=0.1) == 1.0
-    assert stats.items_to_decide(0.0, n=100, discordance=0.1) is None
-    assert stats.items_to_decide(-0.05, n=100, discordance=0.1, bar=-0.05) is None
-    assert stats.items_to_decide(float("nan"), n=0, discordance=0.0) is None
+    assert minimum_detectable_difference(0, discordance=0.1) == 1.0
+    assert minimum_detectable_difference(3, discordance=0.1) == 1.0
+    assert items_to_decide(0.0, n=100, discordance=0.1) is None
+    assert items_to_decide(-0.05, n=100, discordance=0.1, bar=-0.05) is None
+    assert items_to_decide(float("nan"), n=0, discordance=0.0) is None
     # Nothing differs: Tango's bound passes a margin of 5 % at about z^2 / 0.05 items.
-    assert 20 <= (stats.items_to_decide(0.0, n=20, discordance=0, bar=-0.05) or 0) <= 150
+    assert 20 <= (items_to_decide(0.0, n=20, discordance=0, bar=-0.05) or 0) <= 150

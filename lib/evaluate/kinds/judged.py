@@ -9,8 +9,7 @@ import pandas as pd
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
 from lib.evaluate import judge as judge_model
-from lib.evaluate.calibration import trust
-from lib.evaluate.correction import correct
+from lib.evaluate.calibration import correct, trust
 from lib.evaluate.kinds.defaults import by_metric, optional_target
 from lib.evaluate.reading import find_label
 from lib.evaluate.scoring import UNUSABLE, Figure, measured, outcome_shares
