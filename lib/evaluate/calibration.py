@@ -21,6 +21,7 @@ from lib.brief.deployment import Deployment
 from lib.brief.evaluation import Judge
 from lib.brief.project import Project
 from lib.errors import PlaybookError
+from lib.evaluate import kinds
 from lib.evaluate.json_lines import read_json_lines
 from lib.evaluate.scoring import clusters
 from lib.legal import lineage
@@ -54,7 +55,7 @@ def load(brief: Project) -> pd.DataFrame:
     columns = ["item_id", "input", "target", "output", "human"]
     if judge is None or judge.calibration is None:
         return pd.DataFrame(columns=columns)
-    path, rated = brief.folder / judge.calibration, brief.evaluation.kind == "scoring"
+    path, rated = brief.folder / judge.calibration, kinds.of(brief.evaluation.kind).RATED
     where = shown(path)
     if not path.is_file():
         raise PlaybookError(f"{where}: no such file; evaluation.judge.calibration names it")
@@ -131,7 +132,7 @@ def trust(brief: Project, checked: pd.DataFrame) -> str:
             f"The judge {judge.model} is uncalibrated: how often it is right is not known;"
             " label some answers yourselves and name the file in judge.calibration."
         )
-    rated = brief.evaluation.kind == "scoring"
+    rated = kinds.of(brief.evaluation.kind).RATED
     judged = checked[checked["judge_error"] == ""]
     both = judged[["human", "rating" if rated else "verdict"]].to_numpy(float if rated else str)
     value, low, high = bootstrap(lambda rows: _agreement(both[rows], rated), len(both))
@@ -207,7 +208,7 @@ def correct(
         rows = scored[(scored["deployment"] == name) & (scored["outcome"] != "failed")]
         values = rows["score"].to_numpy(dtype=float)
         judged, groups = (rows["outcome"] == "answered").to_numpy(), clusters(rows)
-        if brief.evaluation.kind == "scoring":
+        if kinds.of(brief.evaluation.kind).RATED:
             value, low, high = corrected_mean(values, judged, bias, groups=groups)
         else:
             value, low, high = corrected_rate(values, judged, counts, groups=groups)

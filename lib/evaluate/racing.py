@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lib.brief.project import Deployment, Project
+from lib.evaluate import kinds
 from lib.evaluate.scoring import MAX_FAILED_SHARE
 from lib.stats.intervals import ALPHA, Rows, group_numbers
 
@@ -235,7 +236,7 @@ def _bets(brief: Project, widest: int) -> Bets:
     later = (needs.max_p95_s, needs.min_rps, needs.max_usd_per_1k)
     best = brief.objective == "best" and all(bar is None for bar in later)
     calibrated = evaluation.judge is not None and evaluation.judge.calibration is not None
-    comparable = evaluation.kind != "comparison" and not calibrated
+    comparable = not kinds.of(evaluation.kind).RELATIVE and not calibrated
     return Bets(best, needs.min_quality if comparable else None, widest)
 
 

@@ -34,6 +34,8 @@ class Kind(NamedTuple):
     JSON_FIELDS: tuple[str, ...]
     JUDGED_BY: tuple[str, ...]
     CALIBRATED: bool
+    RATED: bool
+    RELATIVE: bool
     check: Callable[..., None]
     item_reader: Callable[..., Any]
     calls_of: Callable[..., Any]

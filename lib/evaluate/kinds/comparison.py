@@ -18,6 +18,7 @@ from lib.evaluate.reading import find_preference
 from lib.evaluate.scoring import Figure, measured
 
 JUDGED_BY = ("{first}", "{second}")
+RELATIVE = True
 item_reader = optional_target
 ALL_PAIRS = 4  # deployments; more than that are compared to the baseline only, if there is one
 COLUMNS = "item_id group deployment other basis forward backward result".split()

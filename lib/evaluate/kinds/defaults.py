@@ -21,6 +21,8 @@ ASKS_ITEMS = True  # whether items are read and asked one by one
 JSON_FIELDS: tuple[str, ...] = ()  # fields of an item that are JSON, also in a cell of a CSV file
 JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a kind without judge
 CALIBRATED = False  # whether people's labels measure the judge
+RATED = False  # whether the judge gives numbers, not labels
+RELATIVE = False  # whether an answer's score hangs on who else was asked
 
 __all__ = ["Options", "visible"]
 

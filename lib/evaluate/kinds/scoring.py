@@ -33,6 +33,8 @@ __all__ = [
     "judge_notes",
 ]
 
+RATED = True
+
 
 def _scale(brief: Project) -> tuple[float, float]:
     judge = brief.evaluation.judge
