@@ -45,11 +45,9 @@ class Labelled(BaseModel):
 
 
 def load(brief: Project) -> pd.DataFrame:
-    """Read the calibration items that `judge.calibration` names, if it does.
+    """Read the items that `judge.calibration` names: `item_id input target output human`.
 
-    Returns:
-        One row per item: `item_id input target output human`; `human` is one of the judge's
-        labels, or for kind `scoring` a number on its scale.
+    `human` is one of the judge's labels, or where it gives ratings a number on its scale.
     """
     judge = brief.evaluation.judge
     columns = ["item_id", "input", "target", "output", "human"]

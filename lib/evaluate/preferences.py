@@ -38,9 +38,8 @@ def _names(graded: pd.DataFrame) -> list[str]:
 def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
     """A deployment's share of wins on each item: a win 1, a tie half, a loss 0.
 
-    Returns:
-        One row per deployment and item with a decided comparison: `deployment item_id score n`,
-        the mean over its n comparisons there.
+    A row for every deployment and item with a decided comparison: `deployment item_id score n`,
+    the mean over its n comparisons there.
     """
     by = _sides(graded).groupby(["deployment", "item_id"], sort=False)["score"]
     return by.agg(score="mean", n="size").reset_index()
@@ -53,11 +52,8 @@ def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFr
     that out, with ties as half a win. Every pair starts with one win and one loss (Laplace), so
     that a candidate that never lost is not infinitely strong. The interval weighs items (or
     groups), never single comparisons, at random (the Bayesian bootstrap, Rubin 1981). Average is
-    the geometric mean.
-
-    Returns:
-        One row per deployment: `deployment value low high n`, n the decided comparisons;
-        unknown where there is none.
+    the geometric mean. Returned is `deployment value low high n`, n the decided comparisons;
+    where there is none, nothing is known.
     """
     names = _names(graded)
     matched = list(dict.fromkeys(zip(graded["deployment"], graded["other"], strict=True)))
@@ -110,10 +106,8 @@ def pairs(graded: pd.DataFrame) -> pd.DataFrame:
 
     Items on which neither wins (ties, inconsistent verdicts) do not count in the test, but in
     `n` and in `difference`, the share of items won minus the share lost. Two that were only
-    compared to the baseline are told apart by what each scored against it on the same items.
-
-    Returns:
-        One row per pair, in the columns of `compare_pairs`, Holm-adjusted over all pairs.
+    compared to the baseline are told apart by what each scored against it on the same items. The
+    columns are those of `compare_pairs`, Holm-adjusted over all pairs.
     """
     contests = [_contest(graded, *names) for names in combinations(_names(graded), 2)]
     tables = [compare_pairs(scored.assign(repo_id=scored["deployment"])) for scored in contests]

@@ -34,15 +34,12 @@ def order(items: pd.DataFrame, *, group: str | None = None, block: int = 25) -> 
 
     The order hangs on the names alone (SHA-256): a run that is resumed, or has got more items,
     asks those it has in the same order again. Items with the same entry in the column `group`
-    stay together, if it is not blank. A block has `block` items at least, and after ten blocks
-    a tenth of what was asked before, so that a long race does not wait for the slowest call
-    hundreds of times.
+    stay together, if it is not blank. A block has `block` items at least, later a tenth of what
+    was asked before: a long race must not wait for the slowest call hundreds of times.
     """
     numbers = group_numbers(items[group]) if group else None
-    together: dict[int, list[str]] = {}
-    for place, item in enumerate(items["item_id"]):
-        together.setdefault(place if numbers is None else int(numbers[place]), []).append(item)
-    draws = (sorted(ids) for ids in together.values())
+    together = items["item_id"].groupby(np.arange(len(items)) if numbers is None else numbers)
+    draws = (sorted(ids) for _, ids in together)
     blocks: list[list[str]] = [[]]
     asked = 0
     for ids in sorted(draws, key=lambda ids: hashlib.sha256(ids[0].encode()).digest()):
@@ -79,12 +76,8 @@ def beaten(
     candidates are left (Holm, step by step): with chance 95 % the whole race drops nobody who is
     as good as the best (or meets the bar), also where several tie.
 
-    Args:
-        table: Scores by item and candidate; a missing one is a missing pair, not a loss.
-        group: The group of each item, whose items are one bet.
-        racing: Who is still in the race.
-        flawed: Whose calls failed too often: they are not out for it, and nobody's rivals.
-        bets: What is bet on.
+    `table` holds scores by item and candidate; a missing one is a missing pair, not a loss. The
+    `flawed`, whose calls failed too often, are not out for it, and nobody's rivals.
     """
     values, names, others = table.to_numpy(), list(table.columns), table.shape[1] - 1
     sound = ~table.columns.isin(flawed)
@@ -185,12 +178,8 @@ def run(
     `min_quality` those are asked the other items too, since these tests want all of them; so
     their intervals are not those of a race stopped at will.
 
-    Args:
-        brief: Its `evaluation.block`, `objective` and `requirements` say how it is raced.
-        deployments: Those to be asked.
-        items: From `items.load_items`.
-        ask: Answers of these deployments to these items, such as `answers.ask`.
-        score: Scores of answers, one block at a time, such as `steps.score_answers`.
+    `ask` gives the answers of some deployments to some items, and `score` the scores of answers,
+    one block at a time.
 
     Returns:
         All answers, those of dropped deployments to the items before; and `deployment dropped
