@@ -22,8 +22,8 @@ from lib.brief.evaluation import Judge
 from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
-from lib.evaluate.json_lines import read_json_lines
 from lib.evaluate.scoring import clusters
+from lib.json_lines import read_json_lines
 from lib.legal import lineage
 from lib.stats.intervals import bootstrap, group_numbers, jackknife
 

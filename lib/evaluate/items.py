@@ -14,8 +14,8 @@ from lib.artifacts import shown
 from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
-from lib.evaluate.json_lines import MAX_LINE_BYTES, read_json_lines, too_long
-from lib.evaluate.json_values import canonical, parse_json
+from lib.json_lines import MAX_LINE_BYTES, read_json_lines, too_long
+from lib.json_values import canonical, parse_json
 
 __all__ = ["load_items"]
 

@@ -19,7 +19,7 @@ from lib.artifacts import shown
 from lib.brief.project import Deployment
 from lib.endpoints.serving import recorded_path
 from lib.errors import PlaybookError
-from lib.evaluate.json_lines import read_json_lines
+from lib.json_lines import read_json_lines
 
 __all__ = ["load"]
 

@@ -13,8 +13,8 @@ from briefs import brief
 
 from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.evaluate import json_values
-from lib.evaluate.json_values import canonical, find_object, parse_json
+from lib import json_values
+from lib.json_values import canonical, find_object, parse_json
 from lib.evaluate.kinds import extraction
 from lib.stats import intervals as stats
 

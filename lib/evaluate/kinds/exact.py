@@ -12,11 +12,11 @@ import pandas as pd
 from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.errors import PlaybookError
-from lib.evaluate.json_values import canonical
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import text_target
 from lib.evaluate.reading import normalise
 from lib.evaluate.scoring import Figure, clusters, means, measured, outcome_shares
+from lib.json_values import canonical
 
 LEAST = 5  # items of a group: fewer say nothing
 PANELS = 7

@@ -16,12 +16,12 @@ from lib.brief.project import Deployment, Project
 from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, json_schema_format
 from lib.errors import PlaybookError
-from lib.evaluate.json_values import canonical, find_object, from_brief, misfit, validator_of
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import by_metric, chat_per_item
 from lib.evaluate.kinds.exact import Rule
 from lib.evaluate.reading import RULES, normalise
 from lib.evaluate.scoring import Figure, measured
+from lib.json_values import canonical, find_object, json_of, misfit, validator_of
 
 JSON_FIELDS = ("target",)
 CURRENCY = "$€£¥ "
@@ -108,7 +108,7 @@ class Options(Section):
 
 
 def _schema(brief: Project) -> dict[str, Any]:
-    schema = from_brief(brief, options_of(brief).json_schema, "evaluation.schema")
+    schema = json_of(options_of(brief).json_schema, brief.folder, "evaluation.schema")
     if not isinstance(schema, dict):
         raise PlaybookError("evaluation.schema must be a JSON schema: an object")
     return schema

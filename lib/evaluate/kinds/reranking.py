@@ -23,13 +23,13 @@ from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, chat_calls
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
-from lib.evaluate.json_values import canonical
 from lib.evaluate.kinds import defaults, options_of
 from lib.evaluate.kinds.defaults import by_metric, visible_or_record
 from lib.evaluate.reading import MOST_READ, find_label, find_order
 from lib.evaluate.reasoning import visible as without_reasoning
 from lib.evaluate.scoring import Figure, measured
 from lib.frames import rows
+from lib.json_values import canonical
 from lib.stats.ranking import ranking_by_chance, ranking_measures
 from lib.untrusted import as_number
 

@@ -18,19 +18,19 @@ from lib.brief.project import Deployment, Project
 from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item
 from lib.errors import PlaybookError
-from lib.evaluate.json_values import (
-    canonical,
-    find_object,
-    from_brief,
-    misfit,
-    parse_json,
-    validator_of,
-)
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import chat_per_item, visible_or_record
 from lib.evaluate.kinds.exact import Rule
 from lib.evaluate.kinds.extraction import same
 from lib.evaluate.scoring import Figure, measured, shares
+from lib.json_values import (
+    canonical,
+    find_object,
+    json_of,
+    misfit,
+    parse_json,
+    validator_of,
+)
 
 JSON_FIELDS = ("target",)
 visible = visible_or_record
@@ -55,7 +55,7 @@ class Options(Section):
 
 def _tools(brief: Project) -> list[dict[str, Any]]:
     """The tools a model may call, in OpenAI's form; a bare function is wrapped into it."""
-    given = from_brief(brief, options_of(brief).tools, "evaluation.tools")
+    given = json_of(options_of(brief).tools, brief.folder, "evaluation.tools")
     tools = []
     for place, tool in enumerate(given if isinstance(given, list) else [given]):
         function = tool.get("function", tool) if isinstance(tool, dict) else None

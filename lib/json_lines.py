@@ -9,7 +9,7 @@ from typing import Any
 
 from lib.artifacts import shown
 from lib.errors import PlaybookError
-from lib.evaluate.json_values import parse_json
+from lib.json_values import parse_json
 
 __all__ = ["MAX_LINE_BYTES", "read_json_lines", "too_long"]
 

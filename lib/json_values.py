@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -16,11 +17,10 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, specification_with
 
 from lib.artifacts import shown
-from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.untrusted import as_list
 
-__all__ = ["canonical", "find_object", "from_brief", "misfit", "parse_json", "validator_of"]
+__all__ = ["canonical", "find_object", "json_of", "misfit", "parse_json", "validator_of"]
 
 MAX_CHARACTERS = 1_000_000  # of an answer that is read as JSON
 MAX_DEPTH = 64
@@ -168,7 +168,7 @@ def misfit(value: Any, validator: Validator, *, incomplete: bool = False) -> str
     return ""
 
 
-def from_brief(brief: Project, value: Any, key: str) -> Any:
+def json_of(value: Any, folder: Path, key: str) -> Any:
     """A value of the brief, read from the JSON file beside it where it is a file's name.
 
     Raises:
@@ -176,7 +176,7 @@ def from_brief(brief: Project, value: Any, key: str) -> Any:
     """
     if not isinstance(value, str):
         return value
-    path = brief.folder / value
+    path = folder / value
     try:
         return json.loads(path.read_bytes())
     except OSError:
