@@ -1,4 +1,4 @@
-"""A repository's config.json, read with distrust: context, layers, cache layout, parameters."""
+"""A repository's config.json, read with distrust: context, layers and cache layout."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import re
 from itertools import groupby
 from typing import Any
 
-from lib.hub.model_info import as_dict, as_text
-from lib.hub.parameter_count import count, counted, defaulted
+from lib.untrusted import as_dict, as_list, as_text
 
-__all__ = ["described"]
+__all__ = ["config_facts"]
 
 NESTED = ("text_config", "llm_config", "language_config")
 CONTEXT = "max_position_embeddings n_positions max_seq_len max_sequence_length seq_length".split()
-MAX_LAYERS = 2000
-FULL, SLIDING, LINEAR, MAMBA, MLP, MOE = "full", "sliding", "linear", "mamba", "mlp", "moe"
-TYPES = {
-    "full_attention": FULL,
-    "attention": FULL,
-    "deepseek_sparse_attention": FULL,
-    "sliding_attention": SLIDING,
-    "chunked_attention": SLIDING,
-    "linear_attention": LINEAR,
-    "mamba": MAMBA,
-    "mamba2": MAMBA,
-    "moe": MOE,
-    "mlp": MLP,
+EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts")
+ACTIVE = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
+MAX_LAYERS, LARGEST = 2000, 2**40
+FULL, SLIDING, LINEAR, MAMBA, NO_CACHE = "full", "sliding", "linear", "mamba", "none"
+TYPES = dict.fromkeys(("full_attention", "attention", "deepseek_sparse_attention"), FULL)
+TYPES |= {"sliding_attention": SLIDING, "chunked_attention": SLIDING, "linear_attention": LINEAR}
+TYPES |= {"mamba": MAMBA, "mamba2": MAMBA, "moe": NO_CACHE, "mlp": NO_CACHE}
+# Settings that give the kinds of layers one by one: transformers, Nemotron-H, MiMo V2, MiniMax.
+LISTED: dict[str, tuple[type, dict[Any, str]]] = {
+    "layer_types": (list, TYPES),
+    "layers_block_type": (list, TYPES),
+    "hybrid_override_pattern": (str, {"*": FULL, "M": MAMBA, "-": NO_CACHE, "E": NO_CACHE}),
+    "hybrid_layer_pattern": (list, {0: FULL, 1: SLIDING}),
+    "attn_type_list": (list, {0: LINEAR, 1: FULL}),
 }
-NEMOTRON = {"*": FULL, "M": MAMBA, "-": MLP, "E": MOE}
 # One layer in so many attends to everything, where the class says so and config.json need not.
 PATTERN = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4, "llama4_text": 4, "gpt_oss": 2}
 ALL_SLIDE = {"mistral", "mixtral", "phi3", "starcoder2"}
@@ -38,9 +37,12 @@ UNKNOWN = re.compile(
     r"|block_configs|cross_attention_layers|attn_layer|hybrid|kv_share|num_kv_shared|swa_|cla_)"
 )
 NOT_CACHE = re.compile(r"mamba_ssm_(cache_)?dtype|linear_bias|conv_(kernel|bias)_?")
+# config.json leaves out what equals the default of the class (transformers 4.57).
+GEMMA3 = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+DEFAULTS = {"gemma3_text": GEMMA3 | {"max_position_embeddings": 131072}}
 
 
-def described(config: object) -> dict[str, Any]:
+def config_facts(config: object) -> dict[str, Any]:
     """The facts of a raw config.json; null where it does not say or has parts not known here.
 
     Args:
@@ -48,66 +50,58 @@ def described(config: object) -> dict[str, Any]:
 
     Returns:
         `architecture context_length layers kv_heads head_dim experts experts_active kv_layout
-        state_bytes quantization remote_code config_params_b config_active_b`. `kv_layout` is
-        `COUNTxELEMENTS[@WINDOW]` per kind of layer, joined by `;`: so many layers keep so many
-        cache elements a token, over at most so many tokens. `state_bytes` is what recurrent
-        layers keep per sequence. The counts of parameters, in billions, are of the text part.
+        state_bytes quantization remote_code`. `kv_layout` is `COUNTxELEMENTS[@WINDOW]` per kind
+        of layer, joined by `;`: so many layers keep so many cache elements a token, over at most
+        so many tokens. `state_bytes` is what recurrent layers keep per sequence.
     """
     root = as_dict(config)
-    text = _text_part(root)
+    nested = next(filter(None, (as_dict(root.get(key)) for key in NESTED)), {})
+    outer = {k: v for k, v in root.items() if k not in ("model_type", "hidden_size")}
+    text = outer | nested if nested else root
+    text = DEFAULTS.get(str(text.get("model_type")), {}) | text
     kinds = _kinds(text)
-    heads, width = count(text, "num_attention_heads", "n_head"), count(text, "hidden_size")
-    head_dim = count(text, "head_dim", "attention_head_dim")
+    heads, width = _count(text, "num_attention_heads", "n_head"), _count(text, "hidden_size")
+    head_dim = _count(text, "head_dim", "attention_head_dim")
     if head_dim is None and heads and width and width % heads == 0:
         head_dim = width // heads
-    latent = count(text, "kv_lora_rank") is not None
-    experts = count(text, "num_local_experts", "n_routed_experts", "num_experts")
-    total, active = counted(text, kinds) if kinds else (None, None)
-    names = root.get("architectures")
+    latent = _count(text, "kv_lora_rank") is not None
+    names, experts = as_list(root.get("architectures")), _count(text, *EXPERTS)
     return {
-        "architecture": as_text(names[0]) if isinstance(names, list) and names else None,
+        "architecture": as_text(names[0]) if names else None,
         "context_length": _context(text),
         "layers": _layers(text),
-        "kv_heads": None if latent else count(text, "num_key_value_heads"),
+        "kv_heads": None if latent else _count(text, "num_key_value_heads"),
         "head_dim": None if latent else head_dim,
         "experts": experts,
-        "experts_active": experts
-        and count(text, "num_experts_per_tok", "num_experts_per_token", "top_k_experts"),
+        "experts_active": experts and _count(text, *ACTIVE),
         "kv_layout": _layout(text, kinds, head_dim) if kinds else None,
         "state_bytes": _state_bytes(text, kinds) if kinds else None,
         "quantization": _quantization(root, text),
         "remote_code": bool(as_dict(root.get("auto_map")) or as_dict(text.get("auto_map"))),
-        "config_params_b": total and total / 1e9,
-        "config_active_b": active and active / 1e9,
     }
 
 
-def _text_part(root: dict[str, Any]) -> dict[str, Any]:
-    """The decoder's own settings, over those of the whole model."""
-    for key in NESTED:
-        nested = as_dict(root.get(key))
-        if nested:
-            outer = {k: v for k, v in root.items() if k not in ("model_type", "hidden_size")}
-            return defaulted(outer | nested)
-    return defaulted(root)
+def _count(settings: dict[str, Any], *names: str) -> int | None:
+    """The first of these settings that is a whole number above zero and not absurd."""
+    values = (settings.get(name) for name in names)
+    return next((n for n in values if type(n) is int and 0 < n < LARGEST), None)
 
 
 def _context(text: dict[str, Any]) -> int | None:
     """The longest context; what a YaRN factor reaches where that is more."""
-    context = count(text, *CONTEXT)
+    context = _count(text, *CONTEXT)
     scaling = as_dict(text.get("rope_scaling")) or as_dict(text.get("rope_parameters"))
-    factor, trained = scaling.get("factor"), count(scaling, "original_max_position_embeddings")
-    kind = scaling.get("rope_type", scaling.get("type"))
-    if context and trained and kind == "yarn" and isinstance(factor, int | float):
-        return max(context, round(trained * factor)) if 1 <= factor <= 1000 else context
+    factor, trained = scaling.get("factor"), _count(scaling, "original_max_position_embeddings")
+    yarn = scaling.get("rope_type", scaling.get("type")) == "yarn"
+    if context and trained and yarn and isinstance(factor, int | float) and 1 <= factor <= 1000:
+        return max(context, round(trained * factor))
     return context
 
 
 def _layers(text: dict[str, Any]) -> int | None:
-    listed = text.get("layers_block_type")
-    layers = count(text, "num_hidden_layers", "n_layer")
-    layers = layers or (len(listed) if isinstance(listed, list) else None)
-    return layers if layers and layers <= MAX_LAYERS else None
+    layers = _count(text, "num_hidden_layers", "n_layer")
+    layers = layers or len(as_list(text.get("layers_block_type")))
+    return layers if 0 < layers <= MAX_LAYERS else None
 
 
 def _kinds(text: dict[str, Any]) -> list[str] | None:
@@ -115,54 +109,42 @@ def _kinds(text: dict[str, Any]) -> list[str] | None:
     layers = _layers(text)
     if layers is None or text.get("is_encoder_decoder") is True:
         return None
-    listed = _listed(text, layers)
-    kinds = _periodic(text, layers) if listed is None else listed
-    if kinds is not None:
-        return kinds if len(kinds) == layers else None
-    if any(UNKNOWN.search(k) and not NOT_CACHE.fullmatch(k) and v for k, v in text.items()):
-        return None
-    return _windowed(text, layers)
-
-
-def _listed(text: dict[str, Any], layers: int) -> list[str] | None:
-    """Layer kinds that config.json lists one by one; none at all where one is not known."""
-    kinds: list[str | None] = []
-    types = text.get("layer_types", text.get("layers_block_type"))
-    nemotron, binary = text.get("hybrid_override_pattern"), text.get("hybrid_layer_pattern")
-    linear = as_dict(text.get("linear_attn_config"))
-    if isinstance(types, list):
-        kinds = [TYPES.get(kind) if isinstance(kind, str) else None for kind in types]
-    elif isinstance(nemotron, str):
-        kinds = [NEMOTRON.get(kind) for kind in nemotron]
-    elif isinstance(binary, list):  # MiMo V2
-        kinds = [{0: FULL, 1: SLIDING}.get(kind) if type(kind) is int else None for kind in binary]
-    elif isinstance(full := linear.get("full_attn_layers"), list):  # Kimi Linear counts from 1
-        kinds = [FULL if place + 1 in full else LINEAR for place in range(layers)]
-    elif isinstance(softmax := text.get("attn_type_list"), list):  # MiniMax
-        kinds = [{0: LINEAR, 1: FULL}.get(kind) if type(kind) is int else None for kind in softmax]
+    kinds = _listed(text, layers) or _periodic(text, layers)
     if not kinds:
-        return None
-    if None in kinds or (SLIDING in kinds and not _window(text)):
-        return []
-    return [kind for kind in kinds if kind is not None]
+        parts = [key for key, value in text.items() if value and UNKNOWN.search(key)]
+        return _windowed(text, layers) if all(map(NOT_CACHE.fullmatch, parts)) else None
+    known = [kind for kind in kinds if kind and (kind != SLIDING or _window(text))]
+    return known if len(known) == len(kinds) == layers else None
 
 
-def _periodic(text: dict[str, Any], layers: int) -> list[str] | None:
+def _listed(text: dict[str, Any], layers: int) -> list[str | None] | None:
+    """Layer kinds that config.json lists one by one, null for one that is not known."""
+    for setting, (shape, names) in LISTED.items():
+        if isinstance(text.get(setting), shape):
+            plain = (kind if type(kind) in (int, str) else None for kind in text[setting])
+            return [names.get(kind) for kind in plain]
+    full = as_dict(text.get("linear_attn_config")).get("full_attn_layers")
+    if isinstance(full, list):  # Kimi Linear counts from 1
+        return [FULL if place + 1 in full else LINEAR for place in range(layers)]
+    return None
+
+
+def _periodic(text: dict[str, Any], layers: int) -> list[str | None] | None:
     """Hybrids that give a period: Jamba, Qwen3-Next."""
-    period, offset = count(text, "attn_layer_period"), text.get("attn_layer_offset")
+    period, offset = _count(text, "attn_layer_period"), text.get("attn_layer_offset")
     if period and type(offset) is int:
         return [FULL if place % period == offset else MAMBA for place in range(layers)]
-    period = count(text, "full_attention_interval")
-    if period and count(text, "linear_num_value_heads"):
+    period = _count(text, "full_attention_interval")
+    if period and _count(text, "linear_num_value_heads"):
         return [LINEAR if (place + 1) % period else FULL for place in range(layers)]
     return None
 
 
 def _windowed(text: dict[str, Any], layers: int) -> list[str] | None:
     """Attention in every layer, over a window in some."""
-    name, window = str(text.get("model_type")), _window(text)
-    optional = OPTIONAL_WINDOW.match(name) and text.get("use_sliding_window") is not True
-    if not window or optional or text.get("use_sliding_window") is False:
+    name, switch = str(text.get("model_type")), text.get("use_sliding_window")
+    optional = OPTIONAL_WINDOW.match(name)
+    if not _window(text) or switch is False or (optional and switch is not True):
         return [FULL] * layers
     pattern = text.get("sliding_window_pattern", text.get("_sliding_window_pattern"))
     if isinstance(pattern, str) and pattern and set(pattern) <= {"L", "G"}:  # EXAONE
@@ -170,16 +152,14 @@ def _windowed(text: dict[str, Any], layers: int) -> list[str] | None:
     period = pattern if type(pattern) is int and pattern > 0 else PATTERN.get(name)
     if period:
         return [SLIDING if (place + 1) % period else FULL for place in range(layers)]
-    if OPTIONAL_WINDOW.match(name):
-        first = text.get("max_window_layers")
-        if not isinstance(first, int) or first < 0:
-            return None
+    first = text.get("max_window_layers")
+    if optional and isinstance(first, int) and first >= 0:
         return [FULL if place < first else SLIDING for place in range(layers)]
     return [SLIDING] * layers if name in ALL_SLIDE else None
 
 
 def _window(text: dict[str, Any]) -> int | None:
-    return count(text, "sliding_window", "attention_chunk_size")
+    return _count(text, "sliding_window", "attention_chunk_size")
 
 
 def _layout(text: dict[str, Any], kinds: list[str], head_dim: int | None) -> str | None:
@@ -188,55 +168,52 @@ def _layout(text: dict[str, Any], kinds: list[str], head_dim: int | None) -> str
     shared = text.get("num_kv_shared_layers") or 0
     if type(shared) is not int or not 0 <= shared < len(kinds):
         return None
-    own = [kind for kind in kinds[: len(kinds) - shared] if kind in elements]
-    if any(elements[kind] is None for kind in own):
+    caching = sorted(kind for kind in kinds[: len(kinds) - shared] if kind in elements)
+    if any(elements[kind] is None for kind in caching):
         return None
     parts = [
         f"{len(list(group))}x{elements[kind]}" + (f"@{_window(text)}" if kind == SLIDING else "")
-        for kind, group in groupby(sorted(own))
+        for kind, group in groupby(caching)
     ]
     return ";".join(parts) or None
 
 
 def _elements(text: dict[str, Any], head_dim: int | None, *, sliding: bool = False) -> int | None:
     """Cache elements a layer keeps for a token: keys and values, or the latent of MLA."""
-    latent, rope = count(text, "kv_lora_rank"), count(text, "qk_rope_head_dim")
+    latent, rope = _count(text, "kv_lora_rank"), _count(text, "qk_rope_head_dim")
     if latent is not None:
-        return latent + rope + (count(text, "index_head_dim") or 0) if rope else None
-    heads, values = count(text, "num_key_value_heads"), count(text, "v_head_dim") or head_dim
+        return latent + rope + (_count(text, "index_head_dim") or 0) if rope else None
+    heads, values = _count(text, "num_key_value_heads"), _count(text, "v_head_dim") or head_dim
     if heads is None and "num_key_value_heads" not in text:
-        heads = count(text, "num_attention_heads", "n_head")
-    if sliding and count(text, "swa_num_key_value_heads"):
-        heads, head_dim = count(text, "swa_num_key_value_heads"), count(text, "swa_head_dim")
-        values = count(text, "swa_v_head_dim") or head_dim
-    elif not sliding and (wide := count(text, "global_head_dim")):  # Gemma 4
-        heads, head_dim, values = count(text, "num_global_key_value_heads") or heads, wide, wide
+        heads = _count(text, "num_attention_heads", "n_head")
+    if sliding and (own := _count(text, "swa_num_key_value_heads")):  # MiMo V2
+        heads, head_dim = own, _count(text, "swa_head_dim")
+        values = _count(text, "swa_v_head_dim") or head_dim
+    elif not sliding and (wide := _count(text, "global_head_dim")):  # Gemma 4
+        heads, head_dim, values = _count(text, "num_global_key_value_heads") or heads, wide, wide
     return heads * (head_dim + values) if heads and head_dim and values else None
 
 
 def _state_bytes(text: dict[str, Any], kinds: list[str]) -> int | None:
     """What the recurrent layers keep per sequence: states of 4 bytes, convolutions of 2."""
     total = 0
-    for kind in (LINEAR, MAMBA):
-        if layers := kinds.count(kind):
-            sizes = _linear_state(text) if kind == LINEAR else _mamba_state(text)
-            if sizes is None:
-                return None
-            total += layers * (4 * sizes[0] + 2 * sizes[1])
+    for kind, sizes_of in ((LINEAR, _linear_state), (MAMBA, _mamba_state)):
+        sizes = sizes_of(text) if kind in kinds else (0, 0)
+        if sizes is None:
+            return None
+        total += kinds.count(kind) * (4 * sizes[0] + 2 * sizes[1])
     return total
 
 
 def _linear_state(text: dict[str, Any]) -> tuple[int, int] | None:
     """Elements of state and convolution: gated delta net (Qwen3-Next) or KDA (Kimi Linear)."""
     kda = as_dict(text.get("linear_attn_config"))
-    heads, size = count(kda, "num_heads"), count(kda, "head_dim")
-    kernel = count(kda, "short_conv_kernel_size")
+    heads, size = _count(kda, "num_heads"), _count(kda, "head_dim")
+    kernel = _count(kda, "short_conv_kernel_size")
     if heads and size and kernel:
         return heads * size * size, 3 * heads * size * (kernel - 1)
-    names = "linear_num_key_heads linear_key_head_dim linear_num_value_heads linear_value_head_dim"
-    keys, key_dim, values, value_dim, kernel = (
-        count(text, name) for name in [*names.split(), "linear_conv_kernel_dim"]
-    )
+    names = "num_key_heads key_head_dim num_value_heads value_head_dim conv_kernel_dim".split()
+    keys, key_dim, values, value_dim, kernel = (_count(text, f"linear_{name}") for name in names)
     if not (keys and key_dim and values and value_dim and kernel):
         return None
     return values * key_dim * value_dim, (2 * keys * key_dim + values * value_dim) * (kernel - 1)
@@ -244,27 +221,26 @@ def _linear_state(text: dict[str, Any]) -> tuple[int, int] | None:
 
 def _mamba_state(text: dict[str, Any]) -> tuple[int, int] | None:
     """Elements of state and convolution: Mamba-2, or Mamba as in Jamba."""
-    kernel = count(text, "conv_kernel", "mamba_d_conv")
-    state = count(text, "ssm_state_size", "mamba_d_state")
-    heads = count(text, "mamba_num_heads", "mamba_n_heads")
-    size = count(text, "mamba_head_dim", "mamba_d_head")
-    groups = count(text, "n_groups", "mamba_n_groups")
-    if not (kernel and state):
-        return None
-    if heads and size and groups:
+    kernel = _count(text, "conv_kernel", "mamba_d_conv")
+    state = _count(text, "ssm_state_size", "mamba_d_state")
+    heads = _count(text, "mamba_num_heads", "mamba_n_heads")
+    size = _count(text, "mamba_head_dim", "mamba_d_head")
+    groups = _count(text, "n_groups", "mamba_n_groups")
+    expand, width = _count(text, "mamba_expand"), _count(text, "hidden_size")
+    if kernel and state and heads and size and groups:
         return heads * size * state, (heads * size + 2 * groups * state) * (kernel - 1)
-    expand, width = count(text, "mamba_expand"), count(text, "hidden_size")
-    if heads or not (expand and width):
-        return None
-    return expand * width * state, expand * width * (kernel - 1)
+    if kernel and state and expand and width and not heads:
+        return expand * width * state, expand * width * (kernel - 1)
+    return None
 
 
 def _quantization(root: dict[str, Any], text: dict[str, Any]) -> str | None:
     """Method and bits of published weights, as `fp8`, `awq 4-bit`, `compressed-tensors 8-bit`."""
-    found = as_dict(root.get("quantization_config") or text.get("quantization_config"))
-    method = as_text(found.get("quant_algo")) or as_text(found.get("quant_method"))
-    groups = as_dict(found.get("config_groups")).values()
+    settings = as_dict(root.get("quantization_config") or text.get("quantization_config"))
+    method = as_text(settings.get("quant_algo")) or as_text(settings.get("quant_method"))
+    groups = as_dict(settings.get("config_groups")).values()
     weights = [as_dict(as_dict(group).get("weights")) for group in groups]
-    bits = count(found, "bits") or next(filter(None, (count(w, "num_bits") for w in weights)), None)
-    bits = bits or (4 if found.get("load_in_4bit") is True else None)
-    return (f"{method} {bits}-bit" if bits else method) if method else None
+    bits = [_count(settings, "bits"), *(_count(one, "num_bits") for one in weights)]
+    bits += [4 if settings.get("load_in_4bit") is True else None]
+    size = next(filter(None, bits), None)
+    return f"{method} {size}-bit" if method and size else method

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from huggingface_hub import errors
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-__all__ = ["as_count", "as_dict", "as_list", "as_text", "commit", "described", "valid_id"]
+from lib.hub.model_config import config_facts
+from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
+
+__all__ = ["base_relation", "commit", "described", "offers", "page_facts", "valid_id"]
 
 PICKLE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 FORMATS = {"safetensors": (".safetensors",), "gguf": (".gguf",), "pickle": PICKLE}
@@ -24,48 +27,57 @@ GATED = {"False": "no", "True": "yes", "auto": "auto", "manual": "manual"}
 RELATIONS = ("quantized", "finetune", "adapter", "merge")
 CUSTOM_CODE = re.compile(r"(?:.*/)?(?:modeling|configuration|tokenization|processing)_[^/]*\.py")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?")
-CATALOGUE = {"license_on_hub": "hub_license", "params_b": "hub_params_b"}
 SHAPE = ("context_length", "layers", "kv_heads", "head_dim")
 SHOWN_ISSUES = 20
 
 
-def described(row: dict[Any, Any], told: dict[str, Any]) -> dict[str, Any]:
+def described(row: dict[Any, Any], answers: dict[str, Any]) -> dict[str, Any]:
     """One row of `hub.pull`'s metadata: the Hub's answers where there are some, else the catalogue.
 
     Args:
         row: The catalogue's row, null as `None`.
-        told: What may be missing: `model` and `files`, entries of `hub_cache`; `config`, from
-            `model_config.described`; `providers`; `problem`.
+        answers: What may be missing: entries of `Client.fetch` as `model files config`, and
+            `problem`.
     """
-    entry, base = told.get("model", {}), row["base_model"]
+    entry, base = answers.get("model", {}), row["base_model"]
     facts = {
         "repo_id": row["repo_id"],
         "metadata_source": entry.get("source", "catalogue"),
         "retrieved_at": entry.get("retrieved_at") or row["checked_on"],
-        "problem": told.get("problem", ""),
+        "problem": answers.get("problem", ""),
     }
     if "answer" not in entry:
-        facts |= {column: row[own] for column, own in CATALOGUE.items()}
         facts |= {column: row[column] and int(row[column]) for column in SHAPE}
+        facts |= {"license_on_hub": row["hub_license"], "params_b": row["hub_params_b"]}
         verdict = f"base: {base}" if base else "not checked"
         return facts | {"base_models": base, "lineage_verdict": verdict}
-    raw, extra = as_dict(entry["answer"]), as_dict(told.get("files", {}).get("answer"))
-    config = told.get("config")
-    known = {key: value for key, value in (config or {}).items() if key != "remote_code"}
-    facts |= known | _identity(raw, row["repo_id"]) | _contents(raw, config) | _weights(raw, extra)
-    facts["context_length"] = known.get("context_length") or _of_gguf(raw, "context_length")
-    facts["providers"] = told.get("providers")
-    missing = "" if facts["revision"] else "the Hub named no revision: nothing is pinned, ask again"
-    facts["problem"] = "; ".join(filter(None, (missing, facts["problem"])))
+    parts = [as_dict(answers.get(part, {}).get("answer")) for part in ("model", "files", "config")]
+    raw, files, config = parts[0], parts[1], config_facts(parts[2]) if parts[2] else {}
+    security, issues = _security(files.get("securityRepoStatus"))
+    facts |= config | page_facts(raw, row["repo_id"]) | _contents(raw, config.get("remote_code"))
+    facts["context_length"] = config.get("context_length") or _of_gguf(raw, "context_length")
+    facts["weights_gb"] = _weights_gb(files.get("siblings"))
+    facts |= {"security": security, "security_issues": issues}
+    if not facts["revision"]:
+        unpinned = "the Hub named no revision: nothing is pinned, ask again"
+        facts["problem"] = "; ".join(filter(None, (unpinned, facts["problem"])))
     return facts
 
 
-def _identity(raw: dict[str, Any], repo_id: str) -> dict[str, Any]:
-    """Name, commit, licence, descent and popularity."""
-    card = as_dict(raw.get("cardData"))
+def page_facts(raw: dict[str, Any], repo_id: str) -> dict[str, Any]:
+    """Commit, licence, descent, popularity and parameters, as a model's page has them."""
+    card, counts = as_dict(raw.get("cardData")), as_dict(raw.get("safetensors"))
     tags = [tag for tag in as_list(raw.get("tags")) if isinstance(tag, str)]
     license_, name = _licenses(card, tags)
-    bases = _base_models(raw.get("baseModels"), tags)
+    bases = ";".join(_base_models(raw.get("baseModels"), tags)) or None
+    mapping, new_id = raw.get("inferenceProviderMapping"), raw.get("id")
+    live = [name for name, offer in _by_provider(mapping).items() if offer["status"] == "live"]
+    total, of_gguf = as_count(counts.get("total")), _of_gguf(raw, "total")
+    by_dtype = [
+        f"{dtype}:{elements}"
+        for dtype, elements in as_dict(counts.get("parameters")).items()
+        if re.fullmatch(r"\w{1,20}", dtype) and as_count(elements) is not None
+    ]
     return {
         "revision": commit(raw),
         "license_on_hub": name or license_,
@@ -73,71 +85,57 @@ def _identity(raw: dict[str, Any], repo_id: str) -> dict[str, Any]:
         "license_link": as_text(card.get("license_link")),
         "gated": GATED.get(str(raw.get("gated"))),
         "base_models": bases,
-        "base_relation": _relation(raw.get("baseModels"), tags) if bases else None,
+        "base_relation": base_relation(raw.get("baseModels"), tags) if bases else None,
         "lineage_verdict": f"base: {bases}" if bases else "",
         "created_at": _moment(raw.get("createdAt")),
         "last_modified": _moment(raw.get("lastModified")),
         "downloads": as_count(raw.get("downloads")),
         "likes": as_count(raw.get("likes")),
+        "params_b": total and total / 1e9,
+        "params_by_dtype": ";".join(by_dtype) or None,
+        "gguf_params_b": of_gguf and of_gguf / 1e9,
+        "providers": ";".join(live) if isinstance(mapping, dict | list) else None,
         "library_name": as_text(raw.get("library_name")),
-        "renamed_to": _joined(id_ for id_ in [raw.get("id")] if id_ != repo_id) or None,
+        "renamed_to": new_id if valid_id(new_id) and new_id != repo_id else None,
     }
 
 
-def _contents(raw: dict[str, Any], config: dict[str, Any] | None) -> dict[str, Any]:
+def _contents(raw: dict[str, Any], code_in_config: bool | None) -> dict[str, Any]:
     """What kinds of files there are, and whether they bring code and a chat template."""
-    digest, listed = raw.get("config"), isinstance(raw.get("siblings"), list)
+    listed = isinstance(raw.get("siblings"), list)
     names = [str(as_dict(file).get("rfilename")) for file in as_list(raw.get("siblings"))]
     kinds = [kind for kind, ends in FORMATS.items() if any(name.endswith(ends) for name in names)]
-    code = as_dict(as_dict(digest).get("auto_map")) or (config or {}).get("remote_code")
-    code = code or any(CUSTOM_CODE.fullmatch(name) for name in names)
-    read = isinstance(digest, dict) or config is not None
-    tokenizer = as_dict(digest).get("tokenizer_config")
+    digest, gguf = as_dict(raw.get("config")), raw.get("gguf")
+    tokenizer = digest.get("tokenizer_config")
+    custom = any(CUSTOM_CODE.fullmatch(name) for name in names)
+    code = bool(as_dict(digest.get("auto_map")) or code_in_config or custom)
     templates = (
-        *(as_dict(tokenizer).get("chat_template"), as_dict(digest).get("chat_template_jinja")),
-        as_dict(raw.get("gguf")).get("chat_template"),
+        *(as_dict(tokenizer).get("chat_template"), digest.get("chat_template_jinja")),
+        as_dict(gguf).get("chat_template"),
         {"chat_template.jinja", "chat_template.json"} & set(names),
     )
-    looked = listed and (isinstance(tokenizer, dict) or isinstance(raw.get("gguf"), dict))
+    # That there is none is known only where one looked.
+    read = isinstance(raw.get("config"), dict) or code_in_config is not None
+    looked = isinstance(tokenizer, dict) or isinstance(gguf, dict)
     return {
         "formats": ";".join(kinds) if listed else None,
-        "remote_code": True if code else False if listed and read else None,
-        "chat_template": True if any(templates) else False if looked else None,
-    }
-
-
-def _weights(raw: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as the Hub counts them, the size of the files, and what its scanners found."""
-    counted = as_dict(raw.get("safetensors"))
-    by_dtype = {
-        dtype: elements
-        for dtype, given in as_dict(counted.get("parameters")).items()
-        if re.fullmatch(r"\w{1,20}", str(dtype)) and (elements := as_count(given)) is not None
-    }
-    total, of_gguf = as_count(counted.get("total")), _of_gguf(raw, "total")
-    security, issues = _security(extra.get("securityRepoStatus"))
-    return {
-        "params_b": total and total / 1e9,
-        "params_by_dtype": ";".join(f"{dtype}:{n}" for dtype, n in by_dtype.items()) or None,
-        "gguf_params_b": of_gguf and of_gguf / 1e9,
-        "weights_gb": _weights_gb(extra.get("siblings")),
-        "security": security,
-        "security_issues": issues,
+        "remote_code": code if code or (listed and read) else None,
+        "chat_template": any(templates) if any(templates) or (listed and looked) else None,
     }
 
 
 def _weights_gb(siblings: object) -> float | None:
     """The size of one copy of the weights; null where there are several, or a size is missing."""
-    sizes = {str(f.get("rfilename")): f.get("size") for f in map(as_dict, as_list(siblings))}
+    files = [as_dict(file) for file in as_list(siblings)]
+    sizes = {str(file.get("rfilename")): as_count(file.get("size")) for file in files}
     for kind, ends in FORMATS.items():
         every = [name for name in sizes if name.endswith(ends)]
         root = [name for name in every if "/" not in name]
         named = [name for name in root if re.fullmatch(LOADED[kind], name)]
         if chosen := named or root or every:
-            bytes_ = [as_count(sizes[name]) for name in chosen]
             several = kind == "gguf" and len({SPLIT.sub("", name) for name in chosen}) > 1
-            known = [size for size in bytes_ if size is not None]
-            return None if several or len(known) < len(bytes_) else sum(known) / 1e9
+            known = [size for name in chosen if (size := sizes[name]) is not None]
+            return None if several or len(known) < len(chosen) else sum(known) / 1e9
     return None
 
 
@@ -146,15 +144,15 @@ def _security(status: object) -> tuple[str | None, str | None]:
     if not isinstance(status, dict):
         return None, None
     listed = status.get("filesWithIssues")
-    found = [
+    issues = [
         f"{path} ({as_text(issue.get('level')) or 'not rated'})".replace(";", ",")
         for issue in map(as_dict, as_list(listed))
         if (path := as_text(issue.get("path")))
     ]
-    if len(found) > SHOWN_ISSUES:
-        found[SHOWN_ISSUES:] = [f"and {len(found) - SHOWN_ISSUES} more"]
+    if len(issues) > SHOWN_ISSUES:
+        issues[SHOWN_ISSUES:] = [f"and {len(issues) - SHOWN_ISSUES} more"]
     if isinstance(listed, list) and listed:
-        return "issues", "; ".join(found) or None
+        return "issues", "; ".join(issues) or None
     return ("clean" if listed == [] and status.get("scansDone") is True else "unknown"), None
 
 
@@ -174,31 +172,30 @@ def _of_gguf(raw: dict[str, Any], key: str) -> int | None:
 
 def _licenses(card: dict[str, Any], tags: list[str]) -> tuple[str | None, str | None]:
     """The licence identifier, and the name that says which one `other` is."""
-    given = card.get("license")
-    texts = [as_text(value) for value in (given if isinstance(given, list) else [given])]
+    stated = card.get("license")
+    texts = [as_text(value) for value in (stated if isinstance(stated, list) else [stated])]
     texts = [text for text in texts if text] or [t[8:] for t in tags if t.startswith("license:")]
     license_ = as_text(", ".join(str(text).replace(";", ",") for text in texts))
     name = (as_text(card.get("license_name")) or "").replace(";", ",")
     return license_, (name or None) if license_ == "other" else None
 
 
-def _base_models(listed: object, tags: list[str]) -> str | None:
+def _base_models(listed: object, tags: list[str]) -> list[str]:
     """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`, or else the tags."""
-    listed = as_dict(listed).get("models", listed)
-    ids = _joined(as_dict(one).get("id", one) for one in as_list(listed))
-    tagged = (tag.rpartition(":")[2] for tag in tags if tag.startswith("base_model:"))
-    return ids or _joined(tagged) or None
+    models = as_list(as_dict(listed).get("models", listed))
+    ids = _valid(as_dict(one).get("id", one) for one in models)
+    return ids or _valid(tag.rpartition(":")[2] for tag in tags if tag.startswith("base_model:"))
 
 
-def _relation(listed: object, tags: list[str]) -> str | None:
+def base_relation(listed: object, tags: list[str]) -> str | None:
     """How it was made from its base: quantized, finetune, adapter or merge."""
     tagged = [tag.split(":")[1] for tag in tags if tag.startswith("base_model:")]
-    given = [as_dict(listed).get("relation"), *tagged]
-    return next((relation for relation in RELATIONS if relation in given), None)
+    stated = [as_dict(listed).get("relation"), *tagged]
+    return next((relation for relation in RELATIONS if relation in stated), None)
 
 
-def _joined(names: Iterable[object]) -> str:
-    return ";".join(dict.fromkeys(str(name) for name in names if valid_id(name)))
+def _valid(names: Iterable[object]) -> list[str]:
+    return list(dict.fromkeys(str(name) for name in names if valid_id(name)))
 
 
 def valid_id(name: object) -> bool:
@@ -210,22 +207,50 @@ def valid_id(name: object) -> bool:
     return isinstance(name, str)
 
 
-def as_dict(value: object) -> dict[str, Any]:
-    """The value where it is a mapping, else an empty one."""
-    return value if isinstance(value, dict) else {}
+def offers(
+    answers_by_repo: dict[str, dict[str, Any]], routing: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """One row per model and provider that the model's page or the router names.
+
+    Args:
+        answers_by_repo: As for `described`, by the catalogue's `repo_id`.
+        routing: The entry of the router's list of models (`/v1/models`).
+    """
+    routes: dict[str, dict[str, dict[str, Any]]] = {}
+    for model in map(as_dict, as_list(as_dict(routing.get("answer")).get("data"))):
+        if valid_id(model.get("id")):
+            routes.setdefault(model["id"], {}).update(_by_provider(model.get("providers")))
+    for repo_id, answers in answers_by_repo.items():
+        entry = answers.get("model", {})
+        raw = as_dict(entry.get("answer"))
+        on_page = _by_provider(raw.get("inferenceProviderMapping"))
+        on_router = routes.get(repo_id) or routes.get(str(raw.get("id")), {})
+        for provider in on_page | on_router:
+            here, there = on_page.get(provider, {}), on_router.get(provider, {})
+            price, tools = as_dict(there.get("pricing")), there.get("supports_tools")
+            yield {
+                "repo_id": repo_id,
+                "provider": provider,
+                "status": as_text(here.get("status")) or as_text(there.get("status")),
+                "task": as_text(here.get("task")),
+                "retrieved_at": (routing if there else entry).get("retrieved_at"),
+                "context_length": as_count(there.get("context_length")),
+                "input_usd_per_million": _amount(price.get("input")),
+                "output_usd_per_million": _amount(price.get("output")),
+                "first_token_latency_ms": _amount(there.get("first_token_latency_ms")),
+                "throughput_tps": _amount(there.get("throughput")),
+                "supports_tools": tools if isinstance(tools, bool) else None,
+            }
 
 
-def as_list(value: object) -> list[Any]:
-    """The value where it is a list, else an empty one."""
-    return value if isinstance(value, list) else []
+def _by_provider(mapping: object) -> dict[str, dict[str, Any]]:
+    """Offers by provider, from a mapping by name or from a list."""
+    if isinstance(mapping, dict):
+        mapping = [as_dict(offer) | {"provider": name} for name, offer in mapping.items()]
+    named = [offer for offer in map(as_dict, as_list(mapping)) if valid_id(offer.get("provider"))]
+    return {offer["provider"]: {"status": None} | offer for offer in named}
 
 
-def as_text(value: object) -> str | None:
-    """Hostile text on one line: no control or direction characters, 200 characters at most."""
-    text = "".join(c if c.isprintable() else " " for c in value) if isinstance(value, str) else ""
-    return " ".join(text.split())[:200] or None
-
-
-def as_count(value: object) -> int | None:
-    """A whole number from 0 that a table can hold."""
-    return value if type(value) is int and 0 <= value < 2**63 else None
+def _amount(value: object) -> float | None:
+    number = as_number(value)
+    return number if number is not None and number >= 0 else None

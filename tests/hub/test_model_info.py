@@ -1,15 +1,13 @@
-"""lib.model_info and lib.model_offers on plain answers: hostile, half empty and of wrong types."""
+"""lib.hub.model_info on plain answers: hostile, half empty and of wrong types."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from hub_stub import CONFIG, ROUTED, SHA, files, model
 
-from lib.hub import model_config, model_info
-from lib.hub import offers as model_offers
+from lib.hub import model_info
 
 JUNK: list[Any] = [None, "x", 3, -1, 1e9, 10**30, True, [], ["a", {"b": [None]}], {"id": {"x": 1}}]
 ROW = {
@@ -26,12 +24,12 @@ ROW = {
 
 
 def facts(extra: object = None, config_json: object = None, **changes: Any) -> dict[str, Any]:
-    told = {
+    answers = {
         "model": {"answer": model("acme/large", **changes), "source": "hub", "retrieved_at": "now"},
         "files": {"answer": files("acme/large") if extra is None else extra},
-        "config": None if config_json is None else model_config.described(config_json),
+        "config": {} if config_json is None else {"answer": config_json},
     }
-    return model_info.described(ROW, told)
+    return model_info.described(ROW, answers)
 
 
 def test_the_catalogue_where_the_hub_told_nothing() -> None:
@@ -264,10 +262,14 @@ def test_hostile_text() -> None:
     assert row["revision"] is row["renamed_to"] is row["created_at"] is row["last_modified"] is None
 
 
+def routing(listed: object) -> dict[str, Any]:
+    return {"answer": listed, "retrieved_at": "now"}
+
+
 def served(mapping: object, on_router: object = None) -> list[dict[str, Any]]:
-    entry = {"answer": {"inferenceProviderMapping": mapping}, "retrieved_at": "then"}
-    lists = model_offers.routed({"data": [{"id": "acme/large", "providers": on_router}]})
-    return list(model_offers.offers("acme/large", entry, lists["acme/large"], "now"))
+    page = {"answer": {"inferenceProviderMapping": mapping}, "retrieved_at": "then"}
+    listed = {"data": [{"id": "acme/large", "providers": on_router}]}
+    return list(model_info.offers({"acme/large": {"model": page}}, routing(listed)))
 
 
 def test_offers_of_the_page_and_of_the_router() -> None:
@@ -308,8 +310,8 @@ def test_offers_of_wrong_types() -> None:
     assert rows[2]["supports_tools"] is None
     for junk in JUNK:
         assert isinstance(served(junk, junk), list)
-        assert model_offers.routed(junk) == {}
-        assert model_offers.routed({"data": junk}) == {}
+        for listed in (junk, {"data": junk}):
+            assert list(model_info.offers({"acme/large": {}}, routing(listed))) == []
 
 
 @pytest.mark.parametrize(
@@ -323,54 +325,4 @@ def test_offers_of_wrong_types() -> None:
     ],
 )
 def test_live_providers(mapping: object, expected: str | None) -> None:
-    assert model_offers.live({"inferenceProviderMapping": mapping}) == expected
-
-
-def result(**changes: Any) -> dict[str, Any]:
-    source = {"url": "https://example.com/e", "name": "Eval", "user": "u"}
-    data = {"dataset": {"id": "Idavidrein/gpqa", "task_id": "diamond"}, "value": 61.5}
-    data |= {"date": "2026-05-01", "source": source, "notes": "no-tools"} | changes
-    page = {"filename": ".eval_results/gpqa.yaml", "pullRequest": 7, "verified": True}
-    return page | {"data": data}
-
-
-def test_results_keep_verified_and_self_reported_apart() -> None:
-    raw = [result(), result() | {"verified": False}, result() | {"error": "bad"}]
-    raw += [{key: value for key, value in result().items() if key != "verified"}]
-    rows = list(model_offers.results("acme/large", {"evalResults": raw}))
-    assert [row["verified"] for row in rows] == [True, False, None]
-    assert rows[0] == {
-        "repo_id": "acme/large",
-        "benchmark": "Idavidrein/gpqa",
-        "task_id": "diamond",
-        "value": 61.5,
-        "date": "2026-05-01",
-        "verified": True,
-        "source_url": "https://example.com/e",
-        "source_name": "Eval",
-        "filename": ".eval_results/gpqa.yaml",
-        "pull_request": "7",
-        "notes": "no-tools",
-    }
-    assert list(rows[0]) == [*model_offers.EVALS] == model_offers.RESULT
-
-
-@pytest.mark.parametrize("junk", [*JUNK[:4], JUNK[5], True, [], {}, float("inf"), "61"], ids=repr)
-def test_results_of_wrong_types(junk: Any) -> None:
-    def rows(given: Any) -> list[dict[str, Any]]:
-        return list(model_offers.results("acme/large", {"evalResults": given}))
-
-    assert rows(junk) == rows([junk]) == rows([{"data": junk}]) == []
-    assert rows([result(dataset=junk)]) == rows([result(dataset={"id": junk})]) == [] or isinstance(
-        junk, str
-    )
-    kept = rows([result(value=junk)])
-    assert [row["value"] for row in kept] == ([junk] if type(junk) is int and junk < 9 else [])
-    odd = result(date=junk, source=junk, notes=junk)
-    (row,) = rows([odd | {"verified": junk, "filename": junk, "pullRequest": junk}])
-    assert row["pull_request"] in (None, str(junk)) and row["notes"] in (None, junk)
-    assert row["date"] is row["source_url"] is row["source_name"] is None
-    assert row["verified"] is (True if junk is True else None)
-    (row,) = rows([result(source={"url": "javascript:alert(1)"})])
-    assert row["source_url"] is None
-    json.dumps(row)
+    assert facts(inferenceProviderMapping=mapping)["providers"] == expected

@@ -1,0 +1,248 @@
+"""What the Hub says about models, and what its router says about who serves them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pandas as pd
+from huggingface_hub import constants, errors, hf_hub_download
+
+from lib.errors import PlaybookError
+from lib.frames import rows
+from lib.hub.client import UNREACHABLE, Client
+from lib.hub.endpoint import host, is_hub, offline, refusal
+from lib.hub.model_info import commit, described, offers, valid_id
+from lib.progress import bar
+from lib.untrusted import as_dict, as_text
+
+__all__ = ["Pulled", "budget", "download_gguf", "pull"]
+
+SOURCES = ("auto", "hub", "catalogue")
+ROUTER = "https://router.huggingface.co"
+ANONYMOUS = 500  # API requests in five minutes without a token
+EXPAND = """baseModels cardData config createdAt downloads gated gguf likes sha tags
+    inferenceProviderMapping lastModified library_name safetensors siblings""".split()
+FILES = {"securityStatus": True, "blobs": True}  # huggingface_hub refuses them beside `expand`
+PARTS = ("model", "files", "config")
+CATALOGUE = """repo_id hub_license hub_params_b context_length layers kv_heads head_dim base_model
+    checked_on""".split()
+ORDER = """repo_id revision metadata_source retrieved_at license_on_hub license_name license_link
+    gated formats remote_code chat_template architecture context_length layers kv_heads head_dim
+    experts experts_active kv_layout state_bytes quantization base_models base_relation
+    lineage_verdict created_at last_modified downloads likes params_b params_by_dtype gguf_params_b
+    weights_gb security security_issues providers library_name renamed_to problem""".split()
+WHOLE = """context_length layers kv_heads head_dim experts experts_active state_bytes downloads
+    likes""".split()
+DECIMAL = ["params_b", "gguf_params_b", "weights_gb"]
+COLUMNS = dict.fromkeys(ORDER, "str") | dict.fromkeys(WHOLE, "Int64")
+COLUMNS |= dict.fromkeys(DECIMAL, "float")
+COLUMNS |= dict.fromkeys(("remote_code", "chat_template"), "boolean")
+PROVIDERS = dict.fromkeys("repo_id provider status task retrieved_at".split(), "str") | {
+    "context_length": "Int64",
+    "input_usd_per_million": "float",
+    "output_usd_per_million": "float",
+    "first_token_latency_ms": "float",
+    "throughput_tps": "float",
+    "supports_tools": "boolean",
+}
+
+
+class Pulled(NamedTuple):
+    """What `pull` answers: one row per model, and one per model and provider."""
+
+    metadata: pd.DataFrame
+    providers: pd.DataFrame
+
+
+def pull(
+    models: pd.DataFrame,
+    cache: Path,
+    *,
+    source: str = "auto",
+    timeout_s: float = 20.0,
+    max_age_days: float = 1.0,
+    progress: bool = False,
+) -> Pulled:
+    """Ask the Hub about every model: its facts, files, security scan, config.json and providers.
+
+    Args:
+        models: Rows of the catalogue (`lib.tables.models`) or of a later step.
+        cache: Folder of raw answers, shared by all runs; a killed pull goes on from there.
+        source: `hub` (live, or an error), `catalogue` (opens no socket), or `auto`: live, and
+            the catalogue for what is not cached once the Hub cannot be reached.
+        timeout_s: Longest wait for a connection and for each part of an answer.
+        max_age_days: Cached answers older than this are asked again; a config.json is kept for
+            good, because it belongs to a commit.
+        progress: Show a progress bar, which also says when the Hub asks to wait.
+
+    Returns:
+        `metadata`: one row per row of `models`, in order. `metadata_source` is `hub`,
+        `hub (cached <date>)` or `catalogue`; sizes are in 1e9 bytes and parameters, what is not
+        known is null, and `problem` says what could not be asked. `providers`: one row per
+        offer, null where the Hub or its router does not say.
+
+    Raises:
+        PlaybookError: Unknown source, or `hub` cannot be reached.
+    """
+    if not timeout_s > 0:
+        raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
+    catalogue = rows(models, CATALOGUE)
+    names = [] if _checked(source) == "catalogue" else [row["repo_id"] for row in catalogue]
+    ids, answers, routing = list(dict.fromkeys(names)), dict[str, Any](), dict[str, Any]()
+    with bar(len(ids), "models", show=progress) as shown:
+
+        def say(text: str) -> None:
+            shown.set_description_str(text or "models")
+
+        hub = Client(timeout_s, cache, say=say)
+        asked = hub.each(lambda repo_id: _ask(repo_id, hub, max_age_days), ids)
+        for repo_id, answer in zip(ids, asked, strict=True):
+            answers[repo_id] = answer
+            shown.update()
+        missed = sum(bool(answer["missed"]) for answer in answers.values())
+        if ids and (url := _router_url()):
+            router = Client(timeout_s, cache, token=False, say=say)
+            routing = router.fetch("router/models", url, {}, max_age_days)
+            # Where the Hub itself is out of reach, its router is no news.
+            if "answer" not in routing and missed < len(ids):
+                say("the router's list could not be had: prices and speeds stay unknown")
+    if source == "hub" and missed:
+        raise PlaybookError(
+            f"the Hub at {host()!r} could not be asked about {missed} of {len(ids)} models"
+            f" ({as_text(hub.lost)}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it"
+            " again: what was answered is kept; a notebook goes on without the Hub as source 'auto'"
+        )
+    facts = [described(row, answers.get(row["repo_id"], {})) for row in catalogue]
+    return Pulled(_table(facts, COLUMNS), _table(offers(answers, routing), PROVIDERS))
+
+
+def budget(
+    models: pd.DataFrame, cache: Path, *, source: str = "auto", max_age_days: float = 1.0
+) -> str:
+    """Say in one sentence what `pull` would ask, and how that stands to the Hub's limit.
+
+    Raises:
+        PlaybookError: Unknown source.
+    """
+    if _checked(source) == "catalogue":
+        return f"{models['repo_id'].nunique()} models, source 'catalogue': nothing is asked"
+    hub = Client(1.0, cache)
+    hub.lost = hub.lost or "only counted"
+    ids = [name for name in dict.fromkeys(models["repo_id"]) if valid_id(name)]
+    answers = [_ask(repo_id, hub, max_age_days) for repo_id in ids]
+    missed = [part for answer in answers for part in answer["missed"]]
+    entries = [answer.get(part, {}) for answer in answers for part in PARTS]
+    kept = sum("answer" in entry and "missed" not in entry for entry in entries)
+    files = missed.count("config")
+    api = len(missed) - files
+    text = f"{len(ids)} models, {kept} answers kept; "
+    if offline():
+        return text + "HF_HUB_OFFLINE is set: nothing is asked"
+    text += f"to ask: {api} API requests and {files} files"
+    if not is_hub():
+        return f"{text}; the limit of {host()} is not known"
+    limit = f"the anonymous limit of {ANONYMOUS} API requests in 5 minutes"
+    if hub.with_token:
+        return f"{text}; with a token {limit} does not hold, the Hub names its own as it answers"
+    waits = max(0, math.ceil(api / ANONYMOUS) - 1)
+    over = f"over {limit}: about {5 * waits} minutes of waiting"
+    return f"{text}; {over if waits else f'within {limit}'}"
+
+
+def _ask(repo_id: Any, hub: Client, max_age_days: float) -> dict[str, Any]:
+    """What is kept or answered about one model.
+
+    Returns:
+        Entries of `Client.fetch` as `model files config`; `missed`, those of them that nobody
+        could be asked for; and `problem`, in words.
+    """
+    if not valid_id(repo_id):  # also what keeps the file name inside the cache folder
+        return {"problem": "not a repository name: write it as owner/name", "missed": []}
+    file, api = repo_id.replace("/", "--"), f"{constants.ENDPOINT}/api/models/"
+    model = hub.fetch(f"model/{file}", api + repo_id, {"expand": EXPAND}, max_age_days)
+    raw, problem = as_dict(model.get("answer")), model.get("problem", "")
+    if not raw:
+        missed = list(PARTS) if "missed" in model else []
+        return {"model": model, "problem": problem, "missed": missed}
+    name, sha = raw["id"] if valid_id(raw.get("id")) else repo_id, commit(raw)
+    for age in (max_age_days, -1.0):  # what is kept may be of an earlier commit
+        files = hub.fetch(f"files/{file}", api + name, FILES, age)
+        if same_commit := commit(as_dict(files.get("answer"))) in (None, sha):
+            break
+    config: dict[str, Any] = {}
+    if sha and (hub.with_token or raw.get("gated") in (None, False)):  # else shown to nobody
+        url = f"{constants.ENDPOINT}/{name}/resolve/{sha}/config.json"
+        config = hub.fetch(f"config/{file}@{sha}", url, {}, math.inf)
+    parts = {"model": model, "files": files, "config": config}
+    missed = [part for part, entry in parts.items() if "missed" in entry]
+    notes = [problem, _note("file sizes and security scan", files)]
+    if not same_commit:
+        parts["files"] = {}
+        notes.append("file sizes: the repository changed meanwhile, run the step again")
+    if config.get("code") != "GatedRepo":
+        notes.append(_note("config.json", config))
+    return parts | {"missed": missed, "problem": "; ".join(filter(None, notes))}
+
+
+def _note(what: str, entry: dict[str, Any]) -> str:
+    """Why a part of the facts is not known; empty where it is."""
+    problem = entry.get("problem", "")
+    if "missed" in entry and "answer" not in entry:
+        problem = "the Hub could not be reached: run the step again"
+    return problem and f"{what}: {problem}"
+
+
+def _checked(source: str) -> str:
+    if source not in SOURCES:
+        raise PlaybookError(f"source {source!r} is unknown; use one of {', '.join(SOURCES)}")
+    return source
+
+
+def _router_url() -> str:
+    """The router's list of models; empty where a mirror is asked and no router is named."""
+    named = os.environ.get("PLAYBOOK_ROUTER_URL") or (ROUTER if is_hub() else "")
+    return named and named.rstrip("/").removesuffix("/v1/models") + "/v1/models"
+
+
+def _table(records: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(records, columns=list(columns)).astype(columns)
+
+
+def download_gguf(spec: str, revision: str) -> Path:
+    """Download `owner/name/file.gguf` at a pinned commit, or find it in the Hub's own cache.
+
+    Raises:
+        PlaybookError: The spec is wrong or the file cannot be had; says what to do.
+    """
+    owner, name, file = (*spec.split("/", 2), "", "")[:3]
+    repo_id = f"{owner}/{name}"
+    inside = not {"", ".", ".."} & set(file.split("/"))
+    if not (valid_id(repo_id) and file.endswith(".gguf") and inside):
+        raise PlaybookError(f"gguf {spec!r} is not owner/name/file.gguf")
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise PlaybookError(f"revision {revision!r} of {spec!r} can move; give the 40-digit commit")
+    token, local = None if is_hub() else False, offline()
+    try:
+        return Path(
+            hf_hub_download(repo_id, file, revision=revision, token=token, local_files_only=local)
+        )
+    except errors.RevisionNotFoundError:
+        reason = f"{repo_id} has no commit {revision}; check the revision"
+    except errors.RemoteEntryNotFoundError:
+        reason = f"{repo_id} has no such file at {revision}; check the file name"
+    except (errors.LocalEntryNotFoundError, *UNREACHABLE):
+        reason = f"not in the local cache, and {host()!r} cannot be asked; connect and run again"
+    except errors.HfHubHTTPError as error:
+        code = "GatedRepo" if isinstance(error, errors.GatedRepoError) else None
+        reason = refusal(error.response.status_code, code)
+    except httpx2.HTTPError as error:
+        reason = f"the download broke off ({type(error).__name__}): run the step again"
+    except OSError as error:
+        reason = f"cannot be stored ({error.strerror}); free the disk or set HF_HUB_CACHE"
+    raise PlaybookError(f"gguf {spec!r}: {reason}") from None
