@@ -35,15 +35,14 @@ if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
 NO_CONNECTION = (httpx2.ConnectError, httpx2.ConnectTimeout)
 UNREACHABLE = (*NO_CONNECTION, httpx2.ProxyError, httpx2.InvalidURL, httpx2.UnsupportedProtocol,
                errors.OfflineModeIsEnabled)  # fmt: skip
-BROKEN = (httpx2.ReadError, httpx2.RemoteProtocolError)
 RETRIED = (408, 429, 500, 502, 503, 504)
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 0.0)  # after each attempt
-MOST_WAIT_S = 360.0  # the Hub's window is five minutes: who asks for more is not waited for
+MOST_WAIT_MIN = 6.0  # the Hub's window is five minutes: who asks for more is not waited for
 SLACK_S = 1.0  # the Hub counts whole seconds
 MOST_BYTES = {"api": 50_000_000, "resolvers": 5_000_000}  # the Hub limits questions and files apart
 DRIP = 10  # an answer may take this many times the time-out in all, so that no trickle holds a run
 THREADS = 16
-OFFLINE = "HF_HUB_OFFLINE is set"
+JSON = dict[str, Any]
 NOT_JSON = "the answer is not the Hub's JSON ({}): check proxy and HF_ENDPOINT"
 
 
@@ -60,9 +59,8 @@ class Limit:
         scarce = self._left <= THREADS and time.monotonic() < self._until
         with self._few if scarce else nullcontext():
             while self._left == 0 and (seconds := self._until - time.monotonic()) > 0:
-                if seconds > MOST_WAIT_S:
-                    minutes = f"{seconds / 60:.0f} minutes"
-                    raise Failed(f"the Hub asks to wait {minutes}: run the step again then")
+                if (minutes := seconds / 60) > MOST_WAIT_MIN:
+                    raise Failed(f"the Hub asks to wait {minutes:.0f} minutes: run it again then")
                 if round(seconds) and not self._stopped.is_set():
                     self._say(f"the Hub asks to wait: going on in {seconds:.0f} s")
                 if self._stopped.wait(seconds):
@@ -100,7 +98,7 @@ class Client:
         self.with_token = "authorization" in self._headers
         self._reached, self._stopped = False, threading.Event()
         self._limits = {bucket: Limit(say, self._stopped) for bucket in MOST_BYTES}
-        self.lost = OFFLINE if offline() else ""
+        self.lost = offline()
 
     def each(self, ask: Callable[[Any], Any], questions: Iterable[Any]) -> Iterator[Any]:
         """The answers in order, several asked at a time; an error ends all waits at once."""
@@ -111,9 +109,7 @@ class Client:
                 self._stopped.set()
                 raise
 
-    def fetch(
-        self, name: str, url: str, params: dict[str, Any], max_age_days: float
-    ) -> dict[str, Any]:
+    def fetch(self, name: str, url: str, params: JSON, max_age_days: float) -> JSON:
         """The answer kept under a file name where it is young enough, else the host's, kept.
 
         Returns:
@@ -146,7 +142,7 @@ class Client:
         write_bytes(path, json.dumps(entry).encode())
         return entry | {"source": "hub"}
 
-    def get(self, url: str, params: dict[str, Any]) -> tuple[Any, str | None]:
+    def get(self, url: str, params: JSON) -> tuple[Any, str | None]:
         """The JSON of an answer, None for a file that is not there, and the next page's URL.
 
         Raises:
@@ -175,23 +171,22 @@ class Client:
             return Failed(f"no answer within {self._timeout_s:g} s: run the step again"), False
         if isinstance(error, httpx2.HTTPError):
             text = f"the answer broke off ({kind}): run the step again"
-            return Failed(text), isinstance(error, BROKEN)
+            return Failed(text), isinstance(error, httpx2.ReadError | httpx2.RemoteProtocolError)
         return Failed(NOT_JSON.format(kind)), False
 
-    def _once(self, url: str, params: dict[str, Any]) -> tuple[Any, str | None]:
-        self.lost = OFFLINE if offline() else self.lost
+    def _once(self, url: str, params: JSON) -> tuple[Any, str | None]:
+        self.lost = offline() or self.lost
         if self.lost:
             raise Unreachable(self.lost)
         bucket = "resolvers" if "/resolve/" in url else "api"
         limit, most_bytes = self._limits[bucket], MOST_BYTES[bucket]
-        options: dict[str, Any] = {"headers": self._headers, "follow_redirects": True}
+        options: JSON = {"params": params, "headers": self._headers, "follow_redirects": True}
         options["timeout"] = httpx2.Timeout(self._timeout_s, pool=None)
-        asked = hf.get_session().stream("GET", url, params=params, **options)
-        with limit.turn(), asked as response:
+        with limit.turn(), hf.get_session().stream("GET", url, **options) as response:
             self._reached = True
             limit.heed(response)
             status, code = response.status_code, response.headers.get("X-Error-Code")
-            if code == "EntryNotFound":
+            if code == "EntryNotFound" and bucket == "resolvers":
                 return None, None
             if status != 200:
                 raise Failed(refusal(status, code), status, code)

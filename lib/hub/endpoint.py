@@ -33,10 +33,10 @@ def refusal(status: int, code: str | None = None) -> str:
     return REFUSED if code == "GatedRepo" else text
 
 
-def offline() -> bool:
-    """Whether HF_HUB_OFFLINE is set, also after huggingface_hub had been imported."""
+def offline() -> str:
+    """That HF_HUB_OFFLINE is set, also after huggingface_hub had been imported; else empty."""
     late = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-    return constants.is_offline_mode() or late
+    return "HF_HUB_OFFLINE is set" if constants.is_offline_mode() or late else ""
 
 
 def is_hub() -> bool:

@@ -142,8 +142,8 @@ def budget(
     files = missed.count("config")
     api = len(missed) - files
     text = f"{len(ids)} models, {kept} answers kept; "
-    if offline():
-        return text + "HF_HUB_OFFLINE is set: nothing is asked"
+    if why := offline():
+        return f"{text}{why}: nothing is asked"
     text += f"to ask: {api} API requests and {files} files"
     if not is_hub():
         return f"{text}; the limit of {host()} is not known"
@@ -227,7 +227,7 @@ def download_gguf(spec: str, revision: str) -> Path:
         raise PlaybookError(f"gguf {spec!r} is not owner/name/file.gguf")
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise PlaybookError(f"revision {revision!r} of {spec!r} can move; give the 40-digit commit")
-    token, local = None if is_hub() else False, offline()
+    token, local = None if is_hub() else False, bool(offline())
     try:
         return Path(
             hf_hub_download(repo_id, file, revision=revision, token=token, local_files_only=local)

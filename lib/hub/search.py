@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ def candidates(
     weights alone are left out and counted. Nothing here is a verdict: steps 1 to 3 judge.
 
     Args:
-        brief: Its `candidates` section, with `policy` and `size` for what that leaves out.
+        brief: Its `candidates`, with `policy` and `size` for what that leaves out.
         catalogue: From `tables.models`.
         licenses: From `tables.licenses`.
         closed_models: From `tables.closed_models`.
@@ -69,44 +69,62 @@ def candidates(
     Raises:
         PlaybookError: The Hub cannot be read, or nothing passes.
     """
-    if brief.candidates.source == "catalogue":
-        dates = f"facts of {catalogue['checked_on'].min()} to {catalogue['checked_on'].max()}"
-        return Discovered(catalogue, f"{len(catalogue)} models of data/models.csv, {dates}")
-    texts, hub = _texts(licenses), Client(TIMEOUT_S)
+    if brief.candidates.source == "hub":
+        texts = _texts(licenses)
+        wanted = _wanted(brief, catalogue, texts, closed_models)
+        return _on_hub(brief, wanted, catalogue, texts, (today or date.today()).isoformat())
+    dates = f"facts of {catalogue['checked_on'].min()} to {catalogue['checked_on'].max()}"
+    return Discovered(catalogue, f"{len(catalogue)} models of data/models.csv, {dates}")
+
+
+def _on_hub(
+    brief: Project, wanted: Wanted, catalogue: pd.DataFrame, texts: pd.DataFrame, as_of: str
+) -> Discovered:
     # One list per licence, task and range of sizes, put together; the most popular first.
-    wanted = _wanted(brief, catalogue, texts, closed_models)
+    hub = Client(TIMEOUT_S)
     lists = list(hub.each(partial(read_list, hub, wanted), queries(wanted)))
     repos = {repo["repo_id"].lower(): repo for passing, _ in lists for repo in passing}
     order = sorted(repos.values(), key=lambda r: (-r["score"], -r["downloads"], r["repo_id"]))
-    originals = [repo["repo_id"] for repo in order if not repo["copy"]][: brief.candidates.limit]
+    originals = [repo["repo_id"] for repo in order if not repo["copy"]][: wanted.rest.limit]
     if not originals:
         raise PlaybookError(
             f"candidates: nothing in the Hub API passes ({wanted});"
             " loosen candidates, or set candidates.source to catalogue"
         )
-    # Rows of what passes, of what the brief names besides, and of what any was made from.
-    as_of = (today or date.today()).isoformat()
-    names = [deployment.model for deployment in brief.deployments]
-    names += [exception.model for exception in brief.exceptions]
-    rows_of = Describer(catalogue, texts, hub, as_of, repos).rows
-    listed = rows_of(originals, {})
-    named, bases = rows_of(names, listed), dict[str, Row]()
+    # Rows by lower-case name: the catalogue's, or else as the Hub describes a repository.
+    describe = _describer(catalogue, texts, as_of)
+    known: dict[str, Row | None] = {key: describe(repo) for key, repo in repos.items()}
+    known |= {row["repo_id"].lower(): row for row in rows(catalogue)}
+    table: dict[str, Row] = {}
+
+    def add(names: list[str], **changes: str) -> int:
+        """Add what is not there yet and is to be had; how many that were."""
+        new = {name.lower(): name for name in names if name.lower() not in table}
+        unknown = {key: name for key, name in new.items() if key not in known}
+        answers = hub.each(partial(look_up, hub), unknown.values())
+        for key, repo in zip(unknown, answers, strict=True):
+            known[key] = describe(repo) if repo else None
+        before = len(table)
+        table.update({key: row | changes for key in new if (row := known[key])})
+        return len(table) - before
+
+    named = [deployment.model for deployment in brief.deployments]
+    named += [exception.model for exception in brief.exceptions]
+    counts, bases = (add(originals), add(named)), 0
     for _ in range(GENERATIONS):
-        there = listed | named | bases
-        made_from = [base for row in there.values() for base in _bases(row)]
-        added = rows_of(made_from, there).items()
-        bases |= {key: row | {"listed_for": "lineage"} for key, row in added}
-    table = listed | named | bases
+        made_from = [base for row in table.values() for base in _bases(row)]
+        bases += add(made_from, listed_for="lineage")
     for row in table.values():  # lineage goes by exact names
         spelt = [table.get(base.lower(), {"repo_id": base})["repo_id"] for base in _bases(row)]
         row["base_model"] = ";".join(spelt) or None
     # What was found and left out, in words.
+    copies = sum(repo["copy"] for repo in order)
     note = (
-        f"{len(listed):,} candidates from the Hub API of {as_of};"
-        f" {sum(repo['copy'] for repo in order):,} quantised copies, adapters and GGUF-only"
-        f" repositories left out; {len(named)} more named in the brief, {len(bases)} base models"
+        f"{counts[0]:,} candidates from the Hub API of {as_of};"
+        f" {copies:,} quantised copies, adapters and GGUF-only repositories left out;"
+        f" {counts[1]} more named in the brief, {bases} base models"
     )
-    if lost := [name for name in dict.fromkeys(names) if name.lower() not in table]:
+    if lost := [name for name in dict.fromkeys(named) if name.lower() not in table]:
         note += f"; not found: {', '.join(lost)}"
     if cut := sum(not complete for _, complete in lists):
         note += f"; {cut} of {len(lists)} lists were longer than could be read: raise min_downloads"
@@ -175,64 +193,43 @@ def _texts(licenses: pd.DataFrame) -> pd.DataFrame:
     return table.replace({"name": {"other": ""}})  # a name that says as little as the tag
 
 
-class Describer:
-    """Rows of repositories: the catalogue's, or else as the Hub describes them."""
+def _describer(catalogue: pd.DataFrame, texts: pd.DataFrame, as_of: str) -> Callable[[Repo], Row]:
+    """What makes a row of a repository that the catalogue lacks; blank where nobody says."""
+    people = catalogue.assign(owner=catalogue["repo_id"].str.lower().str.partition("/")[0])
+    people = people.drop_duplicates(["owner", "developer", "country"])
+    by_owner = {row["owner"]: row for row in rows(people.drop_duplicates("owner", keep=False))}
+    families = sorted(catalogue["family"].unique(), key=len, reverse=True)
 
-    def __init__(
-        self,
-        catalogue: pd.DataFrame,
-        texts: pd.DataFrame,
-        hub: Client,
-        as_of: str,
-        repos: dict[str, Repo | None],
-    ) -> None:
-        self._texts, self._hub, self._as_of, self._repos = texts, hub, as_of, repos
-        self._known = {row["repo_id"].lower(): row for row in rows(catalogue)}
-        self._families = sorted(catalogue["family"].unique(), key=len, reverse=True)
-        people = catalogue.assign(owner=catalogue["repo_id"].str.lower().str.partition("/")[0])
-        people = people.drop_duplicates(["owner", "developer", "country"])
-        people = people.drop_duplicates("owner", keep=False)
-        self._people = {row["owner"]: row for row in rows(people)}
-
-    def rows(self, names: Iterable[str], there: dict[str, Row]) -> dict[str, Row]:
-        """Rows by lower-case name, without what is there already or nowhere to see."""
-        new = {name.lower(): name for name in names if name.lower() not in there}
-        asked = [name for key, name in new.items() if key not in self._known | self._repos]
-        answers = self._hub.each(partial(look_up, self._hub), asked)
-        self._repos |= {name.lower(): repo for name, repo in zip(asked, answers, strict=True)}
-        described = {key: self._row(repo) for key in new if (repo := self._repos.get(key))}
-        return {key: row for key in new if (row := self._known.get(key) or described.get(key))}
-
-    def _row(self, repo: Repo) -> Row:
-        """A repository that the catalogue lacks; what neither it nor the Hub says is blank."""
-        repo_id, bases = repo["repo_id"], str(repo["base_models"] or "").split(";")
+    def row(repo: Repo) -> Row:
+        repo_id, bases = repo["repo_id"], (repo["base_models"] or "").split(";")
         owner, name = repo_id.split("/", 1)
-        person = self._people.get(owner.lower(), {"developer": owner, "country": None})
-        families = (family for family in self._families if _of_family(name, family))
+        person = by_owner.get(owner.lower(), {"developer": owner, "country": None})
         return {
             "repo_id": repo_id,
-            "family": next(families, owner),
+            "family": next((family for family in families if _of_family(name, family)), owner),
             "developer": person["developer"],
             "country": person["country"],
-            "license": self._license(repo),
+            "license": _license(repo, texts),
             "hub_license": repo["license_on_hub"],
             "hub_params_b": repo["params_b"] or repo["gguf_params_b"],
             "modality": MODALITY.get(repo["task"] or ""),
             "base_model": ";".join(b for b in bases if b.lower() != repo_id.lower()) or None,
             "listed_for": "choice",
             "source_url": f"https://huggingface.co/{repo_id}",
-            "source": f"Hub API, {self._as_of}",
-            "checked_on": self._as_of,
+            "source": f"Hub API, {as_of}",
+            "checked_on": as_of,
         }
 
-    def _license(self, repo: Repo) -> str | None:
-        """The key of the licence table; none where that could be several."""
-        tag, name = (repo["license_on_hub"] or "").lower(), (repo["license_name"] or "").lower()
-        texts = self._texts[self._texts["name" if name else "tag"] == (name or tag)]
-        keys = list(texts["license"].unique())
-        if not keys and not name and re.fullmatch(r"[\w.+-]+", tag):
-            return tag  # a standard licence that the table lacks
-        return keys[0] if len(keys) == 1 else None
+    return row
+
+
+def _license(repo: Repo, texts: pd.DataFrame) -> str | None:
+    """The key of the licence table; none where that could be several."""
+    tag, name = (repo["license_on_hub"] or "").lower(), (repo["license_name"] or "").lower()
+    keys = list(texts.loc[texts["name" if name else "tag"] == (name or tag), "license"].unique())
+    if not keys and not name and re.fullmatch(r"[\w.+-]+", tag):
+        return tag  # a standard licence that the table lacks
+    return keys[0] if len(keys) == 1 else None
 
 
 def _of_family(name: str, family: str) -> bool:

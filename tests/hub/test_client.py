@@ -157,14 +157,14 @@ def test_nobody_waits_for_an_hour(
     started = time.monotonic()
     table = pulled(stub, tmp_path, 3)
     assert time.monotonic() - started < 5 and said == []
-    assert table["problem"].str.contains("asks to wait 60 minutes: run the step again then").all()
+    assert table["problem"].str.contains("asks to wait 60 minutes: run it again then").all()
     assert len(stub.asked) == 1
 
 
 def test_a_used_up_limit_of_files_does_not_stop_questions(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "MOST_WAIT_S", 30.0)
+    monkeypatch.setattr(client, "MOST_WAIT_MIN", 0.5)
     stub.script("/resolve/file", Answer({}, 200, {"RateLimit": '"resolvers";r=0;t=60'}))
     stub.script("/question", Answer({"a": 1}))
     asking = Client(5)
