@@ -13,6 +13,11 @@ REFUSED = "access refused: accept the terms on the model's page or ask its owner
 MISSING = "not found on the Hub, or private: check the name, and HF_TOKEN if it is yours"
 BUSY = "too many requests: wait five minutes and run the step again"
 REFUSALS = {401: MISSING, 403: REFUSED, 404: MISSING, 410: MISSING, 429: BUSY}
+CODES = {  # the Hub's own, which say more
+    "GatedRepo": REFUSED,
+    "RevisionNotFound": "the repository has no commit like this: check the revision",
+    "EntryNotFound": "the repository has no such file at this revision: check the file name",
+}
 
 
 class Failed(Exception):
@@ -30,7 +35,7 @@ class Unreachable(Failed):
 def refusal(status: int, code: str | None = None) -> str:
     """What an error status means; the error's own text may quote headers, and the token."""
     text = REFUSALS.get(status, f"the Hub answered {status}: run the step again later")
-    return REFUSED if code == "GatedRepo" else text
+    return CODES.get(code or "", text)
 
 
 def offline() -> str:

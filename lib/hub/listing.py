@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import product
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +14,7 @@ from lib.brief.sections import Candidates
 from lib.errors import PlaybookError
 from lib.hub.client import Client
 from lib.hub.endpoint import Failed, Unreachable, host
-from lib.hub.model_info import base_relation, page_facts, valid_id
+from lib.hub.model_info import page_facts, valid_id
 from lib.untrusted import as_dict, as_list, as_number, as_text
 
 __all__ = ["Wanted", "look_up", "queries", "read_list"]
@@ -25,11 +26,8 @@ PAGES = 10  # read of a list at most; the anonymous quota is 500 requests in fiv
 OTHER = "license:other"
 COPIES = ("quantized", "adapter")  # the same model again, in other numbers or with an addition
 MISSING = (401, 403, 404, 410)
-PROBLEMS = {
-    400: "the Hub refuses the query; check candidates.task and candidates.provider",
-    401: "the Hub refuses HF_TOKEN; check or unset it",
-    403: "the Hub refuses HF_TOKEN; check or unset it",
-}
+PROBLEMS = dict.fromkeys((401, 403), "the Hub refuses HF_TOKEN; check or unset it")
+PROBLEMS[400] = "the Hub refuses the query; check candidates.task and candidates.provider"
 Repo = dict[str, Any]
 
 
@@ -135,7 +133,8 @@ def _repo(raw: object, popularity: str) -> Repo | None:
     repo_id, tags = raw.get("id"), [tag for tag in as_list(raw.get("tags")) if isinstance(tag, str)]
     if not isinstance(repo_id, str) or not valid_id(repo_id) or "/" not in repo_id:
         return None
-    facts = page_facts(raw, repo_id)
+    facts, relation = page_facts(raw, repo_id), as_dict(raw.get("baseModels")).get("relation")
+    tagged = [tag.split(":")[1] for tag in tags if re.match(r"base_model:\w+:", tag)]
     gguf_only = not facts["params_b"] and bool(facts["gguf_params_b"] or "gguf" in tags)
     return facts | {
         "repo_id": repo_id,
@@ -143,5 +142,5 @@ def _repo(raw: object, popularity: str) -> Repo | None:
         "tags": set(tags),
         "downloads": facts["downloads"] or 0,
         "score": as_number(raw.get(popularity)) or 0.0,
-        "copy": gguf_only or base_relation(raw.get("baseModels"), tags) in COPIES,
+        "copy": gguf_only or (relation or next(iter(tagged), None)) in COPIES,
     }

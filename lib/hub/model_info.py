@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub import errors
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from lib.hub.model_config import config_facts
+from lib.sizing.model_config import config_facts
 from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
 
-__all__ = ["base_relation", "commit", "described", "offers", "page_facts", "valid_id"]
+__all__ = ["commit", "described", "offers", "page_facts", "valid_id"]
 
-PICKLE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-FORMATS = {"safetensors": (".safetensors",), "gguf": (".gguf",), "pickle": PICKLE}
-# What a server loads: repositories also hold a second copy of the weights, adapters, onnx.
-LOADED = {
-    "safetensors": r"model[^/]*\.safetensors",
-    "gguf": r"(?!mmproj)[^/]*\.gguf",
-    "pickle": r"pytorch_model[^/]*\.bin",
+# File endings, and what a server loads: there are second copies, adapters and onnx as well.
+FORMATS = {
+    "safetensors": (r".*\.safetensors", r"model[^/]*\.safetensors"),
+    "gguf": (r".*\.gguf", r"(?!mmproj)[^/]*\.gguf"),
+    "pickle": (r".*\.(bin|pt|pth|ckpt|pkl|pickle)", r"pytorch_model[^/]*\.bin"),
 }
 SPLIT = re.compile(r"-\d+-of-\d+(?=\.\w+$)")
 GATED = {"False": "no", "True": "yes", "auto": "auto", "manual": "manual"}
-RELATIONS = ("quantized", "finetune", "adapter", "merge")
 CUSTOM_CODE = re.compile(r"(?:.*/)?(?:modeling|configuration|tokenization|processing)_[^/]*\.py")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?")
 SHAPE = ("context_length", "layers", "kv_heads", "head_dim")
 SHOWN_ISSUES = 20
 
+Facts = dict[str, Any]
 
-def described(row: dict[Any, Any], answers: dict[str, Any]) -> dict[str, Any]:
+
+def described(row: dict[Any, Any], answers: Facts) -> Facts:
     """One row of `hub.pull`'s metadata: the Hub's answers where there are some, else the catalogue.
 
     Args:
@@ -52,75 +51,63 @@ def described(row: dict[Any, Any], answers: dict[str, Any]) -> dict[str, Any]:
         verdict = f"base: {base}" if base else "not checked"
         return facts | {"base_models": base, "lineage_verdict": verdict}
     parts = [as_dict(answers.get(part, {}).get("answer")) for part in ("model", "files", "config")]
-    raw, files, config = parts[0], parts[1], config_facts(parts[2]) if parts[2] else {}
-    security, issues = _security(files.get("securityRepoStatus"))
-    facts |= config | page_facts(raw, row["repo_id"]) | _contents(raw, config.get("remote_code"))
-    facts["context_length"] = config.get("context_length") or _of_gguf(raw, "context_length")
+    page, files, config = parts[0], parts[1], config_facts(parts[2]) if parts[2] else {}
+    facts |= config | page_facts(page, row["repo_id"]) | _contents(page, config.get("remote_code"))
+    gguf_context = as_count(as_dict(page.get("gguf")).get("context_length"))
+    facts["context_length"] = config.get("context_length") or gguf_context
     facts["weights_gb"] = _weights_gb(files.get("siblings"))
-    facts |= {"security": security, "security_issues": issues}
+    facts["security"], facts["security_issues"] = _security(files.get("securityRepoStatus"))
     if not facts["revision"]:
         unpinned = "the Hub named no revision: nothing is pinned, ask again"
         facts["problem"] = "; ".join(filter(None, (unpinned, facts["problem"])))
     return facts
 
 
-def page_facts(raw: dict[str, Any], repo_id: str) -> dict[str, Any]:
+def page_facts(page: Facts, repo_id: str) -> Facts:
     """Commit, licence, descent, popularity and parameters, as a model's page has them."""
-    card, counts = as_dict(raw.get("cardData")), as_dict(raw.get("safetensors"))
-    tags = [tag for tag in as_list(raw.get("tags")) if isinstance(tag, str)]
-    license_, name = _licenses(card, tags)
-    bases = ";".join(_base_models(raw.get("baseModels"), tags)) or None
-    mapping, new_id = raw.get("inferenceProviderMapping"), raw.get("id")
-    live = [name for name, offer in _by_provider(mapping).items() if offer["status"] == "live"]
-    total, of_gguf = as_count(counts.get("total")), _of_gguf(raw, "total")
+    tags = [tag for tag in as_list(page.get("tags")) if isinstance(tag, str)]
+    license_, name = _license(as_dict(page.get("cardData")), tags)
+    bases = _base_models(page.get("baseModels"), tags)
+    mapping, new_id = page.get("inferenceProviderMapping"), page.get("id")
+    live = [who for who, offer in _by_provider(mapping).items() if offer["status"] == "live"]
+    counts = as_dict(page.get("safetensors"))
+    total, of_gguf = (as_count(as_dict(page.get(k)).get("total")) for k in ("safetensors", "gguf"))
     by_dtype = [
         f"{dtype}:{elements}"
         for dtype, elements in as_dict(counts.get("parameters")).items()
         if re.fullmatch(r"\w{1,20}", dtype) and as_count(elements) is not None
     ]
     return {
-        "revision": commit(raw),
+        "revision": commit(page),
         "license_on_hub": name or license_,
         "license_name": name,
-        "license_link": as_text(card.get("license_link")),
-        "gated": GATED.get(str(raw.get("gated"))),
+        "gated": GATED.get(str(page.get("gated"))),
         "base_models": bases,
-        "base_relation": base_relation(raw.get("baseModels"), tags) if bases else None,
         "lineage_verdict": f"base: {bases}" if bases else "",
-        "created_at": _moment(raw.get("createdAt")),
-        "last_modified": _moment(raw.get("lastModified")),
-        "downloads": as_count(raw.get("downloads")),
-        "likes": as_count(raw.get("likes")),
+        "created_at": _moment(page.get("createdAt")),
+        "last_modified": _moment(page.get("lastModified")),
+        "downloads": as_count(page.get("downloads")),
+        "likes": as_count(page.get("likes")),
         "params_b": total and total / 1e9,
         "params_by_dtype": ";".join(by_dtype) or None,
         "gguf_params_b": of_gguf and of_gguf / 1e9,
         "providers": ";".join(live) if isinstance(mapping, dict | list) else None,
-        "library_name": as_text(raw.get("library_name")),
         "renamed_to": new_id if valid_id(new_id) and new_id != repo_id else None,
     }
 
 
-def _contents(raw: dict[str, Any], code_in_config: bool | None) -> dict[str, Any]:
-    """What kinds of files there are, and whether they bring code and a chat template."""
-    listed = isinstance(raw.get("siblings"), list)
-    names = [str(as_dict(file).get("rfilename")) for file in as_list(raw.get("siblings"))]
-    kinds = [kind for kind, ends in FORMATS.items() if any(name.endswith(ends) for name in names)]
-    digest, gguf = as_dict(raw.get("config")), raw.get("gguf")
-    tokenizer = digest.get("tokenizer_config")
+def _contents(page: Facts, code_in_config: bool | None) -> Facts:
+    """What kinds of files there are, and whether they bring code."""
+    siblings, digest = page.get("siblings"), page.get("config")
+    names = [str(as_dict(file).get("rfilename")) for file in as_list(siblings)]
+    kinds = [k for k, (ends, _) in FORMATS.items() if any(re.fullmatch(ends, n) for n in names)]
     custom = any(CUSTOM_CODE.fullmatch(name) for name in names)
-    code = bool(as_dict(digest.get("auto_map")) or code_in_config or custom)
-    templates = (
-        *(as_dict(tokenizer).get("chat_template"), digest.get("chat_template_jinja")),
-        as_dict(gguf).get("chat_template"),
-        {"chat_template.jinja", "chat_template.json"} & set(names),
-    )
+    code = bool(as_dict(as_dict(digest).get("auto_map")) or code_in_config or custom)
     # That there is none is known only where one looked.
-    read = isinstance(raw.get("config"), dict) or code_in_config is not None
-    looked = isinstance(tokenizer, dict) or isinstance(gguf, dict)
+    looked = isinstance(digest, dict) or code_in_config is not None
     return {
-        "formats": ";".join(kinds) if listed else None,
-        "remote_code": code if code or (listed and read) else None,
-        "chat_template": any(templates) if any(templates) or (listed and looked) else None,
+        "formats": ";".join(kinds) if isinstance(siblings, list) else None,
+        "remote_code": code if code or (looked and isinstance(siblings, list)) else None,
     }
 
 
@@ -128,10 +115,10 @@ def _weights_gb(siblings: object) -> float | None:
     """The size of one copy of the weights; null where there are several, or a size is missing."""
     files = [as_dict(file) for file in as_list(siblings)]
     sizes = {str(file.get("rfilename")): as_count(file.get("size")) for file in files}
-    for kind, ends in FORMATS.items():
-        every = [name for name in sizes if name.endswith(ends)]
+    for kind, (ends, loaded) in FORMATS.items():
+        every = [name for name in sizes if re.fullmatch(ends, name)]
         root = [name for name in every if "/" not in name]
-        named = [name for name in root if re.fullmatch(LOADED[kind], name)]
+        named = [name for name in root if re.fullmatch(loaded, name)]
         if chosen := named or root or every:
             several = kind == "gguf" and len({SPLIT.sub("", name) for name in chosen}) > 1
             known = [size for name in chosen if (size := sizes[name]) is not None]
@@ -156,9 +143,9 @@ def _security(status: object) -> tuple[str | None, str | None]:
     return ("clean" if listed == [] and status.get("scansDone") is True else "unknown"), None
 
 
-def commit(raw: dict[str, Any]) -> str | None:
+def commit(page: Facts) -> str | None:
     """The 40-digit commit of an answer."""
-    pinned = re.fullmatch(r"[0-9a-f]{40}", str(raw.get("sha")))
+    pinned = re.fullmatch(r"[0-9a-f]{40}", str(page.get("sha")))
     return pinned and pinned[0]
 
 
@@ -166,11 +153,7 @@ def _moment(value: object) -> str | None:
     return value if isinstance(value, str) and MOMENT.fullmatch(value) else None
 
 
-def _of_gguf(raw: dict[str, Any], key: str) -> int | None:
-    return as_count(as_dict(raw.get("gguf")).get(key))
-
-
-def _licenses(card: dict[str, Any], tags: list[str]) -> tuple[str | None, str | None]:
+def _license(card: Facts, tags: list[str]) -> tuple[str | None, str | None]:
     """The licence identifier, and the name that says which one `other` is."""
     stated = card.get("license")
     texts = [as_text(value) for value in (stated if isinstance(stated, list) else [stated])]
@@ -180,22 +163,12 @@ def _licenses(card: dict[str, Any], tags: list[str]) -> tuple[str | None, str | 
     return license_, (name or None) if license_ == "other" else None
 
 
-def _base_models(listed: object, tags: list[str]) -> list[str]:
+def _base_models(listed: object, tags: list[str]) -> str | None:
     """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`, or else the tags."""
-    models = as_list(as_dict(listed).get("models", listed))
-    ids = _valid(as_dict(one).get("id", one) for one in models)
-    return ids or _valid(tag.rpartition(":")[2] for tag in tags if tag.startswith("base_model:"))
-
-
-def base_relation(listed: object, tags: list[str]) -> str | None:
-    """How it was made from its base: quantized, finetune, adapter or merge."""
-    tagged = [tag.split(":")[1] for tag in tags if tag.startswith("base_model:")]
-    stated = [as_dict(listed).get("relation"), *tagged]
-    return next((relation for relation in RELATIONS if relation in stated), None)
-
-
-def _valid(names: Iterable[object]) -> list[str]:
-    return list(dict.fromkeys(str(name) for name in names if valid_id(name)))
+    ids = [as_dict(one).get("id", one) for one in as_list(as_dict(listed).get("models", listed))]
+    tagged = [tag.rpartition(":")[2] for tag in tags if tag.startswith("base_model:")]
+    names = list(filter(valid_id, ids)) or list(filter(valid_id, tagged))
+    return ";".join(dict.fromkeys(names)) or None
 
 
 def valid_id(name: object) -> bool:
@@ -207,43 +180,39 @@ def valid_id(name: object) -> bool:
     return isinstance(name, str)
 
 
-def offers(
-    answers_by_repo: dict[str, dict[str, Any]], routing: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+def offers(answers_by_repo: dict[str, Facts], routing: Facts) -> Iterator[Facts]:
     """One row per model and provider that the model's page or the router names.
 
     Args:
         answers_by_repo: As for `described`, by the catalogue's `repo_id`.
         routing: The entry of the router's list of models (`/v1/models`).
     """
-    routes: dict[str, dict[str, dict[str, Any]]] = {}
+    routes: dict[str, dict[str, Facts]] = {}
     for model in map(as_dict, as_list(as_dict(routing.get("answer")).get("data"))):
         if valid_id(model.get("id")):
             routes.setdefault(model["id"], {}).update(_by_provider(model.get("providers")))
     for repo_id, answers in answers_by_repo.items():
         entry = answers.get("model", {})
-        raw = as_dict(entry.get("answer"))
-        on_page = _by_provider(raw.get("inferenceProviderMapping"))
-        on_router = routes.get(repo_id) or routes.get(str(raw.get("id")), {})
+        page = as_dict(entry.get("answer"))
+        on_page = _by_provider(page.get("inferenceProviderMapping"))
+        on_router = routes.get(repo_id) or routes.get(str(page.get("id")), {})
         for provider in on_page | on_router:
             here, there = on_page.get(provider, {}), on_router.get(provider, {})
-            price, tools = as_dict(there.get("pricing")), there.get("supports_tools")
+            price = as_dict(there.get("pricing"))
             yield {
                 "repo_id": repo_id,
                 "provider": provider,
                 "status": as_text(here.get("status")) or as_text(there.get("status")),
-                "task": as_text(here.get("task")),
                 "retrieved_at": (routing if there else entry).get("retrieved_at"),
                 "context_length": as_count(there.get("context_length")),
                 "input_usd_per_million": _amount(price.get("input")),
                 "output_usd_per_million": _amount(price.get("output")),
                 "first_token_latency_ms": _amount(there.get("first_token_latency_ms")),
                 "throughput_tps": _amount(there.get("throughput")),
-                "supports_tools": tools if isinstance(tools, bool) else None,
             }
 
 
-def _by_provider(mapping: object) -> dict[str, dict[str, Any]]:
+def _by_provider(mapping: object) -> dict[str, Facts]:
     """Offers by provider, from a mapping by name or from a list."""
     if isinstance(mapping, dict):
         mapping = [as_dict(offer) | {"provider": name} for name, offer in mapping.items()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,30 +26,20 @@ SOURCES = ("auto", "hub", "catalogue")
 ROUTER = "https://router.huggingface.co"
 ANONYMOUS = 500  # API requests in five minutes without a token
 EXPAND = """baseModels cardData config createdAt downloads gated gguf likes sha tags
-    inferenceProviderMapping lastModified library_name safetensors siblings""".split()
+    inferenceProviderMapping lastModified safetensors siblings""".split()
 FILES = {"securityStatus": True, "blobs": True}  # huggingface_hub refuses them beside `expand`
 PARTS = ("model", "files", "config")
-CATALOGUE = """repo_id hub_license hub_params_b context_length layers kv_heads head_dim base_model
-    checked_on""".split()
-ORDER = """repo_id revision metadata_source retrieved_at license_on_hub license_name license_link
-    gated formats remote_code chat_template architecture context_length layers kv_heads head_dim
-    experts experts_active kv_layout state_bytes quantization base_models base_relation
-    lineage_verdict created_at last_modified downloads likes params_b params_by_dtype gguf_params_b
-    weights_gb security security_issues providers library_name renamed_to problem""".split()
-WHOLE = """context_length layers kv_heads head_dim experts experts_active state_bytes downloads
-    likes""".split()
-DECIMAL = ["params_b", "gguf_params_b", "weights_gb"]
-COLUMNS = dict.fromkeys(ORDER, "str") | dict.fromkeys(WHOLE, "Int64")
-COLUMNS |= dict.fromkeys(DECIMAL, "float")
-COLUMNS |= dict.fromkeys(("remote_code", "chat_template"), "boolean")
-PROVIDERS = dict.fromkeys("repo_id provider status task retrieved_at".split(), "str") | {
-    "context_length": "Int64",
-    "input_usd_per_million": "float",
-    "output_usd_per_million": "float",
-    "first_token_latency_ms": "float",
-    "throughput_tps": "float",
-    "supports_tools": "boolean",
-}
+ORDER = """repo_id revision metadata_source retrieved_at license_on_hub license_name gated formats
+    remote_code context_length layers kv_heads head_dim kv_layout state_bytes quantization
+    base_models lineage_verdict created_at last_modified downloads likes params_b params_by_dtype
+    gguf_params_b weights_gb security security_issues providers renamed_to problem""".split()
+WHOLE = "context_length layers kv_heads head_dim state_bytes downloads likes".split()
+COLUMNS = dict.fromkeys(ORDER, "str") | dict.fromkeys(WHOLE, "Int64") | {"remote_code": "boolean"}
+COLUMNS |= dict.fromkeys(("params_b", "gguf_params_b", "weights_gb"), "float")
+MEASURES = """input_usd_per_million output_usd_per_million first_token_latency_ms
+    throughput_tps""".split()
+PROVIDERS = dict.fromkeys(("repo_id", "provider", "status", "retrieved_at"), "str")
+PROVIDERS |= {"context_length": "Int64"} | dict.fromkeys(MEASURES, "float")
 
 
 class Pulled(NamedTuple):
@@ -84,15 +73,14 @@ def pull(
     Returns:
         `metadata`: one row per row of `models`, in order. `metadata_source` is `hub`,
         `hub (cached <date>)` or `catalogue`; sizes are in 1e9 bytes and parameters, what is not
-        known is null, and `problem` says what could not be asked. `providers`: one row per
-        offer, null where the Hub or its router does not say.
+        known is null, and `problem` says what could not be asked. `providers`: a row per offer.
 
     Raises:
         PlaybookError: Unknown source, or `hub` cannot be reached.
     """
     if not timeout_s > 0:
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
-    catalogue = rows(models, CATALOGUE)
+    catalogue = rows(models)
     names = [] if _checked(source) == "catalogue" else [row["repo_id"] for row in catalogue]
     ids, answers, routing = list(dict.fromkeys(names)), dict[str, Any](), dict[str, Any]()
     with bar(len(ids), "models", show=progress) as shown:
@@ -119,7 +107,9 @@ def pull(
             " again: what was answered is kept; a notebook goes on without the Hub as source 'auto'"
         )
     facts = [described(row, answers.get(row["repo_id"], {})) for row in catalogue]
-    return Pulled(_table(facts, COLUMNS), _table(offers(answers, routing), PROVIDERS))
+    metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
+    served = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
+    return Pulled(metadata, served)
 
 
 def budget(
@@ -139,28 +129,27 @@ def budget(
     missed = [part for answer in answers for part in answer["missed"]]
     entries = [answer.get(part, {}) for answer in answers for part in PARTS]
     kept = sum("answer" in entry and "missed" not in entry for entry in entries)
-    files = missed.count("config")
-    api = len(missed) - files
-    text = f"{len(ids)} models, {kept} answers kept; "
+    files, text = missed.count("config"), f"{len(ids)} models, {kept} answers kept; "
     if why := offline():
         return f"{text}{why}: nothing is asked"
-    text += f"to ask: {api} API requests and {files} files"
-    if not is_hub():
-        return f"{text}; the limit of {host()} is not known"
+    api = len(missed) - files
+    text += f"to ask: {api} API requests and {files} files; "
     limit = f"the anonymous limit of {ANONYMOUS} API requests in 5 minutes"
+    if not is_hub():
+        return f"{text}the limit of {host()} is not known"
     if hub.with_token:
-        return f"{text}; with a token {limit} does not hold, the Hub names its own as it answers"
-    waits = max(0, math.ceil(api / ANONYMOUS) - 1)
-    over = f"over {limit}: about {5 * waits} minutes of waiting"
-    return f"{text}; {over if waits else f'within {limit}'}"
+        return f"{text}with a token {limit} does not hold, the Hub names its own as it answers"
+    if api <= ANONYMOUS:
+        return f"{text}within {limit}"
+    return f"{text}over {limit}: about {5 * math.ceil(api / ANONYMOUS - 1)} minutes of waiting"
 
 
 def _ask(repo_id: Any, hub: Client, max_age_days: float) -> dict[str, Any]:
     """What is kept or answered about one model.
 
     Returns:
-        Entries of `Client.fetch` as `model files config`; `missed`, those of them that nobody
-        could be asked for; and `problem`, in words.
+        Entries of `Client.fetch` as `model files config`, those of them that are `missed`, and
+        the `problem` in words.
     """
     if not valid_id(repo_id):  # also what keeps the file name inside the cache folder
         return {"problem": "not a repository name: write it as owner/name", "missed": []}
@@ -180,22 +169,17 @@ def _ask(repo_id: Any, hub: Client, max_age_days: float) -> dict[str, Any]:
         url = f"{constants.ENDPOINT}/{name}/resolve/{sha}/config.json"
         config = hub.fetch(f"config/{file}@{sha}", url, {}, math.inf)
     parts = {"model": model, "files": files, "config": config}
-    missed = [part for part, entry in parts.items() if "missed" in entry]
-    notes = [problem, _note("file sizes and security scan", files)]
+    missed, notes = [part for part, entry in parts.items() if "missed" in entry], [problem]
+    for what, entry in (("file sizes and security scan", files), ("config.json", config)):
+        reason = entry.get("problem")
+        if "missed" in entry and "answer" not in entry:
+            reason = "the Hub could not be reached: run the step again"
+        if reason and (what, entry.get("code")) != ("config.json", "GatedRepo"):
+            notes.append(f"{what}: {reason}")
     if not same_commit:
         parts["files"] = {}
         notes.append("file sizes: the repository changed meanwhile, run the step again")
-    if config.get("code") != "GatedRepo":
-        notes.append(_note("config.json", config))
     return parts | {"missed": missed, "problem": "; ".join(filter(None, notes))}
-
-
-def _note(what: str, entry: dict[str, Any]) -> str:
-    """Why a part of the facts is not known; empty where it is."""
-    problem = entry.get("problem", "")
-    if "missed" in entry and "answer" not in entry:
-        problem = "the Hub could not be reached: run the step again"
-    return problem and f"{what}: {problem}"
 
 
 def _checked(source: str) -> str:
@@ -208,10 +192,6 @@ def _router_url() -> str:
     """The router's list of models; empty where a mirror is asked and no router is named."""
     named = os.environ.get("PLAYBOOK_ROUTER_URL") or (ROUTER if is_hub() else "")
     return named and named.rstrip("/").removesuffix("/v1/models") + "/v1/models"
-
-
-def _table(records: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(records, columns=list(columns)).astype(columns)
 
 
 def download_gguf(spec: str, revision: str) -> Path:
@@ -232,14 +212,10 @@ def download_gguf(spec: str, revision: str) -> Path:
         return Path(
             hf_hub_download(repo_id, file, revision=revision, token=token, local_files_only=local)
         )
-    except errors.RevisionNotFoundError:
-        reason = f"{repo_id} has no commit {revision}; check the revision"
-    except errors.RemoteEntryNotFoundError:
-        reason = f"{repo_id} has no such file at {revision}; check the file name"
     except (errors.LocalEntryNotFoundError, *UNREACHABLE):
         reason = f"not in the local cache, and {host()!r} cannot be asked; connect and run again"
     except errors.HfHubHTTPError as error:
-        code = "GatedRepo" if isinstance(error, errors.GatedRepoError) else None
+        code = error.response.headers.get("X-Error-Code")
         reason = refusal(error.response.status_code, code)
     except httpx2.HTTPError as error:
         reason = f"the download broke off ({type(error).__name__}): run the step again"

@@ -7,19 +7,20 @@ import re
 from collections.abc import Callable
 from datetime import date
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from lib import tables
 from lib.brief.project import Project
 from lib.errors import PlaybookError, did_you_mean
 from lib.frames import rows
 from lib.hub.client import Client
 from lib.hub.listing import Repo, Wanted, look_up, queries, read_list
-from lib.legal.licenses import CLASSES, class_of
+from lib.legal.licenses import CLASSES, class_of, keys_on_hub
 from lib.sizing.tiers import BOUNDS, wanted_tiers
 
-__all__ = ["Discovered", "candidates"]
+__all__ = ["candidates"]
 
 TIMEOUT_S = 30.0
 # These answer text as well; the Hub lists most of today's general models under the second.
@@ -32,21 +33,7 @@ MODALITY = {"text-generation": "text"} | dict.fromkeys(
 Row = dict[Any, Any]
 
 
-class Discovered(NamedTuple):
-    """Rows in the catalogue's columns, and in one sentence what was found and left out."""
-
-    models: pd.DataFrame
-    note: str
-
-
-def candidates(
-    brief: Project,
-    *,
-    catalogue: pd.DataFrame,
-    licenses: pd.DataFrame,
-    closed_models: pd.DataFrame,
-    today: date | None = None,
-) -> Discovered:
+def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFrame, str]:
     """Search the whole Hub for what the brief wants, and describe it as the catalogue would.
 
     A brief whose `candidates.source` is `catalogue` gets the catalogue itself. Otherwise the
@@ -57,31 +44,27 @@ def candidates(
 
     Args:
         brief: Its `candidates`, with `policy` and `size` for what that leaves out.
-        catalogue: From `tables.models`.
-        licenses: From `tables.licenses`.
-        closed_models: From `tables.closed_models`.
         today: The day the Hub's list is read; this day if left out.
 
     Returns:
-        The columns of `tables.models`, the most popular first, named models and lineage after
-        them; `hub_params_b` in billions as the Hub counts, `total_params_b` blank.
+        Rows in the columns of `tables.models`, the most popular first, named models and lineage
+        after them; `hub_params_b` in billions as the Hub counts, `total_params_b` blank. And in
+        one sentence what was found and left out.
 
     Raises:
         PlaybookError: The Hub cannot be read, or nothing passes.
     """
+    catalogue = tables.models()
     if brief.candidates.source == "hub":
-        texts = _texts(licenses)
-        wanted = _wanted(brief, catalogue, texts, closed_models)
-        return _on_hub(brief, wanted, catalogue, texts, (today or date.today()).isoformat())
+        return _on_hub(brief, catalogue, (today or date.today()).isoformat())
     dates = f"facts of {catalogue['checked_on'].min()} to {catalogue['checked_on'].max()}"
-    return Discovered(catalogue, f"{len(catalogue)} models of data/models.csv, {dates}")
+    return catalogue, f"{len(catalogue)} models of data/models.csv, {dates}"
 
 
-def _on_hub(
-    brief: Project, wanted: Wanted, catalogue: pd.DataFrame, texts: pd.DataFrame, as_of: str
-) -> Discovered:
+def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.DataFrame, str]:
+    licenses, hub = tables.licenses(), Client(TIMEOUT_S)
+    wanted = _wanted(brief, catalogue, licenses)
     # One list per licence, task and range of sizes, put together; the most popular first.
-    hub = Client(TIMEOUT_S)
     lists = list(hub.each(partial(read_list, hub, wanted), queries(wanted)))
     repos = {repo["repo_id"].lower(): repo for passing, _ in lists for repo in passing}
     order = sorted(repos.values(), key=lambda r: (-r["score"], -r["downloads"], r["repo_id"]))
@@ -92,7 +75,7 @@ def _on_hub(
             " loosen candidates, or set candidates.source to catalogue"
         )
     # Rows by lower-case name: the catalogue's, or else as the Hub describes a repository.
-    describe = _describer(catalogue, texts, as_of)
+    describe = _describer(catalogue, licenses, as_of)
     known: dict[str, Row | None] = {key: describe(repo) for key, repo in repos.items()}
     known |= {row["repo_id"].lower(): row for row in rows(catalogue)}
     table: dict[str, Row] = {}
@@ -129,48 +112,47 @@ def _on_hub(
     if cut := sum(not complete for _, complete in lists):
         note += f"; {cut} of {len(lists)} lists were longer than could be read: raise min_downloads"
     models = pd.DataFrame(list(table.values()), columns=catalogue.columns)
-    return Discovered(models.astype(catalogue.dtypes), note)
+    return models.astype(catalogue.dtypes), note
 
 
 def _bases(row: Row) -> list[str]:
     return [base.strip() for base in (row["base_model"] or "").split(";") if base.strip()]
 
 
-def _wanted(
-    brief: Project, catalogue: pd.DataFrame, texts: pd.DataFrame, closed_models: pd.DataFrame
-) -> Wanted:
+def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Wanted:
     """The brief's `candidates`, with licences and sizes derived where they are left out.
 
     Raises:
         PlaybookError: A licence nobody knows, or a range of sizes that is empty.
     """
-    rest = brief.candidates
-    keys = rest.licenses or brief.policy.licenses
-    hits = texts[texts["license"].isin(keys) | texts["license_class"].isin(keys)]
-    tags = [tag for tag in hits["tag"] if tag not in ("", "other")]
-    for key in keys:
-        if key in {*texts["license"], *texts["license_class"]}:
+    rest, on_hub = brief.candidates, keys_on_hub(licenses)
+    stated = rest.licenses or brief.policy.licenses
+    texts = licenses[licenses["license"].isin(stated) | licenses["license_class"].isin(stated)]
+    names = [name for name, keys in on_hub.items() if texts["license"].isin(keys).any()]
+    for name in stated:
+        if name in {*licenses["license"], *licenses["license_class"]}:
             continue
-        if key not in set(texts["tag"]) and class_of(key, {}) == CLASSES[-1]:
-            choices = sorted({*CLASSES, *texts["license"], *texts["tag"]})
-            hint = did_you_mean(key, choices, most=3, otherwise="add it there")
-            raise PlaybookError(f"candidates.licenses: {key!r} is not in data/licenses.csv; {hint}")
-        tags.append(key.lower())
-    others = hits[hits["tag"] == "other"]
+        choices = {*CLASSES, *licenses["license"], *on_hub, "other"}
+        if name not in choices and class_of(name, {}) == CLASSES[-1]:
+            hint = did_you_mean(name, sorted(choices), most=3, otherwise="add it there")
+            text = f"{name!r} is not in data/licenses.csv; {hint}"
+            raise PlaybookError(f"candidates.licenses: {text}")
+        names.append(name.lower())
+    others = texts[texts["hub_license"].str.contains(r"\bother\b", na=False)]
     read_as_other = catalogue["license"].isin(others["license"])
     return Wanted(
-        licenses=list(dict.fromkeys(tags)),
-        names=set(others["name"]) - {""},
+        licenses=[name for name in names if not name.startswith("other: ")],
+        names={name.removeprefix("other: ") for name in names if name.startswith("other: ")},
         known=set(catalogue.loc[read_as_other, "repo_id"].str.lower()),
         tasks=CHAT if rest.task == CHAT[0] else [rest.task] if rest.task else [],
-        sizes=_sizes(brief, closed_models),
+        sizes=_sizes(brief),
         rest=rest,
     )
 
 
-def _sizes(brief: Project, closed_models: pd.DataFrame) -> list[tuple[float, float]]:
+def _sizes(brief: Project) -> list[tuple[float, float]]:
     """The tiers' ranges; a bound that the brief gives makes them one."""
-    rest, tiers = brief.candidates, wanted_tiers(brief.size, closed_models)
+    rest, tiers = brief.candidates, wanted_tiers(brief.size, tables.closed_models())
     ranges = [] if "between" in tiers else [BOUNDS[tier] for tier in tiers]
     if rest.min_params_b is None and rest.max_params_b is None:
         return ranges
@@ -184,32 +166,27 @@ def _sizes(brief: Project, closed_models: pd.DataFrame) -> list[tuple[float, flo
     return [(low, high)]
 
 
-def _texts(licenses: pd.DataFrame) -> pd.DataFrame:
-    """One row per licence, its tag on the Hub, and its name there where the tag is `other`."""
-    table = licenses[["license", "license_class", "hub_license", "hub_license_name"]].fillna("")
-    table = table.assign(tag=table["hub_license"].str.lower().str.split(";")).explode("tag")
-    names = table["hub_license_name"].where(table["tag"] == "other", "")
-    table = table.assign(name=names.str.lower().str.split(";")).explode("name")
-    return table.replace({"name": {"other": ""}})  # a name that says as little as the tag
-
-
-def _describer(catalogue: pd.DataFrame, texts: pd.DataFrame, as_of: str) -> Callable[[Repo], Row]:
+def _describer(
+    catalogue: pd.DataFrame, licenses: pd.DataFrame, as_of: str
+) -> Callable[[Repo], Row]:
     """What makes a row of a repository that the catalogue lacks; blank where nobody says."""
     people = catalogue.assign(owner=catalogue["repo_id"].str.lower().str.partition("/")[0])
     people = people.drop_duplicates(["owner", "developer", "country"])
     by_owner = {row["owner"]: row for row in rows(people.drop_duplicates("owner", keep=False))}
     families = sorted(catalogue["family"].unique(), key=len, reverse=True)
+    on_hub = keys_on_hub(licenses)
 
     def row(repo: Repo) -> Row:
         repo_id, bases = repo["repo_id"], (repo["base_models"] or "").split(";")
         owner, name = repo_id.split("/", 1)
         person = by_owner.get(owner.lower(), {"developer": owner, "country": None})
+        of_family = (f for f in families if re.match(rf"(?i:{re.escape(f)})(?![a-z])", name))
         return {
             "repo_id": repo_id,
-            "family": next((family for family in families if _of_family(name, family)), owner),
+            "family": next(of_family, owner),  # Qwen3-8B is a Qwen; Yijing-7B is not a Yi
             "developer": person["developer"],
             "country": person["country"],
-            "license": _license(repo, texts),
+            "license": _license(repo, on_hub),
             "hub_license": repo["license_on_hub"],
             "hub_params_b": repo["params_b"] or repo["gguf_params_b"],
             "modality": MODALITY.get(repo["task"] or ""),
@@ -223,16 +200,10 @@ def _describer(catalogue: pd.DataFrame, texts: pd.DataFrame, as_of: str) -> Call
     return row
 
 
-def _license(repo: Repo, texts: pd.DataFrame) -> str | None:
+def _license(repo: Repo, on_hub: dict[str, list[str]]) -> str | None:
     """The key of the licence table; none where that could be several."""
-    tag, name = (repo["license_on_hub"] or "").lower(), (repo["license_name"] or "").lower()
-    keys = list(texts.loc[texts["name" if name else "tag"] == (name or tag), "license"].unique())
-    if not keys and not name and re.fullmatch(r"[\w.+-]+", tag):
-        return tag  # a standard licence that the table lacks
+    name = f"other: {repo['license_name']}" if repo["license_name"] else repo["license_on_hub"]
+    name = str(name or "").lower()
+    standard = name != "other" and re.fullmatch(r"[\w.+-]+", name)
+    keys = on_hub.get(name, [name] if standard else [])  # the table lacks some standard licences
     return keys[0] if len(keys) == 1 else None
-
-
-def _of_family(name: str, family: str) -> bool:
-    """Qwen3-8B is a Qwen; Yijing-7B is not a Yi."""
-    start, rest = name[: len(family)], name[len(family) :]
-    return start.lower() == family.lower() and not rest[:1].islower()

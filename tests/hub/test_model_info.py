@@ -59,27 +59,25 @@ def test_config_is_of_the_hub_or_null_and_never_of_the_catalogue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("listed", "tags", "expected", "relation"),
+    ("listed", "tags", "expected"),
     [
-        ({"relation": "merge", "models": [{"id": "a/b"}, {"id": "c/d"}]}, [], "a/b;c/d", "merge"),
-        (["a/b", "a/b", "c/d"], [], "a/b;c/d", None),
-        ([{"id": "a/b"}], [], "a/b", None),
-        (None, ["base_model:a/b", "base_model:quantized:a/b"], "a/b", "quantized"),
-        ({}, ["base_model:adapter:a/b"], "a/b", "adapter"),
-        ({"relation": "<b>", "models": [{"id": "a/b"}]}, [], "a/b", None),
-        ({"relation": ["merge"], "models": [{"id": "a/b"}]}, [], "a/b", None),
-        ({"relation": "merge", "models": []}, [], None, None),
-        (None, [], None, None),
-        ("a/b", [], None, None),
-        ({"models": "a/b"}, [7, None, {"base_model:": 1}], None, None),
-        ([["a/b"], {"id": 3}, {"id": ["x"]}, "<script>", "../../etc"], [], None, None),
+        ({"relation": "merge", "models": [{"id": "a/b"}, {"id": "c/d"}]}, [], "a/b;c/d"),
+        (["a/b", "a/b", "c/d"], [], "a/b;c/d"),
+        ([{"id": "a/b"}], [], "a/b"),
+        (None, ["base_model:a/b", "base_model:quantized:a/b"], "a/b"),
+        ({}, ["base_model:adapter:a/b"], "a/b"),
+        ({"relation": "<b>", "models": [{"id": "a/b"}]}, [], "a/b"),
+        ({"relation": ["merge"], "models": [{"id": "a/b"}]}, [], "a/b"),
+        ({"relation": "merge", "models": []}, [], None),
+        (None, [], None),
+        ("a/b", [], None),
+        ({"models": "a/b"}, [7, None, {"base_model:": 1}], None),
+        ([["a/b"], {"id": 3}, {"id": ["x"]}, "<script>", "../../etc"], [], None),
     ],
 )
-def test_base_models(
-    listed: object, tags: list[Any], expected: str | None, relation: str | None
-) -> None:
+def test_base_models(listed: object, tags: list[Any], expected: str | None) -> None:
     row = facts(baseModels=listed, tags=tags)
-    assert (row["base_models"], row["base_relation"]) == (expected, relation)
+    assert row["base_models"] == expected
     assert row["lineage_verdict"] == (f"base: {expected}" if expected else "")
 
 
@@ -134,23 +132,6 @@ def test_remote_code_is_found_in_config_json_too() -> None:
         is True
     )
     assert facts(config_json=CONFIG, **plain)["remote_code"] is False
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"config": {"tokenizer_config": {"chat_template": "{{ x }}"}}}, True),
-        ({"config": {"chat_template_jinja": "{{ x }}"}}, True),
-        ({"siblings": listed("chat_template.jinja")}, True),
-        ({"gguf": {"chat_template": "{{ x }}"}}, True),
-        ({"config": {"tokenizer_config": {"bos_token": "<s>"}}}, False),
-        ({"config": {"tokenizer_config": {}}, "siblings": None}, None),
-        ({"gguf": {"total": 3}}, False),
-        ({}, None),
-    ],
-)
-def test_chat_template(changes: dict[str, Any], expected: bool | None) -> None:
-    assert facts(**changes)["chat_template"] is expected
 
 
 def sized(**sizes: Any) -> dict[str, Any]:
@@ -238,7 +219,7 @@ def test_wrong_types_give_null_fields(junk: Any) -> None:
     assert row["gated"] in (None, "yes")
     assert row["downloads"] == (3 if junk == 3 and junk is not True else None)
     assert row["security"] in (None, "unknown") and row["weights_gb"] is None
-    assert row["created_at"] is row["last_modified"] is row["license_link"] or junk == "x"
+    assert row["created_at"] is row["last_modified"] or junk == "x"
     inner = {"total": junk, "context_length": junk, "license": junk, "license_name": junk}
     inner |= {"models": junk, "auto_map": junk, "parameters": junk, "tokenizer_config": junk}
     for field in ("safetensors", "gguf", "cardData", "config", "siblings", "tags", "baseModels"):
@@ -249,14 +230,13 @@ def test_wrong_types_give_null_fields(junk: Any) -> None:
 def test_hostile_text() -> None:
     name = "ok\x1b[31m\x00\u202e\ud800\n<script>alert(1)</script>" + "x" * 500
     row = facts(
-        cardData={"license": "other", "license_name": name, "license_link": name},
-        library_name=name,
+        cardData={"license": "other", "license_name": name},
         sha="../" * 20,
         id="../../../etc/passwd",
         createdAt="yesterday\n",
         lastModified="2026-10-01T12:00:00.000Z; drop",
     )
-    for field in ("license_on_hub", "library_name", "license_link"):
+    for field in ("license_on_hub", "license_name"):
         assert row[field].startswith("ok [31m <script>") and len(row[field]) == 200
         assert row[field].isprintable()
     assert row["revision"] is row["renamed_to"] is row["created_at"] is row["last_modified"] is None
@@ -280,23 +260,21 @@ def test_offers_of_the_page_and_of_the_router() -> None:
         "repo_id": "acme/large",
         "provider": "together",
         "status": "live",
-        "task": "conversational",
         "retrieved_at": "now",
         "context_length": 65536,
         "input_usd_per_million": 0.6,
         "output_usd_per_million": 1.8,
         "first_token_latency_ms": 320.5,
         "throughput_tps": 88.2,
-        "supports_tools": True,
     }
-    assert rows["novita"]["input_usd_per_million"] is rows["novita"]["supports_tools"] is None
+    assert rows["novita"]["input_usd_per_million"] is None
     assert (rows["fal-ai"]["status"], rows["fal-ai"]["retrieved_at"]) == ("staging", "then")
 
 
 def test_offers_of_wrong_types() -> None:
     pricing = {"input": -1, "output": float("nan")}
     odd = {"provider": "odd", "pricing": pricing, "throughput": True, "context_length": 10**40}
-    cheap = {"provider": "odd2", "pricing": {"input": 0, "output": "0.1"}, "supports_tools": 1}
+    cheap = {"provider": "odd2", "pricing": {"input": 0, "output": "0.1"}}
     rows = served(
         [{"provider": "groq"}, "x", {"status": "live"}, {"provider": "../x"}], [odd, cheap]
     )
@@ -307,7 +285,6 @@ def test_offers_of_wrong_types() -> None:
         "retrieved_at": "now",
     }
     assert rows[2]["input_usd_per_million"] == 0.0 and rows[2]["output_usd_per_million"] is None
-    assert rows[2]["supports_tools"] is None
     for junk in JUNK:
         assert isinstance(served(junk, junk), list)
         for listed in (junk, {"data": junk}):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import briefs
@@ -56,21 +56,20 @@ def brief(
     return Project.model_validate(raw)
 
 
-def discover(project: Project) -> search.Discovered:
-    return search.candidates(
-        project,
-        catalogue=tables.models(),
-        licenses=tables.licenses(),
-        closed_models=tables.closed_models(),
-        today=TODAY,
-    )
+class Discovered(NamedTuple):
+    models: pd.DataFrame
+    note: str
 
 
-def ids(found: search.Discovered, listed_for: str = "choice") -> list[str]:
+def discover(project: Project) -> Discovered:
+    return Discovered(*search.candidates(project, today=TODAY))
+
+
+def ids(found: Discovered, listed_for: str = "choice") -> list[str]:
     return list(found.models.query("listed_for == @listed_for")["repo_id"])
 
 
-def row(found: search.Discovered, repo_id: str) -> dict[Any, Any]:
+def row(found: Discovered, repo_id: str) -> dict[Any, Any]:
     models = found.models.astype(object).where(found.models.notna(), None)
     (only,) = models[models["repo_id"] == repo_id].to_dict("records")
     return dict(only)

@@ -12,8 +12,6 @@ __all__ = ["config_facts"]
 
 NESTED = ("text_config", "llm_config", "language_config")
 CONTEXT = "max_position_embeddings n_positions max_seq_len max_sequence_length seq_length".split()
-EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts")
-ACTIVE = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
 MAX_LAYERS, LARGEST = 2000, 2**40
 FULL, SLIDING, LINEAR, MAMBA, NO_CACHE = "full", "sliding", "linear", "mamba", "none"
 TYPES = dict.fromkeys(("full_attention", "attention", "deepseek_sparse_attention"), FULL)
@@ -49,10 +47,10 @@ def config_facts(config: object) -> dict[str, Any]:
         config: The parsed file, whatever its type. Text models inside multimodal ones are found.
 
     Returns:
-        `architecture context_length layers kv_heads head_dim experts experts_active kv_layout
-        state_bytes quantization remote_code`. `kv_layout` is `COUNTxELEMENTS[@WINDOW]` per kind
-        of layer, joined by `;`: so many layers keep so many cache elements a token, over at most
-        so many tokens. `state_bytes` is what recurrent layers keep per sequence.
+        `context_length layers kv_heads head_dim kv_layout state_bytes quantization remote_code`.
+        `kv_layout` is `COUNTxELEMENTS[@WINDOW]` per kind of layer, joined by `;`: so many layers
+        keep so many cache elements a token, over at most so many tokens. `state_bytes` is what
+        recurrent layers keep per sequence.
     """
     root = as_dict(config)
     nested = next(filter(None, (as_dict(root.get(key)) for key in NESTED)), {})
@@ -65,15 +63,11 @@ def config_facts(config: object) -> dict[str, Any]:
     if head_dim is None and heads and width and width % heads == 0:
         head_dim = width // heads
     latent = _count(text, "kv_lora_rank") is not None
-    names, experts = as_list(root.get("architectures")), _count(text, *EXPERTS)
     return {
-        "architecture": as_text(names[0]) if names else None,
         "context_length": _context(text),
         "layers": _layers(text),
         "kv_heads": None if latent else _count(text, "num_key_value_heads"),
         "head_dim": None if latent else head_dim,
-        "experts": experts,
-        "experts_active": experts and _count(text, *ACTIVE),
         "kv_layout": _layout(text, kinds, head_dim) if kinds else None,
         "state_bytes": _state_bytes(text, kinds) if kinds else None,
         "quantization": _quantization(root, text),
