@@ -65,7 +65,7 @@ class Limit:
                     self._say(f"the Hub asks to wait: going on in {seconds:.0f} s")
                 if self._stopped.wait(seconds):
                     raise Failed("stopped before it was asked")
-                self._say("")
+                self._say("models")
             yield
 
     def heed(self, response: httpx2.Response) -> None:
@@ -88,7 +88,7 @@ class Client:
         timeout_s: Longest wait for a connection and for each part of an answer.
         cache: Folder of raw answers, one dated JSON file each.
         token: Whether the Hub gets the token of HF_TOKEN or `hf auth login`; a mirror never does.
-        say: Told about a wait for the limit, and "" when it is over.
+        say: Told about a wait for the limit, and `models` when it is over, as a bar's label.
     """
 
     def __init__(self, timeout_s: float, cache: Path = Path(), *, token: bool = True,

@@ -23,7 +23,6 @@ EXPAND = """baseModels cardData downloads gguf likes pipeline_tag safetensors ta
     trendingScore""".split()
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}
 PAGES = 10  # read of a list at most; the anonymous quota is 500 requests in five minutes
-OTHER = "license:other"
 COPIES = ("quantized", "adapter")  # the same model again, in other numbers or with an addition
 MISSING = (401, 403, 404, 410)
 PROBLEMS = dict.fromkeys((401, 403), "the Hub refuses HF_TOKEN; check or unset it")
@@ -34,32 +33,29 @@ Repo = dict[str, Any]
 class Wanted(NamedTuple):
     """What is asked of the Hub; sizes are ranges in billions, of which one must hold.
 
-    A licence tagged `other` counts where `names` holds its name or `known` the repository.
+    Licences are named as the Hub names them, `other: name` where the tag is `other`; a
+    repository with that tag counts as well where the catalogue knows it as one of them.
     """
 
     licenses: list[str]
-    names: set[str]
     known: set[str]
     tasks: list[str]
     sizes: list[tuple[float, float]]
     rest: Candidates
 
     def __str__(self) -> str:
-        sizes = " or ".join(f"{low:g}-{high:g}B" for low, high in self.sizes)
+        sizes = " or ".join(f"{low:g}-{high:g}B" for low, high in self.sizes) or "any"
         return (
-            f"licences {', '.join([*self.licenses, *sorted(self.names)])}; sizes {sizes or 'any'};"
-            f" task {' or '.join(self.tasks) or 'any'}; provider {self.rest.provider or 'any'};"
+            f"licences {', '.join(self.licenses)}; sizes {sizes}; task"
+            f" {' or '.join(self.tasks) or 'any'}; provider {self.rest.provider or 'any'};"
             f" at least {self.rest.min_downloads:,} downloads"
         )
 
 
 def queries(wanted: Wanted) -> list[dict[str, Any]]:
-    """One for each licence, task and range of sizes: a query cannot say "or".
-
-    Nor can it say the name of an `other` licence, nor how many downloads there must be.
-    """
-    tags = [f"license:{license_}" for license_ in wanted.licenses]
-    tags += [OTHER] * bool(wanted.names or wanted.known)
+    """One for each licence, task and range of sizes: a query cannot say "or"."""
+    tags = [f"license:{name.partition(': ')[0]}" for name in wanted.licenses]
+    tags += ["license:other"] * bool(wanted.known)
     ranges = [{"min": low, "max": high} for low, high in wanted.sizes] or [{}]
     every = product(dict.fromkeys(tags), wanted.tasks or [""], ranges)
     return [
@@ -99,10 +95,9 @@ def read_list(hub: Client, wanted: Wanted, query: dict[str, Any]) -> tuple[list[
 
 
 def _passes(repo: Repo, wanted: Wanted) -> bool:
-    name = (repo["license_name"] or "").lower()
-    named = name in wanted.names or repo["repo_id"].lower() in wanted.known
-    tags = {f"license:{license_}" for license_ in wanted.licenses} | ({OTHER} if named else set())
-    return bool(tags & repo["tags"]) and repo["downloads"] >= wanted.rest.min_downloads
+    known = "other" in repo["licenses"] and repo["repo_id"].lower() in wanted.known
+    licensed = known or not repo["licenses"].isdisjoint(wanted.licenses)
+    return licensed and repo["downloads"] >= wanted.rest.min_downloads
 
 
 def look_up(hub: Client, repo_id: str) -> Repo | None:
@@ -117,9 +112,7 @@ def _ask(hub: Client, path: str, query: dict[str, Any]) -> tuple[Any, str | None
     try:
         return hub.get(f"{constants.ENDPOINT}/api/models{path}", query)
     except Unreachable as error:
-        reason = (
-            f"{host()} cannot be asked ({error}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
-        )
+        reason = f"{host()} cannot be asked ({error}); check the network and HF_ENDPOINT"
     except Failed as error:
         if path and error.status in MISSING:
             return None, None
@@ -134,12 +127,15 @@ def _repo(raw: object, popularity: str) -> Repo | None:
     if not isinstance(repo_id, str) or not valid_id(repo_id) or "/" not in repo_id:
         return None
     facts, relation = page_facts(raw, repo_id), as_dict(raw.get("baseModels")).get("relation")
+    licenses = {tag[8:].lower() for tag in tags if tag.startswith("license:")}
+    if "other" in licenses and facts["license_name"]:
+        licenses.add(f"other: {facts['license_name'].lower()}")
     tagged = [tag.split(":")[1] for tag in tags if re.match(r"base_model:\w+:", tag)]
     gguf_only = not facts["params_b"] and bool(facts["gguf_params_b"] or "gguf" in tags)
     return facts | {
         "repo_id": repo_id,
         "task": as_text(raw.get("pipeline_tag")),
-        "tags": set(tags),
+        "licenses": licenses,
         "downloads": facts["downloads"] or 0,
         "score": as_number(raw.get(popularity)) or 0.0,
         "copy": gguf_only or (relation or next(iter(tagged), None)) in COPIES,

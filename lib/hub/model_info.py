@@ -24,7 +24,6 @@ SPLIT = re.compile(r"-\d+-of-\d+(?=\.\w+$)")
 GATED = {"False": "no", "True": "yes", "auto": "auto", "manual": "manual"}
 CUSTOM_CODE = re.compile(r"(?:.*/)?(?:modeling|configuration|tokenization|processing)_[^/]*\.py")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?")
-SHAPE = ("context_length", "layers", "kv_heads", "head_dim")
 SHOWN_ISSUES = 20
 
 Facts = dict[str, Any]
@@ -35,8 +34,7 @@ def described(row: dict[Any, Any], answers: Facts) -> Facts:
 
     Args:
         row: The catalogue's row, null as `None`.
-        answers: What may be missing: entries of `Client.fetch` as `model files config`, and
-            `problem`.
+        answers: `model files config` of `Client.fetch` and `problem`; any may be missing.
     """
     entry, base = answers.get("model", {}), row["base_model"]
     facts = {
@@ -46,7 +44,8 @@ def described(row: dict[Any, Any], answers: Facts) -> Facts:
         "problem": answers.get("problem", ""),
     }
     if "answer" not in entry:
-        facts |= {column: row[column] and int(row[column]) for column in SHAPE}
+        shape = ("context_length", "layers", "kv_heads", "head_dim")
+        facts |= {column: row[column] and int(row[column]) for column in shape}
         facts |= {"license_on_hub": row["hub_license"], "params_b": row["hub_params_b"]}
         verdict = f"base: {base}" if base else "not checked"
         return facts | {"base_models": base, "lineage_verdict": verdict}
@@ -198,18 +197,21 @@ def offers(answers_by_repo: dict[str, Facts], routing: Facts) -> Iterator[Facts]
         on_router = routes.get(repo_id) or routes.get(str(page.get("id")), {})
         for provider in on_page | on_router:
             here, there = on_page.get(provider, {}), on_router.get(provider, {})
-            price = as_dict(there.get("pricing"))
-            yield {
-                "repo_id": repo_id,
-                "provider": provider,
-                "status": as_text(here.get("status")) or as_text(there.get("status")),
-                "retrieved_at": (routing if there else entry).get("retrieved_at"),
-                "context_length": as_count(there.get("context_length")),
-                "input_usd_per_million": _amount(price.get("input")),
-                "output_usd_per_million": _amount(price.get("output")),
-                "first_token_latency_ms": _amount(there.get("first_token_latency_ms")),
-                "throughput_tps": _amount(there.get("throughput")),
-            }
+            when = (routing if there else entry).get("retrieved_at")
+            offer = {"repo_id": repo_id, "provider": provider, "retrieved_at": when}
+            yield offer | _offer(here, there)
+
+
+def _offer(on_page: Facts, on_router: Facts) -> Facts:
+    price = as_dict(on_router.get("pricing"))
+    return {
+        "status": as_text(on_page.get("status")) or as_text(on_router.get("status")),
+        "context_length": as_count(on_router.get("context_length")),
+        "input_usd_per_million": _amount(price.get("input")),
+        "output_usd_per_million": _amount(price.get("output")),
+        "first_token_latency_ms": _amount(on_router.get("first_token_latency_ms")),
+        "throughput_tps": _amount(on_router.get("throughput")),
+    }
 
 
 def _by_provider(mapping: object) -> dict[str, Facts]:

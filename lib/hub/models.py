@@ -14,7 +14,7 @@ from huggingface_hub import constants, errors, hf_hub_download
 
 from lib.errors import PlaybookError
 from lib.frames import rows
-from lib.hub.client import UNREACHABLE, Client
+from lib.hub.client import JSON, UNREACHABLE, Client
 from lib.hub.endpoint import host, is_hub, offline, refusal
 from lib.hub.model_info import commit, described, offers, valid_id
 from lib.progress import bar
@@ -63,17 +63,16 @@ def pull(
     Args:
         models: Rows of the catalogue (`lib.tables.models`) or of a later step.
         cache: Folder of raw answers, shared by all runs; a killed pull goes on from there.
-        source: `hub` (live, or an error), `catalogue` (opens no socket), or `auto`: live, and
-            the catalogue for what is not cached once the Hub cannot be reached.
+        source: `hub` (or an error), `catalogue` (opens no socket), or `auto`: the Hub, and the
+            catalogue for what is not cached once the Hub cannot be reached.
         timeout_s: Longest wait for a connection and for each part of an answer.
-        max_age_days: Cached answers older than this are asked again; a config.json is kept for
-            good, because it belongs to a commit.
+        max_age_days: Older answers are asked again, but no config.json: it belongs to a commit.
         progress: Show a progress bar, which also says when the Hub asks to wait.
 
     Returns:
-        `metadata`: one row per row of `models`, in order. `metadata_source` is `hub`,
-        `hub (cached <date>)` or `catalogue`; sizes are in 1e9 bytes and parameters, what is not
-        known is null, and `problem` says what could not be asked. `providers`: a row per offer.
+        `metadata`: one row per row of `models`, in order; `metadata_source` is `hub`, `hub (cached
+        <date>)` or `catalogue`, sizes are in 1e9 bytes and parameters, what is not known is null,
+        and `problem` says what could not be asked. `providers`: one row per offer.
 
     Raises:
         PlaybookError: Unknown source, or `hub` cannot be reached.
@@ -82,12 +81,9 @@ def pull(
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
     catalogue = rows(models)
     names = [] if _checked(source) == "catalogue" else [row["repo_id"] for row in catalogue]
-    ids, answers, routing = list(dict.fromkeys(names)), dict[str, Any](), dict[str, Any]()
+    ids, answers, routing = list(dict.fromkeys(names)), JSON(), JSON()
     with bar(len(ids), "models", show=progress) as shown:
-
-        def say(text: str) -> None:
-            shown.set_description_str(text or "models")
-
+        say = shown.set_description_str
         hub = Client(timeout_s, cache, say=say)
         asked = hub.each(lambda repo_id: _ask(repo_id, hub, max_age_days), ids)
         for repo_id, answer in zip(ids, asked, strict=True):
@@ -144,32 +140,34 @@ def budget(
     return f"{text}over {limit}: about {5 * math.ceil(api / ANONYMOUS - 1)} minutes of waiting"
 
 
-def _ask(repo_id: Any, hub: Client, max_age_days: float) -> dict[str, Any]:
-    """What is kept or answered about one model.
-
-    Returns:
-        Entries of `Client.fetch` as `model files config`, those of them that are `missed`, and
-        the `problem` in words.
-    """
+def _ask(repo_id: Any, hub: Client, max_age_days: float) -> JSON:
+    """What is known about one model: entries of `Client.fetch`, what is `missed`, a `problem`."""
     if not valid_id(repo_id):  # also what keeps the file name inside the cache folder
         return {"problem": "not a repository name: write it as owner/name", "missed": []}
-    file, api = repo_id.replace("/", "--"), f"{constants.ENDPOINT}/api/models/"
-    model = hub.fetch(f"model/{file}", api + repo_id, {"expand": EXPAND}, max_age_days)
-    raw, problem = as_dict(model.get("answer")), model.get("problem", "")
-    if not raw:
-        missed = list(PARTS) if "missed" in model else []
-        return {"model": model, "problem": problem, "missed": missed}
+    file, url = repo_id.replace("/", "--"), f"{constants.ENDPOINT}/api/models/{repo_id}"
+    model = hub.fetch(f"model/{file}", url, {"expand": EXPAND}, max_age_days)
+    if as_dict(model.get("answer")):
+        return _with_parts(repo_id, model, hub, max_age_days)
+    missed = list(PARTS) if "missed" in model else []
+    return {"model": model, "problem": model.get("problem", ""), "missed": missed}
+
+
+def _with_parts(repo_id: str, model: JSON, hub: Client, max_age_days: float) -> JSON:
+    """The rest of what `_ask` answers, for a model whose page is known."""
+    raw, file = model["answer"], repo_id.replace("/", "--")
     name, sha = raw["id"] if valid_id(raw.get("id")) else repo_id, commit(raw)
+    url = f"{constants.ENDPOINT}/api/models/{name}"
     for age in (max_age_days, -1.0):  # what is kept may be of an earlier commit
-        files = hub.fetch(f"files/{file}", api + name, FILES, age)
+        files = hub.fetch(f"files/{file}", url, FILES, age)
         if same_commit := commit(as_dict(files.get("answer"))) in (None, sha):
             break
-    config: dict[str, Any] = {}
+    config: JSON = {}
     if sha and (hub.with_token or raw.get("gated") in (None, False)):  # else shown to nobody
         url = f"{constants.ENDPOINT}/{name}/resolve/{sha}/config.json"
         config = hub.fetch(f"config/{file}@{sha}", url, {}, math.inf)
     parts = {"model": model, "files": files, "config": config}
-    missed, notes = [part for part, entry in parts.items() if "missed" in entry], [problem]
+    missed = [part for part, entry in parts.items() if "missed" in entry]
+    notes = [model.get("problem", "")]
     for what, entry in (("file sizes and security scan", files), ("config.json", config)):
         reason = entry.get("problem")
         if "missed" in entry and "answer" not in entry:

@@ -36,11 +36,10 @@ Row = dict[Any, Any]
 def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFrame, str]:
     """Search the whole Hub for what the brief wants, and describe it as the catalogue would.
 
-    A brief whose `candidates.source` is `catalogue` gets the catalogue itself. Otherwise the
-    models that `deployments` and `exceptions` name are there whether they pass or not, and so
-    is, as `lineage`, what any of them was made from: step 1 needs its licence. A model that
-    the catalogue knows keeps its row. Quantised copies, adapters and repositories with GGUF
-    weights alone are left out and counted. Nothing here is a verdict: steps 1 to 3 judge.
+    A brief whose `candidates.source` is `catalogue` gets the catalogue itself. Otherwise what
+    `deployments` and `exceptions` name is there whether it passes or not, and so is, as
+    `lineage`, what any model was made from: step 1 needs its licence. A model that the catalogue
+    knows keeps its row. Quantised copies, adapters and GGUF-only repositories are left out.
 
     Args:
         brief: Its `candidates`, with `policy` and `size` for what that leaves out.
@@ -48,8 +47,7 @@ def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFra
 
     Returns:
         Rows in the columns of `tables.models`, the most popular first, named models and lineage
-        after them; `hub_params_b` in billions as the Hub counts, `total_params_b` blank. And in
-        one sentence what was found and left out.
+        after them, `total_params_b` blank; and in one sentence what was found and left out.
 
     Raises:
         PlaybookError: The Hub cannot be read, or nothing passes.
@@ -93,19 +91,19 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
 
     named = [deployment.model for deployment in brief.deployments]
     named += [exception.model for exception in brief.exceptions]
-    counts, bases = (add(originals), add(named)), 0
+    counts = [add(originals), add(named), 0]
     for _ in range(GENERATIONS):
         made_from = [base for row in table.values() for base in _bases(row)]
-        bases += add(made_from, listed_for="lineage")
+        counts[2] += add(made_from, listed_for="lineage")
     for row in table.values():  # lineage goes by exact names
-        spelt = [table.get(base.lower(), {"repo_id": base})["repo_id"] for base in _bases(row)]
-        row["base_model"] = ";".join(spelt) or None
+        exact = (table.get(base.lower(), {"repo_id": base})["repo_id"] for base in _bases(row))
+        row["base_model"] = ";".join(exact) or None
     # What was found and left out, in words.
     copies = sum(repo["copy"] for repo in order)
     note = (
         f"{counts[0]:,} candidates from the Hub API of {as_of};"
         f" {copies:,} quantised copies, adapters and GGUF-only repositories left out;"
-        f" {counts[1]} more named in the brief, {bases} base models"
+        f" {counts[1]} more named in the brief, {counts[2]} base models"
     )
     if lost := [name for name in dict.fromkeys(named) if name.lower() not in table]:
         note += f"; not found: {', '.join(lost)}"
@@ -139,11 +137,10 @@ def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> 
             raise PlaybookError(f"candidates.licenses: {text}")
         names.append(name.lower())
     others = texts[texts["hub_license"].str.contains(r"\bother\b", na=False)]
-    read_as_other = catalogue["license"].isin(others["license"])
+    known = catalogue["license"].isin(others["license"])
     return Wanted(
-        licenses=[name for name in names if not name.startswith("other: ")],
-        names={name.removeprefix("other: ") for name in names if name.startswith("other: ")},
-        known=set(catalogue.loc[read_as_other, "repo_id"].str.lower()),
+        licenses=names,
+        known=set(catalogue.loc[known, "repo_id"].str.lower()),
         tasks=CHAT if rest.task == CHAT[0] else [rest.task] if rest.task else [],
         sizes=_sizes(brief),
         rest=rest,
@@ -177,7 +174,7 @@ def _describer(
     on_hub = keys_on_hub(licenses)
 
     def row(repo: Repo) -> Row:
-        repo_id, bases = repo["repo_id"], (repo["base_models"] or "").split(";")
+        repo_id, made_from = repo["repo_id"], (repo["base_models"] or "").split(";")
         owner, name = repo_id.split("/", 1)
         person = by_owner.get(owner.lower(), {"developer": owner, "country": None})
         of_family = (f for f in families if re.match(rf"(?i:{re.escape(f)})(?![a-z])", name))
@@ -190,7 +187,7 @@ def _describer(
             "hub_license": repo["license_on_hub"],
             "hub_params_b": repo["params_b"] or repo["gguf_params_b"],
             "modality": MODALITY.get(repo["task"] or ""),
-            "base_model": ";".join(b for b in bases if b.lower() != repo_id.lower()) or None,
+            "base_model": ";".join(b for b in made_from if b.lower() != repo_id.lower()) or None,
             "listed_for": "choice",
             "source_url": f"https://huggingface.co/{repo_id}",
             "source": f"Hub API, {as_of}",

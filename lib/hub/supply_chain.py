@@ -23,15 +23,14 @@ JUDGED = ["repo_id", "supply_verdict", "supply_reasons"]
 def judge(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:
     """Hold every repository against the brief's `require`.
 
-    `fail` wins over `unknown`, and what is not known never passes. Loading pickle runs code, so
-    `safetensors` asks for safetensors files; one that has pickle files too passes, with a note.
-    `scanned` takes the Hub's scan of all files, which must be done. `min_age_days` counts from
-    `created_at` (fresh uploads), `max_age_days` from `last_modified` (abandoned ones).
+    `fail` wins over `unknown`, and what is not known never passes. Loading pickle runs code: who
+    has pickle files beside safetensors passes, with a note. A scan must be done. `min_age_days`
+    counts from `created_at`, `max_age_days` from `last_modified`, in whole days to `today`.
 
     Args:
         metadata: From `hub.pull`.
         require: The brief's section.
-        today: The day that ages are counted to, in whole days.
+        today: The day that ages are counted to.
 
     Returns:
         One row per row of `metadata`, in order: `repo_id supply_verdict supply_reasons`;

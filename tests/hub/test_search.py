@@ -389,6 +389,16 @@ def test_what_the_list_finds_and_what_is_added(stub: Stub) -> None:
     assert found.note.endswith("1 more named in the brief, 1 base models; not found: named/a")
 
 
+def test_a_lineage_that_is_too_long_ends_in_a_name(stub: Stub) -> None:
+    rows = [on_hub(f"org/m{n}", base=f"org/m{n + 1}", downloads=5 * (n == 0)) for n in range(9)]
+    Hub(stub, rows)
+    found = discover(brief(min_downloads=5))
+    assert ids(found) == ["org/m0"]
+    assert ids(found, "lineage") == [f"org/m{n}" for n in range(1, search.GENERATIONS + 1)]
+    last = row(found, f"org/m{search.GENERATIONS}")
+    assert last["base_model"] == f"org/m{search.GENERATIONS + 1}"
+
+
 def test_a_base_that_nobody_has_is_asked_for_once(stub: Stub) -> None:
     Hub(stub, [on_hub("org/a", base="gone/gone"), on_hub("org/b", base="Gone/gone")])
     discover(brief())
