@@ -24,14 +24,13 @@ from lib.artifacts import write_bytes
 from lib.hub.endpoint import Failed, Unreachable, address, is_hub, offline, refusal
 from lib.waiting import retry_after
 
-__all__ = ["UNREACHABLE", "Client"]
+__all__ = ["JSON", "UNREACHABLE", "Client"]
 
 hf: Any = utils  # whose names are not marked as exported
 # Set here and not by variables, which are read once: another module may have imported it first.
 constants.HF_HUB_DISABLE_TELEMETRY = True
 if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
     hf.disable_progress_bars()
-
 NO_CONNECTION = (httpx2.ConnectError, httpx2.ConnectTimeout)
 UNREACHABLE = (*NO_CONNECTION, httpx2.ProxyError, httpx2.InvalidURL, httpx2.UnsupportedProtocol,
                errors.OfflineModeIsEnabled)  # fmt: skip
@@ -102,12 +101,14 @@ class Client:
 
     def each(self, ask: Callable[[Any], Any], questions: Iterable[Any]) -> Iterator[Any]:
         """The answers in order, several asked at a time; an error ends all waits at once."""
-        with ThreadPoolExecutor(THREADS) as pool:
-            try:
-                yield from pool.map(ask, questions)
-            except BaseException:
-                self._stopped.set()
-                raise
+        pool = ThreadPoolExecutor(THREADS)
+        try:
+            yield from pool.map(ask, questions)
+        except BaseException:
+            self._stopped.set()
+            raise
+        finally:
+            pool.shutdown(wait=False)
 
     def fetch(self, name: str, url: str, params: JSON, max_age_days: float) -> JSON:
         """The answer kept under a file name where it is young enough, else the host's, kept.
@@ -121,10 +122,9 @@ class Client:
         with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
             entry = json.loads(path.read_bytes())
             date = datetime.fromisoformat(entry["retrieved_at"])
-            age = (datetime.now(UTC) - date).total_seconds()
             if entry["asked"] == asked and isinstance(entry["answer"], dict | None):
                 kept = {**entry, "source": f"hub (cached {date.date()})"}
-                if 0 <= age <= max_age_days * 86400:
+                if 0 <= (datetime.now(UTC) - date).total_seconds() <= max_age_days * 86400:
                     return kept
         if self.lost:
             return kept | {"missed": True}

@@ -12,7 +12,7 @@ from lib.brief.sections import Require
 from lib.frames import rows
 from lib.untrusted import as_text
 
-__all__ = ["judge"]
+__all__ = ["supply_verdicts"]
 
 COLUMNS = """repo_id formats remote_code security security_issues gated created_at
     last_modified""".split()
@@ -20,7 +20,7 @@ Check = tuple[str, bool | None, str]
 JUDGED = ["repo_id", "supply_verdict", "supply_reasons"]
 
 
-def judge(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:
+def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:
     """Hold every repository against the brief's `require`.
 
     `fail` wins over `unknown`, and what is not known never passes. Loading pickle runs code: who
