@@ -33,7 +33,6 @@ COLUMNS = {
     "03_drift": "repo_id field against old new consequence changes_verdict accepted",
     "03_providers": "repo_id provider status context_length input_usd_per_million"
     " output_usd_per_million first_token_latency_ms throughput_tps",
-    "03_evals": "repo_id benchmark value date verified source_url",
     "04_answers": "deployment repo_id item_id group output outcome score prompt_tokens"
     " completion_tokens latency_s cached",
     "04_scores": "deployment metric value low high n n_failed n_truncated n_refused n_unparsed"

@@ -25,7 +25,7 @@ from lib.brief.project import Deployment, Project
 from lib.endpoints import model_server as embedded
 from lib.endpoints.weights import WEIGHTS, weights_path
 from lib.errors import PlaybookError
-from lib.hub import pull as hub
+from lib.hub import models as hub
 
 __all__ = [
     "Served",

@@ -1,119 +1,77 @@
-"""The Hub's own list of models, asked query by query and put together."""
+"""The Hub's own list of models, asked query by query for what a brief wants."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+import re
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-import httpx2
+from huggingface_hub import constants
 
+from lib.brief.sections import Candidates
 from lib.errors import PlaybookError
-from lib.hub import http as hub_http
-from lib.hub.filters import Filters, Found, Repo, repo
-from lib.hub.model_info import as_dict, valid_id
+from lib.hub.client import Client
+from lib.hub.endpoint import Failed, Unreachable, host
+from lib.hub.model_info import page_facts, valid_id
+from lib.untrusted import as_dict, as_list, as_number, as_text
 
-# After hub_http, which sets the switches that huggingface_hub reads when it is imported.
-from huggingface_hub import constants, errors  # isort: skip
-from huggingface_hub.utils import (  # type: ignore[attr-defined]  # isort: skip
-    build_hf_headers,
-    hf_raise_for_status,
-    http_backoff,
-)
-
-__all__ = ["lookup", "search"]
+__all__ = ["Wanted", "look_up", "queries", "read_list"]
 
 EXPAND = """baseModels cardData downloads gguf likes pipeline_tag safetensors tags
     trendingScore""".split()
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}
-# A list is read to its 10th page at most; the anonymous quota is 500 requests in five minutes.
-PAGES, WORKERS, TIMEOUT_S = 10, 8, 30.0
-OTHER, ANY_SIZE = "license:other", (0.0, math.inf)
-REQUEST: dict[str, Any] = {"timeout": TIMEOUT_S, "max_retries": 4, "base_wait_time": 1.0}
-# A failed connection is not retried: http_backoff would close the client of the other threads.
-REQUEST["retry_on_exceptions"] = (httpx2.ReadError, httpx2.RemoteProtocolError)
+PAGES = 10  # read of a list at most; the anonymous quota is 500 requests in five minutes
+COPIES = ("quantized", "adapter")  # the same model again, in other numbers or with an addition
 MISSING = (401, 403, 404, 410)
-PROBLEMS = {
-    400: "the Hub refuses the query; check candidates.task and candidates.provider,",
-    401: "the Hub refuses HF_TOKEN; check or unset it,",
-    403: "the Hub refuses HF_TOKEN; check or unset it,",
-    429: "too many requests; wait five minutes and run the step again,",
-}
-ADVICE = "or set candidates.source to catalogue"
-Q = TypeVar("Q")
-A = TypeVar("A")
-Listed = tuple[list[Repo], bool]
+PROBLEMS = dict.fromkeys((401, 403), "the Hub refuses HF_TOKEN; check or unset it")
+PROBLEMS[400] = "the Hub refuses the query; check candidates.task and candidates.provider"
+Repo = dict[str, Any]
 
 
-def search(wanted: Filters, *, token: str | None = None, today: date | None = None) -> Found:
-    """Find the repositories that pass, with one query per licence, task and range of sizes.
+class Wanted(NamedTuple):
+    """What is asked of the Hub; sizes are ranges in billions, of which one must hold.
 
-    A query cannot say "or", nor the name of an `other` licence, nor how many downloads there
-    must be at least: answers are put together, filtered and sorted here.
-
-    Args:
-        wanted: From `hub_filters.filters`.
-        token: Sent to the Hub's own host only.
-        today: The day of the answers; this day if left out.
-
-    Raises:
-        PlaybookError: The Hub cannot be asked, or refuses; says what to do.
+    Licences are named as the Hub names them, `other: name` where the tag is `other`; a
+    repository with that tag counts as well where the catalogue knows it as one of them.
     """
-    tags = wanted.tags + [OTHER] * (OTHER not in wanted.tags and bool(wanted.names + wanted.known))
-    queries = [
-        _query(tag, task, size, wanted)
-        for tag, task, size in product(tags, wanted.tasks or [""], wanted.sizes or [ANY_SIZE])
+
+    licenses: list[str]
+    known: set[str]
+    tasks: list[str]
+    sizes: list[tuple[float, float]]
+    rest: Candidates
+
+    def __str__(self) -> str:
+        sizes = " or ".join(f"{low:g}-{high:g}B" for low, high in self.sizes) or "any"
+        return (
+            f"licences {', '.join(self.licenses)}; sizes {sizes}; task"
+            f" {' or '.join(self.tasks) or 'any'}; provider {self.rest.provider or 'any'};"
+            f" at least {self.rest.min_downloads:,} downloads"
+        )
+
+
+def queries(wanted: Wanted) -> list[dict[str, Any]]:
+    """One for each licence, task and range of sizes: a query cannot say "or"."""
+    tags = [f"license:{name.partition(': ')[0]}" for name in wanted.licenses]
+    tags += ["license:other"] * bool(wanted.known)
+    ranges = [{"min": low, "max": high} for low, high in wanted.sizes] or [{}]
+    every = product(dict.fromkeys(tags), wanted.tasks or [""], ranges)
+    return [
+        {
+            "filter": [tag],
+            "pipeline_tag": task,
+            "num_parameters": ",".join(
+                f"{bound}:{_count(size)}" for bound, size in sizes.items() if 0 < size < math.inf
+            ),
+            "inference_provider": wanted.rest.provider or "",
+            "sort": SORTS[wanted.rest.sort],
+            "limit": min(max(wanted.rest.limit, 100), 1000),
+            "expand": EXPAND,
+        }
+        for tag, task, sizes in every
     ]
-    headers = _headers(token)
-    pages = _every(lambda query: _pages(query, headers, wanted), queries)
-    repos = {one.repo_id.lower(): one for listed, _ in pages for one in listed}
-    order = sorted(repos.values(), key=lambda one: (-one.score, -one.downloads, one.repo_id))
-    kept = [one for one in order if not one.copy]
-    cut = sum(not complete for _, complete in pages)
-    remark = f"{cut} of {len(queries)} lists were longer than could be read: raise min_downloads"
-    as_of = (today or date.today()).isoformat()
-    copies = len(order) - len(kept)
-    return Found(kept[: wanted.limit], copies, "Hub API", as_of, remark if cut else "")
-
-
-def lookup(repo_ids: list[str], *, token: str | None = None) -> list[Repo]:
-    """Look up repositories by name; those that are not found or not shown are left out."""
-    headers = _headers(token)
-
-    def ask(repo_id: str) -> Repo | None:
-        answer, _ = _get(f"/api/models/{repo_id}", {"expand": EXPAND}, headers, missing=True)
-        return repo(_flat(as_dict(answer), "downloads"))
-
-    return [one for one in _every(ask, [name for name in repo_ids if valid_id(name)]) if one]
-
-
-def _every(ask: Callable[[Q], A], queries: list[Q]) -> list[A]:
-    """Ask several at a time; the first that fails ends them all."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        try:
-            return list(pool.map(ask, queries))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _query(tag: str, task: str, size: tuple[float, float], wanted: Filters) -> dict[str, Any]:
-    low, high = size
-    bounds = [f"min:{_count(low)}"] * (low > 0) + [f"max:{_count(high)}"] * math.isfinite(high)
-    query = {
-        "filter": [tag],
-        "pipeline_tag": task,
-        "num_parameters": ",".join(bounds),
-        "inference_provider": wanted.provider,
-        "sort": SORTS[wanted.sort],
-        "limit": min(max(wanted.limit, 100), 1000),
-        "expand": EXPAND,
-    }
-    return {key: value for key, value in query.items() if value}
 
 
 def _count(billions: float) -> str:
@@ -121,68 +79,64 @@ def _count(billions: float) -> str:
     return f"{billions:.0f}B" if billions == int(billions) else f"{billions * 1000:.0f}M"
 
 
-def _pages(query: dict[str, Any], headers: dict[str, str], wanted: Filters) -> Listed:
+def read_list(hub: Client, wanted: Wanted, query: dict[str, Any]) -> tuple[list[Repo], bool]:
     """What passes of one list, and whether it was read as far as it matters."""
-    repos: list[Repo] = []
+    rest, passing = wanted.rest, list[Repo]()
+    query = {key: value for key, value in query.items() if value}
     for _ in range(PAGES):
-        answer, onward = _get("/api/models", query, headers)
-        raws = [as_dict(raw) for raw in answer] if isinstance(answer, list) else []
-        found = [one for raw in raws if (one := repo(_flat(raw, wanted.sort)))]
-        repos += [one for one in found if _passes(one, wanted)]
-        ended = wanted.sort == "downloads" and found and found[-1].downloads < wanted.min_downloads
-        if not onward or ended or sum(not one.copy for one in repos) >= wanted.limit:
-            return repos, True
+        answer, onward = _ask(hub, "", query)
+        repos = [repo for raw in as_list(answer) if (repo := _repo(raw, SORTS[rest.sort]))]
+        passing += [repo for repo in repos if _passes(repo, wanted)]
+        ended = rest.sort == "downloads" and repos and repos[-1]["downloads"] < rest.min_downloads
+        if not onward or ended or sum(not repo["copy"] for repo in passing) >= rest.limit:
+            return passing, True
         query = parse_qs(urlsplit(onward).query)  # never its host: the token would go with it
-    return repos, False
+    return passing, False
 
 
-def _passes(one: Repo, wanted: Filters) -> bool:
-    tags = {f"license:{license_}" for license_ in one.licenses}
-    named = (one.license_name or "").lower() in wanted.names
-    listed = one.repo_id.lower() in wanted.known
-    licensed = bool(tags & set(wanted.tags)) or (OTHER in tags and (named or listed))
-    return licensed and one.downloads >= wanted.min_downloads
+def _passes(repo: Repo, wanted: Wanted) -> bool:
+    known = "other" in repo["licenses"] and repo["repo_id"].lower() in wanted.known
+    licensed = known or not repo["licenses"].isdisjoint(wanted.licenses)
+    return licensed and repo["downloads"] >= wanted.rest.min_downloads
 
 
-def _flat(raw: dict[str, Any], sort: str) -> dict[str, Any]:
-    """The Hub's JSON in the words of `hub_filters.repo`."""
-    listed = as_dict(raw.get("baseModels"))
-    models = listed.get("models")
-    return raw | {
-        "license_name": as_dict(raw.get("cardData")).get("license_name"),
-        "params": as_dict(raw.get("safetensors")).get("total"),
-        "gguf_params": as_dict(raw.get("gguf")).get("total"),
-        "relation": listed.get("relation"),
-        "bases": [as_dict(base).get("id") for base in models] if isinstance(models, list) else [],
-        "score": raw.get(SORTS[sort]),
-    }
+def look_up(hub: Client, repo_id: str) -> Repo | None:
+    """A repository by name; None where it is not there to see."""
+    answer, _ = _ask(hub, f"/{repo_id}", {"expand": EXPAND}) if valid_id(repo_id) else (None, None)
+    repo = _repo(answer, "downloads")
+    return repo if repo and repo["repo_id"].lower() == repo_id.lower() else None
 
 
-def _headers(token: str | None) -> dict[str, str]:
-    if hub_http.offline():
-        raise PlaybookError(f"candidates: HF_HUB_OFFLINE is set; unset it, {ADVICE}")
-    return build_hf_headers(token=hub_http.allowed(token))
-
-
-def _get(
-    path: str, params: dict[str, Any], headers: dict[str, str], *, missing: bool = False
-) -> tuple[Any, str | None]:
-    """The JSON of one answer and the address of the next; None for what is not there to see."""
-    url = f"{constants.ENDPOINT}{path}"
+def _ask(hub: Client, path: str, query: dict[str, Any]) -> tuple[Any, str | None]:
+    """An answer and the next page's URL; nothing for a repository that is not there to see."""
     try:
-        response = http_backoff("GET", url, params=params, headers=headers, **REQUEST)
-        if missing and response.status_code in MISSING:
+        return hub.get(f"{constants.ENDPOINT}/api/models{path}", query)
+    except Unreachable as error:
+        reason = f"{host()} cannot be asked ({error}); check the network and HF_ENDPOINT"
+    except Failed as error:
+        if path and error.status in MISSING:
             return None, None
-        hf_raise_for_status(response)
-        return response.json(), response.links.get("next", {}).get("url")
-    except errors.HfHubHTTPError as error:  # in our own words: its text may quote headers
-        status = error.response.status_code
-        reason = PROBLEMS.get(status, f"the Hub answered {status}; try again later,")
-    except (httpx2.HTTPError, httpx2.InvalidURL, errors.OfflineModeIsEnabled) as error:
-        reason = (
-            f"{hub_http.host()} cannot be asked ({type(error).__name__});"
-            " check the network and HF_ENDPOINT,"
-        )
-    except (ValueError, RecursionError):
-        reason = f"{hub_http.host()} does not answer as the Hub does; check proxy and HF_ENDPOINT,"
-    raise PlaybookError(f"candidates: {reason} {ADVICE}")
+        reason = PROBLEMS.get(error.status, str(error))
+    raise PlaybookError(f"candidates: {reason}, or set candidates.source to catalogue")
+
+
+def _repo(raw: object, popularity: str) -> Repo | None:
+    """The facts of one repository and how it stands; None where its name is not one's."""
+    raw = as_dict(raw)
+    repo_id, tags = raw.get("id"), [tag for tag in as_list(raw.get("tags")) if isinstance(tag, str)]
+    if not isinstance(repo_id, str) or not valid_id(repo_id) or "/" not in repo_id:
+        return None
+    facts, relation = page_facts(raw, repo_id), as_dict(raw.get("baseModels")).get("relation")
+    licenses = {tag[8:].lower() for tag in tags if tag.startswith("license:")}
+    if "other" in licenses and facts["license_name"]:
+        licenses.add(f"other: {facts['license_name'].lower()}")
+    tagged = [tag.split(":")[1] for tag in tags if re.match(r"base_model:\w+:", tag)]
+    gguf_only = not facts["params_b"] and bool(facts["gguf_params_b"] or "gguf" in tags)
+    return facts | {
+        "repo_id": repo_id,
+        "task": as_text(raw.get("pipeline_tag")),
+        "licenses": licenses,
+        "downloads": facts["downloads"] or 0,
+        "score": as_number(raw.get(popularity)) or 0.0,
+        "copy": gguf_only or (relation or next(iter(tagged), None)) in COPIES,
+    }

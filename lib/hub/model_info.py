@@ -3,141 +3,125 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub import errors
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-__all__ = ["as_count", "as_dict", "as_list", "as_text", "commit", "described", "valid_id"]
+from lib.sizing.model_config import config_facts
+from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
 
-PICKLE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-FORMATS = {"safetensors": (".safetensors",), "gguf": (".gguf",), "pickle": PICKLE}
-# What a server loads: repositories also hold a second copy of the weights, adapters, onnx.
-LOADED = {
-    "safetensors": r"model[^/]*\.safetensors",
-    "gguf": r"(?!mmproj)[^/]*\.gguf",
-    "pickle": r"pytorch_model[^/]*\.bin",
+__all__ = ["commit", "described", "offers", "page_facts", "valid_id"]
+
+# File endings, and what a server loads: there are second copies, adapters and onnx as well.
+FORMATS = {
+    "safetensors": (r".*\.safetensors", r"model[^/]*\.safetensors"),
+    "gguf": (r".*\.gguf", r"(?!mmproj)[^/]*\.gguf"),
+    "pickle": (r".*\.(bin|pt|pth|ckpt|pkl|pickle)", r"pytorch_model[^/]*\.bin"),
 }
 SPLIT = re.compile(r"-\d+-of-\d+(?=\.\w+$)")
 GATED = {"False": "no", "True": "yes", "auto": "auto", "manual": "manual"}
-RELATIONS = ("quantized", "finetune", "adapter", "merge")
 CUSTOM_CODE = re.compile(r"(?:.*/)?(?:modeling|configuration|tokenization|processing)_[^/]*\.py")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?")
-CATALOGUE = {"license_on_hub": "hub_license", "params_b": "hub_params_b"}
-SHAPE = ("context_length", "layers", "kv_heads", "head_dim")
 SHOWN_ISSUES = 20
 
+Facts = dict[str, Any]
 
-def described(row: dict[Any, Any], told: dict[str, Any]) -> dict[str, Any]:
+
+def described(row: dict[Any, Any], answers: Facts) -> Facts:
     """One row of `hub.pull`'s metadata: the Hub's answers where there are some, else the catalogue.
 
     Args:
         row: The catalogue's row, null as `None`.
-        told: What may be missing: `model` and `files`, entries of `hub_cache`; `config`, from
-            `model_config.described`; `providers`; `problem`.
+        answers: `model files config` of `Client.fetch` and `problem`; any may be missing.
     """
-    entry, base = told.get("model", {}), row["base_model"]
+    entry, base = answers.get("model", {}), row["base_model"]
     facts = {
         "repo_id": row["repo_id"],
         "metadata_source": entry.get("source", "catalogue"),
         "retrieved_at": entry.get("retrieved_at") or row["checked_on"],
-        "problem": told.get("problem", ""),
+        "problem": answers.get("problem", ""),
     }
     if "answer" not in entry:
-        facts |= {column: row[own] for column, own in CATALOGUE.items()}
-        facts |= {column: row[column] and int(row[column]) for column in SHAPE}
+        shape = ("context_length", "layers", "kv_heads", "head_dim")
+        facts |= {column: row[column] and int(row[column]) for column in shape}
+        facts |= {"license_on_hub": row["hub_license"], "params_b": row["hub_params_b"]}
         verdict = f"base: {base}" if base else "not checked"
         return facts | {"base_models": base, "lineage_verdict": verdict}
-    raw, extra = as_dict(entry["answer"]), as_dict(told.get("files", {}).get("answer"))
-    config = told.get("config")
-    known = {key: value for key, value in (config or {}).items() if key != "remote_code"}
-    facts |= known | _identity(raw, row["repo_id"]) | _contents(raw, config) | _weights(raw, extra)
-    facts["context_length"] = known.get("context_length") or _of_gguf(raw, "context_length")
-    facts["providers"] = told.get("providers")
-    missing = "" if facts["revision"] else "the Hub named no revision: nothing is pinned, ask again"
-    facts["problem"] = "; ".join(filter(None, (missing, facts["problem"])))
+    parts = [as_dict(answers.get(part, {}).get("answer")) for part in ("model", "files", "config")]
+    page, files, config = parts[0], parts[1], config_facts(parts[2]) if parts[2] else {}
+    facts |= config | page_facts(page, row["repo_id"]) | _contents(page, config.get("remote_code"))
+    gguf_context = as_count(as_dict(page.get("gguf")).get("context_length"))
+    facts["context_length"] = config.get("context_length") or gguf_context
+    facts["weights_gb"] = _weights_gb(files.get("siblings"))
+    facts["security"], facts["security_issues"] = _security(files.get("securityRepoStatus"))
+    if not facts["revision"]:
+        unpinned = "the Hub named no revision: nothing is pinned, ask again"
+        facts["problem"] = "; ".join(filter(None, (unpinned, facts["problem"])))
     return facts
 
 
-def _identity(raw: dict[str, Any], repo_id: str) -> dict[str, Any]:
-    """Name, commit, licence, descent and popularity."""
-    card = as_dict(raw.get("cardData"))
-    tags = [tag for tag in as_list(raw.get("tags")) if isinstance(tag, str)]
-    license_, name = _licenses(card, tags)
-    bases = _base_models(raw.get("baseModels"), tags)
+def page_facts(page: Facts, repo_id: str) -> Facts:
+    """Commit, licence, descent, popularity and parameters, as a model's page has them."""
+    tags = [tag for tag in as_list(page.get("tags")) if isinstance(tag, str)]
+    license_, name = _license(as_dict(page.get("cardData")), tags)
+    bases = _base_models(page.get("baseModels"), tags)
+    mapping, new_id = page.get("inferenceProviderMapping"), page.get("id")
+    live = [who for who, offer in _by_provider(mapping).items() if offer["status"] == "live"]
+    counts = as_dict(page.get("safetensors"))
+    total, of_gguf = (as_count(as_dict(page.get(k)).get("total")) for k in ("safetensors", "gguf"))
+    by_dtype = [
+        f"{dtype}:{elements}"
+        for dtype, elements in as_dict(counts.get("parameters")).items()
+        if re.fullmatch(r"\w{1,20}", dtype) and as_count(elements) is not None
+    ]
     return {
-        "revision": commit(raw),
+        "revision": commit(page),
         "license_on_hub": name or license_,
         "license_name": name,
-        "license_link": as_text(card.get("license_link")),
-        "gated": GATED.get(str(raw.get("gated"))),
+        "gated": GATED.get(str(page.get("gated"))),
         "base_models": bases,
-        "base_relation": _relation(raw.get("baseModels"), tags) if bases else None,
         "lineage_verdict": f"base: {bases}" if bases else "",
-        "created_at": _moment(raw.get("createdAt")),
-        "last_modified": _moment(raw.get("lastModified")),
-        "downloads": as_count(raw.get("downloads")),
-        "likes": as_count(raw.get("likes")),
-        "library_name": as_text(raw.get("library_name")),
-        "renamed_to": _joined(id_ for id_ in [raw.get("id")] if id_ != repo_id) or None,
-    }
-
-
-def _contents(raw: dict[str, Any], config: dict[str, Any] | None) -> dict[str, Any]:
-    """What kinds of files there are, and whether they bring code and a chat template."""
-    digest, listed = raw.get("config"), isinstance(raw.get("siblings"), list)
-    names = [str(as_dict(file).get("rfilename")) for file in as_list(raw.get("siblings"))]
-    kinds = [kind for kind, ends in FORMATS.items() if any(name.endswith(ends) for name in names)]
-    code = as_dict(as_dict(digest).get("auto_map")) or (config or {}).get("remote_code")
-    code = code or any(CUSTOM_CODE.fullmatch(name) for name in names)
-    read = isinstance(digest, dict) or config is not None
-    tokenizer = as_dict(digest).get("tokenizer_config")
-    templates = (
-        *(as_dict(tokenizer).get("chat_template"), as_dict(digest).get("chat_template_jinja")),
-        as_dict(raw.get("gguf")).get("chat_template"),
-        {"chat_template.jinja", "chat_template.json"} & set(names),
-    )
-    looked = listed and (isinstance(tokenizer, dict) or isinstance(raw.get("gguf"), dict))
-    return {
-        "formats": ";".join(kinds) if listed else None,
-        "remote_code": True if code else False if listed and read else None,
-        "chat_template": True if any(templates) else False if looked else None,
-    }
-
-
-def _weights(raw: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as the Hub counts them, the size of the files, and what its scanners found."""
-    counted = as_dict(raw.get("safetensors"))
-    by_dtype = {
-        dtype: elements
-        for dtype, given in as_dict(counted.get("parameters")).items()
-        if re.fullmatch(r"\w{1,20}", str(dtype)) and (elements := as_count(given)) is not None
-    }
-    total, of_gguf = as_count(counted.get("total")), _of_gguf(raw, "total")
-    security, issues = _security(extra.get("securityRepoStatus"))
-    return {
+        "created_at": _moment(page.get("createdAt")),
+        "last_modified": _moment(page.get("lastModified")),
+        "downloads": as_count(page.get("downloads")),
+        "likes": as_count(page.get("likes")),
         "params_b": total and total / 1e9,
-        "params_by_dtype": ";".join(f"{dtype}:{n}" for dtype, n in by_dtype.items()) or None,
+        "params_by_dtype": ";".join(by_dtype) or None,
         "gguf_params_b": of_gguf and of_gguf / 1e9,
-        "weights_gb": _weights_gb(extra.get("siblings")),
-        "security": security,
-        "security_issues": issues,
+        "providers": ";".join(live) if isinstance(mapping, dict | list) else None,
+        "renamed_to": new_id if valid_id(new_id) and new_id != repo_id else None,
+    }
+
+
+def _contents(page: Facts, code_in_config: bool | None) -> Facts:
+    """What kinds of files there are, and whether they bring code."""
+    siblings, digest = page.get("siblings"), page.get("config")
+    names = [str(as_dict(file).get("rfilename")) for file in as_list(siblings)]
+    kinds = [k for k, (ends, _) in FORMATS.items() if any(re.fullmatch(ends, n) for n in names)]
+    custom = any(CUSTOM_CODE.fullmatch(name) for name in names)
+    code = bool(as_dict(as_dict(digest).get("auto_map")) or code_in_config or custom)
+    # That there is none is known only where one looked.
+    looked = isinstance(digest, dict) or code_in_config is not None
+    return {
+        "formats": ";".join(kinds) if isinstance(siblings, list) else None,
+        "remote_code": code if code or (looked and isinstance(siblings, list)) else None,
     }
 
 
 def _weights_gb(siblings: object) -> float | None:
     """The size of one copy of the weights; null where there are several, or a size is missing."""
-    sizes = {str(f.get("rfilename")): f.get("size") for f in map(as_dict, as_list(siblings))}
-    for kind, ends in FORMATS.items():
-        every = [name for name in sizes if name.endswith(ends)]
+    files = [as_dict(file) for file in as_list(siblings)]
+    sizes = {str(file.get("rfilename")): as_count(file.get("size")) for file in files}
+    for kind, (ends, loaded) in FORMATS.items():
+        every = [name for name in sizes if re.fullmatch(ends, name)]
         root = [name for name in every if "/" not in name]
-        named = [name for name in root if re.fullmatch(LOADED[kind], name)]
+        named = [name for name in root if re.fullmatch(loaded, name)]
         if chosen := named or root or every:
-            bytes_ = [as_count(sizes[name]) for name in chosen]
             several = kind == "gguf" and len({SPLIT.sub("", name) for name in chosen}) > 1
-            known = [size for size in bytes_ if size is not None]
-            return None if several or len(known) < len(bytes_) else sum(known) / 1e9
+            known = [size for name in chosen if (size := sizes[name]) is not None]
+            return None if several or len(known) < len(chosen) else sum(known) / 1e9
     return None
 
 
@@ -146,21 +130,21 @@ def _security(status: object) -> tuple[str | None, str | None]:
     if not isinstance(status, dict):
         return None, None
     listed = status.get("filesWithIssues")
-    found = [
+    issues = [
         f"{path} ({as_text(issue.get('level')) or 'not rated'})".replace(";", ",")
         for issue in map(as_dict, as_list(listed))
         if (path := as_text(issue.get("path")))
     ]
-    if len(found) > SHOWN_ISSUES:
-        found[SHOWN_ISSUES:] = [f"and {len(found) - SHOWN_ISSUES} more"]
+    if len(issues) > SHOWN_ISSUES:
+        issues[SHOWN_ISSUES:] = [f"and {len(issues) - SHOWN_ISSUES} more"]
     if isinstance(listed, list) and listed:
-        return "issues", "; ".join(found) or None
+        return "issues", "; ".join(issues) or None
     return ("clean" if listed == [] and status.get("scansDone") is True else "unknown"), None
 
 
-def commit(raw: dict[str, Any]) -> str | None:
+def commit(page: Facts) -> str | None:
     """The 40-digit commit of an answer."""
-    pinned = re.fullmatch(r"[0-9a-f]{40}", str(raw.get("sha")))
+    pinned = re.fullmatch(r"[0-9a-f]{40}", str(page.get("sha")))
     return pinned and pinned[0]
 
 
@@ -168,14 +152,10 @@ def _moment(value: object) -> str | None:
     return value if isinstance(value, str) and MOMENT.fullmatch(value) else None
 
 
-def _of_gguf(raw: dict[str, Any], key: str) -> int | None:
-    return as_count(as_dict(raw.get("gguf")).get(key))
-
-
-def _licenses(card: dict[str, Any], tags: list[str]) -> tuple[str | None, str | None]:
+def _license(card: Facts, tags: list[str]) -> tuple[str | None, str | None]:
     """The licence identifier, and the name that says which one `other` is."""
-    given = card.get("license")
-    texts = [as_text(value) for value in (given if isinstance(given, list) else [given])]
+    stated = card.get("license")
+    texts = [as_text(value) for value in (stated if isinstance(stated, list) else [stated])]
     texts = [text for text in texts if text] or [t[8:] for t in tags if t.startswith("license:")]
     license_ = as_text(", ".join(str(text).replace(";", ",") for text in texts))
     name = (as_text(card.get("license_name")) or "").replace(";", ",")
@@ -184,21 +164,10 @@ def _licenses(card: dict[str, Any], tags: list[str]) -> tuple[str | None, str | 
 
 def _base_models(listed: object, tags: list[str]) -> str | None:
     """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`, or else the tags."""
-    listed = as_dict(listed).get("models", listed)
-    ids = _joined(as_dict(one).get("id", one) for one in as_list(listed))
-    tagged = (tag.rpartition(":")[2] for tag in tags if tag.startswith("base_model:"))
-    return ids or _joined(tagged) or None
-
-
-def _relation(listed: object, tags: list[str]) -> str | None:
-    """How it was made from its base: quantized, finetune, adapter or merge."""
-    tagged = [tag.split(":")[1] for tag in tags if tag.startswith("base_model:")]
-    given = [as_dict(listed).get("relation"), *tagged]
-    return next((relation for relation in RELATIONS if relation in given), None)
-
-
-def _joined(names: Iterable[object]) -> str:
-    return ";".join(dict.fromkeys(str(name) for name in names if valid_id(name)))
+    ids = [as_dict(one).get("id", one) for one in as_list(as_dict(listed).get("models", listed))]
+    tagged = [tag.rpartition(":")[2] for tag in tags if tag.startswith("base_model:")]
+    names = list(filter(valid_id, ids)) or list(filter(valid_id, tagged))
+    return ";".join(dict.fromkeys(names)) or None
 
 
 def valid_id(name: object) -> bool:
@@ -210,22 +179,49 @@ def valid_id(name: object) -> bool:
     return isinstance(name, str)
 
 
-def as_dict(value: object) -> dict[str, Any]:
-    """The value where it is a mapping, else an empty one."""
-    return value if isinstance(value, dict) else {}
+def offers(answers_by_repo: dict[str, Facts], routing: Facts) -> Iterator[Facts]:
+    """One row per model and provider that the model's page or the router names.
+
+    Args:
+        answers_by_repo: As for `described`, by the catalogue's `repo_id`.
+        routing: The entry of the router's list of models (`/v1/models`).
+    """
+    routes: dict[str, dict[str, Facts]] = {}
+    for model in map(as_dict, as_list(as_dict(routing.get("answer")).get("data"))):
+        if valid_id(model.get("id")):
+            routes.setdefault(model["id"], {}).update(_by_provider(model.get("providers")))
+    for repo_id, answers in answers_by_repo.items():
+        entry = answers.get("model", {})
+        page = as_dict(entry.get("answer"))
+        on_page = _by_provider(page.get("inferenceProviderMapping"))
+        on_router = routes.get(repo_id) or routes.get(str(page.get("id")), {})
+        for provider in on_page | on_router:
+            here, there = on_page.get(provider, {}), on_router.get(provider, {})
+            when = (routing if there else entry).get("retrieved_at")
+            offer = {"repo_id": repo_id, "provider": provider, "retrieved_at": when}
+            yield offer | _offer(here, there)
 
 
-def as_list(value: object) -> list[Any]:
-    """The value where it is a list, else an empty one."""
-    return value if isinstance(value, list) else []
+def _offer(on_page: Facts, on_router: Facts) -> Facts:
+    price = as_dict(on_router.get("pricing"))
+    return {
+        "status": as_text(on_page.get("status")) or as_text(on_router.get("status")),
+        "context_length": as_count(on_router.get("context_length")),
+        "input_usd_per_million": _amount(price.get("input")),
+        "output_usd_per_million": _amount(price.get("output")),
+        "first_token_latency_ms": _amount(on_router.get("first_token_latency_ms")),
+        "throughput_tps": _amount(on_router.get("throughput")),
+    }
 
 
-def as_text(value: object) -> str | None:
-    """Hostile text on one line: no control or direction characters, 200 characters at most."""
-    text = "".join(c if c.isprintable() else " " for c in value) if isinstance(value, str) else ""
-    return " ".join(text.split())[:200] or None
+def _by_provider(mapping: object) -> dict[str, Facts]:
+    """Offers by provider, from a mapping by name or from a list."""
+    if isinstance(mapping, dict):
+        mapping = [as_dict(offer) | {"provider": name} for name, offer in mapping.items()]
+    named = [offer for offer in map(as_dict, as_list(mapping)) if valid_id(offer.get("provider"))]
+    return {offer["provider"]: {"status": None} | offer for offer in named}
 
 
-def as_count(value: object) -> int | None:
-    """A whole number from 0 that a table can hold."""
-    return value if type(value) is int and 0 <= value < 2**63 else None
+def _amount(value: object) -> float | None:
+    number = as_number(value)
+    return number if number is not None and number >= 0 else None

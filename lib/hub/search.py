@@ -2,204 +2,205 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import date
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from lib import tables
 from lib.brief.project import Project
-from lib.errors import PlaybookError
-from lib.hub import listing as hub_list
-from lib.hub.filters import Found, Repo, filters
+from lib.errors import PlaybookError, did_you_mean
+from lib.frames import rows
+from lib.hub.client import Client
+from lib.hub.listing import Repo, Wanted, look_up, queries, read_list
+from lib.legal.licenses import CLASSES, class_of, keys_on_hub
+from lib.sizing.tiers import BOUNDS, wanted_tiers
 
-__all__ = ["Discovered", "candidates"]
+__all__ = ["candidates"]
 
+TIMEOUT_S = 30.0
+# These answer text as well; the Hub lists most of today's general models under the second.
+CHAT = ["text-generation", "image-text-to-text"]
 # Nobody's lineage is longer; a chain that is stays unresolved, which step 1 calls review.
 GENERATIONS = 5
 MODALITY = {"text-generation": "text"} | dict.fromkeys(
     ("image-text-to-text", "any-to-any", "audio-text-to-text", "video-text-to-text"), "multimodal"
 )
 Row = dict[Any, Any]
-Lookup = Callable[[list[str]], list[Repo]]
 
 
-class Maps(NamedTuple):
-    """What the tables tell about a repository: by owner, by tag, by licence name."""
-
-    owners: dict[str, tuple[str, str | None]]
-    families: list[str]
-    tags: dict[str, list[str]]
-    names: dict[str, list[str]]
-
-
-class Discovered(NamedTuple):
-    """Rows in the catalogue's columns, and in one sentence what was found and left out."""
-
-    models: pd.DataFrame
-    note: str
-
-
-def candidates(
-    brief: Project,
-    *,
-    catalogue: pd.DataFrame,
-    licenses: pd.DataFrame,
-    closed_models: pd.DataFrame,
-    token: str | None = None,
-    today: date | None = None,
-) -> Discovered:
+def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFrame, str]:
     """Search the whole Hub for what the brief wants, and describe it as the catalogue would.
 
-    A brief whose `candidates.source` is `catalogue` gets the catalogue itself. Otherwise the
-    models that `deployments` and `exceptions` name are there whether they pass or not, and so
-    is, as `lineage`, what any of them was made from: step 1 needs its licence. A model that
-    the catalogue knows keeps its row. Quantised copies, adapters and repositories with GGUF
-    weights alone are left out and counted. Nothing here is a verdict: steps 1 to 3 judge.
+    A brief whose `candidates.source` is `catalogue` gets the catalogue itself. Otherwise what
+    `deployments` and `exceptions` name is there whether it passes or not, and so is, as
+    `lineage`, what any model was made from: step 1 needs its licence. A model that the catalogue
+    knows keeps its row. Quantised copies, adapters and GGUF-only repositories are left out.
 
     Args:
-        brief: Its `candidates` section, with `policy` and `size` for what that leaves out.
-        catalogue: From `tables.models`.
-        licenses: From `tables.licenses`.
-        closed_models: From `tables.closed_models`.
-        token: Sent to the Hub's own host only.
+        brief: Its `candidates`, with `policy` and `size` for what that leaves out.
         today: The day the Hub's list is read; this day if left out.
 
     Returns:
-        The columns of `tables.models`, the most popular first, named models and lineage after
-        them; `hub_params_b` in billions as the Hub counts, `total_params_b` blank.
+        Rows in the columns of `tables.models`, the most popular first, named models and lineage
+        after them, `total_params_b` blank; and in one sentence what was found and left out.
 
     Raises:
         PlaybookError: The Hub cannot be read, or nothing passes.
     """
-    if brief.candidates.source == "catalogue":
-        dates = f"facts of {catalogue['checked_on'].min()} to {catalogue['checked_on'].max()}"
-        return Discovered(catalogue, f"{len(catalogue)} models of data/models.csv, {dates}")
-    wanted = filters(brief, catalogue, licenses, closed_models)
-    found = hub_list.search(wanted, token=token, today=today)
-    lookup = partial(hub_list.lookup, token=token)
-    if not found.repos:
+    catalogue = tables.models()
+    if brief.candidates.source == "hub":
+        return _on_hub(brief, catalogue, (today or date.today()).isoformat())
+    dates = f"facts of {catalogue['checked_on'].min()} to {catalogue['checked_on'].max()}"
+    return catalogue, f"{len(catalogue)} models of data/models.csv, {dates}"
+
+
+def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.DataFrame, str]:
+    licenses, hub = tables.licenses(), Client(TIMEOUT_S)
+    wanted = _wanted(brief, catalogue, licenses)
+    # One list per licence, task and range of sizes, put together; the most popular first.
+    lists = list(hub.each(partial(read_list, hub, wanted), queries(wanted)))
+    repos = {repo["repo_id"].lower(): repo for passing, _ in lists for repo in passing}
+    order = sorted(repos.values(), key=lambda r: (-r["score"], -r["downloads"], r["repo_id"]))
+    originals = [repo["repo_id"] for repo in order if not repo["copy"]][: wanted.rest.limit]
+    if not originals:
         raise PlaybookError(
-            f"candidates: nothing in the {found.source} passes ({wanted});"
+            f"candidates: nothing in the Hub API passes ({wanted});"
             " loosen candidates, or set candidates.source to catalogue"
         )
+    # Rows by lower-case name: the catalogue's, or else as the Hub describes a repository.
+    describe = _describer(catalogue, licenses, as_of)
+    known: dict[str, Row | None] = {key: describe(repo) for key, repo in repos.items()}
+    known |= {row["repo_id"].lower(): row for row in rows(catalogue)}
+    table: dict[str, Row] = {}
+
+    def add(names: list[str], **changes: str) -> int:
+        """Add what is not there yet and is to be had; how many that were."""
+        new = {name.lower(): name for name in names if name.lower() not in table}
+        unknown = {key: name for key, name in new.items() if key not in known}
+        answers = hub.each(partial(look_up, hub), unknown.values())
+        for key, repo in zip(unknown, answers, strict=True):
+            known[key] = describe(repo) if repo else None
+        before = len(table)
+        table.update({key: row | changes for key in new if (row := known[key])})
+        return len(table) - before
+
     named = [deployment.model for deployment in brief.deployments]
     named += [exception.model for exception in brief.exceptions]
-    return _described(found, named, lookup, catalogue, licenses)
-
-
-def _described(
-    found: Found, named: list[str], lookup: Lookup, catalogue: pd.DataFrame, licenses: pd.DataFrame
-) -> Discovered:
-    known = _records(catalogue)
-    rows: dict[str, Row] = {}
-    describe = partial(_row, found=found, maps=_maps(catalogue, licenses))
-
-    def add(names: list[str], repos: list[Repo], listed_for: str = "") -> None:
-        """Rows for names, from the catalogue or else as the Hub describes them."""
-        told = {one.repo_id.lower(): one for one in repos}
-        for key in dict.fromkeys(name.lower() for name in names):
-            if key not in rows and (row := known.get(key) or (key in told and describe(told[key]))):
-                rows[key] = row | ({"listed_for": listed_for} if listed_for else {})
-
-    def unknown(names: list[str]) -> list[str]:
-        return [name for name in dict.fromkeys(names) if name.lower() not in rows | known]
-
-    add([one.repo_id for one in found.repos], found.repos)
-    listed = len(rows)
-    missing = unknown(named)
-    add(named, lookup(missing) if missing else [])
-    candidates_ = len(rows)
-    asked: set[str] = set()
+    counts = [add(originals), add(named), 0]
     for _ in range(GENERATIONS):
-        bases = [base for row in rows.values() for base in _bases(row)]
-        if not (wanted := [base for base in bases if base.lower() not in rows.keys() | asked]):
-            break
-        asked |= {base.lower() for base in wanted}
-        missing = unknown(wanted)
-        add(wanted, lookup(missing) if missing else [], "lineage")
-    for row in rows.values():  # lineage goes by exact names
-        spelt = [rows[b.lower()]["repo_id"] if b.lower() in rows else b for b in _bases(row)]
-        row["base_model"] = ";".join(spelt) or None
-    table = pd.DataFrame(list(rows.values()), columns=catalogue.columns).astype(catalogue.dtypes)
+        made_from = [base for row in table.values() for base in _bases(row)]
+        counts[2] += add(made_from, listed_for="lineage")
+    for row in table.values():  # lineage goes by exact names
+        exact = (table.get(base.lower(), {"repo_id": base})["repo_id"] for base in _bases(row))
+        row["base_model"] = ";".join(exact) or None
+    # What was found and left out, in words.
+    copies = sum(repo["copy"] for repo in order)
     note = (
-        f"{listed:,} candidates from the {found.source} of {found.as_of};"
-        f" {found.copies:,} quantised copies, adapters and GGUF-only repositories left out;"
-        f" {candidates_ - listed} more named in the brief, {len(rows) - candidates_} base models"
+        f"{counts[0]:,} candidates from the Hub API of {as_of};"
+        f" {copies:,} quantised copies, adapters and GGUF-only repositories left out;"
+        f" {counts[1]} more named in the brief, {counts[2]} base models"
     )
-    lost = [name for name in named if name.lower() not in rows]
-    note += f"; not found: {', '.join(dict.fromkeys(lost))}" if lost else ""
-    return Discovered(table, f"{note}; {found.remark}" if found.remark else note)
-
-
-def _row(one: Repo, *, found: Found, maps: Maps) -> Row:
-    """A repository that the catalogue lacks; what neither it nor the Hub says is blank."""
-    owner, name = one.repo_id.split("/", 1)
-    developer, country = maps.owners.get(owner.lower(), (owner, None))
-    license_, hub_license = _license(one, maps)
-    return {
-        "repo_id": one.repo_id,
-        "family": next((f for f in maps.families if _of_family(name, f)), owner),
-        "developer": developer,
-        "country": country,
-        "license": license_,
-        "hub_license": hub_license,
-        "hub_params_b": one.params_b,
-        "modality": MODALITY.get(one.task or ""),
-        "base_model": ";".join(one.bases) or None,
-        "listed_for": "choice",
-        "source_url": f"https://huggingface.co/{one.repo_id}",
-        "source": f"{found.source}, {found.as_of}",
-        "checked_on": found.as_of,
-    }
-
-
-def _of_family(name: str, family: str) -> bool:
-    """Qwen3-8B is a Qwen; Yijing-7B is not a Yi."""
-    start, rest = name[: len(family)], name[len(family) :]
-    return start.lower() == family.lower() and not rest[:1].islower()
-
-
-def _license(one: Repo, maps: Maps) -> tuple[str | None, str | None]:
-    """The key of the licence table, and what the Hub says; no key where that could be several."""
-    if len(one.licenses) != 1:
-        return None, ", ".join(one.licenses) or None
-    tag = one.licenses[0].lower()
-    if tag == "other":
-        keys, text = maps.names.get((one.license_name or "").lower(), []), one.license_name or tag
-    else:  # a standard licence that the table lacks goes by its tag
-        keys, text = maps.tags.get(tag, [tag] if re.fullmatch(r"[\w.+-]+", tag) else []), tag
-    return keys[0] if len(keys) == 1 else None, text
-
-
-def _maps(catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Maps:
-    owners = catalogue["repo_id"].str.split("/").str[0].str.lower()
-    pairs = {
-        owner: {(row["developer"], row["country"]) for row in _records(group).values()}
-        for owner, group in catalogue.groupby(owners)
-    }
-    tags, names = dict[str, list[str]](), dict[str, list[str]]()
-    columns = licenses[["license", "hub_license", "hub_license_name"]].fillna("")
-    for key, tagged, named in columns.itertuples(index=False):
-        for tag in tagged.split(";"):
-            tags.setdefault(tag, []).append(key)
-        for name in named.lower().split(";") if "other" in tagged.split(";") else []:
-            names.setdefault(name, []).append(key)
-    return Maps(
-        owners={owner: own.pop() for owner, own in pairs.items() if len(own) == 1},
-        families=sorted(catalogue["family"].unique(), key=len, reverse=True),
-        tags=tags,
-        names={name: keys for name, keys in names.items() if name not in ("", "other")},
-    )
-
-
-def _records(models: pd.DataFrame) -> dict[str, Row]:
-    plain = models.astype(object)
-    rows: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
-    return {row["repo_id"].lower(): row for row in rows}
+    if lost := [name for name in dict.fromkeys(named) if name.lower() not in table]:
+        note += f"; not found: {', '.join(lost)}"
+    if cut := sum(not complete for _, complete in lists):
+        note += f"; {cut} of {len(lists)} lists were longer than could be read: raise min_downloads"
+    models = pd.DataFrame(list(table.values()), columns=catalogue.columns)
+    return models.astype(catalogue.dtypes), note
 
 
 def _bases(row: Row) -> list[str]:
     return [base.strip() for base in (row["base_model"] or "").split(";") if base.strip()]
+
+
+def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Wanted:
+    """The brief's `candidates`, with licences and sizes derived where they are left out.
+
+    Raises:
+        PlaybookError: A licence nobody knows, or a range of sizes that is empty.
+    """
+    rest, on_hub = brief.candidates, keys_on_hub(licenses)
+    stated = rest.licenses or brief.policy.licenses
+    texts = licenses[licenses["license"].isin(stated) | licenses["license_class"].isin(stated)]
+    names = [name for name, keys in on_hub.items() if texts["license"].isin(keys).any()]
+    for name in stated:
+        if name in {*licenses["license"], *licenses["license_class"]}:
+            continue
+        choices = {*CLASSES, *licenses["license"], *on_hub, "other"}
+        if name not in choices and class_of(name, {}) == CLASSES[-1]:
+            hint = did_you_mean(name, sorted(choices), most=3, otherwise="add it there")
+            text = f"{name!r} is not in data/licenses.csv; {hint}"
+            raise PlaybookError(f"candidates.licenses: {text}")
+        names.append(name.lower())
+    others = texts[texts["hub_license"].str.contains(r"\bother\b", na=False)]
+    known = catalogue["license"].isin(others["license"])
+    return Wanted(
+        licenses=names,
+        known=set(catalogue.loc[known, "repo_id"].str.lower()),
+        tasks=CHAT if rest.task == CHAT[0] else [rest.task] if rest.task else [],
+        sizes=_sizes(brief),
+        rest=rest,
+    )
+
+
+def _sizes(brief: Project) -> list[tuple[float, float]]:
+    """The tiers' ranges; a bound that the brief gives makes them one."""
+    rest, tiers = brief.candidates, wanted_tiers(brief.size, tables.closed_models())
+    ranges = [] if "between" in tiers else [BOUNDS[tier] for tier in tiers]
+    if rest.min_params_b is None and rest.max_params_b is None:
+        return ranges
+    low = rest.min_params_b or (ranges[0][0] if ranges else 0.0)
+    high = rest.max_params_b or (ranges[-1][1] if ranges else math.inf)
+    if low > high:
+        raise PlaybookError(
+            f"candidates: no size lies from {low:g}B to {high:g}B;"
+            " give min_params_b and max_params_b, or another size.tier"
+        )
+    return [(low, high)]
+
+
+def _describer(
+    catalogue: pd.DataFrame, licenses: pd.DataFrame, as_of: str
+) -> Callable[[Repo], Row]:
+    """What makes a row of a repository that the catalogue lacks; blank where nobody says."""
+    people = catalogue.assign(owner=catalogue["repo_id"].str.lower().str.partition("/")[0])
+    people = people.drop_duplicates(["owner", "developer", "country"])
+    by_owner = {row["owner"]: row for row in rows(people.drop_duplicates("owner", keep=False))}
+    families = sorted(catalogue["family"].unique(), key=len, reverse=True)
+    on_hub = keys_on_hub(licenses)
+
+    def row(repo: Repo) -> Row:
+        repo_id, made_from = repo["repo_id"], (repo["base_models"] or "").split(";")
+        owner, name = repo_id.split("/", 1)
+        person = by_owner.get(owner.lower(), {"developer": owner, "country": None})
+        of_family = (f for f in families if re.match(rf"(?i:{re.escape(f)})(?![a-z])", name))
+        return {
+            "repo_id": repo_id,
+            "family": next(of_family, owner),  # Qwen3-8B is a Qwen; Yijing-7B is not a Yi
+            "developer": person["developer"],
+            "country": person["country"],
+            "license": _license(repo, on_hub),
+            "hub_license": repo["license_on_hub"],
+            "hub_params_b": repo["params_b"] or repo["gguf_params_b"],
+            "modality": MODALITY.get(repo["task"] or ""),
+            "base_model": ";".join(b for b in made_from if b.lower() != repo_id.lower()) or None,
+            "listed_for": "choice",
+            "source_url": f"https://huggingface.co/{repo_id}",
+            "source": f"Hub API, {as_of}",
+            "checked_on": as_of,
+        }
+
+    return row
+
+
+def _license(repo: Repo, on_hub: dict[str, list[str]]) -> str | None:
+    """The key of the licence table; none where that could be several."""
+    name = f"other: {repo['license_name']}" if repo["license_name"] else repo["license_on_hub"]
+    name = str(name or "").lower()
+    standard = name != "other" and re.fullmatch(r"[\w.+-]+", name)
+    keys = on_hub.get(name, [name] if standard else [])  # the table lacks some standard licences
+    return keys[0] if len(keys) == 1 else None

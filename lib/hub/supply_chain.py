@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import date, datetime
+from typing import Any
 
 import pandas as pd
 
 from lib.brief.sections import Require
-from lib.frames import rows as records
-from lib.hub.facts import Row
-from lib.hub.model_info import as_text
+from lib.frames import rows
+from lib.untrusted import as_text
 
-__all__ = ["judge"]
+__all__ = ["supply_verdicts"]
 
-COLUMNS = ["formats", "remote_code", "security", "security_issues", "gated", "created_at",
-           "last_modified"]  # fmt: skip
-GATED = ("auto", "manual", "yes")
-# A day ahead is a time zone; more than that is no date to trust.
-AHEAD_DAYS = 1
-
-# What a check found: why it fails, or "" where the fact is not known, or None where it holds.
-Outcome = str | None
+COLUMNS = """repo_id formats remote_code security security_issues gated created_at
+    last_modified""".split()
+Check = tuple[str, bool | None, str]
+JUDGED = ["repo_id", "supply_verdict", "supply_reasons"]
 
 
-def judge(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:
+def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:
     """Hold every repository against the brief's `require`.
 
-    `fail` wins over `unknown`, and what is not known never passes. Pickle is what
-    `safetensors` guards against: loading it runs code. It asks for safetensors files, so a
-    repository with GGUF or pickle alone fails; one that has pickle files too passes, with a
-    note. `scanned` takes the Hub's scan of all files, which must be done. `min_age_days` counts
-    from `created_at` (fresh uploads), `max_age_days` from `last_modified` (abandoned ones), in
-    whole days.
+    `fail` wins over `unknown`, and what is not known never passes. Loading pickle runs code: who
+    has pickle files beside safetensors passes, with a note. A scan must be done. `min_age_days`
+    counts from `created_at`, `max_age_days` from `last_modified`, in whole days to `today`.
 
     Args:
         metadata: From `hub.pull`.
@@ -43,85 +36,44 @@ def judge(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFr
         One row per row of `metadata`, in order: `repo_id supply_verdict supply_reasons`;
         `pass|fail|unknown`, and reasons that are empty where nothing was required.
     """
-    checks = _checks(require, today)
-    rows = [_judged(row, require, checks) for row in records(metadata, COLUMNS)]
-    names = ["supply_verdict", "supply_reasons"]
-    judged = pd.DataFrame(rows, columns=names, index=metadata.index, dtype="str")
-    return metadata[["repo_id"]].join(judged)
+    judged = []
+    for row in rows(metadata, COLUMNS):
+        row["kinds"] = set(str(row["formats"] or "").split(";")) - {""}
+        checks = list(_checks(row, require, today))
+        reasons = [why for _, holds, why in checks if holds is False]
+        unknown = [fact for fact, holds, _ in checks if holds is None]
+        verdict = "fail" if reasons else "unknown" if unknown else "pass"
+        reasons += [f"not verified: {', '.join(unknown)}"] * bool(unknown)
+        if require.safetensors and {"safetensors", "pickle"} <= row["kinds"]:
+            reasons.append("pickle files too: load with safetensors only")
+        judged.append((row["repo_id"], verdict, "; ".join(reasons)))
+    return pd.DataFrame(judged, columns=JUDGED, index=metadata.index, dtype="str")
 
 
-def _judged(
-    row: Row, require: Require, checks: dict[str, Callable[[Row], Outcome]]
-) -> tuple[str, str]:
-    outcomes = {fact: check(row) for fact, check in checks.items()}
-    reasons = [text for text in outcomes.values() if text]
-    verdict = "fail" if reasons else "pass"
-    if unknown := [fact for fact, text in outcomes.items() if text == ""]:
-        verdict = "fail" if reasons else "unknown"
-        reasons.append(f"not verified: {', '.join(unknown)}")
-    if require.safetensors and {"safetensors", "pickle"} <= _formats(row):
-        reasons.append("pickle files too: load with safetensors only")
-    return verdict, "; ".join(reasons)
-
-
-def _checks(require: Require, today: date) -> dict[str, Callable[[Row], Outcome]]:
-    """The checks that the brief asks for, by the fact each needs."""
-    youngest, oldest = require.min_age_days, require.max_age_days
-    checks: dict[str, tuple[bool, Callable[[Row], Outcome]]] = {
-        "file formats": (require.safetensors, _safetensors),
-        "remote code": (require.no_remote_code, _remote_code),
-        "security scan": (require.scanned, _scan),
-        "gating": (require.not_gated, _gating),
-        "creation date": (bool(youngest), lambda row: _young(row, youngest or 0, today)),
-        "last change": (oldest is not None, lambda row: _abandoned(row, oldest or 0, today)),
-    }
-    return {fact: check for fact, (asked, check) in checks.items() if asked}
-
-
-def _formats(row: Row) -> set[str]:
-    return set(str(row["formats"] or "").split(";")) - {""}
-
-
-def _safetensors(row: Row) -> Outcome:
-    if not isinstance(row["formats"], str):
-        return ""
-    kinds = _formats(row)
-    found = f"only {' and '.join(sorted(kinds))}" if kinds else "no weight files"
-    return None if "safetensors" in kinds else f"no safetensors files, {found}"
-
-
-def _remote_code(row: Row) -> Outcome:
-    if not isinstance(row["remote_code"], bool):
-        return ""
-    return "loading it runs the repository's own code" if row["remote_code"] else None
-
-
-def _scan(row: Row) -> Outcome:
-    if row["security"] == "issues":
-        return (
-            f"the Hub's scan found issues: {as_text(row['security_issues']) or 'files not named'}"
-        )
-    return None if row["security"] == "clean" else ""
-
-
-def _gating(row: Row) -> Outcome:
-    if row["gated"] in GATED:
-        return f"gated ({row['gated']}): its terms must be accepted first"
-    return None if row["gated"] == "no" else ""
-
-
-def _young(row: Row, least: int, today: date) -> Outcome:
-    age = _age_days(row["created_at"], today)
-    if age is None:
-        return ""
-    return f"created {age} days ago, wanted at least {least}" if age < least else None
-
-
-def _abandoned(row: Row, most: int, today: date) -> Outcome:
-    age = _age_days(row["last_modified"], today)
-    if age is None:
-        return ""
-    return f"last changed {age} days ago, wanted at most {most}" if age > most else None
+def _checks(row: dict[str, Any], require: Require, today: date) -> Iterator[Check]:
+    """What the brief asks for: the fact, whether it holds (null: not known), why it does not."""
+    if require.safetensors:
+        there = f"only {' and '.join(sorted(row['kinds']))}" if row["kinds"] else "no weight files"
+        holds = None if row["formats"] is None else "safetensors" in row["kinds"]
+        yield "file formats", holds, f"no safetensors files, {there}"
+    if require.no_remote_code:
+        holds = not row["remote_code"] if isinstance(row["remote_code"], bool) else None
+        yield "remote code", holds, "loading it runs the repository's own code"
+    if require.scanned:
+        issues = as_text(row["security_issues"]) or "files not named"
+        holds = {"clean": True, "issues": False}.get(row["security"])
+        yield "security scan", holds, f"the Hub's scan found issues: {issues}"
+    if require.not_gated:
+        holds = {"no": True, "auto": False, "manual": False, "yes": False}.get(row["gated"])
+        yield "gating", holds, f"gated ({row['gated']}): its terms must be accepted first"
+    if least := require.min_age_days:
+        age = _age_days(row["created_at"], today)
+        why = f"created {age} days ago, wanted at least {least}"
+        yield "creation date", None if age is None else age >= least, why
+    if (most := require.max_age_days) is not None:
+        age = _age_days(row["last_modified"], today)
+        why = f"last changed {age} days ago, wanted at most {most}"
+        yield "last change", None if age is None else age <= most, why
 
 
 def _age_days(stamp: object, today: date) -> int | None:
@@ -130,4 +82,4 @@ def _age_days(stamp: object, today: date) -> int | None:
         age = (today - datetime.fromisoformat(str(stamp)).date()).days
     except ValueError:
         return None
-    return max(age, 0) if age >= -AHEAD_DAYS else None
+    return max(age, 0) if age >= -1 else None  # a day ahead is a time zone, more no date to trust

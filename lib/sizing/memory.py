@@ -31,7 +31,7 @@ def cache_gb(
     """The cache of keys and values, in GB of 1e9 bytes.
 
     Args:
-        kv_layout: As `lib.hub.model_config` writes it: `COUNTxELEMENTS[@WINDOW]` per kind of
+        kv_layout: As `lib.sizing.model_config` writes it: `COUNTxELEMENTS[@WINDOW]` per kind of
             layer, joined by `;`.
         context_tokens: Prompt and answer of one request; a layer with a window keeps no more
             than the window.

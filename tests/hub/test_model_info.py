@@ -1,15 +1,13 @@
-"""lib.model_info and lib.model_offers on plain answers: hostile, half empty and of wrong types."""
+"""lib.hub.model_info on plain answers: hostile, half empty and of wrong types."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from hub_stub import CONFIG, ROUTED, SHA, files, model
 
-from lib.hub import model_config, model_info
-from lib.hub import offers as model_offers
+from lib.hub import model_info
 
 JUNK: list[Any] = [None, "x", 3, -1, 1e9, 10**30, True, [], ["a", {"b": [None]}], {"id": {"x": 1}}]
 ROW = {
@@ -26,12 +24,12 @@ ROW = {
 
 
 def facts(extra: object = None, config_json: object = None, **changes: Any) -> dict[str, Any]:
-    told = {
+    answers = {
         "model": {"answer": model("acme/large", **changes), "source": "hub", "retrieved_at": "now"},
         "files": {"answer": files("acme/large") if extra is None else extra},
-        "config": None if config_json is None else model_config.described(config_json),
+        "config": {} if config_json is None else {"answer": config_json},
     }
-    return model_info.described(ROW, told)
+    return model_info.described(ROW, answers)
 
 
 def test_the_catalogue_where_the_hub_told_nothing() -> None:
@@ -61,27 +59,25 @@ def test_config_is_of_the_hub_or_null_and_never_of_the_catalogue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("listed", "tags", "expected", "relation"),
+    ("listed", "tags", "expected"),
     [
-        ({"relation": "merge", "models": [{"id": "a/b"}, {"id": "c/d"}]}, [], "a/b;c/d", "merge"),
-        (["a/b", "a/b", "c/d"], [], "a/b;c/d", None),
-        ([{"id": "a/b"}], [], "a/b", None),
-        (None, ["base_model:a/b", "base_model:quantized:a/b"], "a/b", "quantized"),
-        ({}, ["base_model:adapter:a/b"], "a/b", "adapter"),
-        ({"relation": "<b>", "models": [{"id": "a/b"}]}, [], "a/b", None),
-        ({"relation": ["merge"], "models": [{"id": "a/b"}]}, [], "a/b", None),
-        ({"relation": "merge", "models": []}, [], None, None),
-        (None, [], None, None),
-        ("a/b", [], None, None),
-        ({"models": "a/b"}, [7, None, {"base_model:": 1}], None, None),
-        ([["a/b"], {"id": 3}, {"id": ["x"]}, "<script>", "../../etc"], [], None, None),
+        ({"relation": "merge", "models": [{"id": "a/b"}, {"id": "c/d"}]}, [], "a/b;c/d"),
+        (["a/b", "a/b", "c/d"], [], "a/b;c/d"),
+        ([{"id": "a/b"}], [], "a/b"),
+        (None, ["base_model:a/b", "base_model:quantized:a/b"], "a/b"),
+        ({}, ["base_model:adapter:a/b"], "a/b"),
+        ({"relation": "<b>", "models": [{"id": "a/b"}]}, [], "a/b"),
+        ({"relation": ["merge"], "models": [{"id": "a/b"}]}, [], "a/b"),
+        ({"relation": "merge", "models": []}, [], None),
+        (None, [], None),
+        ("a/b", [], None),
+        ({"models": "a/b"}, [7, None, {"base_model:": 1}], None),
+        ([["a/b"], {"id": 3}, {"id": ["x"]}, "<script>", "../../etc"], [], None),
     ],
 )
-def test_base_models(
-    listed: object, tags: list[Any], expected: str | None, relation: str | None
-) -> None:
+def test_base_models(listed: object, tags: list[Any], expected: str | None) -> None:
     row = facts(baseModels=listed, tags=tags)
-    assert (row["base_models"], row["base_relation"]) == (expected, relation)
+    assert row["base_models"] == expected
     assert row["lineage_verdict"] == (f"base: {expected}" if expected else "")
 
 
@@ -136,23 +132,6 @@ def test_remote_code_is_found_in_config_json_too() -> None:
         is True
     )
     assert facts(config_json=CONFIG, **plain)["remote_code"] is False
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"config": {"tokenizer_config": {"chat_template": "{{ x }}"}}}, True),
-        ({"config": {"chat_template_jinja": "{{ x }}"}}, True),
-        ({"siblings": listed("chat_template.jinja")}, True),
-        ({"gguf": {"chat_template": "{{ x }}"}}, True),
-        ({"config": {"tokenizer_config": {"bos_token": "<s>"}}}, False),
-        ({"config": {"tokenizer_config": {}}, "siblings": None}, None),
-        ({"gguf": {"total": 3}}, False),
-        ({}, None),
-    ],
-)
-def test_chat_template(changes: dict[str, Any], expected: bool | None) -> None:
-    assert facts(**changes)["chat_template"] is expected
 
 
 def sized(**sizes: Any) -> dict[str, Any]:
@@ -240,7 +219,7 @@ def test_wrong_types_give_null_fields(junk: Any) -> None:
     assert row["gated"] in (None, "yes")
     assert row["downloads"] == (3 if junk == 3 and junk is not True else None)
     assert row["security"] in (None, "unknown") and row["weights_gb"] is None
-    assert row["created_at"] is row["last_modified"] is row["license_link"] or junk == "x"
+    assert row["created_at"] is row["last_modified"] or junk == "x"
     inner = {"total": junk, "context_length": junk, "license": junk, "license_name": junk}
     inner |= {"models": junk, "auto_map": junk, "parameters": junk, "tokenizer_config": junk}
     for field in ("safetensors", "gguf", "cardData", "config", "siblings", "tags", "baseModels"):
@@ -251,23 +230,26 @@ def test_wrong_types_give_null_fields(junk: Any) -> None:
 def test_hostile_text() -> None:
     name = "ok\x1b[31m\x00\u202e\ud800\n<script>alert(1)</script>" + "x" * 500
     row = facts(
-        cardData={"license": "other", "license_name": name, "license_link": name},
-        library_name=name,
+        cardData={"license": "other", "license_name": name},
         sha="../" * 20,
         id="../../../etc/passwd",
         createdAt="yesterday\n",
         lastModified="2026-10-01T12:00:00.000Z; drop",
     )
-    for field in ("license_on_hub", "library_name", "license_link"):
+    for field in ("license_on_hub", "license_name"):
         assert row[field].startswith("ok [31m <script>") and len(row[field]) == 200
         assert row[field].isprintable()
     assert row["revision"] is row["renamed_to"] is row["created_at"] is row["last_modified"] is None
 
 
+def routing(listed: object) -> dict[str, Any]:
+    return {"answer": listed, "retrieved_at": "now"}
+
+
 def served(mapping: object, on_router: object = None) -> list[dict[str, Any]]:
-    entry = {"answer": {"inferenceProviderMapping": mapping}, "retrieved_at": "then"}
-    lists = model_offers.routed({"data": [{"id": "acme/large", "providers": on_router}]})
-    return list(model_offers.offers("acme/large", entry, lists["acme/large"], "now"))
+    page = {"answer": {"inferenceProviderMapping": mapping}, "retrieved_at": "then"}
+    listed = {"data": [{"id": "acme/large", "providers": on_router}]}
+    return list(model_info.offers({"acme/large": {"model": page}}, routing(listed)))
 
 
 def test_offers_of_the_page_and_of_the_router() -> None:
@@ -278,23 +260,21 @@ def test_offers_of_the_page_and_of_the_router() -> None:
         "repo_id": "acme/large",
         "provider": "together",
         "status": "live",
-        "task": "conversational",
         "retrieved_at": "now",
         "context_length": 65536,
         "input_usd_per_million": 0.6,
         "output_usd_per_million": 1.8,
         "first_token_latency_ms": 320.5,
         "throughput_tps": 88.2,
-        "supports_tools": True,
     }
-    assert rows["novita"]["input_usd_per_million"] is rows["novita"]["supports_tools"] is None
+    assert rows["novita"]["input_usd_per_million"] is None
     assert (rows["fal-ai"]["status"], rows["fal-ai"]["retrieved_at"]) == ("staging", "then")
 
 
 def test_offers_of_wrong_types() -> None:
     pricing = {"input": -1, "output": float("nan")}
     odd = {"provider": "odd", "pricing": pricing, "throughput": True, "context_length": 10**40}
-    cheap = {"provider": "odd2", "pricing": {"input": 0, "output": "0.1"}, "supports_tools": 1}
+    cheap = {"provider": "odd2", "pricing": {"input": 0, "output": "0.1"}}
     rows = served(
         [{"provider": "groq"}, "x", {"status": "live"}, {"provider": "../x"}], [odd, cheap]
     )
@@ -305,11 +285,10 @@ def test_offers_of_wrong_types() -> None:
         "retrieved_at": "now",
     }
     assert rows[2]["input_usd_per_million"] == 0.0 and rows[2]["output_usd_per_million"] is None
-    assert rows[2]["supports_tools"] is None
     for junk in JUNK:
         assert isinstance(served(junk, junk), list)
-        assert model_offers.routed(junk) == {}
-        assert model_offers.routed({"data": junk}) == {}
+        for listed in (junk, {"data": junk}):
+            assert list(model_info.offers({"acme/large": {}}, routing(listed))) == []
 
 
 @pytest.mark.parametrize(
@@ -323,54 +302,4 @@ def test_offers_of_wrong_types() -> None:
     ],
 )
 def test_live_providers(mapping: object, expected: str | None) -> None:
-    assert model_offers.live({"inferenceProviderMapping": mapping}) == expected
-
-
-def result(**changes: Any) -> dict[str, Any]:
-    source = {"url": "https://example.com/e", "name": "Eval", "user": "u"}
-    data = {"dataset": {"id": "Idavidrein/gpqa", "task_id": "diamond"}, "value": 61.5}
-    data |= {"date": "2026-05-01", "source": source, "notes": "no-tools"} | changes
-    page = {"filename": ".eval_results/gpqa.yaml", "pullRequest": 7, "verified": True}
-    return page | {"data": data}
-
-
-def test_results_keep_verified_and_self_reported_apart() -> None:
-    raw = [result(), result() | {"verified": False}, result() | {"error": "bad"}]
-    raw += [{key: value for key, value in result().items() if key != "verified"}]
-    rows = list(model_offers.results("acme/large", {"evalResults": raw}))
-    assert [row["verified"] for row in rows] == [True, False, None]
-    assert rows[0] == {
-        "repo_id": "acme/large",
-        "benchmark": "Idavidrein/gpqa",
-        "task_id": "diamond",
-        "value": 61.5,
-        "date": "2026-05-01",
-        "verified": True,
-        "source_url": "https://example.com/e",
-        "source_name": "Eval",
-        "filename": ".eval_results/gpqa.yaml",
-        "pull_request": "7",
-        "notes": "no-tools",
-    }
-    assert list(rows[0]) == [*model_offers.EVALS] == model_offers.RESULT
-
-
-@pytest.mark.parametrize("junk", [*JUNK[:4], JUNK[5], True, [], {}, float("inf"), "61"], ids=repr)
-def test_results_of_wrong_types(junk: Any) -> None:
-    def rows(given: Any) -> list[dict[str, Any]]:
-        return list(model_offers.results("acme/large", {"evalResults": given}))
-
-    assert rows(junk) == rows([junk]) == rows([{"data": junk}]) == []
-    assert rows([result(dataset=junk)]) == rows([result(dataset={"id": junk})]) == [] or isinstance(
-        junk, str
-    )
-    kept = rows([result(value=junk)])
-    assert [row["value"] for row in kept] == ([junk] if type(junk) is int and junk < 9 else [])
-    odd = result(date=junk, source=junk, notes=junk)
-    (row,) = rows([odd | {"verified": junk, "filename": junk, "pullRequest": junk}])
-    assert row["pull_request"] in (None, str(junk)) and row["notes"] in (None, junk)
-    assert row["date"] is row["source_url"] is row["source_name"] is None
-    assert row["verified"] is (True if junk is True else None)
-    (row,) = rows([result(source={"url": "javascript:alert(1)"})])
-    assert row["source_url"] is None
-    json.dumps(row)
+    assert facts(inferenceProviderMapping=mapping)["providers"] == expected

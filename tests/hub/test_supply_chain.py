@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lib.brief.sections import Require
-from lib.hub import supply_chain
+from lib.hub.supply_chain import supply_verdicts
 
 TODAY = date(2026, 11, 24)
 GOOD: dict[str, Any] = {
@@ -42,7 +42,7 @@ def metadata(*changes: dict[str, Any]) -> pd.DataFrame:
 
 def judged(require: dict[str, Any] | Require, **facts: Any) -> tuple[str, str]:
     required = require if isinstance(require, Require) else Require(**require)
-    row = supply_chain.judge(metadata(facts), required, today=TODAY).iloc[0]
+    row = supply_verdicts(metadata(facts), required, today=TODAY).iloc[0]
     return row["supply_verdict"], row["supply_reasons"]
 
 
@@ -132,7 +132,7 @@ def test_ages(require: dict[str, int], stamp: str | None, verdict: str, reasons:
 def test_nothing_required_passes_whatever_is_known() -> None:
     nothing = dict.fromkeys(GOOD) | {"repo_id": "org/b"}
     bad = {"formats": "safetensors;pickle", "security": "issues", "gated": "manual"}
-    table = supply_chain.judge(metadata({}, nothing, bad), Require(), today=TODAY)
+    table = supply_verdicts(metadata({}, nothing, bad), Require(), today=TODAY)
     assert set(table["supply_verdict"]) == {"pass"} and set(table["supply_reasons"]) == {""}
 
 
@@ -157,7 +157,7 @@ def test_no_missing_fact_ever_passes(fact: str) -> None:
     if fact != "security_issues":
         assert judged(EVERYTHING, **{fact: None})[0] == "unknown"
     without = metadata({}).drop(columns=fact)
-    verdict = supply_chain.judge(without, EVERYTHING, today=TODAY)["supply_verdict"][0]
+    verdict = supply_verdicts(without, EVERYTHING, today=TODAY)["supply_verdict"][0]
     assert verdict == ("pass" if fact == "security_issues" else "unknown")
 
 
@@ -165,10 +165,10 @@ def test_no_missing_fact_ever_passes(fact: str) -> None:
 def test_types_of_remote_code(dtype: str) -> None:
     table = metadata({"remote_code": True}, {"remote_code": False})
     table["remote_code"] = table["remote_code"].astype(dtype)
-    found = supply_chain.judge(table, Require(no_remote_code=True), today=TODAY)
+    found = supply_verdicts(table, Require(no_remote_code=True), today=TODAY)
     assert list(found["supply_verdict"]) == ["fail", "pass"]
     table["remote_code"] = ["False", 0]
-    found = supply_chain.judge(table, Require(no_remote_code=True), today=TODAY)
+    found = supply_verdicts(table, Require(no_remote_code=True), today=TODAY)
     assert list(found["supply_verdict"]) == ["unknown", "unknown"]
 
 
@@ -182,7 +182,7 @@ def test_rows_keep_their_order_and_index() -> None:
     table = metadata({"repo_id": "org/b"}, {"repo_id": "org/a", "gated": "yes"}, {"gated": None})
     table.index = pd.Index([7, 3, 9])
     before = table.copy()
-    found = supply_chain.judge(table, Require(not_gated=True), today=TODAY)
+    found = supply_verdicts(table, Require(not_gated=True), today=TODAY)
     assert list(found.columns) == ["repo_id", "supply_verdict", "supply_reasons"]
     assert list(found.index) == [7, 3, 9] and list(found["repo_id"]) == ["org/b", "org/a", "org/a"]
     assert list(found["supply_verdict"]) == ["pass", "fail", "unknown"]
@@ -193,5 +193,5 @@ def test_rows_keep_their_order_and_index() -> None:
 
 
 def test_an_empty_pull() -> None:
-    found = supply_chain.judge(metadata().iloc[:0], EVERYTHING, today=TODAY)
+    found = supply_verdicts(metadata().iloc[:0], EVERYTHING, today=TODAY)
     assert found.empty and list(found.columns) == ["repo_id", "supply_verdict", "supply_reasons"]

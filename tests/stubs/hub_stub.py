@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import json
 import threading
 import time
@@ -16,8 +15,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from huggingface_hub import constants
 
-from lib.hub import http as hub_http
+from lib.hub import client
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 MODEL: dict[str, Any] = {
@@ -199,9 +199,9 @@ class Stub:
 
 def point_at(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a stub the endpoint, with no proxy between and no wait between attempts."""
-    monkeypatch.setattr(hub_http.constants, "ENDPOINT", stub.url)
-    monkeypatch.setattr(hub_http.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub_http, "BACKOFF", lambda state: 0.0)
+    monkeypatch.setattr(constants, "ENDPOINT", stub.url)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(client, "PAUSES_S", (0.0,) * len(client.PAUSES_S))
     no_sleep = SimpleNamespace(sleep=lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.utils._http.time", no_sleep)
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -234,24 +234,18 @@ def running() -> Iterator[Stub]:
                 with stub.lock:
                     stub.in_flight -= 1
             with contextlib.suppress(OSError):
-                self.reply(answer, told, headers)
+                self.reply(answer, told)
 
-        def reply(self, answer: Answer, told: dict[str, str], asked: dict[str, str]) -> None:
+        def reply(self, answer: Answer, told: dict[str, str]) -> None:
             body = answer.body
             if not isinstance(body, bytes):
                 body = json.dumps(body).encode()
-            etag = f'W/"{hashlib.sha256(body).hexdigest()[:16]}"'
-            given = {key.lower(): value for key, value in (told | answer.headers).items()}
-            if answer.status == 200:
-                given.setdefault("etag", etag)
-            same = answer.status == 200 and asked.get("if-none-match") == given["etag"]
-            status, body = (304, b"") if same else (answer.status, body)
-            stub.statuses.append(status)
-            self.send_response(status)
-            for key, value in given.items():
+            stub.statuses.append(answer.status)
+            self.send_response(answer.status)
+            headers = {key.lower(): value for key, value in (told | answer.headers).items()}
+            headers.setdefault("content-length", str(answer.length or len(body)))
+            for key, value in headers.items():
                 self.send_header(key, value)
-            if "content-length" not in given and status != 304:
-                self.send_header("Content-Length", str(answer.length or len(body)))
             if answer.length:
                 self.close_connection = True
             self.end_headers()

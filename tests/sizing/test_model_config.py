@@ -1,4 +1,4 @@
-"""config.json read with distrust: layers, cache and parameters of models whose size is known."""
+"""config.json read with distrust: context, layers and cache of models that are known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lib.hub.model_config import described
+from lib.sizing.model_config import config_facts
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -100,24 +100,6 @@ GEMMA = {
 
 
 @pytest.mark.parametrize(
-    ("config", "billions", "active"),
-    [
-        (LLAMA, 8.03, 8.03),
-        (QWEN3_MOE, 30.5, 3.3),
-        (DEEPSEEK, 671, 37),
-        (GPT_OSS, 116.8, 5.1),
-        (GEMMA, 11.8, 11.8),
-    ],
-)
-def test_parameters_are_those_the_vendor_states(
-    config: dict[str, Any], billions: float, active: float
-) -> None:
-    found = described(config)
-    assert found["config_params_b"] == pytest.approx(billions, rel=0.02)
-    assert found["config_active_b"] == pytest.approx(active, rel=0.15)  # vendors round down
-
-
-@pytest.mark.parametrize(
     ("config", "layout"),
     [
         (LLAMA, "32x2048"),
@@ -131,11 +113,11 @@ def test_parameters_are_those_the_vendor_states(
     ],
 )
 def test_cache_by_layer(config: dict[str, Any], layout: str) -> None:
-    assert described(config)["kv_layout"] == layout
+    assert config_facts(config)["kv_layout"] == layout
 
 
 def test_a_hybrid_keeps_a_state_and_few_layers_of_cache() -> None:
-    found = described(
+    found = config_facts(
         {
             "model_type": "qwen3_next",
             "hidden_size": 2048,
@@ -156,17 +138,16 @@ def test_a_hybrid_keeps_a_state_and_few_layers_of_cache() -> None:
 
 
 def test_what_is_recorded() -> None:
-    found = described(DEEPSEEK)
-    assert found["architecture"] == "DeepseekV3ForCausalLM"
-    assert (found["layers"], found["experts"], found["experts_active"]) == (61, 256, 8)
+    found = config_facts(DEEPSEEK)
+    assert found["layers"] == 61
     assert found["remote_code"] is True
     assert found["quantization"] == "fp8"
     assert found["context_length"] == 163840
-    assert described(LLAMA)["remote_code"] is False
-    assert described(LLAMA)["quantization"] is None
-    assert described(LLAMA)["head_dim"] == 128
+    assert config_facts(LLAMA)["remote_code"] is False
+    assert config_facts(LLAMA)["quantization"] is None
+    assert config_facts(LLAMA)["head_dim"] == 128
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 40960}
-    assert described(QWEN3_MOE | {"rope_scaling": yarn})["context_length"] == 163840
+    assert config_facts(QWEN3_MOE | {"rope_scaling": yarn})["context_length"] == 163840
 
 
 @pytest.mark.parametrize(
@@ -184,15 +165,9 @@ def test_what_is_recorded() -> None:
 )
 def test_no_layout_is_better_than_a_wrong_one(changes: dict[str, Any]) -> None:
     if changes == {"layer_types": 7}:  # nonsense is passed over
-        assert described(LLAMA | changes)["kv_layout"] == "32x2048"
+        assert config_facts(LLAMA | changes)["kv_layout"] == "32x2048"
     else:
-        assert described(LLAMA | changes)["kv_layout"] is None
-
-
-def test_an_architecture_nobody_knows_is_not_counted() -> None:
-    found = described(LLAMA | {"model_type": "brand_new"})
-    assert found["config_params_b"] is None
-    assert found["config_active_b"] is None
+        assert config_facts(LLAMA | changes)["kv_layout"] is None
 
 
 @pytest.mark.parametrize(
@@ -200,7 +175,7 @@ def test_an_architecture_nobody_knows_is_not_counted() -> None:
     [None, 7, "text", [], {}, {"text_config": []}, {"architectures": "x"}, {"auto_map": 1}],
 )
 def test_what_is_no_configuration(config: object) -> None:
-    found = described(config)
+    found = config_facts(config)
     assert found.pop("remote_code") is False
     assert set(found.values()) == {None}
 
@@ -209,6 +184,6 @@ def test_what_is_no_configuration(config: object) -> None:
 def test_wrong_types_become_null_and_nothing_breaks(value: object) -> None:
     for config in (LLAMA, QWEN3_MOE, DEEPSEEK, GPT_OSS):
         for key in config:
-            found = described(config | {key: value})
+            found = config_facts(config | {key: value})
             json.dumps(found)
             assert found["kv_layout"] is None or "x" in found["kv_layout"]

@@ -1,0 +1,200 @@
+"""The one file that asks the Hub: the token, the limits, what is tried again, the cache.
+
+It takes huggingface_hub's session and raw JSON: `HfApi.model_info` gives up at the first 429,
+`list_models` carries the token wherever a link points, and `ModelInfo` breaks on odd answers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import constants, errors, utils
+
+from lib.artifacts import write_bytes
+from lib.hub.endpoint import Failed, Unreachable, address, is_hub, offline, refusal
+from lib.waiting import retry_after
+
+__all__ = ["JSON", "UNREACHABLE", "Client"]
+
+hf: Any = utils  # whose names are not marked as exported
+# Set here and not by variables, which are read once: another module may have imported it first.
+constants.HF_HUB_DISABLE_TELEMETRY = True
+if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+    hf.disable_progress_bars()
+NO_CONNECTION = (httpx2.ConnectError, httpx2.ConnectTimeout)
+UNREACHABLE = (*NO_CONNECTION, httpx2.ProxyError, httpx2.InvalidURL, httpx2.UnsupportedProtocol,
+               errors.OfflineModeIsEnabled)  # fmt: skip
+RETRIED = (408, 429, 500, 502, 503, 504)
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 0.0)  # after each attempt
+MOST_WAIT_MIN = 6.0  # the Hub's window is five minutes: who asks for more is not waited for
+SLACK_S = 1.0  # the Hub counts whole seconds
+MOST_BYTES = {"api": 50_000_000, "resolvers": 5_000_000}  # the Hub limits questions and files apart
+DRIP = 10  # an answer may take this many times the time-out in all, so that no trickle holds a run
+THREADS = 16
+JSON = dict[str, Any]
+NOT_JSON = "the answer is not the Hub's JSON ({}): check proxy and HF_ENDPOINT"
+
+
+class Limit:
+    """What a host still allows; the threads of a client keep to it together."""
+
+    def __init__(self, say: Callable[[str], Any], stopped: threading.Event) -> None:
+        self._say, self._stopped, self._few = say, stopped, threading.Lock()
+        self._left, self._until = math.inf, 0.0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait while nothing is allowed; the last requests of a window go one at a time."""
+        scarce = self._left <= THREADS and time.monotonic() < self._until
+        with self._few if scarce else nullcontext():
+            while self._left == 0 and (seconds := self._until - time.monotonic()) > 0:
+                if (minutes := seconds / 60) > MOST_WAIT_MIN:
+                    raise Failed(f"the Hub asks to wait {minutes:.0f} minutes: run it again then")
+                if round(seconds) and not self._stopped.is_set():
+                    self._say(f"the Hub asks to wait: going on in {seconds:.0f} s")
+                if self._stopped.wait(seconds):
+                    raise Failed("stopped before it was asked")
+                self._say("models")
+            yield
+
+    def heed(self, response: httpx2.Response) -> None:
+        """Note what an answer says about the limit, and how long to stay away."""
+        window, now = hf.parse_ratelimit_headers(response.headers), time.monotonic()
+        pause = retry_after(response.headers) if response.status_code in RETRIED else None
+        if pause is not None and not (window and window.remaining == 0):
+            self._left, self._until = 0, now + min(pause, 10**6)
+        elif window:
+            until = now + min(window.reset_in_seconds, 10**6) + SLACK_S
+            same = until < self._until + 2 * SLACK_S
+            self._left = min(self._left, window.remaining) if same else window.remaining
+            self._until = max(until, self._until)
+
+
+class Client:
+    """Asks one host, with threads that keep to its limits together.
+
+    Args:
+        timeout_s: Longest wait for a connection and for each part of an answer.
+        cache: Folder of raw answers, one dated JSON file each.
+        token: Whether the Hub gets the token of HF_TOKEN or `hf auth login`; a mirror never does.
+        say: Told about a wait for the limit, and `models` when it is over, as a bar's label.
+    """
+
+    def __init__(self, timeout_s: float, cache: Path = Path(), *, token: bool = True,
+                 say: Callable[[str], Any] = lambda text: None) -> None:  # fmt: skip
+        self._timeout_s, self._cache = timeout_s, cache
+        self._headers = hf.build_hf_headers(token=None if token and is_hub() else False)
+        self.with_token = "authorization" in self._headers
+        self._reached, self._stopped = False, threading.Event()
+        self._limits = {bucket: Limit(say, self._stopped) for bucket in MOST_BYTES}
+        self.lost = offline()
+
+    def each(self, ask: Callable[[Any], Any], questions: Iterable[Any]) -> Iterator[Any]:
+        """The answers in order, several asked at a time; an error ends all waits at once."""
+        pool = ThreadPoolExecutor(THREADS)
+        try:
+            yield from pool.map(ask, questions)
+        except BaseException:
+            self._stopped.set()
+            raise
+        finally:
+            pool.shutdown(wait=False)
+
+    def fetch(self, name: str, url: str, params: JSON, max_age_days: float) -> JSON:
+        """The answer kept under a file name where it is young enough, else the host's, kept.
+
+        Returns:
+            `asked retrieved_at answer` and `source`: `hub` or `hub (cached <date>)`. Where the
+            host does not answer, the kept one however old, or nothing, with `missed` (no
+            connection) or `problem` (a sentence) and the `code` of the refusal.
+        """
+        path, asked, kept = self._cache / f"{name}.json", address(url), {}
+        with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+            entry = json.loads(path.read_bytes())
+            date = datetime.fromisoformat(entry["retrieved_at"])
+            if entry["asked"] == asked and isinstance(entry["answer"], dict | None):
+                kept = {**entry, "source": f"hub (cached {date.date()})"}
+                if 0 <= (datetime.now(UTC) - date).total_seconds() <= max_age_days * 86400:
+                    return kept
+        if self.lost:
+            return kept | {"missed": True}
+        try:
+            answer, _ = self.get(url, params)
+        except Unreachable:
+            return kept | {"missed": True}
+        except Failed as error:
+            passing = error.status in (0, *RETRIED)
+            return (kept if passing else {}) | {"problem": str(error), "code": error.code}
+        if not isinstance(answer, dict | None):
+            return kept | {"problem": NOT_JSON.format(type(answer).__name__)}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = {"asked": asked, "retrieved_at": now, "answer": answer}
+        write_bytes(path, json.dumps(entry).encode())
+        return entry | {"source": "hub"}
+
+    def get(self, url: str, params: JSON) -> tuple[Any, str | None]:
+        """The JSON of an answer, None for a file that is not there, and the next page's URL.
+
+        Raises:
+            Unreachable: There is no connection; further requests then fail without trying.
+            Failed: This request alone was refused, broke off or took too long.
+        """
+        for pause in PAUSES_S:
+            try:
+                return self._once(url, params)
+            except Exception as error:  # whatever one answer breaks must not lose the others
+                failure, again = self._failure(error)
+            if not again or self._stopped.wait(pause):
+                break
+        if isinstance(failure, Unreachable):
+            self.lost = str(failure)
+        raise failure
+
+    def _failure(self, error: Exception) -> tuple[Failed, bool]:
+        """What went wrong, and whether asking again may help."""
+        kind, plain = type(error).__name__, isinstance(error, NO_CONNECTION)
+        if isinstance(error, Failed):
+            return error, error.status in RETRIED
+        if isinstance(error, UNREACHABLE):  # nothing to wait for where there is no network
+            return Unreachable(str(error) if plain else kind), plain and self._reached
+        if isinstance(error, httpx2.TimeoutException):
+            return Failed(f"no answer within {self._timeout_s:g} s: run the step again"), False
+        if isinstance(error, httpx2.HTTPError):
+            text = f"the answer broke off ({kind}): run the step again"
+            return Failed(text), isinstance(error, httpx2.ReadError | httpx2.RemoteProtocolError)
+        return Failed(NOT_JSON.format(kind)), False
+
+    def _once(self, url: str, params: JSON) -> tuple[Any, str | None]:
+        self.lost = offline() or self.lost
+        if self.lost:
+            raise Unreachable(self.lost)
+        bucket = "resolvers" if "/resolve/" in url else "api"
+        limit, most_bytes = self._limits[bucket], MOST_BYTES[bucket]
+        options: JSON = {"params": params, "headers": self._headers, "follow_redirects": True}
+        options["timeout"] = httpx2.Timeout(self._timeout_s, pool=None)
+        with limit.turn(), hf.get_session().stream("GET", url, **options) as response:
+            self._reached = True
+            limit.heed(response)
+            status, code = response.status_code, response.headers.get("X-Error-Code")
+            if code == "EntryNotFound" and bucket == "resolvers":
+                return None, None
+            if status != 200:
+                raise Failed(refusal(status, code), status, code)
+            body, ends = bytearray(), time.monotonic() + DRIP * self._timeout_s
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > most_bytes:
+                    raise Failed(f"larger than {most_bytes / 1e6:g} MB: not read", status)
+                if time.monotonic() > ends:
+                    raise httpx2.ReadTimeout("the answer trickles")
+            return json.loads(body), response.links.get("next", {}).get("url")

@@ -1,0 +1,222 @@
+"""What the Hub says about models, and what its router says about who serves them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pandas as pd
+from huggingface_hub import constants, errors, hf_hub_download
+
+from lib.errors import PlaybookError
+from lib.frames import rows
+from lib.hub.client import JSON, UNREACHABLE, Client
+from lib.hub.endpoint import host, is_hub, offline, refusal
+from lib.hub.model_info import commit, described, offers, valid_id
+from lib.progress import bar
+from lib.untrusted import as_dict, as_text
+
+__all__ = ["Pulled", "budget", "download_gguf", "pull"]
+
+SOURCES = ("auto", "hub", "catalogue")
+ROUTER = "https://router.huggingface.co"
+ANONYMOUS = 500  # API requests in five minutes without a token
+EXPAND = """baseModels cardData config createdAt downloads gated gguf likes sha tags
+    inferenceProviderMapping lastModified safetensors siblings""".split()
+FILES = {"securityStatus": True, "blobs": True}  # huggingface_hub refuses them beside `expand`
+PARTS = ("model", "files", "config")
+ORDER = """repo_id revision metadata_source retrieved_at license_on_hub license_name gated formats
+    remote_code context_length layers kv_heads head_dim kv_layout state_bytes quantization
+    base_models lineage_verdict created_at last_modified downloads likes params_b params_by_dtype
+    gguf_params_b weights_gb security security_issues providers renamed_to problem""".split()
+WHOLE = "context_length layers kv_heads head_dim state_bytes downloads likes".split()
+COLUMNS = dict.fromkeys(ORDER, "str") | dict.fromkeys(WHOLE, "Int64") | {"remote_code": "boolean"}
+COLUMNS |= dict.fromkeys(("params_b", "gguf_params_b", "weights_gb"), "float")
+MEASURES = """input_usd_per_million output_usd_per_million first_token_latency_ms
+    throughput_tps""".split()
+PROVIDERS = dict.fromkeys(("repo_id", "provider", "status", "retrieved_at"), "str")
+PROVIDERS |= {"context_length": "Int64"} | dict.fromkeys(MEASURES, "float")
+
+
+class Pulled(NamedTuple):
+    """What `pull` answers: one row per model, and one per model and provider."""
+
+    metadata: pd.DataFrame
+    providers: pd.DataFrame
+
+
+def pull(
+    models: pd.DataFrame,
+    cache: Path,
+    *,
+    source: str = "auto",
+    timeout_s: float = 20.0,
+    max_age_days: float = 1.0,
+    progress: bool = False,
+) -> Pulled:
+    """Ask the Hub about every model: its facts, files, security scan, config.json and providers.
+
+    Args:
+        models: Rows of the catalogue (`lib.tables.models`) or of a later step.
+        cache: Folder of raw answers, shared by all runs; a killed pull goes on from there.
+        source: `hub` (or an error), `catalogue` (opens no socket), or `auto`: the Hub, and the
+            catalogue for what is not cached once the Hub cannot be reached.
+        timeout_s: Longest wait for a connection and for each part of an answer.
+        max_age_days: Older answers are asked again, but no config.json: it belongs to a commit.
+        progress: Show a progress bar, which also says when the Hub asks to wait.
+
+    Returns:
+        `metadata`: one row per row of `models`, in order; `metadata_source` is `hub`, `hub (cached
+        <date>)` or `catalogue`, sizes are in 1e9 bytes and parameters, what is not known is null,
+        and `problem` says what could not be asked. `providers`: one row per offer.
+
+    Raises:
+        PlaybookError: Unknown source, or `hub` cannot be reached.
+    """
+    if not timeout_s > 0:
+        raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
+    catalogue = rows(models)
+    names = [] if _checked(source) == "catalogue" else [row["repo_id"] for row in catalogue]
+    ids, answers, routing = list(dict.fromkeys(names)), JSON(), JSON()
+    with bar(len(ids), "models", show=progress) as shown:
+        say = shown.set_description_str
+        hub = Client(timeout_s, cache, say=say)
+        asked = hub.each(lambda repo_id: _ask(repo_id, hub, max_age_days), ids)
+        for repo_id, answer in zip(ids, asked, strict=True):
+            answers[repo_id] = answer
+            shown.update()
+        missed = sum(bool(answer["missed"]) for answer in answers.values())
+        if ids and (url := _router_url()):
+            router = Client(timeout_s, cache, token=False, say=say)
+            routing = router.fetch("router/models", url, {}, max_age_days)
+            # Where the Hub itself is out of reach, its router is no news.
+            if "answer" not in routing and missed < len(ids):
+                say("the router's list could not be had: prices and speeds stay unknown")
+    if source == "hub" and missed:
+        raise PlaybookError(
+            f"the Hub at {host()!r} could not be asked about {missed} of {len(ids)} models"
+            f" ({as_text(hub.lost)}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it"
+            " again: what was answered is kept; a notebook goes on without the Hub as source 'auto'"
+        )
+    facts = [described(row, answers.get(row["repo_id"], {})) for row in catalogue]
+    metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
+    served = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
+    return Pulled(metadata, served)
+
+
+def budget(
+    models: pd.DataFrame, cache: Path, *, source: str = "auto", max_age_days: float = 1.0
+) -> str:
+    """Say in one sentence what `pull` would ask, and how that stands to the Hub's limit.
+
+    Raises:
+        PlaybookError: Unknown source.
+    """
+    if _checked(source) == "catalogue":
+        return f"{models['repo_id'].nunique()} models, source 'catalogue': nothing is asked"
+    hub = Client(1.0, cache)
+    hub.lost = hub.lost or "only counted"
+    ids = [name for name in dict.fromkeys(models["repo_id"]) if valid_id(name)]
+    answers = [_ask(repo_id, hub, max_age_days) for repo_id in ids]
+    missed = [part for answer in answers for part in answer["missed"]]
+    entries = [answer.get(part, {}) for answer in answers for part in PARTS]
+    kept = sum("answer" in entry and "missed" not in entry for entry in entries)
+    files, text = missed.count("config"), f"{len(ids)} models, {kept} answers kept; "
+    if why := offline():
+        return f"{text}{why}: nothing is asked"
+    api = len(missed) - files
+    text += f"to ask: {api} API requests and {files} files; "
+    limit = f"the anonymous limit of {ANONYMOUS} API requests in 5 minutes"
+    if not is_hub():
+        return f"{text}the limit of {host()} is not known"
+    if hub.with_token:
+        return f"{text}with a token {limit} does not hold, the Hub names its own as it answers"
+    if api <= ANONYMOUS:
+        return f"{text}within {limit}"
+    return f"{text}over {limit}: about {5 * math.ceil(api / ANONYMOUS - 1)} minutes of waiting"
+
+
+def _ask(repo_id: Any, hub: Client, max_age_days: float) -> JSON:
+    """What is known about one model: entries of `Client.fetch`, what is `missed`, a `problem`."""
+    if not valid_id(repo_id):  # also what keeps the file name inside the cache folder
+        return {"problem": "not a repository name: write it as owner/name", "missed": []}
+    file, url = repo_id.replace("/", "--"), f"{constants.ENDPOINT}/api/models/{repo_id}"
+    model = hub.fetch(f"model/{file}", url, {"expand": EXPAND}, max_age_days)
+    if as_dict(model.get("answer")):
+        return _with_parts(repo_id, model, hub, max_age_days)
+    missed = list(PARTS) if "missed" in model else []
+    return {"model": model, "problem": model.get("problem", ""), "missed": missed}
+
+
+def _with_parts(repo_id: str, model: JSON, hub: Client, max_age_days: float) -> JSON:
+    """The rest of what `_ask` answers, for a model whose page is known."""
+    raw, file = model["answer"], repo_id.replace("/", "--")
+    name, sha = raw["id"] if valid_id(raw.get("id")) else repo_id, commit(raw)
+    url = f"{constants.ENDPOINT}/api/models/{name}"
+    for age in (max_age_days, -1.0):  # what is kept may be of an earlier commit
+        files = hub.fetch(f"files/{file}", url, FILES, age)
+        if same_commit := commit(as_dict(files.get("answer"))) in (None, sha):
+            break
+    config: JSON = {}
+    if sha and (hub.with_token or raw.get("gated") in (None, False)):  # else shown to nobody
+        url = f"{constants.ENDPOINT}/{name}/resolve/{sha}/config.json"
+        config = hub.fetch(f"config/{file}@{sha}", url, {}, math.inf)
+    parts = {"model": model, "files": files, "config": config}
+    missed = [part for part, entry in parts.items() if "missed" in entry]
+    notes = [model.get("problem", "")]
+    for what, entry in (("file sizes and security scan", files), ("config.json", config)):
+        reason = entry.get("problem")
+        if "missed" in entry and "answer" not in entry:
+            reason = "the Hub could not be reached: run the step again"
+        if reason and (what, entry.get("code")) != ("config.json", "GatedRepo"):
+            notes.append(f"{what}: {reason}")
+    if not same_commit:
+        parts["files"] = {}
+        notes.append("file sizes: the repository changed meanwhile, run the step again")
+    return parts | {"missed": missed, "problem": "; ".join(filter(None, notes))}
+
+
+def _checked(source: str) -> str:
+    if source not in SOURCES:
+        raise PlaybookError(f"source {source!r} is unknown; use one of {', '.join(SOURCES)}")
+    return source
+
+
+def _router_url() -> str:
+    """The router's list of models; empty where a mirror is asked and no router is named."""
+    named = os.environ.get("PLAYBOOK_ROUTER_URL") or (ROUTER if is_hub() else "")
+    return named and named.rstrip("/").removesuffix("/v1/models") + "/v1/models"
+
+
+def download_gguf(spec: str, revision: str) -> Path:
+    """Download `owner/name/file.gguf` at a pinned commit, or find it in the Hub's own cache.
+
+    Raises:
+        PlaybookError: The spec is wrong or the file cannot be had; says what to do.
+    """
+    owner, name, file = (*spec.split("/", 2), "", "")[:3]
+    repo_id = f"{owner}/{name}"
+    inside = not {"", ".", ".."} & set(file.split("/"))
+    if not (valid_id(repo_id) and file.endswith(".gguf") and inside):
+        raise PlaybookError(f"gguf {spec!r} is not owner/name/file.gguf")
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise PlaybookError(f"revision {revision!r} of {spec!r} can move; give the 40-digit commit")
+    token, local = None if is_hub() else False, bool(offline())
+    try:
+        return Path(
+            hf_hub_download(repo_id, file, revision=revision, token=token, local_files_only=local)
+        )
+    except (errors.LocalEntryNotFoundError, *UNREACHABLE):
+        reason = f"not in the local cache, and {host()!r} cannot be asked; connect and run again"
+    except errors.HfHubHTTPError as error:
+        code = error.response.headers.get("X-Error-Code")
+        reason = refusal(error.response.status_code, code)
+    except httpx2.HTTPError as error:
+        reason = f"the download broke off ({type(error).__name__}): run the step again"
+    except OSError as error:
+        reason = f"cannot be stored ({error.strerror}); free the disk or set HF_HUB_CACHE"
+    raise PlaybookError(f"gguf {spec!r}: {reason}") from None
