@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from lib import tables
 from lib.brief.project import Deployment, Project
@@ -20,7 +18,6 @@ from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 
 __all__ = [
-    "ANSWERS",
     "BYTES_PER_TOKEN",
     "Budget",
     "Exhausted",
@@ -32,7 +29,6 @@ __all__ = [
 ]
 
 LEDGER = "04_spending.jsonl"
-ANSWERS = "04_answers.jsonl"
 BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
 
 
@@ -48,12 +44,11 @@ class Budget:
     counts with its worst case, since nobody knows what was charged.
     """
 
-    def __init__(self, run: Path, *, max_usd: float, hardware: pd.DataFrame | None = None) -> None:
+    def __init__(self, run: Path, *, max_usd: float) -> None:
         self.max_usd, self.spent, self.exhausted = max_usd, 0.0, False
         self._path = run / LEDGER
-        self._hardware = tables.hardware() if hardware is None else hardware
-        self._flying: dict[str, float] = {}
-        self._append: Any = None
+        self._reserved: dict[str, float] = {}
+        self._append: Callable[[dict[str, Any]], None]
         self._freed = asyncio.Event()
 
     def rate(self, deployment: Deployment) -> Rate:
@@ -63,21 +58,20 @@ class Budget:
             PlaybookError: No price is known, which is never taken for zero.
         """
         try:
-            return price_of(deployment, self._hardware)
+            return price_of(deployment, tables.hardware())
         except PlaybookError as error:
             raise PlaybookError(f"evaluation.max_usd needs every price; {error}") from None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Hold the ledger alone, as it is on disk now."""
-        self.exhausted, self._flying = False, {}
+        self.exhausted, self._reserved = False, {}
         with store.appending(self._path) as self._append:
-            self.spent = sum(float(r["usd"]) for r in store.read(self._path).values())
+            self.spent = sum(float(entry["usd"]) for entry in store.read(self._path).values())
             try:
                 yield
             finally:
-                self.spent += sum(self._flying.values())  # cancelled on their way
-                self._flying = {}
+                self.spent += sum(self._reserved.values())  # cancelled on their way
 
     async def reserve(self, usd: float) -> str:
         """Set the worst case of a call aside; returns a ticket for `settle`.
@@ -87,21 +81,22 @@ class Budget:
         """
         if usd == 0:
             return ""
-        while self.exhausted or self.spent + sum(self._flying.values()) + usd > self.max_usd:
-            if self.exhausted or not self._flying:
+        while self.exhausted or self.spent + sum(self._reserved.values()) + usd > self.max_usd:
+            if self.exhausted or not self._reserved:
                 self.exhausted = True
                 self._freed.set()
                 raise Exhausted
             await self._freed.wait()
-        ticket = store.key_of(time.time_ns(), len(self._flying), id(asyncio.current_task()))
+        ticket = uuid.uuid4().hex
         self._append({"key": ticket, "usd": usd})
-        self._flying[ticket] = usd
+        self._reserved[ticket] = usd
         return ticket
 
     def settle(self, ticket: str, usd: float) -> None:
         """Put what a call did cost in the place of what was set aside."""
-        if self._flying.pop(ticket, None) is None:
+        if not ticket:
             return
+        del self._reserved[ticket]
         self._append({"key": ticket, "usd": usd})
         self.spent += usd
         self._freed.set()
@@ -123,8 +118,8 @@ def most_tokens(call: Call) -> int | None:
     """How many tokens an answer may have at most; None where the request does not say."""
     if call.api == "rerank":
         return 0
-    given = [call.body.get(k) for k in ("max_tokens", "max_completion_tokens")]
-    return max((n for n in given if isinstance(n, int)), default=None)
+    limits = [call.body.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    return max((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
 def usd(rate: Rate, prompt_tokens: float, completion_tokens: float) -> float:
@@ -134,7 +129,7 @@ def usd(rate: Rate, prompt_tokens: float, completion_tokens: float) -> float:
 
 
 def worst_usd(rate: Rate, call: Call, name: str) -> float:
-    """The most that a call can cost.
+    """The most that a call of a deployment can cost.
 
     Raises:
         PlaybookError: Its answer has no greatest length.

@@ -40,13 +40,13 @@ def price_of(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
 
 
 def _machine_price(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
-    known = hardware.dropna(subset=["usd_per_hour"]).set_index("hardware")
-    if deployment.hardware not in known.index:
+    priced = hardware.dropna(subset=["usd_per_hour"]).set_index("hardware")
+    if deployment.hardware not in priced.index:
         raise PlaybookError(
             f"deployment {deployment.name!r}: data/hardware.csv has no price for"
-            f" {deployment.hardware!r}; give price in the brief or one of {', '.join(known.index)}"
+            f" {deployment.hardware!r}; give price in the brief or one of {', '.join(priced.index)}"
         )
-    row = known.loc[[deployment.hardware or ""]].iloc[0]
+    row = priced.loc[[deployment.hardware or ""]].iloc[0]
     return Rate(float(row["usd_per_hour"]), None, None, f"{row['price_basis']}, data/hardware.csv")
 
 
@@ -55,8 +55,8 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     # A request's worth: a million tokens at once would be in the tier for long prompts.
     thousand = genai_prices.Usage(input_tokens=1_000, output_tokens=1_000)
     try:
-        found = genai_prices.calc_price(thousand, model_ref=model, provider_id=price.provider)
-        if None in (found.model_price.input_mtok, found.model_price.output_mtok):
+        quote = genai_prices.calc_price(thousand, model_ref=model, provider_id=price.provider)
+        if None in (quote.model_price.input_mtok, quote.model_price.output_mtok):
             raise LookupError  # listed without a price, which calc_price takes for zero
     except LookupError:
         raise PlaybookError(
@@ -66,7 +66,7 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
         ) from None
     return Rate(
         None,
-        float(found.input_price * 1000),
-        float(found.output_price * 1000),
+        float(quote.input_price * 1000),
+        float(quote.output_price * 1000),
         f"list price of {price.provider}, genai-prices",
     )

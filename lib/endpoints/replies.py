@@ -9,7 +9,10 @@ from typing import Any
 
 __all__ = ["Unreadable", "blank", "read"]
 
+FACTS = "output tool_calls finish_reason retries prompt_tokens completion_tokens latency_s usd"
+WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 MOST_TOKENS = 10**9
+MOST_DOCUMENTS = 10**6
 
 
 class Unreadable(Exception):
@@ -22,90 +25,65 @@ class Unreadable(Exception):
 
 def blank(key: str, served: str) -> dict[str, Any]:
     """The record of a call nothing is known of yet."""
-    facts = (
-        "output tool_calls finish_reason error retries prompt_tokens completion_tokens latency_s"
-    )
-    record: dict[str, Any] = {"key": key, "served": served, **dict.fromkeys(facts.split())}
-    return record | {"error": "", "usd": None}
+    return {"key": key, "served": served, "error": "", **dict.fromkeys(FACTS.split())}
 
 
 def read(api: str, content: bytes, redact: Callable[[str], str]) -> dict[str, Any]:
-    """The facts of a reply: `output tool_calls finish_reason prompt_tokens completion_tokens`.
+    """The facts of a reply, with the endpoint's key taken out of every text.
 
-    Args:
-        api: `chat` or `rerank`.
-        content: The body of the reply.
-        redact: Takes a key out of a text, should the endpoint have sent it back.
-
-    Returns:
-        For a chat the text without what the endpoint sends apart as reasoning, and the tools
-        called as `name` and raw `arguments`; for a ranking JSON text of one score a document,
-        in the order they were sent.
+    They are `output finish_reason tool_calls prompt_tokens completion_tokens`. A chat's output is
+    its text without what is sent apart as reasoning, and tools are called by `name` with raw
+    `arguments`; a ranking's is JSON text of one score a document, in the order they were sent.
 
     Raises:
         Unreadable: An HTML page, broken JSON, or a JSON of another shape.
     """
-    what = "a chat completion" if api == "chat" else "a ranking"
+    parsed = False  # a gateway's page, or a reply cut off half-way, may be right next time
     try:
         reply = json.loads(content)
-    except (ValueError, RecursionError) as error:  # a gateway's page, or cut off half-way
-        kind = type(error).__name__
-        raise Unreadable(f"the answer is not {what} ({kind})", passing=True) from None
-    try:
-        facts = _chat(reply, redact) if api == "chat" else _ranking(reply)
-        return {"error": "", **facts, **_usage(reply, api)}
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        kind = type(error).__name__
-        raise Unreadable(f"the answer is not {what} ({kind})", passing=False) from None
+        parsed = True
+        return _chat(reply, redact) if api == "chat" else _ranking(reply)
+    except WRONG_SHAPE as error:
+        what = "a chat completion" if api == "chat" else "a ranking"
+        text = f"the answer is not {what} ({type(error).__name__})"
+        raise Unreadable(text, passing=not parsed) from None
 
 
 def _chat(reply: Any, redact: Callable[[str], str]) -> dict[str, Any]:
-    choice = reply["choices"][0]
+    choice, usage = reply["choices"][0], reply.get("usage")
     message = choice["message"]
-    called = [
+    content = message.get("content")
+    if isinstance(content, list) and content:  # as some endpoints send it beside their thinking
+        content = "".join(_text(part.get("text")) for part in content if part.get("type") == "text")
+    tools = [
         {"name": redact(_text(f["name"])), "arguments": redact(_arguments(f.get("arguments")))}
         for f in (call["function"] for call in message.get("tool_calls") or [])
     ]
-    refused, reason = message.get("refusal"), redact(_text(choice.get("finish_reason")))
-    return {
-        "output": redact(_text(_joined(message.get("content")))),
-        "tool_calls": called or None,
-        "finish_reason": "refusal" if refused else reason or None,
+    reason = redact(_text(choice.get("finish_reason"))) or None
+    facts: dict[str, Any] = {
+        "output": redact(_text(content)),
+        "tool_calls": tools or None,
+        "finish_reason": "refusal" if message.get("refusal") else reason,
     }
-
-
-def _joined(content: Any) -> Any:
-    """The text of a message that comes in parts, as some endpoints send beside their thinking."""
-    if isinstance(content, list) and content and all(isinstance(p, dict) for p in content):
-        return "".join(_text(p.get("text")) for p in content if p.get("type") == "text")
-    return content
-
-
-def _arguments(value: Any) -> str:
-    # Some engines send the object itself in place of its text.
-    return json.dumps(value, ensure_ascii=True) if isinstance(value, dict) else _text(value)
+    if usage is not None:
+        facts |= {name: _count(usage[name]) for name in ("prompt_tokens", "completion_tokens")}
+    return facts
 
 
 def _ranking(reply: Any) -> dict[str, Any]:
     scores: dict[int, float] = {}
     for result in reply["results"]:
         index, score = result["index"], result.get("relevance_score", result.get("score"))
-        if type(index) is not int or not 0 <= index < 10**6 or index in scores:
+        if type(index) is not int or not 0 <= index < MOST_DOCUMENTS or index in scores:
             raise ValueError("no such document")
         if isinstance(score, bool) or not math.isfinite(score):
             raise ValueError("no score")
         scores[index] = float(score)
-    return {"output": json.dumps([scores.get(i) for i in range(max(scores) + 1)])}
-
-
-def _usage(reply: Any, api: str) -> dict[str, int | None]:
-    usage = reply.get("usage")
-    if usage is None:
-        return {}
-    if api == "rerank":
-        prompt = usage.get("prompt_tokens", usage.get("total_tokens"))
-        return {} if prompt is None else {"prompt_tokens": _count(prompt), "completion_tokens": 0}
-    return {name: _count(usage[name]) for name in ("prompt_tokens", "completion_tokens")}
+    facts: dict[str, Any] = {"output": json.dumps([scores.get(i) for i in range(max(scores) + 1)])}
+    usage = reply.get("usage") or {}
+    if (prompt := usage.get("prompt_tokens", usage.get("total_tokens"))) is not None:
+        facts |= {"prompt_tokens": _count(prompt), "completion_tokens": 0}
+    return facts
 
 
 def _count(value: Any) -> int:
@@ -114,8 +92,12 @@ def _count(value: Any) -> int:
     return number
 
 
+def _arguments(value: Any) -> str:
+    # Some engines send the object itself in place of its text.
+    return json.dumps(value) if isinstance(value, dict) else _text(value)
+
+
 def _text(value: Any) -> str:
-    """What an endpoint calls text, in a form that every file can hold."""
-    if not isinstance(value, str | None):
-        raise TypeError("not text")
-    return (value or "").encode("utf-8", "replace").decode()
+    """A text as every file can hold it; none at all is an empty one."""
+    text: str = ("" if value is None else value).encode("utf-8", "replace").decode()
+    return text

@@ -91,7 +91,7 @@ def _run(brief: Project, deployment: Deployment, run: Path) -> Path:
     code = brief.folder / task.task.partition("@")[0]
     source = code.read_text(encoding="utf-8", errors="replace") if code.is_file() else ""
     parts = deployment.options.model_dump(), task.model_dump(exclude={"metric"}), source
-    key = key_of(identity(deployment, brief.folder), *parts)[:12]
+    key = key_of(identity(deployment, threads=True), *parts)[:12]
     path = run / "04_inspect" / f"{deployment.name}-{key}.eval"
     with contextlib.suppress(PlaybookError):  # there is none yet, or it cannot be read
         if (read_log(path, deployment)["error"] != "").mean() <= MAX_FAILED_SHARE:

@@ -16,56 +16,15 @@ from typing import Any
 import openai_stub
 import pandas as pd
 import pytest
+from asking import KEY, ask, assert_no_key, brief, items, outcomes
 from openai_stub import Reply, Request, Stub, error
 
 from lib import artifacts
-from lib.brief.project import Project
 from lib.endpoints import store
 from lib.endpoints.runner import GIVE_UP_AFTER, STORE
 from lib.errors import PlaybookError
 from lib.evaluate import answers, steps
 from lib.evaluate.items import load_items
-
-KEY = "sk-very-secret-0123456789"
-
-
-def brief(*endpoints: dict[str, Any], folder: Path = Path(), **evaluation: Any) -> Project:
-    """A brief with one deployment per endpoint: a, b, …"""
-    return Project.model_validate(
-        {
-            "name": "t",
-            "task": "t",
-            "policy": {},
-            "size": {"tier": "low"},
-            "evaluation": {
-                "kind": "classification",
-                "items": "items.jsonl",
-                **({} if "kind" in evaluation else {"labels": ["positive", "negative"]}),
-                "timeout_s": 5,
-                "max_retries": 0,
-                **evaluation,
-            },
-            "deployments": [
-                {"name": name, "model": f"acme/{name}", "endpoint": endpoint, "hardware": "cpu-1"}
-                for name, endpoint in zip("abc", endpoints, strict=False)
-            ],
-            "folder": folder,
-        }
-    )
-
-
-def items(n: int = 20) -> pd.DataFrame:
-    rows = [{"item_id": f"i{i}", "input": f"text {i}", "target": "positive"} for i in range(n)]
-    return pd.DataFrame(rows)
-
-
-def ask(project: Project, run: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
-    table = items() if table is None else table
-    return answers.ask(project, project.deployments, table, run, progress=False)
-
-
-def outcomes(project: Project, asked: pd.DataFrame) -> dict[str, int]:
-    return dict(Counter(steps.score_answers(project, asked)["outcome"]))
 
 
 def only_first_time(first: Reply) -> Any:
@@ -156,8 +115,8 @@ def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys, pathlib
-sys.path[:0] = [sys.argv[1], sys.argv[1] + "/../stubs"]
-from test_answers import ask, brief, items
+sys.path.insert(0, sys.argv[1])
+from asking import ask, brief, items
 ask(brief({"base_url": sys.argv[2]}, concurrency=4), pathlib.Path(sys.argv[3]), items(60))
 """
 
@@ -315,14 +274,6 @@ def test_a_refused_key_stops_with_one_sentence_and_keeps_the_rest(
     assert "'b'" in text and "ACME_API_KEY" in text and str(status) in text
     assert "\n" not in text
     assert_no_key(tmp_path, text, *capfd.readouterr())
-
-
-def assert_no_key(run: Path, *texts: str) -> None:
-    for text in texts:
-        assert KEY not in text
-    for path in run.rglob("*"):
-        if path.is_file():
-            assert KEY.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])
