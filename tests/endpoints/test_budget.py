@@ -194,7 +194,10 @@ def test_a_dry_run_says_calls_and_dollars_and_asks_nothing(tmp_path: Path) -> No
             brief({"base_url": stub.url}, {"base_url": stub.url}, {"recorded": "x.jsonl"}), "a"
         )
         rows = forecast.dry_run(project, project.deployments, items(), tmp_path)
-        assert not stub.requests and list(rows.columns) == forecast.COLUMNS
+        assert not stub.requests
+        assert list(rows.columns) == (
+            "deployment calls cached prompt_tokens completion_tokens usd_low usd_high basis".split()
+        )
         ask(project.model_copy(update={"deployments": project.deployments[:1]}), tmp_path, items(5))
         after = forecast.dry_run(project, project.deployments, items(), tmp_path)
     table, later = rows.set_index("deployment"), after.set_index("deployment")
@@ -232,7 +235,7 @@ def test_a_dry_run_counts_the_judge(tmp_path: Path, kind: str, user: str, calls:
     (tmp_path / "human.jsonl").write_text('{"id": "1"}\n\n{"id": "2"}\n')
     url = {"base_url": "http://127.0.0.1:9/v1"}
     judge = JUDGE | {"user": user, "calibration": "human.jsonl"}
-    project = brief(url, url, url, kind=kind, labels=[], judge=judge, folder=tmp_path)
+    project = brief(url, url, url, kind=kind, judge=judge, folder=tmp_path)
     table = forecast.dry_run(project, project.deployments, items(), tmp_path)
     row = table.set_index("deployment").loc["judge"]
     assert row["calls"] == calls and row["completion_tokens"] == calls * 16

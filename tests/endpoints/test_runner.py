@@ -366,7 +366,7 @@ def test_tool_calls_become_text(tmp_path: Path) -> None:
         "text 5": Reply(None, tool_calls="weather()"),
     }
     with openai_stub.running(lambda r: replies[r.text]) as stub:
-        project = brief({"base_url": stub.url}, kind="tool_call", labels=[], tools=tools)
+        project = brief({"base_url": stub.url}, kind="tool_call", tools=tools)
         asked = ask(project, tmp_path, items(6)).set_index("item_id")
         assert stub.requests[0].body["tools"][0]["function"]["name"] == "weather"
     assert json.loads(asked.at["i0", "output"]) == [
@@ -395,9 +395,7 @@ def test_a_rerank_endpoint_gives_a_score_a_document(tmp_path: Path) -> None:
         return Reply(scores=[float(text.split()[1]) for text in request.body["documents"]])
 
     with openai_stub.running(behave) as stub:
-        project = brief(
-            {"base_url": stub.url}, kind="reranking", labels=[], ranking={"method": "rerank"}
-        )
+        project = brief({"base_url": stub.url}, kind="reranking", ranking={"method": "rerank"})
         asked = ask(project, tmp_path, ranked())
     assert json.loads(asked["output"][0]) == {"d0": 0.0, "d1": 1.0, "d2": 2.0, "d3": 3.0}
     assert list(asked["prompt_tokens"])[:2] == [10, 10]
@@ -411,7 +409,7 @@ def test_a_pointwise_ranking_puts_its_answers_together(tmp_path: Path) -> None:
         return Reply("yes" if "document 1" in request.text else "no")
 
     with openai_stub.running(behave) as stub:
-        project = brief({"base_url": stub.url}, kind="reranking", labels=[])
+        project = brief({"base_url": stub.url}, kind="reranking")
         asked = ask(project, tmp_path, ranked())
         assert len(stub.requests) == 12
     assert json.loads(asked["output"][0]) == {"d0": "no", "d1": "yes", "d2": "no", "d3": "no"}

@@ -123,7 +123,7 @@ ask(brief({"base_url": sys.argv[2]}, concurrency=4), pathlib.Path(sys.argv[3]), 
 
 def test_killed_in_the_middle_it_asks_only_what_is_missing(tmp_path: Path) -> None:
     with openai_stub.running(lambda r: Reply(r.text, delay_s=0.05)) as stub:
-        here = str(Path(__file__).parent)
+        here = str(Path(__file__).parents[1] / "stubs")
         (tmp_path / "killed").mkdir()
         child = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, here, stub.url, str(tmp_path / "killed")]
@@ -351,7 +351,7 @@ def test_two_runs_in_one_directory_are_refused(tmp_path: Path) -> None:
     with openai_stub.running() as stub, store.appending(tmp_path / STORE):
         script = SCRIPT.replace("ask(brief", "import lib.errors\ntry:\n    ask(brief").rstrip()
         script += "\nexcept lib.errors.PlaybookError as e:\n    print(e)\n"
-        command = [sys.executable, "-c", script, str(Path(__file__).parent), stub.url]
+        command = [sys.executable, "-c", script, str(Path(__file__).parents[1] / "stubs"), stub.url]
         done = subprocess.run(
             [*command, str(tmp_path)], capture_output=True, text=True, check=False
         )
