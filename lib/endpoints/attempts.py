@@ -143,7 +143,7 @@ async def _send(link: Link, call: Call) -> _Attempt:
     except TimeoutError:
         return _failed(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
     except replies.Unreadable as error:
-        return _failed(served, str(error), again=error.passing)
+        return _failed(served, error.args[0], again=error.args[1])
     except openai.APIStatusError as error:
         return _refused(served, error)
     except openai.APIError as error:

@@ -68,10 +68,7 @@ class Budget:
         self.exhausted, self._reserved = False, {}
         with store.appending(self._path) as self._append:
             self.spent = sum(float(entry["usd"]) for entry in store.read(self._path).values())
-            try:
-                yield
-            finally:
-                self.spent += sum(self._reserved.values())  # cancelled on their way
+            yield
 
     async def reserve(self, usd: float) -> str:
         """Set the worst case of a call aside; returns a ticket for `settle`.

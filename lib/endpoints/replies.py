@@ -16,11 +16,7 @@ MOST_DOCUMENTS = 10**6
 
 
 class Unreadable(Exception):
-    """Not the reply that was asked for; `passing` where asking again may help."""
-
-    def __init__(self, text: str, *, passing: bool) -> None:
-        super().__init__(text)
-        self.passing = passing
+    """Not the reply that was asked for: a text, and whether asking again may help."""
 
 
 def blank(key: str, served: str) -> dict[str, Any]:
@@ -46,7 +42,7 @@ def read(api: str, content: bytes, redact: Callable[[str], str]) -> dict[str, An
     except WRONG_SHAPE as error:
         what = "a chat completion" if api == "chat" else "a ranking"
         text = f"the answer is not {what} ({type(error).__name__})"
-        raise Unreadable(text, passing=not parsed) from None
+        raise Unreadable(text, not parsed) from None
 
 
 def _chat(reply: Any, redact: Callable[[str], str]) -> dict[str, Any]:

@@ -30,8 +30,6 @@ __all__ = [
     "client",
     "identity",
     "machine",
-    "pinned",
-    "recorded_path",
     "redacted",
     "request_options",
     "scrub",
@@ -77,29 +75,6 @@ def answer_identity(brief: Project, deployment: Deployment) -> dict[str, Any]:
     """The identity that answers are kept under: at temperature 0 threads make no difference."""
     temperature = request_options(brief, deployment).get("temperature")
     return identity(deployment, threads=temperature != 0)
-
-
-def pinned(deployment: Deployment) -> bool:
-    """Whether it is certain which weights answer, so that an answer of another run still holds.
-
-    A hosted model may change behind its name, unless the endpoint declares a `revision`.
-    """
-    endpoint = _endpoint(deployment)
-    return bool(endpoint.embedded or endpoint.revision)
-
-
-def recorded_path(deployment: Deployment, folder: Path) -> Path:
-    """The file of recorded outputs, beside the brief.
-
-    Raises:
-        PlaybookError: It is not there.
-    """
-    path = folder / (_endpoint(deployment).recorded or "")
-    if not path.is_file():
-        raise PlaybookError(
-            f"{shown(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
-        )
-    return path
 
 
 def machine() -> str:

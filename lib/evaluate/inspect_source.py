@@ -21,10 +21,11 @@ from pydantic import Field
 from lib.artifacts import shown, write_bytes, writing
 from lib.brief.project import Deployment, Project
 from lib.brief.sections import Section
-from lib.endpoints.serving import Served, identity, recorded_path, scrub, serving
+from lib.endpoints.serving import Served, identity, scrub, serving
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
+from lib.evaluate.recorded import recorded_path
 from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
 
 __all__ = ["Options", "gather", "metrics", "read_log", "score"]
