@@ -1,9 +1,14 @@
-"""One call, tried until it is answered: at the endpoint's pace, within the budget."""
+"""One call, tried until it is answered: at the endpoint's pace, within the budget.
+
+What an endpoint sends back is read as hostile bytes into plain facts.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import math
 import random
 import time
 from collections.abc import Iterable
@@ -13,15 +18,13 @@ import httpx2
 import openai
 
 from lib.brief.project import Deployment, Evaluation
-from lib.endpoints import budget as spending
-from lib.endpoints import replies
-from lib.endpoints.price import Rate
+from lib.endpoints import price
 from lib.endpoints.requests import Call
 from lib.endpoints.serving import Served, redacted, scrub
 from lib.endpoints.throttle import Throttle
 from lib.waiting import retry_after
 
-__all__ = ["Job", "Link", "Refused", "answer_call"]
+__all__ = ["Job", "Link", "Refused", "answer_call", "blank"]
 
 PATHS = {"chat": "/chat/completions", "rerank": "/rerank"}
 HOPELESS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
@@ -29,6 +32,10 @@ BUSY = (429, 503)
 PASSING = (408, 409, *BUSY)
 MOST_WAIT_S = 120.0  # who asks for more is not waited for, as in OpenAI's client
 LONGEST_PAUSE_S = 8.0
+FACTS = "output tool_calls finish_reason retries prompt_tokens completion_tokens latency_s usd"
+WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+MOST_TOKENS = 10**9
+MOST_DOCUMENTS = 10**6
 
 Record = dict[str, Any]
 
@@ -44,8 +51,8 @@ class Job(NamedTuple):
     calls: Iterable[Call]
     keys: set[str]
     evaluation: Evaluation
-    budget: spending.Budget | None
-    rate: Rate | None
+    budget: price.Budget | None
+    rate: price.Rate | None
 
     @property
     def threads(self) -> int:
@@ -74,6 +81,11 @@ class _Attempt(NamedTuple):
     charged: bool = True  # whether the endpoint may have charged for it
 
 
+def blank(key: str, served: str) -> Record:
+    """The record of a call nothing is known of yet."""
+    return {"key": key, "served": served, "error": "", **dict.fromkeys(FACTS.split())}
+
+
 async def answer_call(link: Link, call: Call) -> Record:
     """The record of a call, tried until there is an answer or no more tries are left.
 
@@ -98,27 +110,27 @@ async def answer_call(link: Link, call: Call) -> Record:
             await asyncio.sleep(jittered_s if attempt.wait_s is None else attempt.wait_s)
     if attempt.hopeless:
         raise Refused(attempt.facts["error"])
-    record = replies.blank(call.key, link.served.model) | attempt.facts
+    record = blank(call.key, link.served.model) | attempt.facts
     return record | {"retries": retries, "usd": usd if link.job.budget else None, "cached": False}
 
 
 async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
     """One request when the endpoint's limits and the budget let it through, and its dollars."""
     throttle, budget, rate = link.throttle, link.job.budget, link.job.rate
-    estimated = spending.prompt_bytes(call) / spending.BYTES_PER_TOKEN
-    estimated += spending.most_tokens(call) or 0
+    estimated = price.prompt_bytes(call) / price.BYTES_PER_TOKEN
+    estimated += price.most_tokens(call) or 0
     used, usd, ticket = estimated, 0.0, ""
     sent_in = await throttle.enter(estimated)
     try:
         if budget and rate:
-            usd = spending.worst_usd(rate, call, link.job.deployment.name)
+            usd = price.worst_usd(rate, call, link.job.deployment.name)
             ticket = await budget.reserve(usd)
         attempt = await _send(link, call)
         read, written = map(attempt.facts.get, ("prompt_tokens", "completion_tokens"))
         if not attempt.charged:
             used, usd = 0.0, 0.0
         elif read is not None and written is not None:
-            used, usd = read + written, spending.usd(rate, read, written) if rate else 0.0
+            used, usd = read + written, price.usd(rate, read, written) if rate else 0.0
         if budget:
             budget.settle(ticket, usd)
         if attempt.status in BUSY:
@@ -139,11 +151,8 @@ async def _send(link: Link, call: Call) -> _Attempt:
         # The client's own timeout counts from byte to byte: a trickle would never end.
         async with asyncio.timeout(timeout_s):
             response = await link.api.post(PATHS[call.api], cast_to=httpx2.Response, body=body)
-        facts = replies.read(call.api, response.content, lambda text: redacted(text, served))
     except TimeoutError:
         return _failed(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
-    except replies.Unreadable as error:
-        return _failed(served, error.args[0], again=error.args[1])
     except openai.APIStatusError as error:
         return _refused(served, error)
     except openai.APIError as error:
@@ -153,7 +162,8 @@ async def _send(link: Link, call: Call) -> _Attempt:
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
         return _failed(served, text, charged=False)
-    return _Attempt(facts | {"latency_s": round(time.perf_counter() - start, 4)})
+    latency_s = round(time.perf_counter() - start, 4)
+    return _read(served, call.api, response.content, latency_s)
 
 
 def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
@@ -173,3 +183,74 @@ def _refused(served: Served, error: openai.APIStatusError) -> _Attempt:
         wait_s=wait_s,
         charged=status >= 500 and status not in BUSY,
     )
+
+
+def _read(served: Served, api: str, content: bytes, latency_s: float) -> _Attempt:
+    """The facts of a reply: an HTML page, broken JSON or a JSON of another shape is a failure."""
+    parsed = False  # a gateway's page, or a reply cut off half-way, may be right next time
+    try:
+        reply = json.loads(content)
+        parsed = True
+        facts = _chat(served, reply) if api == "chat" else _ranking(reply)
+    except WRONG_SHAPE as error:
+        what = "a chat completion" if api == "chat" else "a ranking"
+        text = f"the answer is not {what} ({type(error).__name__})"
+        return _failed(served, text, again=not parsed)
+    return _Attempt(facts | {"latency_s": latency_s})
+
+
+def _chat(served: Served, reply: Any) -> Record:
+    """The text without what is sent apart as reasoning, and the tools called with raw arguments."""
+    choice, usage = reply["choices"][0], reply.get("usage")
+    message = choice["message"]
+    content = message.get("content")
+    if isinstance(content, list) and content:  # as some endpoints send it beside their thinking
+        parts = [part.get("text") for part in content if part.get("type") == "text"]
+        content = "".join(_text(served, part) for part in parts)
+    tools = [
+        {"name": _text(served, f["name"]), "arguments": _arguments(served, f.get("arguments"))}
+        for f in (call["function"] for call in message.get("tool_calls") or [])
+    ]
+    reason = "refusal" if message.get("refusal") else _text(served, choice.get("finish_reason"))
+    facts: Record = {
+        "output": _text(served, content),
+        "tool_calls": tools or None,
+        "finish_reason": reason or None,
+    }
+    if usage is not None:
+        facts |= {name: _count(usage[name]) for name in ("prompt_tokens", "completion_tokens")}
+    return facts
+
+
+def _ranking(reply: Any) -> Record:
+    """JSON text of one score a document, in the order they were sent."""
+    scores: dict[int, float] = {}
+    for result in reply["results"]:
+        index, score = result["index"], result.get("relevance_score", result.get("score"))
+        if type(index) is not int or not 0 <= index < MOST_DOCUMENTS or index in scores:
+            raise ValueError("no such document")
+        if isinstance(score, bool) or not math.isfinite(score):
+            raise ValueError("no score")
+        scores[index] = float(score)
+    facts: Record = {"output": json.dumps([scores.get(i) for i in range(max(scores) + 1)])}
+    usage = reply.get("usage") or {}
+    if (prompt := usage.get("prompt_tokens", usage.get("total_tokens"))) is not None:
+        facts |= {"prompt_tokens": _count(prompt), "completion_tokens": 0}
+    return facts
+
+
+def _count(value: Any) -> int:
+    if not 0 <= (number := int(value)) <= MOST_TOKENS:
+        raise ValueError("no number of tokens")
+    return number
+
+
+def _arguments(served: Served, value: Any) -> str:
+    # Some engines send the object itself in place of its text.
+    return _text(served, json.dumps(value) if isinstance(value, dict) else value)
+
+
+def _text(served: Served, value: Any) -> str:
+    """A text as every file can hold it, without the key; none at all is an empty one."""
+    text: str = ("" if value is None else value).encode("utf-8", "replace").decode()
+    return redacted(text, served)

@@ -22,10 +22,9 @@ from typing import Any
 from anyio.from_thread import start_blocking_portal
 
 from lib.brief.project import Deployment, Evaluation
-from lib.endpoints import replies
 from lib.endpoints import store as storage
-from lib.endpoints.attempts import Job, Link, Refused, answer_call
-from lib.endpoints.budget import Budget, Exhausted
+from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
+from lib.endpoints.price import Budget, Exhausted
 from lib.endpoints.requests import Call, cache_path
 from lib.endpoints.serving import Served, client, serving
 from lib.endpoints.throttle import Throttle
@@ -95,7 +94,7 @@ def perform(
             _share(work, records)
     late = f"not asked: evaluation.total_timeout_s of {total_s:g} s is over"
     for key in wanted - set(records):
-        records[key] = replies.blank(key, "") | {"error": late, "cached": False}
+        records[key] = blank(key, "") | {"error": late, "cached": False}
     return records
 
 

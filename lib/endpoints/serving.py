@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import openai
 
 from lib.artifacts import shown
-from lib.brief.project import Deployment, Endpoint, Project
+from lib.brief.deployment import Deployment, Endpoint
+from lib.brief.project import Project
 from lib.endpoints import model_server
 from lib.endpoints.weights import WEIGHTS, weights_path
 from lib.errors import PlaybookError

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.brief.project import Deployment, Project
-from lib.endpoints.budget import Budget, budget_of
+from lib.endpoints.price import Budget, budget_of
 from lib.endpoints.requests import Plan
 from lib.endpoints.runner import perform
 from lib.endpoints.serving import answer_identity

@@ -11,8 +11,7 @@ import pandas as pd
 from lib import tables
 from lib.brief.project import Deployment, Project
 from lib.endpoints import store
-from lib.endpoints.budget import BYTES_PER_TOKEN, most_tokens, prompt_bytes, usd
-from lib.endpoints.price import price_of
+from lib.endpoints.price import BYTES_PER_TOKEN, most_tokens, price_of, prompt_bytes, usd
 from lib.endpoints.requests import cache_path
 from lib.endpoints.runner import STORE
 from lib.errors import PlaybookError

@@ -17,7 +17,7 @@ from lib.brief.deployment import Deployment, Options
 from lib.brief.evaluation import Judge
 from lib.brief.project import Project
 from lib.endpoints import runner, store
-from lib.endpoints.budget import Budget
+from lib.endpoints.price import Budget
 from lib.endpoints.requests import Call
 from lib.endpoints.serving import answer_identity, request_options
 from lib.errors import PlaybookError

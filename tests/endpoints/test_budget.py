@@ -18,7 +18,7 @@ from asking import IN, OUT, ask, brief, items, priced
 from openai_stub import Reply, error
 
 from lib.brief.project import Project
-from lib.endpoints import budget as spending
+from lib.endpoints import price as spending
 from lib.endpoints import runner, store
 from lib.errors import PlaybookError
 from lib.evaluate import answers, forecast
