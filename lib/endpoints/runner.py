@@ -84,18 +84,21 @@ def perform(
                 if time.monotonic() < stop_at:
                     _ask_group(group, run, records, keep, stop_at)
                 if budget and budget.exhausted:
-                    raise PlaybookError(
-                        f"evaluation.max_usd of ${budget.max_usd:g} would be exceeded:"
-                        f" ${budget.spent:.4g} is spent and {len(wanted - set(records))} of"
-                        f" {len(wanted)} {label} are not asked yet; what was answered is kept,"
-                        " a higher max_usd goes on from there"
-                    )
+                    raise _over(budget, label, len(wanted - set(records)), len(wanted))
         finally:
             _share(work, records)
     late = f"not asked: evaluation.total_timeout_s of {total_s:g} s is over"
     for key in wanted - set(records):
         records[key] = blank(key, "") | {"error": late, "cached": False}
     return records
+
+
+def _over(budget: Budget, label: str, left: int, total: int) -> PlaybookError:
+    return PlaybookError(
+        f"evaluation.max_usd of ${budget.max_usd:g} would be exceeded: ${budget.spent:.4g} is spent"
+        f" and {left} of {total} {label} are not asked yet; what was answered is kept,"
+        " a higher max_usd goes on from there"
+    )
 
 
 def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:

@@ -68,17 +68,12 @@ def measure(
     ):
         kept = store.read(run / STORE)
         for deployment in deployments:
+            who = {"deployment": deployment.name, "repo_id": deployment.model}
             bodies = [call.body for call in plan(brief, deployment, items)]
             probes = _probes(brief, deployment, bodies, run, kept, append)
             for number, probe in enumerate(probes, start=1):
-                facts = {
-                    "deployment": deployment.name,
-                    "repo_id": deployment.model,
-                    "probe": number,
-                    "offered_rps": probe["offered_rps"],
-                    "planned": probe["planned"],
-                }
-                rows += [facts | request for request in probe["requests"]]
+                load = {name: probe[name] for name in ("offered_rps", "planned")}
+                rows += [who | {"probe": number} | load | sent for sent in probe["requests"]]
                 bar.update()
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -109,13 +104,8 @@ def _probes(
                         f"deployment {deployment.name!r}: no request of the first probe was"
                         f" answered: {errors[0]}"
                     )
-                rate, planned = probe
-                kept[key] = {
-                    "key": key,
-                    "offered_rps": rate,
-                    "planned": planned,
-                    "requests": requests,
-                }
+                kept[key] = {"key": key, "offered_rps": probe[0], "planned": probe[1]}
+                kept[key]["requests"] = requests
                 append(kept[key])
             done.append(kept[key])
             yield kept[key]

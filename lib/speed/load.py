@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +21,14 @@ MISSES = 0.05  # p95 within the SLO means at most this share outside it
 FAILURES = (openai.APIError, httpx2.HTTPError, AttributeError, TypeError, ValueError)
 
 Record = dict[str, Any]
+Miss = Callable[[], None]
 
 
 async def offer(
     brief: Project, served: Served, bodies: list[Record], rate: float, n: int
 ) -> list[Record]:
     """Send n requests at a rate; stop when the SLO is certainly lost. One record a request."""
-    slo, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), 0
+    slo_s, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), 0
     # The same unit-rate arrivals in every probe: rates differ, luck does not.
     gaps = np.random.default_rng(0).exponential(1.0, n)
     due = ((np.cumsum(gaps) - gaps[0]) / rate).tolist()
@@ -38,14 +41,13 @@ async def offer(
 
     async with client(served, timeout_s=brief.evaluation.timeout_s) as api:
         # One request first: it warms the connection and waits for what an earlier probe left.
-        await _request(api, served.model, bodies[0], loop.time(), lambda: None, slo)
+        send = functools.partial(_request, api, served.model, slo_s)
+        await send(loop.time(), bodies[0], lambda: None)
         start = loop.time()
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(
-                    _request(api, served.model, bodies[i % len(bodies)], start + due[i], miss, slo)
-                )
-                for i in range(n)
+                group.create_task(send(start + due_s, body, miss))
+                for due_s, body in zip(due, itertools.cycle(bodies), strict=False)
             ]
         end = loop.time()
     requests = []
@@ -58,26 +60,21 @@ async def offer(
 
 
 async def _request(
-    api: openai.AsyncOpenAI,
-    model: str,
-    body: Record,
-    due_at: float,
-    miss: Callable[[], None],
-    slo: float,
+    api: openai.AsyncOpenAI, model: str, slo_s: float, due_at: float, body: Record, miss: Miss
 ) -> Record:
     """Send a request when it is due; `miss` is called once where it fails or is late."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(due_at - loop.time())
-    late = loop.call_at(due_at + slo, miss)
+    late = loop.call_at(due_at + slo_s, miss)
     try:
         first = await _first_token(api, model, body)
     except FAILURES as error:
-        if loop.time() < due_at + slo:
+        if loop.time() < due_at + slo_s:
             miss()
         elapsed = loop.time() - due_at
         return {"latency_s": elapsed, "outcome": "failed", "error": type(error).__name__}
     finally:
-        if loop.time() < due_at + slo:
+        if loop.time() < due_at + slo_s:
             late.cancel()
     end = loop.time()
     return {"ttft_s": (first or end) - due_at, "latency_s": end - due_at, "outcome": "ok"}
