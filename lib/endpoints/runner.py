@@ -61,6 +61,7 @@ def perform(
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key or
             is down, or the budget is used up; what was answered is kept.
     """
+    # Who makes which call, and until when.
     total_s = evaluation.total_timeout_s or math.inf
     stop_at = time.monotonic() + total_s
     work = _divided(jobs, evaluation, budget)
@@ -76,9 +77,11 @@ def perform(
             records[record["key"]] = record
             bar.update()
 
+        # What is there already, of this run or another.
         records = storage.read(run / STORE, wanted)
         bar.update(len(wanted) - sum(len(_unanswered(job, records)) for job in work))
         _borrow(work, records, keep)
+        # All the rest is asked.
         try:
             for group in _groups([job for job in work if _unanswered(job, records)]):
                 if time.monotonic() < stop_at:
@@ -147,18 +150,15 @@ def _share(work: list[Job], records: dict[str, Record]) -> None:
 
 def _groups(work: list[Job]) -> list[list[Job]]:
     """Who is asked at the same time: local models as cores allow, then all hosted ones."""
+    hosted = [job for job in work if not job.threads]
     groups: list[list[Job]] = []
-    hosted: list[Job] = []
     free = 0
-    for job in sorted(work, key=lambda job: job.threads):
-        if not job.threads:
-            hosted.append(job)
-        elif job.threads <= free:
-            groups[-1].append(job)
-            free -= job.threads
-        else:
-            groups.append([job])
-            free = (os.cpu_count() or 1) - job.threads
+    for job in sorted((job for job in work if job.threads), key=lambda job: job.threads):
+        if job.threads > free:
+            groups.append([])
+            free = os.cpu_count() or 1
+        groups[-1].append(job)
+        free -= job.threads
     return [*groups, hosted] if hosted else groups
 
 

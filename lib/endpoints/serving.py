@@ -86,8 +86,8 @@ def machine() -> str:
 def request_options(brief: Project, deployment: Deployment) -> dict[str, Any]:
     """The options every request is sent with: the brief's, or the deployment's own.
 
-    `options.extra_body` has the last word; a key that it sets to null is not sent at all, as
-    endpoints want that refuse `temperature` or know `max_completion_tokens` only.
+    `options.extra_body` has the last word: what it sets to null is not sent, as endpoints want
+    that refuse `temperature` or know `max_completion_tokens` only.
 
     Raises:
         PlaybookError: `extra_body` sets what the playbook sets itself.
