@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.project import Deployment, Policy, Project
+from lib.brief.project import Deployment, Project
 from lib.errors import PlaybookError
 from lib.frames import rows
+from lib.legal.counsel import host_objection
 
-__all__ = ["admit", "admitted", "host_objection"]
+__all__ = ["admit", "admitted"]
 
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
 CLEARED = {
@@ -73,18 +74,3 @@ def _objection(facts: dict[str, Any]) -> str:
     if supply == "fail":
         return f"supply chain: fail: {reasons}"
     return f"supply chain: unknown: {reasons or 'not verified'}; run step 3 with the Hub reachable"
-
-
-def host_objection(deployment: Deployment, policy: Policy) -> str:
-    """Why a deployment's host may not be sent an item; empty where it may."""
-    limited = policy.host_countries is not None or policy.denied_countries
-    endpoint = deployment.endpoint
-    if not limited or endpoint is None or endpoint.local or endpoint.recorded:
-        return ""
-    if deployment.host is None:
-        return "its host is not in the brief: give deployments.host.provider and country"
-    country = deployment.host.country
-    allowed = policy.host_countries is None or country in policy.host_countries
-    if allowed and country not in policy.denied_countries:
-        return ""
-    return f"its host {deployment.host.provider} is in {country}, which the policy does not allow"

@@ -36,6 +36,7 @@ class Kind(NamedTuple):
     CALIBRATED: bool
     RATED: bool
     RELATIVE: bool
+    MARKS: tuple[str, str, str]
     check: Callable[..., None]
     item_reader: Callable[..., Any]
     calls_of: Callable[..., Any]

@@ -23,6 +23,8 @@ JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a 
 CALIBRATED = False  # whether people's labels measure the judge
 RATED = False  # whether the judge gives numbers, not labels
 RELATIVE = False  # whether an answer's score hangs on who else was asked
+MARKS = ("right", "partly right", "wrong")  # an answer of score 1, between, and 0, to its reader
+GRADES = ("full score", "partial score", "score 0")  # the same where nothing is right or wrong
 
 __all__ = ["Options", "visible"]
 

@@ -10,12 +10,13 @@ from lib.brief.deployment import Deployment
 from lib.brief.project import Project
 from lib.evaluate import judge as judge_model
 from lib.evaluate.calibration import correct, trust
-from lib.evaluate.kinds.defaults import by_metric, optional_target
+from lib.evaluate.kinds.defaults import GRADES, by_metric, optional_target
 from lib.evaluate.reading import find_label
 from lib.evaluate.scoring import UNUSABLE, Figure, measured, outcome_shares
 
 JUDGED_BY = ("{output}",)
 CALIBRATED = True
+MARKS = GRADES
 item_reader = optional_target
 
 __all__ = ["correct"]

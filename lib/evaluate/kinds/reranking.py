@@ -24,7 +24,7 @@ from lib.endpoints.requests import Call, Item, chat_calls
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, options_of
-from lib.evaluate.kinds.defaults import by_metric, visible_or_record
+from lib.evaluate.kinds.defaults import GRADES, by_metric, visible_or_record
 from lib.evaluate.reading import MOST_READ, find_label, find_order
 from lib.evaluate.reasoning import visible as without_reasoning
 from lib.evaluate.scoring import Figure, measured
@@ -35,6 +35,7 @@ from lib.untrusted import as_number
 
 JSON_FIELDS = ("target", "documents")
 visible = visible_or_record
+MARKS = GRADES
 MAX_GRADE = 1000
 WORDINGS = {
     "pointwise": "Query: {input}\nDocument: {document}\n"

@@ -14,6 +14,7 @@ from lib.evaluate.kinds import judged
 from lib.evaluate.kinds.judged import (
     CALIBRATED,
     JUDGED_BY,
+    MARKS,
     correct,
     grade,
     item_reader,
@@ -26,6 +27,7 @@ from lib.evaluate.scoring import Figure, measured, outcome_shares
 __all__ = [
     "CALIBRATED",
     "JUDGED_BY",
+    "MARKS",
     "correct",
     "grade",
     "item_reader",
