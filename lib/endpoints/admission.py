@@ -11,8 +11,6 @@ from lib.errors import PlaybookError
 from lib.frames import rows
 from lib.legal.counsel import host_objection
 
-__all__ = ["admit", "admitted"]
-
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
 CLEARED = {
     "allowed": "on the shortlist",

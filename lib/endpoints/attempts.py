@@ -24,8 +24,6 @@ from lib.endpoints.serving import Served, redacted, scrub
 from lib.endpoints.throttle import Throttle
 from lib.waiting import retry_after
 
-__all__ = ["Job", "Link", "Refused", "answer_call", "blank"]
-
 PATHS = {"chat": "/chat/completions", "rerank": "/rerank"}
 HOPELESS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 BUSY = (429, 503)

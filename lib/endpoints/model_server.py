@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["main"]
-
 CONTEXT = 2048
 
 

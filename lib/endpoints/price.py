@@ -22,19 +22,6 @@ from lib.endpoints import store
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 
-__all__ = [
-    "BYTES_PER_TOKEN",
-    "Budget",
-    "Exhausted",
-    "Rate",
-    "budget_of",
-    "most_tokens",
-    "price_of",
-    "prompt_bytes",
-    "usd",
-    "worst_usd",
-]
-
 LEDGER = "04_spending.jsonl"
 BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
 

@@ -14,8 +14,6 @@ from lib.brief.project import Deployment, Project
 from lib.endpoints.serving import identity, request_options
 from lib.endpoints.store import key_of
 
-__all__ = ["Call", "Item", "Plan", "cache_path", "chat_calls", "json_schema_format"]
-
 Item = Mapping[str, Any]
 
 

@@ -31,8 +31,6 @@ from lib.endpoints.throttle import Throttle
 from lib.errors import PlaybookError
 from lib.progress import bar as progress_bar
 
-__all__ = ["GIVE_UP_AFTER", "STORE", "perform", "run_blocking"]
-
 STORE = "04_answers.jsonl"
 GIVE_UP_AFTER = 20  # calls without one answer: the endpoint is down, not unlucky
 

@@ -17,8 +17,6 @@ from filelock import FileLock, Timeout
 from lib.artifacts import shown, writing
 from lib.errors import PlaybookError
 
-__all__ = ["appending", "key_of", "read"]
-
 Record = dict[str, Any]
 
 

@@ -6,8 +6,6 @@ import asyncio
 
 from lib.brief.deployment import Limits
 
-__all__ = ["LONGEST_PAUSE_S", "Throttle"]
-
 LONGEST_PAUSE_S = 30.0
 FIRST_PAUSE_S = 0.5
 NO_LIMITS = Limits()

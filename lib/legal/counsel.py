@@ -13,10 +13,8 @@ import pandas as pd
 from lib.brief.project import Deployment, Exemption, Policy, Project
 from lib.frames import rows
 from lib.legal import licenses as texts
-from lib.legal import lineage
+from lib.legal import verdicts as lineage
 from lib.legal.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding, Terms
-
-__all__ = ["for_counsel", "host_objection"]
 
 SOON = 90  # days before its end from which an exception counts as expiring
 OUTCOMES = ["blocked", "review", "condition", "met", "notice"]

@@ -27,8 +27,6 @@ from lib.progress import bar as progress_bar
 from lib.speed.load import MISSES, offer
 from lib.stats import intervals as stats
 
-__all__ = ["MIN_FOR_P95", "STORE", "capacity", "measure", "summarise"]
-
 STORE = "05_probes.jsonl"
 COLUMNS = """deployment repo_id probe offered_rps planned due_s ttft_s latency_s outcome
     error""".split()

@@ -20,7 +20,7 @@ import pytest
 from lib.brief.deployment import Options
 from lib.brief.project import Deployment, load_project
 from lib.endpoints import serving as deployments
-from lib.endpoints import weights
+from lib.endpoints import serving as weights
 from lib.endpoints.serving import Served, serving
 from lib.errors import PlaybookError
 from lib.evaluate import answers
