@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from lib.artifacts import shown
-from lib.brief.project import Deployment
+from lib.brief.deployment import Deployment
 from lib.errors import PlaybookError
 from lib.json_lines import read_json_lines
 

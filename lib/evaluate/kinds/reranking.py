@@ -17,8 +17,9 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field
 
+from lib.brief.deployment import Deployment
 from lib.brief.evaluation import Name
-from lib.brief.project import Deployment, Project
+from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, chat_calls
 from lib.endpoints.store import key_of

@@ -14,7 +14,8 @@ from jsonschema.protocols import Validator
 from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item
 from lib.errors import PlaybookError
