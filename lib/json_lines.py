@@ -11,8 +11,6 @@ from lib.artifacts import shown
 from lib.errors import PlaybookError
 from lib.json_values import parse_json
 
-__all__ = ["MAX_LINE_BYTES", "read_json_lines", "too_long"]
-
 MAX_LINE_BYTES = 1_000_000
 
 

@@ -20,8 +20,6 @@ from lib.artifacts import shown
 from lib.errors import PlaybookError
 from lib.untrusted import as_list
 
-__all__ = ["canonical", "find_object", "json_of", "misfit", "parse_json", "validator_of"]
-
 MAX_CHARACTERS = 1_000_000  # of an answer that is read as JSON
 MAX_DEPTH = 64
 MAX_STARTS = 100  # places where an object may begin

@@ -17,8 +17,6 @@ from lib.evaluate import kinds, recorded
 from lib.evaluate.scoring import outcome_of
 from lib.frames import rows
 
-__all__ = ["ask", "plan", "visible_answers"]
-
 FACTS = """output finish_reason error retries prompt_tokens completion_tokens latency_s
     cached""".split()
 COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]

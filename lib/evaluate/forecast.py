@@ -19,8 +19,6 @@ from lib.evaluate import kinds
 from lib.evaluate.answers import plan
 from lib.evaluate.judge import as_deployment
 
-__all__ = ["dry_run"]
-
 Sizes = Collection[tuple[int, int | None]]  # bytes of a prompt, and tokens of an answer at most
 
 

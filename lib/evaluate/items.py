@@ -17,8 +17,6 @@ from lib.evaluate import kinds
 from lib.json_lines import MAX_LINE_BYTES, read_json_lines, too_long
 from lib.json_values import canonical, parse_json
 
-__all__ = ["load_items"]
-
 COLUMNS = ["item_id", "input", "target", "group"]
 TAKEN = ("item_id", "deployment", "repo_id")
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["RULES", "find_label", "find_order", "find_preference", "find_rating", "normalise"]
-
 RULES = ("nfkc", "casefold", "whitespace", "punctuation")
 MOST_READ = 20_000  # characters of an answer that are read
 NEGATED = r"(?:not|never|non|\w+n't)(?:[\s-]+(?:an?|the))?[\s-]+"

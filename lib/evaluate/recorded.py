@@ -21,8 +21,6 @@ from lib.endpoints.serving import recorded_path
 from lib.errors import PlaybookError
 from lib.json_lines import read_json_lines
 
-__all__ = ["load"]
-
 Count = Annotated[float, Field(ge=0, le=1e9)]
 
 

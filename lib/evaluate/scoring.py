@@ -12,21 +12,6 @@ import pandas as pd
 
 from lib.stats.intervals import interval
 
-__all__ = [
-    "FIGURES_OF_CALLS",
-    "MAX_FAILED_SHARE",
-    "NO_LABEL",
-    "UNUSABLE",
-    "Figure",
-    "clusters",
-    "counts_of_calls",
-    "means",
-    "measured",
-    "outcome_of",
-    "outcome_shares",
-    "shares",
-]
-
 Figure = tuple[str, dict[str, Any]]  # a generic figure of lib.pages, and what it is drawn from
 MAX_FAILED_SHARE = 0.02
 NO_LABEL = "(no label)"

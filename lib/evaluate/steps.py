@@ -16,20 +16,6 @@ from lib.evaluate.answers import visible_answers
 from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
 from lib.stats import paired_tests
 
-__all__ = [
-    "Gathered",
-    "calibrate",
-    "compare",
-    "detail",
-    "gather",
-    "grade_answers",
-    "judge_notes",
-    "non_inferiority",
-    "score",
-    "score_answers",
-    "summarise",
-]
-
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
     basis primary""".split()
@@ -101,8 +87,9 @@ def grade_answers(
     """
     kind, texts = kinds.of(brief.evaluation.kind), visible_answers(brief, answers)
     graded: pd.DataFrame | None = kind.grade(brief, texts, items, run=run, **calls)
-    verdicts = None if graded is None else kind.read_verdicts(brief, graded)
-    return graded if verdicts is None else pd.DataFrame(verdicts)
+    if kind.read_verdicts:
+        graded = kind.read_verdicts(brief, graded)
+    return graded
 
 
 def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFrame:
@@ -157,7 +144,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
         no rows without a judge or without labels.
     """
     kind = kinds.of(brief.evaluation.kind)
-    labelled = calibration.load(brief) if kind.CALIBRATED else pd.DataFrame()
+    labelled = calibration.load(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
     calls: dict[str, Any] = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
