@@ -11,11 +11,11 @@ import pytest
 from answer_rows import metrics_of, scored_one
 from briefs import brief
 
+from lib import json_values
 from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib import json_values
-from lib.json_values import canonical, find_object, parse_json
 from lib.evaluate.kinds import extraction
+from lib.json_values import canonical, find_object, parse_json
 from lib.stats import intervals as stats
 
 SCHEMA: dict[str, Any] = {

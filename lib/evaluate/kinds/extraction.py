@@ -13,12 +13,10 @@ import pandas as pd
 from pydantic import Field
 
 from lib.brief.project import Deployment, Project
-from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, json_schema_format
 from lib.errors import PlaybookError
-from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import by_metric, chat_per_item
-from lib.evaluate.kinds.exact import Rule
+from lib.evaluate.kinds import exact, options_of
+from lib.evaluate.kinds.defaults import Reader, by_metric, chat_per_item, score_each
 from lib.evaluate.reading import RULES, normalise
 from lib.evaluate.scoring import Figure, measured
 from lib.json_values import canonical, find_object, json_of, misfit, validator_of
@@ -30,10 +28,7 @@ CURRENCY = "$€£¥ "
 def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") -> dict[str, Any]:
     """An object's fields by dotted name (`address.city`); a list is one field, and so is {}.
 
-    Args:
-        value: The object.
-        whole: Names of objects that are compared as a whole and so stay one field.
-        at: The name the object itself has.
+    Objects named in `whole` are compared as a whole and stay one field; `at` names the object.
     """
     fields: dict[str, Any] = {}
     for key, inner in value.items():
@@ -45,28 +40,24 @@ def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") 
     return fields
 
 
-def same(wanted: Any, found: Any, rule: str = "", rules: Sequence[str] = RULES) -> bool:
-    """Whether two JSON values are the same field value.
+def same(wanted: Any, answer: Any, rule: str = "", rules: Sequence[str] = RULES) -> bool:
+    """Whether the answer's JSON value of a field is the one the item expects.
 
-    Args:
-        wanted: What the item expects.
-        found: What the answer says.
-        rule: `exact`: equal, where true is not 1 but 1 is 1.0; `normalised`: text by `rules`;
-            `number`: equal to nine digits, also as text such as "$1,000.50"; `set`: lists of
-            the same members, normalised, whatever their order and repeats. By default text is
-            normalised, a list a set, and anything else exact.
-        rules: Of `labels.normalise`.
+    `exact`: equal, where true is not 1 but 1 is 1.0; `normalised`: text by `rules` of
+    `reading.normalise`; `number`: equal to nine digits, also as text such as "$1,000.50"; `set`:
+    lists of the same members, normalised, whatever their order and repeats. By default text is
+    normalised, a list a set, and anything else exact.
     """
-    rule = rule or ("normalised" if isinstance(wanted, str) else "")
-    rule = rule or ("set" if isinstance(wanted, list) else "exact")
+    by_type: dict[type, str] = {str: "normalised", list: "set"}
+    rule = rule or by_type.get(type(wanted), "exact")
     if rule == "number":
-        a, b = _number(wanted), _number(found)
+        a, b = _number(wanted), _number(answer)
         return a is not None and b is not None and math.isclose(a, b, rel_tol=1e-9)
-    if rule == "set" and isinstance(wanted, list) and isinstance(found, list):
-        return _members(wanted, rules) == _members(found, rules)
-    if rule == "normalised" and isinstance(wanted, str) and isinstance(found, str):
-        return normalise(wanted, rules) == normalise(found, rules)
-    return _comparable(wanted) == _comparable(found)
+    if rule == "set" and isinstance(wanted, list) and isinstance(answer, list):
+        return _members(wanted, rules) == _members(answer, rules)
+    if rule == "normalised" and isinstance(wanted, str) and isinstance(answer, str):
+        return normalise(wanted, rules) == normalise(answer, rules)
+    return _comparable(wanted) == _comparable(answer)
 
 
 def _members(values: list[Any], rules: Sequence[str]) -> set[Any]:
@@ -95,15 +86,16 @@ def _number(value: Any) -> float | None:
         return None
 
 
-class Options(Section):
-    """`schema` is a JSON schema or the name of a file; `fields` says how a field is compared.
+class Comparison(exact.Options):
+    """`fields` says how a field is compared: see `same`."""
 
-    See `same` for the rules of `fields` and `reading.normalise` for those of `normalise`.
-    """
+    fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
+
+
+class Options(Comparison):
+    """`schema` is a JSON schema or the name of a file."""
 
     json_schema: dict[str, Any] | str = Field(alias="schema")
-    fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
-    normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
     constrained: bool = False
 
 
@@ -114,7 +106,7 @@ def _schema(brief: Project) -> dict[str, Any]:
     return schema
 
 
-def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+def item_reader(brief: Project) -> Reader:
     """The target is an object: some of the fields perhaps, but none that no answer could give."""
     validator = validator_of(_schema(brief), "evaluation.schema")
 
@@ -148,7 +140,8 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     options, validator = options_of(brief), validator_of(_schema(brief), "evaluation.schema")
     expected = _expected(usable, options)
 
-    def grade(output: str, wanted: Mapping[str, Any]) -> tuple[str, str | None, float, str]:
+    def grade(output: str, target: str) -> tuple[str, str | None, float, str]:
+        wanted = expected[target]
         try:
             answer = find_object(output)
         except ValueError as error:
@@ -163,11 +156,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
         detail = {"valid": not problem, "right": right, "wrong": wrong, "problem": problem}
         return "answered", canonical(answer), len(right) / len(wanted), canonical(detail)
 
-    pairs = zip(usable["output"], usable["target"], strict=True)
-    rows = [grade(output, expected[target]) for output, target in pairs]
-    return pd.DataFrame(
-        rows, columns=["outcome", "predicted", "score", "detail"], index=usable.index
-    )
+    return score_each(usable, grade)
 
 
 def _expected(scored: pd.DataFrame, options: Options) -> dict[str, dict[str, Any]]:

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
 from jsonschema.protocols import Validator
-from pydantic import Field
+from pydantic import Field, TypeAdapter, with_config
 from scipy.optimize import linear_sum_assignment
+from typing_extensions import TypedDict
 
 from lib.brief.project import Deployment, Project
-from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item
 from lib.errors import PlaybookError
-from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import chat_per_item, visible_or_record
-from lib.evaluate.kinds.exact import Rule
-from lib.evaluate.kinds.extraction import same
+from lib.evaluate.kinds import extraction, options_of
+from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, visible_or_record
 from lib.evaluate.scoring import Figure, measured, shares
-from lib.json_values import (
-    canonical,
-    find_object,
-    json_of,
-    misfit,
-    parse_json,
-    validator_of,
-)
+from lib.json_lines import validated
+from lib.json_values import canonical, find_object, json_of, misfit, parse_json, validator_of
+from lib.untrusted import as_dict
 
 JSON_FIELDS = ("target",)
 visible = visible_or_record
 MOST_CALLS = 64  # in one answer; more is an engine that repeats itself
 MARKER = re.compile(r"<\|?(?:tool_call|function_call|function=|python_tag)|\[TOOL_CALLS\]", re.I)
+MORE = "also given to"  # how the detail of a right answer starts that says more than was asked
 NAMES = ("name", "function", "tool", "tool_name")
 ARGUMENTS = ("arguments", "parameters", "args")
 PYTHON = re.compile(r"\W{0,20}([A-Za-z_][\w.-]{0,200})\(")
@@ -45,27 +38,34 @@ class Malformed(Exception):
     """An answer that calls a tool in a way that no program could follow."""
 
 
-class Options(Section):
-    """`tools` in OpenAI's form or a file's name; `fields` says how an argument is compared."""
+class Options(extraction.Comparison):
+    """`tools` in OpenAI's form or a file's name."""
 
     tools: list[dict[str, Any]] | str = Field(min_length=1)
-    fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
-    normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
+
+
+@with_config(extra="forbid")
+class _Wanted(TypedDict):
+    name: str
+    arguments: NotRequired[dict[str, Any]]
+
+
+WANTED = TypeAdapter(list[_Wanted])  # calls that an item expects
 
 
 def _tools(brief: Project) -> list[dict[str, Any]]:
     """The tools a model may call, in OpenAI's form; a bare function is wrapped into it."""
-    given = json_of(options_of(brief).tools, brief.folder, "evaluation.tools")
-    tools = []
-    for place, tool in enumerate(given if isinstance(given, list) else [given]):
-        function = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+    tools = json_of(options_of(brief).tools, brief.folder, "evaluation.tools")
+    functions = [
+        as_dict(t).get("function", t) for t in (tools if isinstance(tools, list) else [tools])
+    ]
+    for place, function in enumerate(functions):
+        if not isinstance(as_dict(function).get("name"), str):
             raise PlaybookError(
                 f"evaluation.tools.{place}: must be a function with name, description and"
-                f" parameters, not {str(tool)[:80]!r}"
+                f" parameters, not {str(function)[:80]!r}"
             )
-        tools.append({"type": "function", "function": function})
-    return tools
+    return [{"type": "function", "function": function} for function in functions]
 
 
 def _validators(brief: Project) -> dict[str, Validator]:
@@ -82,48 +82,33 @@ def _validators(brief: Project) -> dict[str, Validator]:
     return checks
 
 
-def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+def item_reader(brief: Project) -> Reader:
     """The target is a call, a list of calls, or null where none is expected."""
     checks = _validators(brief)
 
     def read(item: dict[str, Any], where: str) -> dict[str, str]:
         if "target" not in item or item["target"] == "":
             raise PlaybookError(f"{where}: target is missing; write null where no call is expected")
-        for call in _wanted_calls(item["target"]):
-            _check_target(call, where, checks)
+        for call in validated(WANTED, _wanted_calls(item["target"]), where, "target"):
+            if (name := call["name"]) not in checks:
+                raise PlaybookError(
+                    f"{where}: target names {name!r:.200}, which is not one of"
+                    f" evaluation.tools: {', '.join(checks)}"
+                )
+            if problem := misfit(call.get("arguments", {}), checks[name], incomplete=True):
+                raise PlaybookError(f"{where}: arguments of {name!r} do not fit: {problem}")
         return {"target": canonical(item["target"] or None)}
 
     return read
 
 
-def _check_target(call: Any, where: str, checks: Mapping[str, Validator]) -> None:
-    if not isinstance(call, dict) or set(call) - {"name", "arguments"} or "name" not in call:
-        raise PlaybookError(
-            f'{where}: target must be {{"name", "arguments"}}, a list of them, or null,'
-            f" not {call!r:.200}"
-        )
-    if not isinstance(call["name"], str) or call["name"] not in checks:
-        raise PlaybookError(
-            f"{where}: target names {call['name']!r:.200}, which is not one of"
-            f" evaluation.tools: {', '.join(checks)}"
-        )
-    arguments = call.get("arguments", {})
-    if not isinstance(arguments, dict):
-        raise PlaybookError(
-            f"{where}: arguments of {call['name']!r} must be an object, not {arguments!r:.200}"
-        )
-    if problem := misfit(arguments, checks[call["name"]], incomplete=True):
-        raise PlaybookError(f"{where}: arguments of {call['name']!r} do not fit: {problem}")
+def _wanted_calls(target: Any) -> list[Any]:
+    return [] if target is None else target if isinstance(target, list) else [target]
 
 
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
     """One chat an item, with the tools."""
     return chat_per_item(brief, deployment, tools=_tools(brief), tool_choice="auto")
-
-
-def _wanted_calls(target: Any) -> list[dict[str, Any]]:
-    """An item's target as a list of `name` and perhaps `arguments`; null is no call at all."""
-    return [] if target is None else target if isinstance(target, list) else [target]
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
@@ -142,18 +127,16 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     options, checks = options_of(brief), _validators(brief)
     wanted = {target: _wanted_calls(json.loads(target)) for target in usable["target"].unique()}
 
-    def grade(output: str, expected: list[dict[str, Any]]) -> tuple[str, str | None, float, str]:
+    def grade(output: str, target: str) -> tuple[str, str | None, float, str]:
         try:
             calls = _calls(output, checks)
         except Malformed as error:
             return "unparsed", None, 0.0, f"malformed: {error}"
-        right, detail = _verdict(calls, expected, checks, options)
+        detail = _problem(calls, wanted[target], checks, options)
+        right = not detail or detail.startswith(MORE)
         return "answered", canonical(calls), float(right), detail
 
-    pairs = zip(usable["output"], usable["target"], strict=True)
-    graded = [grade(output, wanted[target]) for output, target in pairs]
-    columns = ["outcome", "predicted", "score", "detail"]
-    return pd.DataFrame(graded, columns=columns, index=usable.index)
+    return score_each(usable, grade)
 
 
 def _calls(output: str, checks: Mapping[str, Validator]) -> list[dict[str, Any]]:
@@ -183,14 +166,11 @@ def _calls(output: str, checks: Mapping[str, Validator]) -> list[dict[str, Any]]
 def _record(output: str) -> list[dict[str, str]] | None:
     """The calls as they were recorded, arguments as raw text; None for anything else."""
     try:
-        value = json.loads(output) if output.lstrip().startswith("[") else None
+        calls = json.loads(output) if output.lstrip().startswith("[") else []
     except (ValueError, RecursionError):
         return None
-    for call in value if isinstance(value, list) else [None]:
-        texts = [call.get(k) for k in ("name", "arguments")] if isinstance(call, dict) else [None]
-        if not all(isinstance(text, str) for text in texts):
-            return None
-    return value or None
+    texts = [as_dict(call).get(key) for call in calls for key in ("name", "arguments")]
+    return calls if calls and all(isinstance(text, str) for text in texts) else None
 
 
 def _spelt_call(output: str, checks: Mapping[str, Validator]) -> str:
@@ -210,22 +190,22 @@ def _spelt_call(output: str, checks: Mapping[str, Validator]) -> str:
     return canonical(value)[:80] if is_call else ""
 
 
-def _verdict(
+def _problem(
     calls: list[dict[str, Any]],
     wanted: list[dict[str, Any]],
     checks: Mapping[str, Validator],
     options: Options,
-) -> tuple[bool, str]:
-    """Whether the calls are those wanted, and what differs."""
+) -> str:
+    """What is wrong with the calls; of right ones what they say that was not asked for."""
     for call in calls:
         if problem := misfit(call["arguments"], checks[call["name"]]):
-            return False, f"invalid: {call['name']}: {problem}"
-    made, expected = (Counter(call["name"] for call in many) for many in (calls, wanted))
+            return f"invalid: {call['name']}: {problem}"
+    made, expected = (sorted(call["name"] for call in many) for many in (calls, wanted))
     if made != expected:
-        names, others = (", ".join(sorted(c.elements())) for c in (made, expected))
-        return False, f"{f'called {names}' if calls else 'no call'}; expected {others or 'no call'}"
+        called = f"called {', '.join(made)}" if made else "no call"
+        return f"{called}; expected {', '.join(expected) or 'no call'}"
     if not calls:
-        return True, ""
+        return ""
     # Each call with the expected one it meets, so that as many as can be are right.
     differences = [
         [_difference(c, w, options) if c["name"] == w["name"] else None for w in wanted]
@@ -235,7 +215,7 @@ def _verdict(
     pairs = list(zip(*linear_sum_assignment(np.array(cost)), strict=True))
     wrong = [text for i, j in pairs if (text := differences[i][j])]
     more = [text for i, j in pairs if (text := _not_asked_for(calls[i], wanted[j]))]
-    return not wrong, "; ".join(wrong or more)
+    return "; ".join(wrong or more)
 
 
 def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Options) -> str:
@@ -243,16 +223,16 @@ def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Option
         place = f"{call['name']}.{key}"
         if key not in call["arguments"]:
             return f"{place} is missing"
-        given, rule = call["arguments"][key], options.fields.get(key, "exact")
-        if not same(value, given, rule, options.normalise):
-            return f"{place} is {canonical(given)[:80]}, not {canonical(value)[:80]}"
+        argument, rule = call["arguments"][key], options.fields.get(key, "exact")
+        if not extraction.same(value, argument, rule, options.normalise):
+            return f"{place} is {canonical(argument)[:80]}, not {canonical(value)[:80]}"
     return ""
 
 
 def _not_asked_for(call: dict[str, Any], wanted: Mapping[str, Any]) -> str:
     arguments = call["arguments"]
     more = [key for key in arguments if key not in wanted.get("arguments", arguments)]
-    return f"also given to {call['name']}: {', '.join(more)[:200]}" if more else ""
+    return f"{MORE} {call['name']}: {', '.join(more)[:200]}" if more else ""
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
@@ -261,9 +241,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     "valid arguments" is of the answers that make a call, malformed ones included (its `n`);
     the others are of all items. Of malformed calls fewer are better.
     """
-    details = list(scored["detail"].fillna("")) if "detail" in scored else [""] * len(scored)
-    malformed = np.array([text.startswith("malformed") for text in details], dtype=bool)
-    valid = np.array([not text.startswith(("malformed", "invalid")) for text in details], bool)
+    detail = scored.get("detail", pd.Series("", scored.index)).fillna("").astype(str)
+    malformed, invalid = (detail.str.startswith(word) for word in ("malformed", "invalid"))
     predicted = [json.loads(t) if isinstance(t, str) else None for t in scored["predicted"]]
     wanted = [_wanted_calls(json.loads(target)) for target in scored["target"]]
     right = [
@@ -274,31 +253,28 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         measured("correct calls", scored["score"], scored, primary=True),
         measured("right function", right, scored),
-        measured("valid arguments", valid[called], scored[called]),
+        measured("valid arguments", ~(malformed | invalid)[called], scored[called]),
         measured("malformed calls", malformed, scored),
     ]
 
 
+TONES = {
+    **{"correct": "good", "wrong arguments": "fair", "wrong function": "doubt"},
+    **{"malformed": "bad", "no usable answer": "light", "failed": "pale"},
+}
+
+
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """What is wrong with the calls."""
-    tones = {
-        **{"correct": "good", "wrong arguments": "fair", "wrong function": "doubt"},
-        **{"malformed": "bad", "no usable answer": "light", "failed": "pale"},
+    detail = scored.get("detail", pd.Series("", scored.index)).fillna("").astype(str)
+    conditions = {
+        "failed": scored["outcome"] == "failed",
+        "malformed": detail.str.startswith("malformed"),
+        "no usable answer": scored["outcome"] != "answered",
+        "correct": (scored["score"] == 1).fillna(False),
+        "wrong function": detail.str.startswith(("no call; expected", "called ")),
     }
-    categories = [_category(row) for row in scored.to_dict("records")]
+    masks = [mask.to_numpy(dtype=bool) for mask in conditions.values()]
+    categories = np.select(masks, list(conditions), "wrong arguments")
     title = "Where calls go wrong"
-    return shares(scored, categories, tones, title=title, metric="correct calls")
-
-
-def _category(row: Mapping[Any, Any]) -> str:
-    detail = row["detail"] if isinstance(row.get("detail"), str) else ""
-    if row["outcome"] == "failed":
-        return "failed"
-    if detail.startswith("malformed"):
-        return "malformed"
-    if row["outcome"] != "answered":
-        return "no usable answer"
-    if row["score"] == 1:
-        return "correct"
-    function = detail.startswith(("no call; expected", "called "))
-    return "wrong function" if function else "wrong arguments"
+    return shares(scored, categories, TONES, title=title, metric="correct calls")
