@@ -29,14 +29,8 @@ def dry_run(
 
     Tokens of prompts are estimated from their bytes (4 a token); `usd_low` counts 5 bytes a
     token and one token of output, `usd_high` 3 bytes and as many tokens as an answer may have.
-    Retries are not in it. A judge's calls are one an answer, or two (both orders) for every
-    compared pair and item, and its calibration items.
-
-    Args:
-        brief: The brief.
-        deployments: Those that would be asked.
-        items: From `items.load_items`.
-        run: The run directory; what is answered there, or cached by other runs, costs nothing.
+    Retries are not in it. What is answered in the run directory, or cached by other runs, costs
+    nothing. A judge's calls are those about the answers and its calibration items.
 
     Returns:
         One row per deployment, and one for the judge: `deployment calls cached prompt_tokens
@@ -52,7 +46,8 @@ def dry_run(
         keys = set(calls.keys()) - planned
         planned |= keys
         files = [path for path in (run / ANSWERS, cache_path(deployment)) if path]
-        answered = {key for path in files for key in _answered(path, keys)}
+        records = [record for path in files for record in store.read(path, keys).items()]
+        answered = {key for key, record in records if not record["error"]}
         left = keys - answered
         sizes = {c.key: (prompt_bytes(c), most_tokens(c)) for c in calls if c.key in left}
         rows.append(_row(deployment, len(keys), len(answered), sizes.values()))
@@ -61,10 +56,6 @@ def dry_run(
         judge = as_deployment(brief.evaluation.judge)
         rows.append(_row(judge, len(judge_sizes), 0, judge_sizes))
     return pd.DataFrame(rows)
-
-
-def _answered(path: Path, keys: set[str]) -> set[str]:
-    return {key for key, record in store.read(path, keys).items() if not record["error"]}
 
 
 def _row(deployment: Deployment, calls: int, cached: int, sizes: Sizes) -> dict[str, Any]:

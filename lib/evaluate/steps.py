@@ -31,6 +31,11 @@ class Gathered(NamedTuple):
     graded: pd.DataFrame | None
     race: pd.DataFrame
 
+    @property
+    def dropped(self) -> pd.DataFrame:
+        """The rows of the race for who was dropped from it."""
+        return self.race[self.race["dropped"].astype(bool)]
+
 
 def gather(
     brief: Project,
@@ -43,20 +48,12 @@ def gather(
     """Ask the deployments, and the judge where the kind of task has one.
 
     With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
-    Answers and verdicts are on disk the moment they arrive; nothing is asked twice.
-
-    Args:
-        brief: Its `evaluation` says what is asked and who judges.
-        deployments: Those that may be asked.
-        items: From `load_items`.
-        run: The run directory.
-        progress: Show bars.
+    Answers and verdicts are in the run directory the moment they arrive; nothing is asked twice.
 
     Raises:
         PlaybookError: An endpoint or a key is missing, or the budget is used up.
     """
-    kind = kinds.of(brief.evaluation.kind)
-    source = kind.gather(brief, deployments, run)
+    source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
         return Gathered(source, None, NO_RACE)
     calls: dict[str, Any] = {"progress": progress, "budget": budget_of(brief, run)}
@@ -67,14 +64,13 @@ def gather(
     def grade(asked: pd.DataFrame) -> pd.DataFrame | None:
         return grade_answers(brief, asked, items, run=run, **calls)
 
-    if brief.evaluation.strategy == "full":
-        asked = ask(deployments, items)
-        return Gathered(asked, grade(asked), NO_RACE)
-
     def rated(block: pd.DataFrame) -> pd.DataFrame:
         return score_answers(brief, block, items, graded=grade(block))
 
-    asked, log = racing.run(brief, deployments, items, ask, rated)
+    if brief.evaluation.strategy == "full":
+        asked, log = ask(deployments, items), NO_RACE
+    else:
+        asked, log = racing.run(brief, deployments, items, ask, rated)
     return Gathered(asked, grade(asked), log)
 
 
@@ -104,19 +100,12 @@ def score_answers(
     *,
     graded: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Add `outcome`, `predicted` and `score` to every answer, dropping none.
+    """The answers of `ask`, none dropped, with `outcome`, `predicted` and `score`.
 
-    Args:
-        brief: Its `evaluation` says how answers are scored.
-        answers: From `ask`.
-        items: From `load_items`; only reranking needs them.
-        graded: The judge's records; only kinds with a judge need them.
-
-    Returns:
-        The answers with `outcome` (`answered`, `truncated`, `refused`, `unparsed`, `empty` or
-        `failed`), `predicted` (text or null), `score` (0 to 1) and with some kinds `detail`. A
-        failed call has no score: nobody knows what the model would have said. An answer that
-        was given but cannot be used scores 0.
+    `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`, `predicted`
+    text or null, `score` 0 to 1; some kinds add `detail`. A failed call has no score: nobody
+    knows what the model would have said. An answer that cannot be used scores 0. Only reranking
+    needs the items, and only kinds with a judge what it `graded`.
     """
     if answers.empty:
         return answers.assign(outcome="", predicted="", score=pd.Series(dtype="Float64"))
@@ -124,8 +113,7 @@ def score_answers(
     outcome = texts["unusable"]
     scored = pd.DataFrame({"outcome": outcome, "predicted": None, "detail": ""}, dtype=object)
     scored["score"] = outcome.map(lambda why: None if why == "failed" else 0.0).astype(object)
-    usable = np.flatnonzero(outcome.isna())
-    names = ["outcome", "predicted", "score"]
+    usable, names = np.flatnonzero(outcome.isna()), ["outcome", "predicted", "score"]
     if len(usable):
         kind, asked = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
         result = kind.score(brief, asked, items=items, graded=graded).set_index(usable)
@@ -157,11 +145,7 @@ def judge_notes(
 ) -> list[str]:
     """What to know about the judge: how far it can be trusted, and whom it may favour.
 
-    Args:
-        brief: The brief.
-        checked: From `calibrate`.
-        deployments: Those that were asked.
-        gathered: From `gather`.
+    `checked` is from `calibrate`, `gathered` from `gather`; the deployments are those asked.
     """
     kind = kinds.of(brief.evaluation.kind)
     if brief.evaluation.judge is None or not kind.JUDGED_BY:
@@ -181,40 +165,20 @@ def summarise(
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
     Failed calls are in no metric; truncated, refused, unparsed and empty answers are, as wrong
-    ones. `standing` says who may be chosen: a `candidate`, not the baseline or what a race
-    dropped.
-
-    Args:
-        brief: The brief.
-        scored: From `score`.
-        checked: From `calibrate`; empty without a judge or calibration.
-        deployments: Those that were asked.
-        gathered: From `gather`.
+    ones. `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked.
 
     Returns:
         `deployment repo_id metric value low high n n_failed n_truncated n_refused n_unparsed
         n_empty n_retried comparable basis primary standing`; `n` is how many answers the metric
-        is of, and exactly one metric of each deployment is the primary one.
+        is of, and exactly one metric of each deployment is the primary one. `standing` says who
+        may be chosen: a `candidate`, not the baseline or what a race dropped.
     """
     kind = kinds.of(brief.evaluation.kind)
-    plain = _scores(brief, scored, deployments, kind.joint_scores(brief, gathered.graded))
-    scores: pd.DataFrame = kind.correct(brief, plain, scored, checked)
-    standing = {d.name: BASELINE for d in deployments if d.baseline}
-    dropped = gathered.race[gathered.race["dropped"].astype(bool)]
-    for name, n, reason in dropped[["deployment", "after_items", "reason"]].to_numpy():
-        standing[str(name)] = f"dropped after {n} items: {reason}"
-    return scores.assign(standing=[standing.get(d, "candidate") for d in scores["deployment"]])
-
-
-def _scores(
-    brief: Project, scored: pd.DataFrame, deployments: list[Deployment], joint: pd.DataFrame
-) -> pd.DataFrame:
-    kind = kinds.of(brief.evaluation.kind)
     named = {d.name: d for d in deployments}
+    joint = kind.joint_scores(brief, gathered.graded)
     table: list[dict[str, Any]] = []
     for name, own in scored.groupby("deployment", sort=False):
-        asked = own[own["outcome"] != "failed"]
-        metrics = kind.metrics(brief, asked)
+        metrics = kind.metrics(brief, own[own["outcome"] != "failed"])
         chief = next((i for i, m in enumerate(metrics) if m.get("primary")), 0)
         if not joint.empty:
             metrics += joint[joint["deployment"] == name].to_dict("records")
@@ -223,7 +187,12 @@ def _scores(
         table += [{**shared, **m, "primary": i == chief} for i, m in enumerate(metrics)]
     if not kind.ASKS_ITEMS and scored.empty:
         table = [row for row in kind.metrics(brief, scored) if row["deployment"] in named]
-    return pd.DataFrame(table, columns=COLUMNS)
+    plain = pd.DataFrame(table, columns=COLUMNS)
+    scores: pd.DataFrame = kind.correct(brief, plain, scored, checked)
+    standing = {d.name: BASELINE for d in deployments if d.baseline}
+    for name, n, reason in gathered.dropped[["deployment", "after_items", "reason"]].to_numpy():
+        standing[str(name)] = f"dropped after {n} items: {reason}"
+    return scores.assign(standing=[standing.get(d, "candidate") for d in scores["deployment"]])
 
 
 def _basis(deployment: Deployment) -> str:
@@ -254,8 +223,7 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
 
     What a race dropped is not compared: with fewer items it would only weaken the other tests.
     """
-    dropped = gathered.race.loc[gathered.race["dropped"].astype(bool), "deployment"]
-    left = scored[~scored["deployment"].isin(dropped)]
+    left = scored[~scored["deployment"].isin(gathered.dropped["deployment"])]
     pairs: pd.DataFrame = kinds.of(brief.evaluation.kind).compare(left, gathered.graded)
     return pairs
 
