@@ -80,8 +80,7 @@ def find_object(text: str) -> dict[str, Any]:
     Raises:
         ValueError: There is none; says why.
     """
-    place = text.find("{")
-    problem = "no JSON object" if place < 0 else ""
+    place, problem = text.find("{"), ""
     for _ in range(MAX_STARTS):
         if place < 0:
             break
@@ -90,7 +89,7 @@ def find_object(text: str) -> dict[str, Any]:
         except json.JSONDecodeError as error:
             problem = problem or f"not JSON: {error.msg}"
             place = _after(text, place)
-    raise ValueError(problem)
+    raise ValueError(problem or "no JSON object")
 
 
 def _after(text: str, start: int) -> int:

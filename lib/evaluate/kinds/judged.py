@@ -35,8 +35,8 @@ def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
     judge = brief.evaluation.judge
     assert judge is not None
     labels = [find_label(text, judge.labels) for text in asked["said"]]
-    found = asked.assign(verdict=pd.Series(labels, asked.index, object), rating=float("nan"))
-    return mark_unread(found, found["verdict"].isna(), f"one of {judge.labels}")
+    read = asked.assign(verdict=pd.Series(labels, asked.index, object), rating=float("nan"))
+    return mark_unread(read, read["verdict"].isna(), f"one of {judge.labels}")
 
 
 def mark_unread(asked: pd.DataFrame, missing: pd.Series, wanted: str) -> pd.DataFrame:
@@ -109,12 +109,9 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
         return "multiples", {"tables": by_metric(scores, names, corrected), "title": title}
     # A judge may well have a label "refused" of its own.
     shown = {n: f"judge: {n}" if n in {*UNUSABLE, "failed"} else n for n in judge.labels}
-    passing = [label for label in judge.labels if label in judge.pass_labels]
-    failing = [label for label in judge.labels if label not in judge.pass_labels]
-    tones = {
-        shown[label]: (tone, 1 - place / len(labels))
-        for tone, labels in (("good", passing), ("bad", failing))
-        for place, label in enumerate(labels)
-    }
+    tones: dict[str, tuple[str, float]] = {}
+    for tone, passes in (("good", True), ("bad", False)):
+        labels = [label for label in judge.labels if (label in judge.pass_labels) == passes]
+        tones |= {shown[n]: (tone, 1 - place / len(labels)) for place, n in enumerate(labels)}
     title, usable = "Verdicts of the uncalibrated judge", lambda row: shown[row["predicted"]]
     return outcome_shares(scored, title=title, metric="pass rate", usable=usable, tones=tones)
