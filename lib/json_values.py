@@ -177,8 +177,7 @@ def json_of(value: Any, folder: Path, key: str) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError:
-        raise PlaybookError(
-            f"{shown(path)}: no such file; {key} in project.yaml names it"
-        ) from None
+        problem = f"no such file; {key} in project.yaml names it"
     except (ValueError, RecursionError) as error:
-        raise PlaybookError(f"{shown(path)}: not JSON: {error}") from None
+        problem = f"not JSON: {error}"
+    raise PlaybookError(f"{shown(path)}: {problem}")

@@ -211,9 +211,9 @@ def detail(
     """Where do the candidates go wrong? A generic figure's name and frames, for `pages.draw`."""
     kind = kinds.of(brief.evaluation.kind)
     if scored.empty:
-        if not kind.ASKS_ITEMS:
-            return "empty", {"text": "Nothing was asked: the figures are quoted, not measured."}
-        return "empty", {"text": "No answers yet: nothing was asked, or nothing came back."}
+        quoted = "Nothing was asked: the figures are quoted, not measured."
+        nothing = "No answers yet: nothing was asked, or nothing came back."
+        return "empty", {"text": nothing if kind.ASKS_ITEMS else quoted}
     figure: Figure = kind.figure(brief, scored, scores, items=items, graded=gathered.graded)
     return figure
 

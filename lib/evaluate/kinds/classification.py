@@ -34,7 +34,7 @@ def check(brief: Project, options: Options) -> None:
         raise ValueError("kind 'classification' needs labels: at least two different ones")
     if strange := sorted(set(aliases) - set(labels)):
         raise ValueError(f"aliases: {strange[0]!r} is not one of {labels}")
-    words = [w.strip().casefold() for w in [*labels, *(w for own in aliases.values() for w in own)]]
+    words = [word.strip().casefold() for word in sum(aliases.values(), labels)]
     for word in words:
         if not word or words.count(word) > 1:
             raise ValueError(f"labels: {word!r} is blank or there twice; case does not count")

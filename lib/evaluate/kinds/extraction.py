@@ -170,8 +170,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     fields wrong.
     """
     # Where no answer was usable, none has a detail.
-    texts = scored["detail"].fillna("") if "detail" in scored else [""] * len(scored)
-    details = [json.loads(text) if text else {} for text in texts]
+    texts = scored.get("detail", pd.Series("", scored.index)).fillna("")
+    details = [json.loads(text or "{}") for text in texts]
     expected = _expected(scored, options_of(brief))
     rows = [
         measured("field accuracy", scored["score"], scored, primary=True),
@@ -179,10 +179,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     ]
     for name in dict.fromkeys(name for fields in expected.values() for name in fields):
         wanted = np.array([name in expected[target] for target in scored["target"]])
-        right = [
-            name in d.get("right", ()) for d, here in zip(details, wanted, strict=True) if here
-        ]
-        rows.append(measured(f"field: {name}", right, scored[wanted]))
+        right = np.array([name in d.get("right", ()) for d in details])
+        rows.append(measured(f"field: {name}", right[wanted], scored[wanted]))
     return rows
 
 

@@ -252,9 +252,9 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """nDCG@k (primary), MRR and R@k; an answer that cannot be used scores 0 in all three."""
     k = _ranking(brief).k
-    details = scored.get("detail", pd.Series(None, scored.index, object))
-    found = [json.loads(text) if isinstance(text, str) and text else {} for text in details]
-    rest = [measured(n, [d.get(n, 0.0) for d in found], scored) for n in ("MRR", f"R@{k}")]
+    texts = scored.get("detail", pd.Series("", scored.index)).fillna("")
+    details = [json.loads(text or "{}") for text in texts]
+    rest = [measured(n, [d.get(n, 0.0) for d in details], scored) for n in ("MRR", f"R@{k}")]
     return [measured(f"nDCG@{k}", scored["score"], scored, primary=True), *rest]
 
 

@@ -28,13 +28,12 @@ JSON_FIELDS = ("target",)
 visible = visible_or_record
 MOST_CALLS = 64  # in one answer; more is an engine that repeats itself
 MARKER = re.compile(r"<\|?(?:tool_call|function_call|function=|python_tag)|\[TOOL_CALLS\]", re.I)
-MORE = "also given to"  # how the detail of a right answer starts that says more than was asked
 NAMES = ("name", "function", "tool", "tool_name")
 ARGUMENTS = ("arguments", "parameters", "args")
 PYTHON = re.compile(r"\W{0,20}([A-Za-z_][\w.-]{0,200})\(")
 
 
-class Malformed(Exception):
+class _MalformedError(Exception):
     """An answer that calls a tool in a way that no program could follow."""
 
 
@@ -56,9 +55,8 @@ WANTED = TypeAdapter(list[_Wanted])  # calls that an item expects
 def _tools(brief: Project) -> list[dict[str, Any]]:
     """The tools a model may call, in OpenAI's form; a bare function is wrapped into it."""
     tools = json_of(options_of(brief).tools, brief.folder, "evaluation.tools")
-    functions = [
-        as_dict(t).get("function", t) for t in (tools if isinstance(tools, list) else [tools])
-    ]
+    tools = tools if isinstance(tools, list) else [tools]
+    functions = [as_dict(tool).get("function", tool) for tool in tools]
     for place, function in enumerate(functions):
         if not isinstance(as_dict(function).get("name"), str):
             raise PlaybookError(
@@ -130,10 +128,9 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     def grade(output: str, target: str) -> tuple[str, str | None, float, str]:
         try:
             calls = _calls(output, checks)
-        except Malformed as error:
+        except _MalformedError as error:
             return "unparsed", None, 0.0, f"malformed: {error}"
-        detail = _problem(calls, wanted[target], checks, options)
-        right = not detail or detail.startswith(MORE)
+        right, detail = _verdict(calls, wanted[target], checks, options)
         return "answered", canonical(calls), float(right), detail
 
     return score_each(usable, grade)
@@ -144,21 +141,23 @@ def _calls(output: str, checks: Mapping[str, Validator]) -> list[dict[str, Any]]
     record = _record(output)
     if record is None:
         if spelt := _spelt_call(output, checks):
-            raise Malformed(f"a call written into the text: {spelt}")
+            raise _MalformedError(f"a call written into the text: {spelt}")
         return []
     if len(record) > MOST_CALLS:
-        raise Malformed(f"{len(record)} calls, more than {MOST_CALLS}")
+        raise _MalformedError(f"{len(record)} calls, more than {MOST_CALLS}")
     calls = []
     for name, text in ((call["name"], call["arguments"]) for call in record):
         if name not in checks:
-            raise Malformed(f"no tool is called {name[:80]!r}")
+            raise _MalformedError(f"no tool is called {name[:80]!r}")
         try:
             # An engine may send nothing for a function that takes nothing.
             arguments = parse_json(text) if text.strip() else {}
         except ValueError as error:
-            raise Malformed(f"arguments of {name!r}: {str(error)[:200]}") from None
+            raise _MalformedError(f"arguments of {name!r}: {str(error)[:200]}") from None
         if not isinstance(arguments, dict):
-            raise Malformed(f"arguments of {name!r} are no object but {type(arguments).__name__}")
+            raise _MalformedError(
+                f"arguments of {name!r} are no object but {type(arguments).__name__}"
+            )
         calls.append({"name": name, "arguments": arguments})
     return calls
 
@@ -190,22 +189,22 @@ def _spelt_call(output: str, checks: Mapping[str, Validator]) -> str:
     return canonical(value)[:80] if is_call else ""
 
 
-def _problem(
+def _verdict(
     calls: list[dict[str, Any]],
     wanted: list[dict[str, Any]],
     checks: Mapping[str, Validator],
     options: Options,
-) -> str:
-    """What is wrong with the calls; of right ones what they say that was not asked for."""
+) -> tuple[bool, str]:
+    """Whether the calls are those wanted, and what differs."""
     for call in calls:
         if problem := misfit(call["arguments"], checks[call["name"]]):
-            return f"invalid: {call['name']}: {problem}"
+            return False, f"invalid: {call['name']}: {problem}"
     made, expected = (sorted(call["name"] for call in many) for many in (calls, wanted))
     if made != expected:
         called = f"called {', '.join(made)}" if made else "no call"
-        return f"{called}; expected {', '.join(expected) or 'no call'}"
+        return False, f"{called}; expected {', '.join(expected) or 'no call'}"
     if not calls:
-        return ""
+        return True, ""
     # Each call with the expected one it meets, so that as many as can be are right.
     differences = [
         [_difference(c, w, options) if c["name"] == w["name"] else None for w in wanted]
@@ -215,7 +214,7 @@ def _problem(
     pairs = list(zip(*linear_sum_assignment(np.array(cost)), strict=True))
     wrong = [text for i, j in pairs if (text := differences[i][j])]
     more = [text for i, j in pairs if (text := _not_asked_for(calls[i], wanted[j]))]
-    return "; ".join(wrong or more)
+    return not wrong, "; ".join(wrong or more)
 
 
 def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Options) -> str:
@@ -232,7 +231,7 @@ def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Option
 def _not_asked_for(call: dict[str, Any], wanted: Mapping[str, Any]) -> str:
     arguments = call["arguments"]
     more = [key for key in arguments if key not in wanted.get("arguments", arguments)]
-    return f"{MORE} {call['name']}: {', '.join(more)[:200]}" if more else ""
+    return f"also given to {call['name']}: {', '.join(more)[:200]}" if more else ""
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
