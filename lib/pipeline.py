@@ -19,8 +19,8 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from lib import artifacts
-from lib.brief.project import load_project
 from lib.errors import PlaybookError, did_you_mean
+from lib.opening import open_project
 
 SET_BY_RUNNER = ("project", "run_dir")
 PATHS = {n: artifacts.ROOT / f"notebooks/{stem}.ipynb" for n, stem in artifacts.NOTEBOOKS.items()}
@@ -65,7 +65,7 @@ def run(
     values = _typed(parameters or {}, declared)
     if start not in declared:
         raise PlaybookError(f"--from {start!r} is not a step; choose one of {', '.join(declared)}")
-    run_path = artifacts.run_directory(load_project(project).name, run_dir)
+    run_path = artifacts.run_directory(open_project(project).name, run_dir)
     # A path is relative to the caller; a notebook may be started anywhere.
     if os.sep in project or project.endswith((".yaml", ".yml")):
         project = str(Path(project).expanduser().resolve())

@@ -16,7 +16,7 @@ from lib import tables
 from lib.errors import PlaybookError
 from lib.frames import rows
 from lib.legal.licenses import class_of
-from lib.legal.lineage import ancestors, bases
+from lib.legal.verdicts import ancestors, bases
 
 KINDS = ["stale", "unresolved", "contradictory"]
 FREEDOM = ["permissive", "conditional", "non-commercial"]

@@ -9,8 +9,6 @@ from pydantic import ConfigDict, Field, model_validator
 from lib.brief.deployment import Endpoint, Options, Price, Prompt
 from lib.brief.sections import Positive, Section
 
-__all__ = ["Evaluation", "Judge", "JudgeShot", "Name", "Shot"]
-
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 

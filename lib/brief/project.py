@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from lib.brief.deployment import Deployment, Price, Prompt
+from lib.brief.deployment import Deployment, Prompt
 from lib.brief.evaluation import Evaluation
 from lib.brief.sections import (
     Candidates,
@@ -20,7 +20,6 @@ from lib.brief.sections import (
     Policy,
     Require,
     Requirements,
-    Revenue,
     Section,
     Size,
     Slug,
@@ -28,21 +27,6 @@ from lib.brief.sections import (
 )
 from lib.errors import PlaybookError, did_you_mean
 from lib.tables import DATA
-
-__all__ = [
-    "Company",
-    "Deployment",
-    "Evaluation",
-    "Exemption",
-    "Policy",
-    "Price",
-    "Project",
-    "Requirements",
-    "Revenue",
-    "Size",
-    "load_project",
-    "problem_sentence",
-]
 
 READ_FROM = {"folder", "file"}
 

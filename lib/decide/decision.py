@@ -1,127 +1,72 @@
-"""Requirements, Pareto frontier, the pick and why: from measurements to a decision."""
+"""Requirements on the bounds of intervals, the ranking, and what would change it."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lib.brief.project import Project, Requirements
-from lib.decide import costs
-from lib.stats import paired_tests as stats
 from lib.stats.intervals import items_needed
 
-__all__ = ["check", "choose", "frontier", "nearest_miss", "qualify", "stability", "tradeoffs"]
 
-# requirement: (column, its low bound, its high bound, whether more is better, how to say it)
-DIMENSIONS = {
-    "min_quality": ("quality", "quality_low", "quality_high", True, "quality of at least {:.3g}"),
-    "max_p95_s": ("p95_s", "p95_low", "p95_high", False, "p95 latency of at most {:.3g} s"),
-    "min_rps": ("max_rps", "rps_low", "rps_high", True, "at least {:.3g} requests/s"),
-    "max_usd_per_1k": (
-        "usd_per_1k",
-        "usd_per_1k_low",
-        "usd_per_1k_high",
-        False,
-        "at most ${:.3g} per 1,000 requests",
-    ),
+class Bar(NamedTuple):
+    """What a requirement tests: columns of value and bounds, the better side, the wording."""
+
+    value: str
+    ends: str  # of its interval: this and `_low` or `_high`
+    more_is_better: bool
+    wording: str
+
+
+BARS = {
+    "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}"),
+    "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s"),
+    "min_rps": Bar("max_rps", "rps", True, "at least {:.3g} requests/s"),
+    "max_usd_per_1k": Bar("usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests"),
 }
-
-
-def tradeoffs(
-    scores: pd.DataFrame, capacity: pd.DataFrame, cost: pd.DataFrame, pairs: pd.DataFrame
-) -> pd.DataFrame:
-    """Join quality, speed and cost into one row per deployment, with their intervals.
-
-    Quality is the primary metric of the kind of task. The cost of a correct answer is cost
-    divided by quality; its bounds take the worst of both bounds, so they are wider than 95 %.
-    `tie_group` 1 holds the best quality and all that a paired test cannot tell apart from it.
-    """
-    quality = scores[scores["primary"].astype(bool)].rename(
-        columns={"value": "quality", "low": "quality_low", "high": "quality_high"}
-    )
-    quality = quality.assign(
-        tie_group=quality["deployment"].map(stats.tie_groups(quality_values(quality), pairs))
-    )
-    speed = capacity.rename(columns={"low": "rps_low", "high": "rps_high"})
-    speed = speed.drop(columns=["repo_id", "n", "basis"], errors="ignore")
-    table = quality.merge(speed, on="deployment", how="left").merge(
-        cost, on="deployment", how="left"
-    )
-    table["usd_per_1k_correct"] = table["usd_per_1k"] / table["quality"]
-    table["usd_per_1k_correct_low"] = table["usd_per_1k_low"] / table["quality_high"]
-    table["usd_per_1k_correct_high"] = table["usd_per_1k_high"] / table["quality_low"]
-    table["dollars"] = costs.signs(table["usd_per_1k"])
-    return table.assign(on_frontier=frontier(table))
-
-
-def quality_values(quality: pd.DataFrame) -> pd.DataFrame:
-    """The scores in the shape `stats.tie_groups` reads."""
-    return quality.rename(columns={"quality": "value"})
-
-
-def frontier(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether no other deployment is at least as good in cost, speed and quality and better in one.
-
-    A deployment with a figure missing is not on the frontier.
-    """
-    gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
-    whole = ~np.isnan(gains).any(axis=1)
-    dominated = [
-        any((other >= own).all() and (other > own).any() for other in gains[whole]) for own in gains
-    ]
-    return pd.Series(whole & ~np.array(dominated, dtype=bool), index=table.index)
+TIES = {
+    "cheapest": "the cost intervals overlap, so the better quality group goes first,"
+    " then the lower cost",
+    "best": "a paired test cannot tell their quality apart, so the cheaper goes first",
+    "fastest": "the capacity brackets overlap, so the cheaper goes first",
+}
 
 
 def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     """Test every requirement of the brief on the bound of its interval.
 
     Returns:
-        One row per deployment and requirement: `deployment requirement wanted value low high
-        verdict note`; `met` when the worse bound meets it, `not met` when the better bound
+        One row per deployment and requirement: `deployment requirement wanted threshold value low
+        high verdict note`; `met` when the worse bound meets it, `not met` when the better bound
         misses it, otherwise `not decided`.
     """
     rows = []
-    for _, row in table.iterrows():
-        for name, (value, low, high, more, wording) in DIMENSIONS.items():
-            wanted = getattr(requirements, name)
-            if name == "min_quality" and row["comparable"] == "no":
-                wanted = wanted or 0.0  # also without a bar, its quality counts for nothing
-            if wanted is None:
-                continue
-            bounds = float(row[low]), float(row[high])
-            verdict, note = _judge(name, row, float(row[value]), bounds, wanted, more)
-            rows.append(
-                {
-                    "deployment": row["deployment"],
-                    "requirement": name,
-                    "wanted": wording.format(wanted) if wanted else "comparable quality",
-                    "threshold": wanted,
-                    "value": row[value],
-                    "low": bounds[0],
-                    "high": bounds[1],
-                    "verdict": verdict,
-                    "note": note,
-                }
-            )
-    columns = "deployment requirement wanted threshold value low high verdict note".split()
-    return pd.DataFrame(rows, columns=columns)
+    for row, (name, bar) in product(table.to_dict("records"), BARS.items()):
+        threshold = getattr(requirements, name)
+        if name == "min_quality" and row["comparable"] == "no":
+            threshold = threshold or 0.0  # also without a bar, its quality counts for nothing
+        if threshold is not None:
+            wanted = bar.wording.format(threshold) if threshold else "comparable quality"
+            columns = (bar.value, f"{bar.ends}_low", f"{bar.ends}_high")
+            numbers = [float(row[column]) for column in columns]
+            verdict = _verdict(name, row, threshold, *numbers)
+            rows.append((row["deployment"], name, wanted, threshold, *numbers, *verdict))
+    names = "deployment requirement wanted threshold value low high verdict note"
+    return pd.DataFrame(rows, columns=names.split())
 
 
-def _judge(
-    name: str,
-    row: pd.Series[Any],
-    value: float,
-    bounds: tuple[float, float],
-    wanted: float,
-    more: bool,
+def _verdict(
+    name: str, row: Mapping[Any, Any], wanted: float, value: float, low: float, high: float
 ) -> tuple[str, str]:
-    low, high = bounds
-    if str(row["basis"]).startswith("published"):
+    basis = str(row["basis"])
+    if basis.startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
-    if str(row["basis"]).startswith("recorded") and name != "min_quality":
+    if basis.startswith("recorded") and name != "min_quality":
         return "not decided", "recorded answers: there is no endpoint to measure"
     if name == "max_p95_s" and row["max_rps"] == 0:
         return "not met", "no load tried stayed within it"
@@ -129,25 +74,21 @@ def _judge(
         return "not decided", "no capacity, so no cost"
     if name == "min_quality" and row["comparable"] == "no":
         return "not decided", f"not comparable: {row['n_failed']} calls failed; run step 4 again"
-    if name == "min_rps" and math.isnan(high):
-        high = math.inf
-    worse, better = (low, high) if more else (high, low)
-    if (worse >= wanted) if more else (worse <= wanted):
+    # Turned so that more is better: met at the worse bound, missed at the better one.
+    sign = 1 if BARS[name].more_is_better else -1
+    worse, better = (low, high) if sign == 1 else (high, low)
+    if sign * worse >= sign * wanted:
         return "met", ""
-    missed = (better < wanted) if more else (better > wanted)
     # A load that failed is itself the bound: the capacity lies below it.
-    if missed or (name == "min_rps" and high <= wanted):
+    if sign * better < sign * wanted or (name == "min_rps" and high == wanted):
         return "not met", ""
-    return "not decided", _more(name, value, wanted, int(row["n"]), low, high)
-
-
-def _more(name: str, value: float, wanted: float, n: int, low: float, high: float) -> str:
     if name != "min_quality":
-        return "the interval is too wide: more requests or probes would do"
-    total = items_needed(value, wanted, n=n, low=low, high=high)
+        return "not decided", "the interval is too wide: more requests or probes would do"
+    total = items_needed(value, wanted, n=int(row["n"]), low=low, high=high)
     if total is None:
-        return "the measured quality lies on the bar: no number of items decides it"
-    return f"about {total - n:,} more items would do, if the share holds"
+        note = "the measured quality lies on the bar: no number of items decides it"
+        return "not decided", note
+    return "not decided", f"about {total - int(row['n']):,} more items would do, if the share holds"
 
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
@@ -156,24 +97,23 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     Only a `candidate` (column `standing`) can qualify: not the baseline that the others are
     compared with, nor what was dropped from a race with fewer items asked.
     """
-    qualifies, why = {}, {}
-    for name in table["deployment"]:
-        own = checks[checks["deployment"] == name]
-        missed = own[own["verdict"] == "not met"]
-        undecided = own[own["verdict"] == "not decided"]
-        bears = (table.loc[table["deployment"] == name, "max_rps"] > 0).all()
-        decided = bears and not len(undecided)
-        qualifies[name] = "no" if len(missed) else "yes" if decided else "not decided"
-        told = missed if len(missed) else undecided
-        lead = "misses " if len(missed) else "not shown: "
-        fine = "meets every requirement" if bears else "no load tried stayed within the objective"
-        why[name] = lead + "; ".join(told["wanted"]) if len(told) else fine
-    for name, standing in zip(table["deployment"], table["standing"], strict=True):
-        if standing != "candidate":
-            qualifies[name], why[name] = "no", standing
-    return table.assign(
-        qualifies=table["deployment"].map(qualifies), why=table["deployment"].map(why)
-    )
+    failing = checks[checks["verdict"] != "met"].groupby(["deployment", "verdict"])["wanted"]
+    wanted = failing.agg("; ".join).to_dict()
+    answers = []
+    for row in table.to_dict("records"):
+        missed, undecided = (wanted.get((row["deployment"], v)) for v in ("not met", "not decided"))
+        if row["standing"] != "candidate":
+            answers.append(("no", row["standing"]))
+        elif missed:
+            answers.append(("no", f"misses {missed}"))
+        elif undecided:
+            answers.append(("not decided", f"not shown: {undecided}"))
+        elif row["max_rps"] > 0:
+            answers.append(("yes", "meets every requirement"))
+        else:
+            answers.append(("not decided", "no load tried stayed within the objective"))
+    qualifies, why = zip(*answers, strict=True) if answers else ((), ())
+    return table.assign(qualifies=qualifies, why=why)
 
 
 def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
@@ -189,76 +129,60 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
     left = table[table["qualifies"] == "yes"]
     order: list[str] = []
     rule = ""
+    by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
     while len(left):
-        if objective == "best":
-            tied = left[left["tie_group"] == left["tie_group"].min()]
-            ranked = tied.sort_values("usd_per_1k", kind="stable")
-        elif objective == "fastest":
-            leader = left.sort_values("max_rps", kind="stable", na_position="first").iloc[-1]
-            # Measured without a load that failed, it may bear any; published, it says what it says.
-            measured = left["basis"].str.startswith("measured") & left["max_rps"].notna()
-            most = left["rps_high"].fillna(np.inf).where(measured, left["max_rps"])
-            tied = left[(most > leader["max_rps"]) | (left.index == leader.name)]
-            ranked = tied.sort_values("usd_per_1k", kind="stable")
-        else:
-            leader = left.sort_values("usd_per_1k", kind="stable").iloc[0]
-            overlaps = left["usd_per_1k_low"] <= leader["usd_per_1k_high"]
-            tied = left[overlaps | (left.index == leader.name)]
-            ranked = tied.sort_values(["tie_group", "usd_per_1k"], kind="stable")
-        if not order:
-            rule = _rule(objective, list(ranked["deployment"]))
-        order.append(str(ranked["deployment"].iloc[0]))
+        tied = left[_tied(left, objective)].sort_values(by, kind="stable")["deployment"]
+        if not order and len(tied) == 1:
+            rule = f"{tied.iloc[0]} is the {objective} without a tie"
+        elif not order:
+            rule = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"
+        order.append(str(tied.iloc[0]))
         left = left[left["deployment"] != order[-1]]
     return order, rule
 
 
-def _rule(objective: str, tied: list[str]) -> str:
-    if len(tied) == 1:
-        return f"{tied[0]} is the {objective} without a tie"
-    how = {
-        "cheapest": "the cost intervals overlap, so the better quality group goes first,"
-        " then the lower cost",
-        "best": "a paired test cannot tell their quality apart, so the cheaper goes first",
-        "fastest": "the capacity brackets overlap, so the cheaper goes first",
-    }[objective]
-    return f"{', '.join(tied)} tie for {objective}: {how}"
+def _tied(table: pd.DataFrame, objective: str) -> pd.Series[bool]:
+    """The leader, and all that cannot be told apart from it."""
+    if objective == "best":
+        return pd.Series(table["tie_group"] == table["tie_group"].min())
+    if objective == "cheapest":
+        leader = table.sort_values("usd_per_1k", kind="stable").iloc[0]
+        overlaps = table["usd_per_1k_low"].to_numpy() <= leader["usd_per_1k_high"]
+    else:
+        leader = table.sort_values("max_rps", kind="stable", na_position="first").iloc[-1]
+        # Measured without a load that failed, it may bear any; published, it says what it says.
+        measured = table["basis"].str.startswith("measured") & table["max_rps"].notna()
+        most = table["rps_high"].fillna(np.inf).where(measured, table["max_rps"])
+        overlaps = most.to_numpy() > leader["max_rps"]
+    return pd.Series(overlaps | (table.index == leader.name), index=table.index)
 
 
 def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     """The deployment that fails the fewest requirements by the least, and what must give.
 
-    One that is only not decided is nearer than one that is known to miss.
-
-    Returns:
-        `deployment requirement wanted measured would_have_to_give`, or None where nothing
-        was missed.
+    One that is only not decided is nearer than one that is known to miss. Returned are
+    `deployment requirement wanted measured would_have_to_give`; None where nothing was missed.
     """
-    failing = checks[checks["verdict"] != "met"].copy()
+    failing = checks[checks["verdict"] != "met"]
     if failing.empty:
         return None
-    more = failing["requirement"].map(lambda name: DIMENSIONS[name][3])
+    more = failing["requirement"].map(lambda name: BARS[name].more_is_better)
     bound = failing["low"].where(more, failing["high"])
-    failing["gap"] = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
-    failing["bound"] = bound
-    failing["missed"] = failing["verdict"] == "not met"
-    by = failing.groupby("deployment", sort=False).agg(
-        missed=("missed", "sum"), size=("gap", "size"), gap=("gap", "max")
-    )
-    nearest = by.sort_values(["missed", "size", "gap"], kind="stable").index[0]
-    own = failing[failing["deployment"] == nearest].sort_values("gap", kind="stable")
-    worst = own.iloc[-1]
-    give = [
-        row["note"] or f"{row['requirement']} would have to be {row['bound']:.3g}"
-        for _, row in own.iloc[::-1].iterrows()
-    ]
+    gap = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
+    text = failing["requirement"] + " would have to be " + bound.map("{:.3g}".format)
+    give = failing["note"].where(failing["note"] != "", text)
+    failing = failing.assign(gap=gap, give=give, missed=failing["verdict"] == "not met")
+    groups = [group for _, group in failing.groupby("deployment", sort=False)]
+    nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
+    nearest = nearest.sort_values("gap", kind="stable")[::-1]
+    worst = nearest.iloc[0]
+    measured = f"{worst['value']:.3g} [{worst['low']:.3g}, {worst['high']:.3g}]"
     return {
-        "deployment": nearest,
-        "requirement": str(worst["requirement"]),
+        "deployment": worst["deployment"],
+        "requirement": worst["requirement"],
         "wanted": worst["wanted"],
-        "measured": f"{worst['value']:.3g} [{worst['low']:.3g}, {worst['high']:.3g}]".replace(
-            "inf", "∞"
-        ),
-        "would_have_to_give": " and ".join(give),
+        "measured": measured.replace("inf", "∞"),
+        "would_have_to_give": " and ".join(nearest["give"]),
     }
 
 
@@ -268,25 +192,21 @@ def stability(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
     Returns:
         One row per change: `change pick` (`none` where nothing qualifies).
     """
-    requirements = brief.requirements
-    cases: list[tuple[str, pd.DataFrame, Requirements, str]] = [
-        (f"objective {name}", table, requirements, name) for name in ("cheapest", "best", "fastest")
-    ]
-    if requirements.min_quality:
-        for step in (-0.05, 0.05):
-            bar = round(min(requirements.min_quality + step, 1.0), 4)
-            moved = requirements.model_copy(update={"min_quality": bar})
-            cases.append((f"min_quality {bar:.3g}", table, moved, brief.objective))
-    for name in table["deployment"]:
-        for factor in (0.5, 2.0):
-            dearer = table.copy()
-            columns = ["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"]
-            dearer.loc[dearer["deployment"] == name, columns] *= factor
-            cases.append(
-                (f"{name} at {factor:g}x its price", dearer, requirements, brief.objective)
-            )
-    rows = []
-    for change, changed, bars, objective in cases:
-        order, _ = choose(qualify(changed, check(changed, bars)), objective)
-        rows.append({"change": change, "pick": order[0] if order else "none"})
-    return pd.DataFrame(rows)
+
+    def pick(
+        changed: pd.DataFrame, bars: Requirements = brief.requirements, aim: str = brief.objective
+    ) -> str:
+        order, _ = choose(qualify(changed, check(changed, bars)), aim)
+        return order[0] if order else "none"
+
+    picks = {f"objective {name}": pick(table, aim=name) for name in TIES}
+    if bar := brief.requirements.min_quality:
+        for moved in (round(min(bar + step, 1.0), 4) for step in (-0.05, 0.05)):
+            bars = brief.requirements.model_copy(update={"min_quality": moved})
+            picks[f"min_quality {moved:.3g}"] = pick(table, bars)
+    columns = ["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"]
+    for name, factor in product(table["deployment"], (0.5, 2.0)):
+        priced = table.copy()
+        priced.loc[table["deployment"] == name, columns] *= factor
+        picks[f"{name} at {factor:g}x its price"] = pick(priced)
+    return pd.DataFrame(picks.items(), columns=["change", "pick"])

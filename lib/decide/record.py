@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,18 +14,18 @@ import pandas as pd
 
 from lib import artifacts
 from lib.brief.project import Project
-from lib.decide import decision
+from lib.decide.decision import choose, nearest_miss, stability
 from lib.endpoints import admission
 from lib.endpoints.serving import machine
 from lib.errors import PlaybookError
 from lib.tables import DATA
 
-__all__ = ["write"]
-
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
+FACTS = ["revision", "license", "verdict", "conditions", "exception"]
+Record = dict[str, Any]
 
 
-def write(
+def write_decision(
     brief: Project,
     run: Path,
     *,
@@ -32,111 +33,75 @@ def write(
     checks: pd.DataFrame,
     metadata: pd.DataFrame,
     shortlist: pd.DataFrame,
-) -> dict[str, Any]:
-    """Choose, and write `06_decision.json`.
-
-    Args:
-        brief: The brief.
-        run: The run directory.
-        table: From `decision.qualify`.
-        checks: From `decision.check`.
-        metadata: Step 3's table: revisions and what was not verified.
-        shortlist: Step 2's table: every model and why it is out.
-
-    Returns:
-        The record as written.
+) -> Record:
+    """Choose from `qualify`'s table, and write `06_decision.json`; returns it as written.
 
     Raises:
-        PlaybookError: A deployment has figures that steps 1 to 3 do not let through.
+        PlaybookError: A deployment has figures that steps 1 to 3 (`shortlist`, `metadata`) do
+            not let through.
     """
     verdicts = admission.admit(brief, shortlist, metadata)
-    verdicts = verdicts[verdicts["deployment"].isin(table["deployment"])]
-    if len(barred := verdicts[verdicts["admitted"] == "no"]):
+    has_figures = verdicts["deployment"].isin(table["deployment"])
+    for row in verdicts[has_figures & (verdicts["admitted"] == "no")].itertuples():
         raise PlaybookError(
-            f"deployment {barred['deployment'].iloc[0]!r} has figures but may not be chosen:"
-            f" {barred['why'].iloc[0]}; run steps 4 and 5 again, or take it out of the brief"
+            f"deployment {row.deployment!r} has figures but may not be chosen: {row.why};"
+            " run steps 4 and 5 again, or take it out of the brief"
         )
-    order, rule = decision.choose(table, brief.objective)
+    # The pick and the next best, or the nearest miss of what could have been picked.
+    order, rule = choose(table, brief.objective)
+    facts = metadata.set_index("repo_id")
+    pick, runner_up = [*(_configuration(name, table, facts) for name in order[:2]), None, None][:2]
+    candidates = table.loc[table["standing"] == "candidate", "deployment"]
+    miss = None if order else nearest_miss(checks[checks["deployment"].isin(candidates)])
     undecided = (table["qualifies"] == "not decided").any()
     outcome = "picked" if order else "not decided" if undecided else "none qualifies"
-    chosen = [_configuration(name, table, metadata) for name in order[:2]]
-    pick, runner_up = [*chosen, None, None][:2]
-    candidates = table.loc[table["standing"] == "candidate", "deployment"]
-    tested = checks[checks["deployment"].isin(candidates)]
-    missed = None if order else decision.nearest_miss(tested)
+    group = table.loc[table["deployment"].isin(order[:1]), "tie_group"]
     record = {
-        "project": {
-            "name": brief.name,
-            "task": brief.task,
-            "objective": brief.objective,
-            "metric": ", ".join(dict.fromkeys(table["metric"])),
-        },
+        "project": {key: getattr(brief, key) for key in ("name", "task", "objective")}
+        | {"metric": ", ".join(dict.fromkeys(table["metric"]))},
         "outcome": outcome,
-        "summary": _summary(brief, outcome, pick, missed, table),
+        "summary": _summary(pick, miss, outcome, table, brief.objective),
         "pick": pick,
         "runner_up": runner_up,
-        "tie_group": _tie_group(table, pick),
+        "tie_group": list(table.loc[table["tie_group"].isin(group), "deployment"]),
         "tie_rule": rule,
-        "nearest_miss": missed,
+        "nearest_miss": miss,
         "requirements": checks.to_dict("records"),
         "rejected": _rejected(brief, table, shortlist, metadata, order),
-        "stability": decision.stability(table, brief).to_dict("records"),
+        "stability": stability(table, brief).to_dict("records"),
         "unverified": _unverified(metadata, table),
-        "basis": _basis(table, metadata),
+        "basis": _basis(metadata, table),
         "machine": machine(),
         "versions": {name: version(name) for name in LIBRARIES},
         "inputs": _inputs(brief, run),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    plain: dict[str, Any] = _plain(record)
+    plain: Record = _plain(record)
     artifacts.save_json(plain, run, "06_decision.json")
     return plain
 
 
-def _configuration(name: str, table: pd.DataFrame, metadata: pd.DataFrame) -> dict[str, Any]:
-    row = table[table["deployment"] == name].iloc[0]
-    facts = metadata[metadata["repo_id"] == row["repo_id"]].iloc[0]
-    return {
-        "deployment": name,
-        "model": row["repo_id"],
-        "revision": facts["revision"],
-        "license": facts["license"],
-        "verdict": facts["verdict"],
-        "conditions": facts["conditions"],
-        "exception": facts["exception"],
-        "hardware": row["hardware"],
-    }
+def _configuration(name: str, table: pd.DataFrame, facts: pd.DataFrame) -> Record:
+    row = table.set_index("deployment").loc[name]
+    model = {"deployment": name, "model": row["repo_id"], "hardware": row["hardware"]}
+    return model | dict(zip(FACTS, facts.loc[row["repo_id"], FACTS], strict=True))
 
 
 def _summary(
-    brief: Project,
-    outcome: str,
-    pick: dict[str, Any] | None,
-    missed: dict[str, Any] | None,
-    table: pd.DataFrame,
+    pick: Record | None, miss: Record | None, outcome: str, table: pd.DataFrame, objective: str
 ) -> str:
     if pick is not None:
-        row = table[table["deployment"] == pick["deployment"]].iloc[0]
-        published = str(row["basis"]).startswith("published")
-        how = "on published figures only" if published else row["basis"]
+        basis = str(table.set_index("deployment").at[pick["deployment"], "basis"])
+        how = "on published figures only" if basis.startswith("published") else basis
         return (
-            f"{pick['deployment']} ({pick['model']}) is the {brief.objective} configuration that"
+            f"{pick['deployment']} ({pick['model']}) is the {objective} configuration that"
             f" meets every requirement, {how}."
         )
-    if missed is None:
+    if miss is None:
         return "Nothing was measured, so nothing can be chosen."
-    lead = (
-        "No configuration is shown to qualify yet" if outcome == "not decided" else "None qualifies"
-    )
-    return f"{lead}; the nearest is {missed['deployment']}: {missed['would_have_to_give']}."
-
-
-def _tie_group(table: pd.DataFrame, pick: dict[str, Any] | None) -> list[str]:
-    """The configurations whose quality a paired test cannot tell from the pick's."""
-    if pick is None:
-        return []
-    group = table.loc[table["deployment"] == pick["deployment"], "tie_group"].iloc[0]
-    return [str(name) for name in table.loc[table["tie_group"] == group, "deployment"]]
+    undecided = "No configuration is shown to qualify yet"
+    lead = undecided if outcome == "not decided" else "None qualifies"
+    return f"{lead}; the nearest is {miss['deployment']}: {miss['would_have_to_give']}."
 
 
 def _rejected(
@@ -147,83 +112,73 @@ def _rejected(
     order: list[str],
 ) -> list[dict[str, str]]:
     """Every model and configuration that is out, with the step and the rule."""
-    out: list[dict[str, str]] = []
+    out: list[tuple[str, str, str]] = []
     for row in shortlist[~shortlist["shortlisted"]].itertuples():
         legal = str(row.why).startswith("step 1")
-        rule = f"{row.verdict}: {row.reasons}" if legal else row.why
-        out.append({"what": str(row.repo_id), "step": "1" if legal else "2", "rule": str(rule)})
+        rule = f"{row.verdict}: {row.reasons}" if legal else str(row.why)
+        out.append((str(row.repo_id), "1" if legal else "2", rule))
     for row in metadata[metadata["verdict"].isin(["review", "blocked"])].itertuples():
-        out.append({"what": str(row.repo_id), "step": "3", "rule": f"{row.verdict}: {row.reasons}"})
-    asked = set(brief_models := [d.model for d in brief.deployments])
-    asked |= {entry["what"] for entry in out}
-    for repo_id in sorted(set(metadata["repo_id"]) - asked):
-        out.append({"what": repo_id, "step": "4", "rule": "no deployment of it in the brief"})
-    measured = set(table["deployment"])
-    for deployment, repo_id in zip(brief.deployments, brief_models, strict=True):
-        if deployment.name not in measured:
-            rule = f"not asked: {repo_id} did not pass steps 1 to 3"
-            out.append({"what": deployment.name, "step": "4", "rule": rule})
-    for row in table.itertuples():
-        if row.qualifies != "yes":
-            out.append({"what": str(row.deployment), "step": "6", "rule": str(row.why)})
-        elif row.deployment not in order[:1]:
-            rule = f"qualifies; preferred was {order[0]}"
-            out.append({"what": str(row.deployment), "step": "6", "rule": rule})
-    return out
+        out.append((str(row.repo_id), "3", f"{row.verdict}: {row.reasons}"))
+    asked_models = {deployment.model for deployment in brief.deployments} | {
+        what for what, _, _ in out
+    }
+    for repo_id in sorted(set(metadata["repo_id"]) - asked_models):
+        out.append((repo_id, "4", "no deployment of it in the brief"))
+    for deployment in brief.deployments:
+        if deployment.name not in set(table["deployment"]):
+            rule = f"not asked: {deployment.model} did not pass steps 1 to 3"
+            out.append((deployment.name, "4", rule))
+    for row in table[~table["deployment"].isin(order[:1])].itertuples():
+        lost = f"qualifies; preferred was {order[0]}" if row.qualifies == "yes" else str(row.why)
+        out.append((str(row.deployment), "6", lost))
+    return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
 
 
 def _unverified(metadata: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    told = []
+    """What a reader must know before relying on it."""
+    sentences = []
     offline = metadata[metadata["metadata_source"] == "catalogue"]
-    if len(offline):
-        dates = offline["retrieved_at"].astype(str)
-        told.append(
-            f"{len(offline)} of {len(metadata)} shortlisted models were not verified against the"
+    dates = offline["retrieved_at"].astype(str)
+    if len(dates):
+        sentences.append(
+            f"{len(dates)} of {len(metadata)} shortlisted models were not verified against the"
             f" Hub: their facts are the catalogue's, of {dates.min()} to {dates.max()}, and no"
             " revision is pinned."
         )
-    for row in metadata[metadata["problem"] != ""].itertuples():
-        told.append(f"{row.repo_id}: {row.problem}")
+    problems = metadata[metadata["problem"] != ""]
+    sentences.extend(problems["repo_id"] + ": " + problems["problem"])
     if table["basis"].str.startswith("published").any():
-        told.append("Quality and speed are published figures; nothing was measured here.")
-    for basis in sorted(set(table["price_basis"].dropna())):
-        if basis.startswith("assumed"):
-            told.append(f"Some prices are assumptions: {basis}.")
-    told.append("The licence table is a reading aid, not legal advice.")
-    return told
+        sentences.append("Quality and speed are published figures; nothing was measured here.")
+    bases = sorted(set(table["price_basis"].dropna()))
+    sentences += [f"Some prices are assumptions: {b}." for b in bases if b.startswith("assumed")]
+    return [*sentences, "The licence table is a reading aid, not legal advice."]
 
 
-def _basis(table: pd.DataFrame, metadata: pd.DataFrame) -> list[str]:
-    prices = [
-        f"Price of {row.deployment}: {row.price}, {row.price_basis}" for row in table.itertuples()
-    ]
+def _basis(metadata: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     sources = metadata["metadata_source"].value_counts()
     return [
         f"Quality and speed: {', '.join(sorted(set(table['basis'])))} ({machine()})",
         "Model facts: " + ", ".join(f"{source} ({n})" for source, n in sources.items()),
-        *prices,
+        *(f"Price of {r.deployment}: {r.price}, {r.price_basis}" for r in table.itertuples()),
     ]
 
 
 def _inputs(brief: Project, run: Path) -> dict[str, str]:
     """SHA-256 of everything the decision was made from: brief, items, tables, artefacts."""
     files = [*DATA.glob("*.csv"), *brief.folder.glob("*.yaml"), brief.items_path]
-    hashes = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()
-    }
+    hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    made = {file: facts["sha256"] for file, facts in manifest.items() if not file.startswith("06")}
-    return dict(sorted((hashes | made).items()))
+    artefacts = {
+        file: facts["sha256"] for file, facts in manifest.items() if not file.startswith("06")
+    }
+    return dict(sorted((hashes | artefacts).items()))
 
 
 def _plain(value: Any) -> Any:
     """JSON has no NaN and no infinity: both are null there."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, bool | str) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
+        return [_plain(inner) for inner in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if pd.isna(value) or value in (math.inf, -math.inf) else value

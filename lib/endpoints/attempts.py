@@ -1,35 +1,71 @@
-"""One call, tried until it is answered: at the endpoint's pace, within the budget."""
+"""One call, tried until it is answered: at the endpoint's pace, within the budget.
+
+What an endpoint sends back is read as hostile bytes into plain facts.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
+import math
 import random
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import httpx2
 import openai
 
 from lib.brief.project import Deployment, Evaluation
-from lib.endpoints import budget as spending
-from lib.endpoints import replies
-from lib.endpoints.price import Rate
+from lib.endpoints import price
 from lib.endpoints.requests import Call
 from lib.endpoints.serving import Served, redacted, scrub
-from lib.endpoints.throttle import MOST_WAIT_S, Throttle, retry_after
-
-__all__ = ["Link", "ask"]
+from lib.endpoints.throttle import Throttle
+from lib.waiting import retry_after
 
 PATHS = {"chat": "/chat/completions", "rerank": "/rerank"}
-HOPELESS = (
-    openai.AuthenticationError,
-    openai.PermissionDeniedError,
-    openai.NotFoundError,
-)
+HOPELESS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 BUSY = (429, 503)
 PASSING = (408, 409, *BUSY)
+MOST_WAIT_S = 120.0  # who asks for more is not waited for, as in OpenAI's client
+LONGEST_PAUSE_S = 8.0
+FACTS = "output tool_calls finish_reason retries prompt_tokens completion_tokens latency_s usd"
+WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+MOST_TOKENS = 10**9
+MOST_DOCUMENTS = 10**6
 
 Record = dict[str, Any]
+
+
+class Refused(Exception):
+    """The endpoint refuses whatever is asked: a wrong key, no such model, no money left."""
+
+
+class Job(NamedTuple):
+    """What one deployment is asked; `keys` are those of the calls that no earlier job makes."""
+
+    deployment: Deployment
+    calls: Iterable[Call]
+    keys: set[str]
+    evaluation: Evaluation
+    budget: price.Budget | None
+    rate: price.Rate | None
+
+    @property
+    def threads(self) -> int:
+        """The threads it takes of this machine; a hosted endpoint takes none."""
+        endpoint = self.deployment.endpoint
+        return endpoint.threads if endpoint and endpoint.local else 0
+
+
+class Link(NamedTuple):
+    """The endpoint that a job is asked through."""
+
+    job: Job
+    served: Served
+    api: openai.AsyncOpenAI
+    throttle: Throttle
 
 
 class _Attempt(NamedTuple):
@@ -43,118 +79,176 @@ class _Attempt(NamedTuple):
     charged: bool = True  # whether the endpoint may have charged for it
 
 
-class Link(NamedTuple):
-    """A deployment that is being asked."""
-
-    deployment: Deployment
-    served: Served
-    throttle: Throttle
-    evaluation: Evaluation
-    budget: spending.Budget | None
-    rate: Rate | None
+def blank(key: str, served: str) -> Record:
+    """The record of a call nothing is known of yet."""
+    return {"key": key, "served": served, "error": "", **dict.fromkeys(FACTS.split())}
 
 
-async def ask(api: openai.AsyncOpenAI, link: Link, call: Call) -> tuple[Record, bool]:
-    """Try until there is an answer, or no more tries are left; and whether asking is hopeless.
+async def answer_call(link: Link, call: Call) -> Record:
+    """The record of a call, tried until there is an answer or no more tries are left.
 
     Whoever is only put off (429, 503 with a time) may be tried more often, for as long as one
     answer may take: quotas a minute are no fault of a call.
+
+    Raises:
+        Refused, Exhausted: Asking is hopeless, or the budget does not allow it.
     """
-    evaluation, retries, cost = link.evaluation, 0, 0.0
-    patience_until = time.monotonic() + evaluation.timeout_s
-    while True:
-        attempt, usd = await _take_turn(api, link, call)
-        cost += usd
+    most, usd = link.job.evaluation.max_retries, 0.0
+    patience_until = time.monotonic() + link.job.evaluation.timeout_s
+    for retries in itertools.count():
+        attempt, charge = await _take_turn(link, call)
+        usd += charge
         put_off = attempt.status == 429 or (attempt.status == 503 and attempt.wait_s is not None)
-        busy = put_off and time.monotonic() < patience_until
-        again = attempt.again and evaluation.max_retries and not attempt.hopeless
-        if not again or (attempt.wait_s or 0.0) > MOST_WAIT_S:
-            break
-        if retries >= evaluation.max_retries and not busy:
+        patient = most > 0 and put_off and time.monotonic() < patience_until
+        if not attempt.again or (retries >= most and not patient):
             break
         if attempt.status not in BUSY:  # those wait for their turn
-            wait_s = min(8.0, 0.5 * 2.0 ** min(retries, 10)) * (1 - random.random() / 4)
-            await asyncio.sleep(wait_s if attempt.wait_s is None else attempt.wait_s)
-        retries += 1
-    record = replies.blank(call.key, link.served.model) | attempt.facts
-    known = {"retries": retries, "usd": cost if link.budget else None, "cached": False}
-    return record | known, attempt.hopeless
+            pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(retries, 10))
+            jittered_s = pause_s * (1 - random.random() / 4)
+            await asyncio.sleep(jittered_s if attempt.wait_s is None else attempt.wait_s)
+    if attempt.hopeless:
+        raise Refused(attempt.facts["error"])
+    record = blank(call.key, link.served.model) | attempt.facts
+    return record | {"retries": retries, "usd": usd if link.job.budget else None, "cached": False}
 
 
-async def _take_turn(api: openai.AsyncOpenAI, link: Link, call: Call) -> tuple[_Attempt, float]:
+async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
     """One request when the endpoint's limits and the budget let it through, and its dollars."""
-    throttle, budget, rate = link.throttle, link.budget, link.rate
-    estimated = 0.0
-    if link.deployment.limits.tokens_per_minute:
-        estimated = spending.prompt_bytes(call) / spending.BYTES_PER_TOKEN
-        estimated += spending.most_tokens(call) or 0
-    used: float | None = None
-    spent = 0.0
+    throttle, budget, rate = link.throttle, link.job.budget, link.job.rate
+    estimated = price.prompt_bytes(call) / price.BYTES_PER_TOKEN
+    estimated += price.most_tokens(call) or 0
+    used, usd, ticket = estimated, 0.0, ""
     sent_in = await throttle.enter(estimated)
     try:
-        ticket = ""
         if budget and rate:
-            worst = spending.worst_usd(rate, call, link.deployment.name)
-            ticket = await budget.reserve(worst)
-            spent = worst
-        attempt = await _send(api, link, call)
-        prompt, completion = map(attempt.facts.get, ("prompt_tokens", "completion_tokens"))
-        if prompt is not None and completion is not None:
-            used = float(prompt + completion)
-            spent = spending.usd(rate, prompt, completion) if rate else 0.0
-        elif not attempt.charged:
-            used, spent = 0.0, 0.0
-        if budget and ticket:
-            budget.settle(ticket, spent)
+            usd = price.worst_usd(rate, call, link.job.deployment.name)
+            ticket = await budget.reserve(usd)
+        attempt = await _send(link, call)
+        read, written = map(attempt.facts.get, ("prompt_tokens", "completion_tokens"))
+        if not attempt.charged:
+            used, usd = 0.0, 0.0
+        elif read is not None and written is not None:
+            used, usd = read + written, price.usd(rate, read, written) if rate else 0.0
+        if budget:
+            budget.settle(ticket, usd)
         if attempt.status in BUSY:
             throttle.put_off(sent_in, attempt.wait_s)
-        elif not attempt.facts["error"]:
+        elif attempt.status == 200:
             throttle.answered()
     finally:
         await throttle.leave(estimated=estimated, used=used)
-    return attempt, spent
+    return attempt, usd
 
 
-async def _send(api: openai.AsyncOpenAI, link: Link, call: Call) -> _Attempt:
+async def _send(link: Link, call: Call) -> _Attempt:
     """Send a request and read the reply; every way to fail is a sentence."""
-    served = link.served
+    served, timeout_s = link.served, link.job.evaluation.timeout_s
     body = {"model": served.model, **call.body}
     start = time.perf_counter()
     try:
         # The client's own timeout counts from byte to byte: a trickle would never end.
-        async with asyncio.timeout(link.evaluation.timeout_s):
-            response = await api.post(PATHS[call.api], cast_to=httpx2.Response, body=body)
-        facts = replies.read(call.api, response.content, lambda text: redacted(text, served))
+        async with asyncio.timeout(timeout_s):
+            response = await link.api.post(PATHS[call.api], cast_to=httpx2.Response, body=body)
     except TimeoutError:
-        return _failed(f"Timeout: no answer in {link.evaluation.timeout_s:g} s", again=True)
-    except replies.Unreadable as error:
-        return _failed(scrub(str(error), served), again=error.passing)
+        return _failed(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
     except openai.APIStatusError as error:
-        return _refused(error, served)
+        return _refused(served, error)
     except openai.APIError as error:
         never_sent = isinstance(error.__cause__, httpx2.ConnectError)
-        said = scrub(f"{type(error).__name__}: {error.message}", served)
-        return _failed(said, again=True)._replace(charged=not never_sent)
+        text = f"{type(error).__name__}: {error.message}"
+        return _failed(served, text, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
-        said = f"the request cannot be sent ({type(error).__name__})"
-        return _failed(said)._replace(charged=False)
-    facts["latency_s"] = round(time.perf_counter() - start, 4)
-    return _Attempt(facts)
+        text = f"the request cannot be sent ({type(error).__name__})"
+        return _failed(served, text, charged=False)
+    latency_s = round(time.perf_counter() - start, 4)
+    return _read(served, call.api, response.content, latency_s)
 
 
-def _failed(error: str, *, again: bool = False) -> _Attempt:
-    return _Attempt({"error": error}, 0, again)
+def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
+    return _Attempt({"error": scrub(error, served)}, status, **facts)
 
 
-def _refused(error: openai.APIStatusError, served: Served) -> _Attempt:
-    status = error.status_code
+def _refused(served: Served, error: openai.APIStatusError) -> _Attempt:
+    status, wait_s = error.status_code, retry_after(error.response.headers)
     hopeless = isinstance(error, HOPELESS) or error.code == "insufficient_quota"
-    said = f"{status} {error.message}" if hopeless else f"HTTP {status}: {error.message}"
-    return _Attempt(
-        {"error": scrub(said, served)},
-        status,
-        again=status in PASSING or status >= 500,
+    passing = (status in PASSING or status >= 500) and not hopeless
+    return _failed(
+        served,
+        f"{status} {error.message}" if hopeless else f"HTTP {status}: {error.message}",
+        status=status,
+        again=passing and (wait_s or 0.0) <= MOST_WAIT_S,
         hopeless=hopeless,
-        wait_s=retry_after(error.response.headers),
+        wait_s=wait_s,
         charged=status >= 500 and status not in BUSY,
     )
+
+
+def _read(served: Served, api: str, content: bytes, latency_s: float) -> _Attempt:
+    """The facts of a reply: an HTML page, broken JSON or a JSON of another shape is a failure."""
+    parsed = False  # a gateway's page, or a reply cut off half-way, may be right next time
+    try:
+        reply = json.loads(content)
+        parsed = True
+        facts = _chat(served, reply) if api == "chat" else _ranking(reply)
+    except WRONG_SHAPE as error:
+        what = "a chat completion" if api == "chat" else "a ranking"
+        text = f"the answer is not {what} ({type(error).__name__})"
+        return _failed(served, text, again=not parsed)
+    return _Attempt(facts | {"latency_s": latency_s})
+
+
+def _chat(served: Served, reply: Any) -> Record:
+    """The text without what is sent apart as reasoning, and the tools called with raw arguments."""
+    choice, usage = reply["choices"][0], reply.get("usage")
+    message = choice["message"]
+    content = message.get("content")
+    if isinstance(content, list) and content:  # as some endpoints send it beside their thinking
+        parts = [part.get("text") for part in content if part.get("type") == "text"]
+        content = "".join(_text(served, part) for part in parts)
+    tools = [
+        {"name": _text(served, f["name"]), "arguments": _arguments(served, f.get("arguments"))}
+        for f in (call["function"] for call in message.get("tool_calls") or [])
+    ]
+    reason = "refusal" if message.get("refusal") else _text(served, choice.get("finish_reason"))
+    facts: Record = {
+        "output": _text(served, content),
+        "tool_calls": tools or None,
+        "finish_reason": reason or None,
+    }
+    if usage is not None:
+        facts |= {name: _count(usage[name]) for name in ("prompt_tokens", "completion_tokens")}
+    return facts
+
+
+def _ranking(reply: Any) -> Record:
+    """JSON text of one score a document, in the order they were sent."""
+    scores: dict[int, float] = {}
+    for result in reply["results"]:
+        index, score = result["index"], result.get("relevance_score", result.get("score"))
+        if type(index) is not int or not 0 <= index < MOST_DOCUMENTS or index in scores:
+            raise ValueError("no such document")
+        if isinstance(score, bool) or not math.isfinite(score):
+            raise ValueError("no score")
+        scores[index] = float(score)
+    facts: Record = {"output": json.dumps([scores.get(i) for i in range(max(scores) + 1)])}
+    usage = reply.get("usage") or {}
+    if (prompt := usage.get("prompt_tokens", usage.get("total_tokens"))) is not None:
+        facts |= {"prompt_tokens": _count(prompt), "completion_tokens": 0}
+    return facts
+
+
+def _count(value: Any) -> int:
+    if not 0 <= (number := int(value)) <= MOST_TOKENS:
+        raise ValueError("no number of tokens")
+    return number
+
+
+def _arguments(served: Served, value: Any) -> str:
+    # Some engines send the object itself in place of its text.
+    return _text(served, json.dumps(value) if isinstance(value, dict) else value)
+
+
+def _text(served: Served, value: Any) -> str:
+    """A text as every file can hold it, without the key; none at all is an empty one."""
+    text: str = ("" if value is None else value).encode("utf-8", "replace").decode()
+    return redacted(text, served)

@@ -1,16 +1,29 @@
-"""What a deployment costs: by the hour or by token, never zero where it is not known."""
+"""What a deployment and a call cost, and a budget that stops before it is exceeded.
+
+A price is by the hour or by token, never zero where it is not known.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import genai_prices
 import pandas as pd
 
-from lib.brief.project import Deployment, Price
+from lib import tables
+from lib.brief.project import Deployment, Price, Project
+from lib.endpoints import store
+from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 
-__all__ = ["Rate", "price_of"]
+LEDGER = "04_spending.jsonl"
+BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
 
 
 class Rate(NamedTuple):
@@ -40,13 +53,13 @@ def price_of(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
 
 
 def _machine_price(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
-    known = hardware.dropna(subset=["usd_per_hour"]).set_index("hardware")
-    if deployment.hardware not in known.index:
+    priced = hardware.dropna(subset=["usd_per_hour"]).set_index("hardware")
+    if deployment.hardware not in priced.index:
         raise PlaybookError(
             f"deployment {deployment.name!r}: data/hardware.csv has no price for"
-            f" {deployment.hardware!r}; give price in the brief or one of {', '.join(known.index)}"
+            f" {deployment.hardware!r}; give price in the brief or one of {', '.join(priced.index)}"
         )
-    row = known.loc[[deployment.hardware or ""]].iloc[0]
+    row = priced.loc[[deployment.hardware or ""]].iloc[0]
     return Rate(float(row["usd_per_hour"]), None, None, f"{row['price_basis']}, data/hardware.csv")
 
 
@@ -55,8 +68,8 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     # A request's worth: a million tokens at once would be in the tier for long prompts.
     thousand = genai_prices.Usage(input_tokens=1_000, output_tokens=1_000)
     try:
-        found = genai_prices.calc_price(thousand, model_ref=model, provider_id=price.provider)
-        if None in (found.model_price.input_mtok, found.model_price.output_mtok):
+        quote = genai_prices.calc_price(thousand, model_ref=model, provider_id=price.provider)
+        if None in (quote.model_price.input_mtok, quote.model_price.output_mtok):
             raise LookupError  # listed without a price, which calc_price takes for zero
     except LookupError:
         raise PlaybookError(
@@ -66,7 +79,116 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
         ) from None
     return Rate(
         None,
-        float(found.input_price * 1000),
-        float(found.output_price * 1000),
+        float(quote.input_price * 1000),
+        float(quote.output_price * 1000),
         f"list price of {price.provider}, genai-prices",
     )
+
+
+def prompt_bytes(call: Call) -> int:
+    """The size of what is sent: no tokenizer makes more tokens of it than it has bytes."""
+    return len(json.dumps(call.body, ensure_ascii=False).encode(errors="replace"))
+
+
+def most_tokens(call: Call) -> int | None:
+    """How many tokens an answer may have at most; None where the request does not say."""
+    if call.api == "rerank":
+        return 0
+    limits = [call.body.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    return max((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
+def usd(rate: Rate, prompt_tokens: float, completion_tokens: float) -> float:
+    """Dollars of one call; by the hour a call costs nothing of its own."""
+    price_in, price_out = rate.input_usd_per_million or 0.0, rate.output_usd_per_million or 0.0
+    return (prompt_tokens * price_in + completion_tokens * price_out) / 1e6
+
+
+def worst_usd(rate: Rate, call: Call, name: str) -> float:
+    """The most that a call of a deployment can cost.
+
+    Raises:
+        PlaybookError: Its answer has no greatest length.
+    """
+    if rate.usd_per_hour is not None:
+        return 0.0
+    if (most := most_tokens(call)) is None:
+        raise PlaybookError(
+            f"deployment {name!r}: evaluation.max_usd needs max_tokens, which options.extra_body"
+            " takes away; give max_completion_tokens there"
+        )
+    return usd(rate, prompt_bytes(call), most)
+
+
+class Exhausted(Exception):
+    """The next call could exceed the budget, and nothing in flight can free any of it."""
+
+
+class Budget:
+    """Dollars of a run that are spent, reserved and left; it survives a crash and a restart.
+
+    Before a call is sent its worst case is written down: each byte of the request a token, and as
+    many tokens of output as it may have. Usage replaces it after. A call that died on its way
+    counts with its worst case, since nobody knows what was charged.
+    """
+
+    def __init__(self, run: Path, *, max_usd: float) -> None:
+        self.max_usd, self.spent, self.exhausted = max_usd, 0.0, False
+        self._path = run / LEDGER
+        self._reserved: dict[str, float] = {}
+        self._append: Callable[[dict[str, Any]], None]
+        self._freed = asyncio.Event()
+
+    def rate(self, deployment: Deployment) -> Rate:
+        """The price of a deployment.
+
+        Raises:
+            PlaybookError: No price is known, which is never taken for zero.
+        """
+        try:
+            return price_of(deployment, tables.hardware())
+        except PlaybookError as error:
+            raise PlaybookError(f"evaluation.max_usd needs every price; {error}") from None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the ledger alone, as it is on disk now."""
+        self.exhausted, self._reserved = False, {}
+        with store.appending(self._path) as self._append:
+            self.spent = sum(float(entry["usd"]) for entry in store.read(self._path).values())
+            yield
+
+    async def reserve(self, usd: float) -> str:
+        """Set the worst case of a call aside; returns a ticket for `settle`.
+
+        Raises:
+            Exhausted: It does not fit, and no call in flight could make room.
+        """
+        if usd == 0:
+            return ""
+        while self.exhausted or self.spent + sum(self._reserved.values()) + usd > self.max_usd:
+            if self.exhausted or not self._reserved:
+                self.exhausted = True
+                self._freed.set()
+                raise Exhausted
+            await self._freed.wait()
+        ticket = uuid.uuid4().hex
+        self._append({"key": ticket, "usd": usd})
+        self._reserved[ticket] = usd
+        return ticket
+
+    def settle(self, ticket: str, usd: float) -> None:
+        """Put what a call did cost in the place of what was set aside."""
+        if not ticket:
+            return
+        del self._reserved[ticket]
+        self._append({"key": ticket, "usd": usd})
+        self.spent += usd
+        self._freed.set()
+        self._freed = asyncio.Event()  # a new one: each belongs to the loop that waits for it
+
+
+def budget_of(brief: Project, run: Path) -> Budget | None:
+    """The budget of a brief, or None where it sets none."""
+    limit = brief.evaluation.max_usd
+    return None if limit is None else Budget(run, max_usd=limit)

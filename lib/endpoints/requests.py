@@ -11,10 +11,8 @@ import pandas as pd
 
 from lib.artifacts import runs_root
 from lib.brief.project import Deployment, Project
-from lib.endpoints.serving import identity, pinned, request_options
+from lib.endpoints.serving import identity, request_options
 from lib.endpoints.store import key_of
-
-__all__ = ["Call", "Item", "Plan", "cache_path", "chat_calls", "json_schema_format"]
 
 Item = Mapping[str, Any]
 
@@ -78,7 +76,9 @@ def cache_path(deployment: Deployment) -> Path | None:
     declares its `revision`): what else answers under a name may change any day. The environment
     variable `PLAYBOOK_CACHE=off` switches it off.
     """
-    if not pinned(deployment) or os.environ.get("PLAYBOOK_CACHE", "").lower() in ("off", "0"):
+    endpoint = deployment.endpoint
+    pinned = endpoint and (endpoint.embedded or endpoint.revision)
+    if not pinned or os.environ.get("PLAYBOOK_CACHE", "").lower() in ("off", "0"):
         return None
     return runs_root() / ".answers" / f"{key_of(identity(deployment))}.jsonl"
 

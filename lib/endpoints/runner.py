@@ -1,134 +1,105 @@
-"""Performs calls: concurrent, at the pace endpoints bear, within a budget, nothing twice."""
+"""Performs calls: concurrent, at the pace endpoints bear, within a budget, nothing twice.
+
+A record is written to the store the moment it arrives; what is there is not asked again, but for
+a call that failed. Equal calls, of two items or of two deployments, are made once, by the first
+deployment that needs them. Answers of pinned weights are shared by all runs
+(`requests.cache_path`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import openai
 from anyio.from_thread import start_blocking_portal
 
 from lib.brief.project import Deployment, Evaluation
-from lib.endpoints import budget as spending
-from lib.endpoints import replies
 from lib.endpoints import store as storage
-from lib.endpoints.attempts import Link, ask
-from lib.endpoints.requests import Call, Plan, cache_path
-from lib.endpoints.serving import client, serving
+from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
+from lib.endpoints.price import Budget, Exhausted
+from lib.endpoints.requests import Call, cache_path
+from lib.endpoints.serving import Served, client, serving
 from lib.endpoints.throttle import Throttle
 from lib.errors import PlaybookError
 from lib.progress import bar as progress_bar
 
-__all__ = ["GIVE_UP_AFTER", "STORE", "Record", "perform", "run_blocking"]
-
-STORE = spending.ANSWERS
+STORE = "04_answers.jsonl"
 GIVE_UP_AFTER = 20  # calls without one answer: the endpoint is down, not unlucky
 
 Record = dict[str, Any]
+Jobs = Iterable[tuple[Deployment, Iterable[Call]]]  # whose calls are looped over twice
+Keep = Callable[[Record], None]
 
 
 def perform(
-    jobs: Iterable[tuple[Deployment, Iterable[Call]]],
+    jobs: Jobs,
     run: Path,
     *,
     evaluation: Evaluation,
-    store: str = STORE,
     label: str = "answers",
     progress: bool = True,
-    budget: spending.Budget | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Record]:
-    """Perform every call that has no answer yet, and return the records of all by their keys.
-
-    A record is written to the store the moment it arrives. A failed call is there as well, with
-    its `error`, and is made again next time. Answers of pinned weights are shared by all runs
-    (`calls.cache_path`); one from another run is copied to this one and says `cached`.
-
-    Args:
-        jobs: Deployments and their calls; the calls are looped over twice, a `calls.Plan` makes
-            them as they are needed.
-        run: The run directory.
-        evaluation: With concurrency, timeouts and retries.
-        store: The file in the run directory.
-        label: What the progress bar calls them.
-        progress: Show a bar with rate and time left.
-        budget: Stops before it is exceeded; the same for answers and their judge.
+    """Perform every call of every deployment that has no answer yet; a budget may stop it.
 
     Returns:
-        By key, of every call: `key served output tool_calls finish_reason error retries
-        prompt_tokens completion_tokens latency_s usd cached`. Calls that `total_timeout_s` left
-        without an answer say so in `error` and are not stored.
+        By key, the records of all calls: `key served output tool_calls finish_reason error
+        retries prompt_tokens completion_tokens latency_s usd cached`. `cached` records are from
+        another run; what `total_timeout_s` left unasked says so in `error`.
 
     Raises:
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key or
             is down, or the budget is used up; what was answered is kept.
     """
-    stop_at = _deadline(evaluation)
-    asked: dict[str, Deployment] = {}
-    calls_of: dict[str, list[Iterable[Call]]] = {}
-    for deployment, calls in jobs:
-        asked[deployment.name] = deployment
-        calls_of.setdefault(deployment.name, []).append(calls)
-    rates = {name: budget.rate(d) for name, d in asked.items()} if budget else {}
-    with ExitStack() as stack:
-        append = stack.enter_context(storage.appending(run / store))
-        if budget:
-            stack.enter_context(budget.opened())
-        wanted: set[str] = set()
-        new: dict[str, set[str]] = {}
-        for name, many in calls_of.items():
-            # Equal calls, of two items or of two names for one endpoint, are made once.
-            new[name] = {key for calls in many for key in _keys(calls)} - wanted
-            wanted |= new[name]
-        records = storage.read(run / store, wanted)
-        stack.callback(_share, asked, {n: frozenset(keys) for n, keys in new.items()}, records)
-        for name, todo in new.items():
-            todo -= {key for key in todo if _done(records.get(key))}
-            for record in _cached(asked[name], todo):
-                append(record)
-                records[record["key"]] = record
-                todo.discard(record["key"])
-        bar = stack.enter_context(progress_bar(len(wanted), label, show=progress))
-        bar.update(len(wanted) - sum(map(len, new.values())))
+    # Who makes which call, and until when.
+    total_s = evaluation.total_timeout_s or math.inf
+    stop_at = time.monotonic() + total_s
+    work = _divided(jobs, evaluation, budget)
+    wanted = {key for job in work for key in job.keys}
+    with (
+        storage.appending(run / STORE) as append,
+        budget.opened() if budget else contextlib.nullcontext(),
+        progress_bar(len(wanted), label, show=progress) as bar,
+    ):
 
         def keep(record: Record) -> None:
             append(record)
             records[record["key"]] = record
             bar.update()
 
-        waiting = {name: _once(chain(*calls_of[name]), todo) for name, todo in new.items()}
-        for group in _groups([asked[name] for name, todo in new.items() if todo]):
-            if stop_at is None or time.monotonic() < stop_at:
-                with ExitStack() as servers:
-                    links = [
-                        Link(
-                            d,
-                            servers.enter_context(serving(d, logs=run / "logs")),
-                            _throttle(d, evaluation),
-                            evaluation,
-                            budget,
-                            rates.get(d.name),
-                        )
-                        for d in group
-                    ]
-                    run_blocking(_ask_group, links, waiting, keep, stop_at)
-            if budget and budget.exhausted:
-                left = len(wanted) - sum(key in records for key in wanted)
-                raise PlaybookError(
-                    f"evaluation.max_usd of ${budget.max_usd:g} would be exceeded:"
-                    f" ${budget.spent:.4g} is spent and {left} of {len(wanted)} {label} are not"
-                    " asked yet; what was answered is kept, a higher max_usd goes on from there"
-                )
-    late = f"not asked: evaluation.total_timeout_s of {evaluation.total_timeout_s or 0:g} s is over"
+        # What is there already, of this run or another.
+        records = storage.read(run / STORE, wanted)
+        bar.update(len(wanted) - sum(len(_unanswered(job, records)) for job in work))
+        _borrow(work, records, keep)
+        # All the rest is asked.
+        try:
+            for group in _groups([job for job in work if _unanswered(job, records)]):
+                if time.monotonic() < stop_at:
+                    _ask_group(group, run, records, keep, stop_at)
+                if budget and budget.exhausted:
+                    raise _over(budget, label, len(wanted - set(records)), len(wanted))
+        finally:
+            _share(work, records)
+    late = f"not asked: evaluation.total_timeout_s of {total_s:g} s is over"
     for key in wanted - set(records):
-        records[key] = replies.blank(key, "") | {"error": late, "cached": False}
+        records[key] = blank(key, "") | {"error": late, "cached": False}
     return records
+
+
+def _over(budget: Budget, label: str, left: int, total: int) -> PlaybookError:
+    return PlaybookError(
+        f"evaluation.max_usd of ${budget.max_usd:g} would be exceeded: ${budget.spent:.4g} is spent"
+        f" and {left} of {total} {label} are not asked yet; what was answered is kept,"
+        " a higher max_usd goes on from there"
+    )
 
 
 def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
@@ -137,131 +108,114 @@ def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         return portal.call(function, *args)
 
 
-def _deadline(evaluation: Evaluation) -> float | None:
-    total_s = evaluation.total_timeout_s
-    return None if total_s is None else time.monotonic() + total_s
+def _divided(jobs: Jobs, evaluation: Evaluation, budget: Budget | None) -> list[Job]:
+    """Who makes which calls; every price must be known before anything is asked."""
+    work: list[Job] = []
+    taken: set[str] = set()
+    for deployment, calls in jobs:
+        keys = {call.key for call in calls} - taken
+        rate = budget.rate(deployment) if budget else None
+        work.append(Job(deployment, calls, keys, evaluation, budget, rate))
+        taken |= keys
+    return work
 
 
-def _done(record: Record | None) -> bool:
-    return record is not None and not record["error"]
+def _unanswered(job: Job, records: dict[str, Record]) -> set[str]:
+    return {key for key in job.keys if key not in records or records[key]["error"]}
 
 
-def _keys(calls: Iterable[Call]) -> Iterator[str]:
-    # A plan knows its keys without making its bodies.
-    return calls.keys() if isinstance(calls, Plan) else (call.key for call in calls)
+def _borrow(work: list[Job], records: dict[str, Record], keep: Keep) -> None:
+    """Copy what other runs asked of the same weights."""
+    for job in work:
+        keys = _unanswered(job, records)
+        if keys and (path := cache_path(job.deployment)):
+            for record in storage.read(path, keys).values():
+                keep(record | {"cached": True, "usd": None})
 
 
-def _once(calls: Iterable[Call], keys: set[str]) -> Iterator[Call]:
-    left = set(keys)
-    for call in calls:
-        if call.key in left:
-            left.discard(call.key)
-            yield call
-
-
-def _cached(deployment: Deployment, keys: set[str]) -> list[Record]:
-    path = cache_path(deployment) if keys else None
-    found = storage.read(path, keys) if path else {}
-    return [record | {"cached": True, "usd": None} for record in found.values()]
-
-
-def _share(
-    asked: dict[str, Deployment], keys_of: dict[str, frozenset[str]], records: dict[str, Record]
-) -> None:
+def _share(work: list[Job], records: dict[str, Record]) -> None:
     """Put new answers of pinned weights where other runs find them."""
-    for name, deployment in asked.items():
-        path = cache_path(deployment)
-        fresh = {key for key in keys_of[name] if _done(records.get(key))}
-        if path is None or not fresh:
-            continue
-        # Another run may hold the file or the disk be full: this run has its answers anyway.
-        with contextlib.suppress(PlaybookError, OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with storage.appending(path, wait_s=10) as append:
-                for key in sorted(fresh - set(storage.read(path, fresh))):
-                    append(records[key])
+    for job in work:
+        answered = job.keys - _unanswered(job, records)
+        if answered and (path := cache_path(job.deployment)):
+            # Another run may hold the file or the disk be full: this run has its answers anyway.
+            with contextlib.suppress(PlaybookError, OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with storage.appending(path, wait_s=10) as append:
+                    for key in sorted(answered - set(storage.read(path, answered))):
+                        append(records[key])
 
 
-def _groups(deployments: list[Deployment]) -> list[list[Deployment]]:
-    """Who is asked at the same time: hosted ones together, local ones as cores allow."""
-    groups: list[list[Deployment]] = []
-    hosted: list[Deployment] = []
+def _groups(work: list[Job]) -> list[list[Job]]:
+    """Who is asked at the same time: local models as cores allow, then all hosted ones."""
+    hosted = [job for job in work if not job.threads]
+    groups: list[list[Job]] = []
     free = 0
-    for deployment in sorted(deployments, key=lambda d: d.endpoint.threads if d.endpoint else 0):
-        assert deployment.endpoint is not None
-        threads = deployment.endpoint.threads
-        if not deployment.endpoint.local:
-            hosted.append(deployment)
-        elif threads <= free:
-            groups[-1].append(deployment)
-            free -= threads
-        else:
-            groups.append([deployment])
-            free = (os.cpu_count() or 1) - threads
-    return [*groups, *([hosted] if hosted else [])]
+    for job in sorted((job for job in work if job.threads), key=lambda job: job.threads):
+        if job.threads > free:
+            groups.append([])
+            free = os.cpu_count() or 1
+        groups[-1].append(job)
+        free -= job.threads
+    return [*groups, hosted] if hosted else groups
 
 
-def _throttle(deployment: Deployment, evaluation: Evaluation) -> Throttle:
-    limits = deployment.limits
-    return Throttle(
-        limits.concurrency or evaluation.concurrency,
-        requests_per_minute=limits.requests_per_minute,
-        tokens_per_minute=limits.tokens_per_minute,
-    )
-
-
-async def _ask_group(
-    links: list[Link],
-    waiting: dict[str, Iterator[Call]],
-    keep: Callable[[Record], None],
-    stop_at: float | None,
+def _ask_group(
+    group: list[Job], run: Path, records: dict[str, Record], keep: Keep, stop_at: float
 ) -> None:
-    left_s = None if stop_at is None else max(0.0, stop_at - time.monotonic())
-    work = [_ask_deployment(link, waiting[link.deployment.name], keep) for link in links]
-    try:
-        async with asyncio.timeout(left_s):
-            results = await asyncio.gather(*work, return_exceptions=True)
-    except TimeoutError:
-        return
-    for result in results:
-        if isinstance(result, BaseExceptionGroup):
-            raise result.exceptions[0]
-        if isinstance(result, BaseException):
-            raise result
+    """Ask endpoints side by side; where one fails, the others are asked to their end."""
+
+    async def ask_all() -> list[BaseException | None]:
+        asking = [_ask(job, served, _unanswered(job, records), keep) for job, served in endpoints]
+        try:
+            async with asyncio.timeout_at(stop_at):
+                return await asyncio.gather(*asking, return_exceptions=True)
+        except TimeoutError:
+            return []
+
+    with ExitStack() as servers:
+        logs = run / "logs"
+        endpoints = [(j, servers.enter_context(serving(j.deployment, logs=logs))) for j in group]
+        problems = run_blocking(ask_all)
+    for problem in filter(None, problems):
+        raise problem.exceptions[0] if isinstance(problem, BaseExceptionGroup) else problem
 
 
-async def _ask_deployment(
-    link: Link, waiting: Iterator[Call], keep: Callable[[Record], None]
-) -> None:
+async def _ask(job: Job, served: Served, keys: set[str], keep: Keep) -> None:
     """Workers take calls from one queue; an endpoint that refuses or is down stops them all."""
-    refused: list[str] = []
-    failed, answered = 0, 0
+    calls = iter(job.calls)
+    throttle = Throttle(job.evaluation.concurrency, job.deployment.limits)
+    refusals: list[str] = []
+    kept: Counter[str] = Counter()
 
-    async def worker(api: openai.AsyncOpenAI) -> None:
-        nonlocal failed, answered
-        for call in waiting:
-            if refused or (link.budget and link.budget.exhausted):
+    async def work(link: Link) -> None:
+        for call in calls:
+            if refusals or (job.budget and job.budget.exhausted):
                 return
+            if call.key not in keys:
+                continue
+            keys.remove(call.key)
             try:
-                record, hopeless = await ask(api, link, call)
-            except spending.Exhausted:
+                record = await answer_call(link, call)
+            except Exhausted:
                 return
-            if hopeless:
-                refused.append(record["error"])
+            except Refused as refusal:
+                refusals.append(str(refusal))
                 return
             keep(record)
-            failed, answered = failed + bool(record["error"]), answered + (not record["error"])
-            if failed >= GIVE_UP_AFTER and not answered:
-                refused.append(f"the first {failed} calls all failed, {record['error']}")
+            kept["failed" if record["error"] else "answered"] += 1
+            if kept["failed"] >= GIVE_UP_AFTER and not kept["answered"]:
+                refusals.append(f"the first {kept['failed']} calls all failed, {record['error']}")
 
-    api = client(link.served, timeout_s=link.evaluation.timeout_s, max_retries=0)
-    async with api, asyncio.TaskGroup() as workers:
-        for _ in range(link.throttle.most):
-            workers.create_task(worker(api))
-    if refused:
-        served = link.served
+    async with (
+        client(served, timeout_s=job.evaluation.timeout_s) as api,
+        asyncio.TaskGroup() as workers,
+    ):
+        for _ in range(throttle.most):
+            workers.create_task(work(Link(job, served, api, throttle)))
+    if refusals:
         raise PlaybookError(
-            f"deployment {link.deployment.name!r}: {served.base_url} does not answer:"
-            f" {refused[0]}; check {served.api_key_env or 'the URL and the model name'},"
+            f"deployment {job.deployment.name!r}: {served.base_url} does not answer:"
+            f" {refusals[0]}; check {served.api_key_env or 'the URL and the model name'},"
             " then run step 4 again"
         )

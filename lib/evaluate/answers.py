@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lib.brief.project import Deployment, Project
-from lib.endpoints.budget import Budget, budget_of
+from lib.endpoints.price import Budget, budget_of
 from lib.endpoints.requests import Plan
 from lib.endpoints.runner import perform
-from lib.endpoints.serving import identity
+from lib.endpoints.serving import answer_identity
 from lib.evaluate import kinds, recorded
 from lib.evaluate.scoring import outcome_of
 from lib.frames import rows
@@ -29,7 +29,7 @@ def plan(brief: Project, deployment: Deployment, items: pd.DataFrame) -> Plan:
         PlaybookError: A schema or tools file is not usable, or an option is not allowed.
     """
     calls_of = kinds.of(brief.evaluation.kind).calls_of(brief, deployment)
-    return Plan(identity(deployment, brief.folder), calls_of, items)
+    return Plan(answer_identity(brief, deployment), calls_of, items)
 
 
 def ask(

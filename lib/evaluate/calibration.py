@@ -24,7 +24,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.scoring import clusters
 from lib.json_lines import read_json_lines
-from lib.legal import lineage
+from lib.legal import verdicts as lineage
 from lib.stats.intervals import bootstrap, group_numbers, jackknife
 
 __all__ = ["Rates", "correct", "corrected_mean", "corrected_rate", "load", "same_family", "trust"]

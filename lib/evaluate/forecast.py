@@ -11,9 +11,9 @@ import pandas as pd
 from lib import tables
 from lib.brief.project import Deployment, Project
 from lib.endpoints import store
-from lib.endpoints.budget import ANSWERS, BYTES_PER_TOKEN, most_tokens, prompt_bytes, usd
-from lib.endpoints.price import price_of
+from lib.endpoints.price import BYTES_PER_TOKEN, most_tokens, price_of, prompt_bytes, usd
 from lib.endpoints.requests import cache_path
+from lib.endpoints.runner import STORE
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.answers import plan
@@ -45,7 +45,7 @@ def dry_run(
         calls = plan(brief, deployment, items)
         keys = set(calls.keys()) - planned
         planned |= keys
-        files = [path for path in (run / ANSWERS, cache_path(deployment)) if path]
+        files = [path for path in (run / STORE, cache_path(deployment)) if path]
         records = [record for path in files for record in store.read(path, keys).items()]
         answered = {key for key, record in records if not record["error"]}
         left = keys - answered

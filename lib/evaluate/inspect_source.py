@@ -21,10 +21,11 @@ from pydantic import Field
 from lib.artifacts import shown, write_bytes, writing
 from lib.brief.project import Deployment, Project
 from lib.brief.sections import Section
-from lib.endpoints.serving import Served, identity, recorded_path, scrub, serving
+from lib.endpoints.serving import Served, identity, scrub, serving
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
+from lib.evaluate.recorded import recorded_path
 from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
 
 __all__ = ["Options", "gather", "metrics", "read_log", "score"]
@@ -91,7 +92,7 @@ def _run(brief: Project, deployment: Deployment, run: Path) -> Path:
     code = brief.folder / task.task.partition("@")[0]
     source = code.read_text(encoding="utf-8", errors="replace") if code.is_file() else ""
     parts = deployment.options.model_dump(), task.model_dump(exclude={"metric"}), source
-    key = key_of(identity(deployment, brief.folder), *parts)[:12]
+    key = key_of(identity(deployment, threads=True), *parts)[:12]
     path = run / "04_inspect" / f"{deployment.name}-{key}.eval"
     with contextlib.suppress(PlaybookError):  # there is none yet, or it cannot be read
         if (read_log(path, deployment)["error"] != "").mean() <= MAX_FAILED_SHARE:

@@ -17,9 +17,9 @@ from lib.brief.deployment import Deployment, Options
 from lib.brief.evaluation import Judge
 from lib.brief.project import Project
 from lib.endpoints import runner, store
-from lib.endpoints.budget import Budget
+from lib.endpoints.price import Budget
 from lib.endpoints.requests import Call
-from lib.endpoints.serving import identity, request_options
+from lib.endpoints.serving import answer_identity, request_options
 from lib.errors import PlaybookError
 from lib.evaluate.reasoning import visible
 
@@ -108,7 +108,7 @@ def ask(
     judge = brief.evaluation.judge
     assert judge is not None
     deployment = as_deployment(judge)
-    who, options = identity(deployment, brief.folder), request_options(brief, deployment)
+    who, options = answer_identity(brief, deployment), request_options(brief, deployment)
     texts = rows[[name for name in TEXTS if name in rows]].astype(str)
     bodies = [{"messages": messages(judge, **row), **options} for row in frames.rows(texts)]
     calls = [Call(store.key_of(who, body), "chat", body) for body in bodies]

@@ -10,7 +10,6 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapte
 
 from lib.artifacts import shown
 from lib.brief.project import Deployment
-from lib.endpoints.serving import recorded_path
 from lib.errors import PlaybookError
 from lib.json_lines import read_json_lines, validated
 
@@ -48,6 +47,21 @@ class _Line(BaseModel):
         if self.output is None and not self.tool_calls and not self.error:
             raise ValueError("has neither output nor tool_calls nor error")
         return self
+
+
+def recorded_path(deployment: Deployment, folder: Path) -> Path:
+    """The file of recorded outputs, beside the brief.
+
+    Raises:
+        PlaybookError: It is not there.
+    """
+    endpoint = deployment.endpoint
+    path = folder / (endpoint.recorded if endpoint and endpoint.recorded else "")
+    if not path.is_file():
+        raise PlaybookError(
+            f"{shown(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
+        )
+    return path
 
 
 LINE = TypeAdapter(_Line)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib import tables
 from lib.brief.project import Deployment, Project
-from lib.endpoints.budget import budget_of
+from lib.endpoints.price import budget_of
 from lib.evaluate import answers, calibration, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls

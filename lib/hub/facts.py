@@ -12,8 +12,6 @@ from lib.artifacts import write_bytes
 from lib.frames import rows
 from lib.untrusted import as_number
 
-__all__ = ["Facts", "Row", "overview", "recall", "remember", "verified"]
-
 # The facts that are compared, and kept.
 TEXTS = """repo_id revision metadata_source retrieved_at license_on_hub license_name gated
     base_models renamed_to""".split()

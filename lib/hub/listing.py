@@ -12,12 +12,9 @@ from huggingface_hub import constants
 
 from lib.brief.sections import Candidates
 from lib.errors import PlaybookError
-from lib.hub.client import Client
-from lib.hub.endpoint import Failed, Unreachable, host
+from lib.hub.client import Client, Failed, Unreachable, host
 from lib.hub.model_info import page_facts, valid_id
 from lib.untrusted import as_dict, as_list, as_number, as_text
-
-__all__ = ["Wanted", "look_up", "queries", "read_list"]
 
 EXPAND = """baseModels cardData downloads gguf likes pipeline_tag safetensors tags
     trendingScore""".split()

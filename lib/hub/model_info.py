@@ -12,8 +12,6 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from lib.sizing.model_config import config_facts
 from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
 
-__all__ = ["commit", "described", "offers", "page_facts", "valid_id"]
-
 # File endings, and what a server loads: there are second copies, adapters and onnx as well.
 FORMATS = {
     "safetensors": (r".*\.safetensors", r"model[^/]*\.safetensors"),

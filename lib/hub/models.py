@@ -14,13 +14,10 @@ from huggingface_hub import constants, errors, hf_hub_download
 
 from lib.errors import PlaybookError
 from lib.frames import rows
-from lib.hub.client import JSON, UNREACHABLE, Client
-from lib.hub.endpoint import host, is_hub, offline, refusal
+from lib.hub.client import JSON, UNREACHABLE, Client, host, is_hub, offline, refusal
 from lib.hub.model_info import commit, described, offers, valid_id
 from lib.progress import bar
 from lib.untrusted import as_dict, as_text
-
-__all__ = ["Pulled", "budget", "download_gguf", "pull"]
 
 SOURCES = ("auto", "hub", "catalogue")
 ROUTER = "https://router.huggingface.co"

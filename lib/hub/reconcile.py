@@ -14,13 +14,9 @@ from lib.errors import PlaybookError
 from lib.frames import rows
 from lib.hub.facts import Facts, Row, verified
 from lib.legal.licenses import keys_on_hub
-from lib.legal.lineage import ancestors, bases
-from lib.legal.verdicts import JUDGED, VERDICTS, judge
-from lib.sizing.parameters import packed
-from lib.sizing.tiers import shortlist, wanted_tiers
+from lib.legal.verdicts import JUDGED, VERDICTS, ancestors, bases, judge
+from lib.sizing.tiers import packed, shortlist, wanted_tiers
 from lib.untrusted import as_text
-
-__all__ = ["drift_texts", "reconcile", "stop_on_drift"]
 
 # What step 3 takes from the Hub where it verified it: the rest of step 2's table stands.
 SHAPE = ["layers", "kv_heads", "head_dim", "context_length"]

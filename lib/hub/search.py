@@ -20,8 +20,6 @@ from lib.hub.listing import Repo, Wanted, look_up, queries, read_list
 from lib.legal.licenses import CLASSES, class_of, keys_on_hub
 from lib.sizing.tiers import BOUNDS, wanted_tiers
 
-__all__ = ["candidates"]
-
 TIMEOUT_S = 30.0
 # These answer text as well; the Hub lists most of today's general models under the second.
 CHAT = ["text-generation", "image-text-to-text"]

@@ -12,8 +12,6 @@ from lib.brief.sections import Require
 from lib.frames import rows
 from lib.untrusted import as_text
 
-__all__ = ["supply_verdicts"]
-
 COLUMNS = """repo_id formats remote_code security security_issues gated created_at
     last_modified""".split()
 Check = tuple[str, bool | None, str]

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 from lib import places
 from lib.brief.project import Company, Policy
 
-__all__ = ["ALLOWED", "BLOCKED", "CONDITIONAL", "MET", "REVIEW", "VERDICTS", "Finding", "assess"]
-
 VERDICTS = ["allowed", "conditional", "review", "blocked"]
 ALLOWED, CONDITIONAL, REVIEW, BLOCKED = range(4)
 UNREAD, NON_COMMERCIAL, AGREEMENT = "read the licence text", "non-commercial", "agreement"

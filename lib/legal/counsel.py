@@ -1,4 +1,4 @@
-"""Counsel's page: what the licences ask, which facts they met, and who signs, for one sitting."""
+"""What counsel's page says: what the licences ask, which facts they met, and who hosts what."""
 
 from __future__ import annotations
 
@@ -7,141 +7,175 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
-from markupsafe import Markup
 
-from lib.brief.project import Exemption, Project
-from lib.endpoints import admission
-from lib.legal import clauses, lineage
+from lib.brief.project import Deployment, Exemption, Policy, Project
+from lib.frames import rows
 from lib.legal import licenses as texts
-from lib.legal.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding
-from lib.pages.page import MANY, cut, environment, name, records
+from lib.legal import verdicts as lineage
+from lib.legal.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding, Terms
 
-__all__ = ["render"]
-
-CLAUSE = 2000  # characters of a clause or reason shown: more than any text in data/licenses.csv
 SOON = 90  # days before its end from which an exception counts as expiring
 OUTCOMES = ["blocked", "review", "condition", "met", "notice"]
-KEPT = ("not reached:", "domicile:", "territories:")  # facts that keep a clause from biting
+UNBITTEN = ("not reached:", "domicile:", "territories:")  # facts that keep a clause from biting
 Row = dict[str, Any]
-Terms = dict[str, clauses.Terms]
 Findings = dict[str, list[Finding]]
 
 
-def render(
+def for_counsel(
     judged: pd.DataFrame,
-    found: Findings,
+    findings: Findings,
     licenses: pd.DataFrame,
     brief: Project,
     *,
     today: date | None = None,
-) -> str:
-    """Render counsel's page.
+) -> Row:
+    """Everything counsel's page says, as plain rows for `pages.counsel_page`.
 
-    Args:
-        judged: Every model with its verdict, from `legal.judge`.
-        found: Every finding about every model, from `legal.findings` with the same arguments.
-        licenses: Licence texts, from `tables.licenses`.
-        brief: The brief the models were judged against.
-        today: The date on the page, against which exceptions run out; this day if left out.
-
-    Returns:
-        A self-contained page: no scripts, nothing loaded from elsewhere.
+    `judged` and `findings` are what `judge` and `findings` say of the same models, `licenses` the
+    table of texts; exceptions run out against `today`, this day if left out.
     """
     today = today or date.today()
-    templates = environment()
-    templates.filters["hub"] = _hub
-    templates.filters |= {"clause": lambda value: cut(value, CLAUSE), "told": _told}
-    rows = {row["repo_id"]: row for row in records(judged)}
+    models = {row["repo_id"]: row for row in rows(judged)}
     direct = lineage.bases(judged)
-    made_of = {repo_id: lineage.ancestors(repo_id, direct) for repo_id in rows}
-    deployed = list(dict.fromkeys(deployment.model for deployment in brief.deployments))
-    others = [row for repo_id, row in rows.items() if repo_id not in deployed]
+    bases = {repo_id: lineage.ancestors(repo_id, direct) for repo_id in models}
+    deployed_models = dict.fromkeys(deployment.model for deployment in brief.deployments)
+    others = [row for repo_id, row in models.items() if repo_id not in deployed_models]
 
-    def texts_of(repo_ids: Iterable[str], of_bases: bool = False) -> list[Row]:
-        every = [one for r in repo_ids for one in (made_of[r] if of_bases else [r])]
-        names = {str(rows[one]["license"]) for one in every if one in rows}
-        words = names.union(*(re.split(r"[\s()]+", name.lower()) for name in names))
-        return records(licenses[licenses["license"].isin(words)])
+    def texts_of(repo_ids: list[str]) -> list[Row]:
+        """The texts of some models, then those of their base models."""
+        keys = _keys(models, repo_ids)
+        every = keys | _keys(models, [base for name in repo_ids for base in bases.get(name, [])])
+        texts_to_read = [
+            text | {"of_base": text["license"] not in keys}
+            for text in rows(licenses)
+            if text["license"] in every
+        ]
+        return sorted(texts_to_read, key=lambda text: text["of_base"])
 
-    templates.globals |= {"rows": rows, "found": found, "deployed": deployed, "many": MANY}
-    templates.globals |= {"made_of": made_of, "texts_of": texts_of}
-    return templates.get_template("review.html.j2").render(
-        brief=brief,
-        today=today,
-        barred=lambda deployment: admission.host_objection(deployment, brief.policy),
-        awaited=_rules(list(rows.values()), found, "review"),
-        sections=_sections(others, found, texts.terms_by_key(licenses), brief),
-        verdicts=Counter(row["verdict"] for row in others),
-        rules=_rules(others, found, "blocked").most_common(),
-        status=lambda entry: _status(entry, rows.get(entry.model), today),
-    )
+    sections = _sections(others, findings, texts.terms_by_key(licenses), brief)
+    return {
+        "name": brief.name,
+        "task": brief.task,
+        "today": today,
+        "policy": brief.policy.model_dump(),
+        "company": brief.company.model_dump(),
+        "awaited": _rules(models.values(), findings, "review"),
+        "deployed": [
+            {
+                "repo_id": repo_id,
+                "row": models.get(repo_id),
+                "bases": [(base, models.get(base)) for base in bases.get(repo_id, [])],
+                "texts": texts_of([repo_id]),
+                "clauses": _clauses(findings.get(repo_id, [])),
+                "hosts": [_host(d, brief.policy) for d in brief.deployments if d.model == repo_id],
+            }
+            for repo_id in deployed_models
+        ],
+        "sections": [
+            section | {"texts": texts_of([row["repo_id"] for row in section["models"]])}
+            for section in sections
+        ],
+        "verdicts": Counter(row["verdict"] for row in others),
+        "rules": _rules(others, findings, "blocked").most_common(),
+        "exceptions": [_exception(e, models.get(e.model), today) for e in brief.exceptions],
+    }
 
 
-def _rules(rows: list[Row], found: Findings, verdict: str) -> Counter[str]:
+def _keys(models: dict[str, Row], repo_ids: list[str]) -> set[str]:
+    """The licence keys of some models, each part of an expression too."""
+    keys = {str(models[repo_id]["license"]) for repo_id in repo_ids if repo_id in models}
+    return keys.union(*(re.split(r"[\s()]+", key.lower()) for key in keys))
+
+
+def _rules(models: Iterable[Row], findings: Findings, verdict: str) -> Counter[str]:
     """How many models of a verdict each rule of that strictness touches."""
     count: Counter[str] = Counter()
-    for own in (found[row["repo_id"]] for row in rows if row["verdict"] == verdict):
-        rules = {f.rule for f in own if VERDICTS[f.level] == verdict}
-        count.update({re.sub("accept licence .*", "licence not accepted", r) for r in rules})
+    for row in models:
+        if row["verdict"] == verdict:
+            rules = {f.rule for f in findings[row["repo_id"]] if VERDICTS[f.level] == verdict}
+            count.update({re.sub("accept licence .*", "licence not accepted", r) for r in rules})
     return count
 
 
-def _sections(rows: list[Row], found: Findings, table: Terms, brief: Project) -> list[Row]:
-    """One section per licence text: the clauses all its models share, and what each one adds."""
-    by_license: dict[str | None, list[Row]] = {}
-    for verdict in ("review", "conditional"):
-        for row in rows:
-            if row["verdict"] == verdict:
-                by_license.setdefault(row["license"], []).append(row)
+def _sections(
+    models: list[Row], findings: Findings, table: dict[str, Terms], brief: Project
+) -> list[Row]:
+    """A section per licence text: the clauses all its models share, and what each one adds."""
+    open_rows = [row for v in ("review", "conditional") for row in models if row["verdict"] == v]
     sections = []
-    for key, group in by_license.items():
-        own = [found[row["repo_id"]] for row in group]
-        text = set() if key else {f for f in own[0] if f.fact == "licence"}
-        for kind in (None, False, True) if key else ():
-            text.update(texts.assess_expression(str(key), table, brief, multimodal=kind))
-        shared = [f for f in own[0] if f in text.intersection(*own)]
-        rest = [[f for f in each if f not in shared] for each in own]
-        models = [row | {"own": more} for row, more in zip(group, rest, strict=True)]
-        counts = Counter(row["verdict"] for row in group)
-        sections.append({"name": key, "shared": shared, "models": models, "verdicts": counts})
-    return sorted(sections, key=lambda one: (not one["verdicts"]["review"], str(one["name"])))
+    for key in dict.fromkeys(row["license"] for row in open_rows):
+        group = [row for row in open_rows if row["license"] == key]
+        first = findings[group[0]["repo_id"]]
+        # What the text itself asks, of models of any modality: the rest is the model's own.
+        text = {f for f in first if f.fact == "licence"}
+        for multimodal in (None, False, True) if key else ():
+            text.update(texts.assess_expression(str(key), table, brief, multimodal=multimodal))
+        shared = text.intersection(*(findings[row["repo_id"]] for row in group))
+        sections.append({
+            "license": key,
+            "verdicts": Counter(row["verdict"] for row in group),
+            "shared": _clauses([f for f in first if f in shared]),
+            "models": [
+                row | {"adds": _clauses([f for f in findings[row["repo_id"]] if f not in shared])}
+                for row in group
+            ],
+        })  # fmt: skip
+    return sorted(sections, key=lambda one: (not one["verdicts"]["review"], str(one["license"])))
 
 
-def _told(findings: list[Finding]) -> list[Row]:
+def _clauses(findings: list[Finding]) -> list[Row]:
     """Findings as clause, fact and outcome, the strictest first."""
-    rows = []
-    for f in dict.fromkeys(findings):
-        fact = f"{f.rule.removeprefix('give ')}: not given" if f.fact == MISSING else f.fact
-        clause = f.clause.removesuffix(f": the brief does not {f.rule}")
-        rows.append({"clause": clause, "fact": fact, "outcome": _outcome(f)})
-    return sorted(rows, key=lambda row: OUTCOMES.index(row["outcome"]))
+    clauses = [
+        {
+            "clause": f.clause.removesuffix(f": the brief does not {f.rule}"),
+            "fact": f"{f.rule.removeprefix('give ')}: not given" if f.fact == MISSING else f.fact,
+            "outcome": outcome(f),
+        }
+        for f in dict.fromkeys(findings)
+    ]
+    return sorted(clauses, key=lambda row: OUTCOMES.index(row["outcome"]))
 
 
-def _outcome(finding: Finding) -> str:
+def outcome(finding: Finding) -> str:
+    """What a finding means for counsel, one of `OUTCOMES`."""
     if finding.level >= REVIEW:
         return VERDICTS[finding.level]
-    if finding.fact.startswith(KEPT) or finding.fact.endswith(": no"):
+    if finding.fact.startswith(UNBITTEN) or finding.fact.endswith(": no"):
         return "met"
     return "notice" if finding.level == ALLOWED else "condition"
 
 
-def _status(entry: Exemption, row: Row | None, today: date) -> tuple[str, str]:
-    """Whether an exception still runs, and what it does."""
-    left = (entry.expires - today).days
-    if left <= 0:
-        return "expired", "without effect, it has run out"
-    state = f"expiring: {left} days left" if left <= SOON else "running"
-    told = str(row["exception"]) if row else "without effect, not in data/models.csv"
-    if told.startswith("without effect"):
-        return state, told.partition(":")[0]
-    return state, f"lifts the verdict from {entry.lifts}"
+def _host(deployment: Deployment, policy: Policy) -> Row:
+    host = deployment.host.model_dump() if deployment.host else {"provider": None}
+    local = deployment.endpoint is not None and deployment.endpoint.local
+    objection = host_objection(deployment, policy)
+    return {"deployment": deployment.name, **host, "local": local, "objection": objection}
 
 
-def _hub(repo_id: object) -> Markup:
-    """A repository as a link to its page on the Hub, or as text where it is no repository name."""
-    known = re.fullmatch(r"[\w.-]+/[\w.-]+", str(repo_id))
-    link = '<a href="https://huggingface.co/{1}" rel="noreferrer">{0}</a>' if known else "{0}"
-    return Markup(link).format(name(repo_id), quote(str(repo_id)))
+def _exception(entry: Exemption, row: Row | None, today: date) -> Row:
+    """An exception of the brief: whether it still runs, and what it does."""
+    days_left = (entry.expires - today).days
+    note = row["exception"] if row else "without effect, not in data/models.csv"
+    if days_left <= 0:
+        state, effect = "expired", "without effect, it has run out"
+    else:
+        state = f"expiring: {days_left} days left" if days_left <= SOON else "running"
+        idle = note.startswith("without effect")
+        effect = note.partition(":")[0] if idle else f"lifts the verdict from {entry.lifts}"
+    return entry.model_dump() | {"state": state, "effect": effect}
+
+
+def host_objection(deployment: Deployment, policy: Policy) -> str:
+    """Why a deployment's host may not be sent an item; empty where it may."""
+    endpoint, host = deployment.endpoint, deployment.host
+    limited = policy.host_countries is not None or policy.denied_countries
+    if not limited or endpoint is None or endpoint.local or endpoint.recorded:
+        return ""
+    if host is None:
+        return "its host is not in the brief: give deployments.host.provider and country"
+    accepted = policy.host_countries is None or host.country in policy.host_countries
+    if accepted and host.country not in policy.denied_countries:
+        return ""
+    return f"its host {host.provider} is in {host.country}, which the policy does not allow"

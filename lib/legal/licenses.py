@@ -13,8 +13,6 @@ from lib.brief.project import Project
 from lib.frames import rows
 from lib.legal.clauses import ALLOWED, REVIEW, UNREAD, Finding, Terms, assess
 
-__all__ = ["CLASSES", "assess_expression", "class_of", "keys_on_hub", "terms_by_key", "worst"]
-
 CLASSES = ["permissive", "conditional", "non-commercial", "unknown"]
 
 

@@ -15,9 +15,6 @@ from lib.errors import PlaybookError, did_you_mean
 from lib.frames import rows
 from lib.legal.clauses import BLOCKED, CONDITIONAL, MET, REVIEW, UNREAD, VERDICTS, Finding
 from lib.legal.licenses import CLASSES, assess_expression, class_of, terms_by_key, worst
-from lib.legal.lineage import ancestors, bases
-
-__all__ = ["JUDGED", "VERDICTS", "by_family", "findings", "judge", "what_if"]
 
 # What `judge` adds to a table of models.
 JUDGED = ["license_class", "verdict", "conditions", "reasons", "exception"]
@@ -188,3 +185,25 @@ def _check_names(key: str, names: list[str], choices: list[str]) -> None:
         if name not in choices:
             hint = did_you_mean(name, choices, most=3, otherwise="see data/")
             raise PlaybookError(f"{key}: nobody here knows {name!r}; {hint}")
+
+
+def bases(models: pd.DataFrame) -> dict[str, list[str]]:
+    """The direct base models of each repository; a merge has several."""
+    made = models.dropna(subset=["base_model"])
+    names = made["base_model"].astype(str).str.split(";")
+    return {
+        repo_id: [base.strip() for base in cell if base.strip() and base.strip() != repo_id]
+        for repo_id, cell in zip(made["repo_id"], names, strict=True)
+    }
+
+
+def ancestors(repo_id: str, direct: dict[str, list[str]]) -> list[str]:
+    """Everything a model builds on, nearest first; a cycle ends where it closes."""
+    lineage: list[str] = []
+    queue = list(direct.get(repo_id, []))
+    while queue:
+        base = queue.pop(0)
+        if base != repo_id and base not in lineage:
+            lineage.append(base)
+            queue += direct.get(base, [])
+    return lineage

@@ -1,23 +1,105 @@
-"""What the HTML pages share: everything escaped, numbers for people, links only to the web."""
+"""The HTML pages: self-contained, everything escaped, numbers for people, links only to the web."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lib.frames import rows
 from lib.pages.style import number
-
-__all__ = ["MANY", "cut", "environment", "linked", "name", "records"]
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
 URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
 MANY = 8  # longer lists are folded
+MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
+BUDGET = 6_000_000  # characters of answers on it
+FIRST, LONGEST = 200, 4000  # characters of an answer before "more", and with what is behind it
+MOST_GROUPS = 200  # choices of its filter
+TONES = [
+    ("good", "✓ ", ["met", "yes", "allowed", "running", "right", "full score"]),
+    ("bad", "✗ ", ["not met", "no", "blocked", "expired", "wrong", "score 0"]),
+    ("ink", "! ", ["condition", "conditional"]),
+    ("soft", "· ", ["notice"]),
+    ("open", "", ["partly right", "partial score"]),
+    ("open", "", ["truncated", "refused", "failed", "empty", "unparsed"]),
+]
+MARKS = {word: (tone, sign) for tone, sign, words in TONES for word in words}
+
+
+def decision_page(
+    decision: Mapping[str, Any],
+    tradeoffs: pd.DataFrame,
+    checks: pd.DataFrame,
+    figures: Mapping[str, bytes],
+) -> str:
+    """The page for whoever decides: the record, the rows it is from, and PNGs by their names."""
+    rules: dict[tuple[str, str], list[str]] = {}
+    for rejected in decision["rejected"]:
+        rules.setdefault((rejected["step"], rejected["rule"]), []).append(rejected["what"])
+    configurations = {row["deployment"]: row for row in rows(tradeoffs)}
+    tables = {"rules": rules, "rows": configurations, "checks": rows(checks), "figures": figures}
+    return PAGES.get_template("decision.html.j2").render(decision=decision, **tables)
+
+
+def counsel_page(facts: Mapping[str, Any]) -> str:
+    """The page for counsel, one sitting long, from what `legal.for_counsel` prepared."""
+    return PAGES.get_template("counsel.html.j2").render(**facts)
+
+
+def answers_page(cells: pd.DataFrame, *, name: str, task: str) -> str:
+    """The page of answers, with one script, its own filters; without scripts it is a plain table.
+
+    `cells` (from `evaluate.side_by_side`) has a row per item and deployment. At most 2,000 items
+    and 20,000 answers are shown and long answers are cut; the page says what is left out.
+    """
+    names = list(cells["deployment"].unique())
+    width = max(len(names), 1)
+    rows_shown = rows(cells[: width * min(MOST_ITEMS, max(1, MOST_CELLS // width))])
+    return PAGES.get_template("answers.html.j2").render(
+        name=name,
+        task=task,
+        names=names,
+        marks=list(dict.fromkeys(row["mark"] for row in rows_shown if row["mark"])),
+        groups=sorted({row["group"] for row in rows_shown if row["group"]})[:MOST_GROUPS],
+        items=[rows_shown[start : start + width] for start in range(0, len(rows_shown), width)],
+        total=len(cells) // width,
+        disagreements=int(cells["disagree"].sum()) // width,
+        limit=min(max(BUDGET // max(len(rows_shown), 1), FIRST), LONGEST),
+        first=FIRST,
+    )
+
+
+def disagreements(cells: pd.DataFrame, *, limit: int = 8) -> pd.DataFrame:
+    """The items that tell the candidates apart most, from the `cells` of `answers_page`.
+
+    Indexed by `item_id`: `input`, `target` and a column per deployment with its score (✓ is 1 and
+    ✗ is 0) or what became of the call, and the beginning of its visible output.
+    """
+    names = list(cells["deployment"].unique())
+    part = cells[cells["disagree"]][: limit * len(names)]
+    lines = [_line(*row) for row in zip(part["outcome"], part["score"], part["text"], strict=True)]
+    wide = part.assign(line=lines).pivot(index="item_id", columns="deployment", values="line")
+    texts = part.drop_duplicates("item_id").set_index("item_id")[["input", "target"]]
+    wide = texts.map(lambda text: cut(text[:1000], 80)).join(wide[names])
+    return wide.astype("str").rename_axis(columns=None)
+
+
+def _line(outcome: str, score: float, text: str) -> str:
+    if pd.isna(outcome) or outcome == "failed":
+        return "not asked" if pd.isna(outcome) else "failed"
+    sign = {1.0: "✓", 0.0: "✗"}.get(score) or number(score, digits=2)
+    sign += "" if outcome == "answered" else f" ({outcome})"
+    return f"{sign} {cut(text[:1000], 80)}".strip()
 
 
 def cut(value: object, limit: int = TEXT) -> str:
@@ -25,45 +107,65 @@ def cut(value: object, limit: int = TEXT) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        text = " ".join(str(value).split())
-        text = "".join(c if c.isprintable() else "□" for c in text)
+        text = _drawable(" ".join(str(value).split()))
         return text if len(text) <= limit else text[: limit - 1] + "…"
     return number(value)
 
 
-def name(value: object) -> str:
-    """A value as a name of bounded length."""
+def _name(value: object) -> str:
     return cut(value, NAME)
 
 
-def linked(value: object) -> Markup:
+def _drawable(text: str) -> str:
+    """Text without characters that turn or hide what stands beside them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "□" for c in text)
+
+
+def _linked(value: object) -> Markup:
     """Text with its http(s) addresses as links, and nothing else."""
     parts = URL.split(cut(value))
     link = Markup('<a href="{0}" rel="noreferrer">{0}</a>').format
     return Markup("").join(link(part) if i % 2 else part for i, part in enumerate(parts))
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain Python values, whatever the column's type says about missing ones."""
-    plain = table.astype(object).where(table.notna(), None)
-    floats = set(table.select_dtypes("number"))
-    return [
-        {
-            str(key): math.nan if value is None and key in floats else value
-            for key, value in row.items()
-        }
-        for row in plain.to_dict("records")
-    ]
+def _hub(repo_id: object) -> Markup:
+    """A repository as a link to its page on the Hub, or as text where it is no repository name."""
+    is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(repo_id))
+    link = '<a href="https://huggingface.co/{1}" rel="noreferrer">{0}</a>' if is_name else "{0}"
+    return Markup(link).format(_name(repo_id), quote(str(repo_id)))
 
 
-def environment() -> Environment:
-    """The templates beside this file with the filters of all pages; a missing value is an error."""
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"cut": cut, "name": name, "linked": linked}
-    return made
+def _mark(word: str) -> Markup:
+    """A verdict with a sign and a tone: nothing is said by colour alone."""
+    tone, sign = MARKS.get(word, ("open", "? "))
+    return Markup('<span class="mark {}">{}{}</span>').format(tone, sign, cut(word))
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    """An interval in words: both ends, the one that is known, or nothing."""
+    ends = ["" if pd.isna(end) else number(end) for end in (low, high)]
+    if all(ends):
+        return " to ".join(dict.fromkeys(ends))
+    return f"at least {ends[0]}" if ends[0] else f"up to {ends[1]}" if ends[1] else ""
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _sha256(script: str) -> str:
+    """What the page's security policy names the script by: no other one may run."""
+    return "sha256-" + _base64(hashlib.sha256(script.encode()).digest())
+
+
+# A missing value is an error; all text is escaped.
+PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+PAGES.filters |= {"cut": cut, "name": _name, "drawable": _drawable}
+PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "base64": _base64}
+PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}

@@ -9,7 +9,7 @@ from contextlib import ContextDecorator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,6 +33,8 @@ INK, GREY, LIGHT = "#222222", "#595959", "#9A9A9A"
 FAMILIES = {"DeepSeek": BLUE, "Kimi": "#000000", "Qwen": "#CC79A7", "GLM": "#009E73"}
 FAMILIES |= {"Llama": SKY, "Gemma": AMBER, "Mistral": RED, "other families": LIGHT}
 VERDICTS = {"allowed": BLUE, "conditional": SKY, "review": AMBER, "blocked": RED}
+TONES = {"good": BLUE, "fair": SKY, "bad": RED, "doubt": AMBER, "pink": "#CC79A7"}
+TONES |= {"grey": GREY, "light": LIGHT, "pale": "#E2E2E2"}
 QUALIFIES = {"qualifies": BLUE, "not decided": AMBER, "does not qualify": RED}
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "."]
 LABELLED = 11  # names stand beside the points where there are fewer than a dozen
@@ -41,6 +43,7 @@ STYLE = sns.axes_style("whitegrid") | {
     **{"xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "text.color": INK},
     **{"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6"},
 }
+Size = tuple[float, float]
 styled = cast(ContextDecorator, plt.rc_context(STYLE))
 
 
@@ -50,6 +53,16 @@ def number(value: float, *, digits: int = 3) -> str:
         return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
     text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
     return f"{float(text):,.0f}" if abs(value) >= 1000 else text
+
+
+def readable() -> None:
+    """Tables for people in a notebook: three significant digits, whole sentences, few rows."""
+    pd.set_option("display.float_format", number)
+    pd.set_option("display.max_colwidth", 90)
+    pd.set_option("display.max_rows", 40)
+    pd.set_option("display.max_columns", 20)
+    # Two dollar signs in a model's answer are no formula.
+    pd.set_option("display.html.use_mathjax", False)
 
 
 def png(figure: Figure) -> bytes:
@@ -70,71 +83,85 @@ def _glyphs() -> frozenset[int]:
 
 
 def safe(value: object, limit: int = 32) -> str:
-    """Hostile text as a label: one line, cut, drawable, and never read as mathematics."""
+    """Hostile text as a label: one line, cut in the middle, drawable, never read as mathematics."""
     text = " ".join(str(value).split())
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    known = (c if c.isprintable() and ord(c) in _glyphs() else "□" for c in text)
-    return "".join(known).replace("$", r"\$")
+    if len(text) > limit:
+        text = f"{text[: limit // 2]}…{text[-((limit - 1) // 2) :]}"
+    drawable = (c if c.isprintable() and ord(c) in _glyphs() else "□" for c in text)
+    return "".join(drawable).replace("$", r"\$")
 
 
 def new(
-    title: str, caption: str, width: float, height: float, *, grid: tuple[int, int] = (1, 1)
+    title: str, caption: str, size: Size, *, grid: tuple[int, int] = (1, 1), widths: Any = None
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure with its title above and its source below."""
-    size = (width, height)
-    figure, axes = plt.subplots(*grid, figsize=size, dpi=100, layout="constrained", squeeze=False)
+    """An empty figure of so many inches with its title above and its source below."""
+    figure, axes = plt.subplots(
+        *grid, figsize=size, dpi=100, layout="constrained", squeeze=False, width_ratios=widths
+    )
     plt.close(figure)  # the cell shows what is returned; pyplot must not show it a second time
-    heading = textwrap.fill(safe(title, 200), int(width * 10))
+    heading = textwrap.fill(safe(title, 200), int(size[0] * 10))
     figure.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    source = textwrap.fill(safe(caption, 600), int(width * 15))
+    source = textwrap.fill(safe(caption, 600), int(size[0] * 15))
     figure.supxlabel(source, x=0.01, ha="left", fontsize=8, color=GREY)
     return figure, list(axes.flat)
 
 
-def finish(figure: Figure, names: Sequence[Text] = (), avoid: Sequence[Text] = ()) -> Figure:
-    """Lay out once, then move the names off each other, off every point and off `avoid`."""
+def finish(figure: Figure, labels: Sequence[Text] = (), avoid: Sequence[Text] = ()) -> Figure:
+    """Lay out once, then move the labels off each other, off every point and off `avoid`."""
+    for ax in figure.axes:
+        if not ax.has_data():
+            ax.set_axis_off()
+    if labels:  # which may move to the right
+        figure.set_layout_engine("constrained", rect=(0, 0, 0.95, 1))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    if not names:
+    if not labels:
         return figure
     ax = figure.axes[0]
     boxes = [text.get_window_extent() for text in avoid]
     for points in ax.collections:
         if isinstance(points, PathCollection):
             half = math.sqrt(max(points.get_sizes(), default=0)) / 2 * figure.dpi / 72
-            for x, y in ax.transData.transform(np.asarray(points.get_offsets())):
-                boxes.append(Bbox([(x - half, y - half), (x + half, y + half)]))
-    to_data = ax.transData.inverted()
+            centres = ax.transData.transform(np.asarray(points.get_offsets()))
+            boxes += [Bbox([centre - half, centre + half]) for centre in centres]
+    objects = [box.transformed(ax.transData.inverted()) for box in boxes]
     # A limit on steps, not on seconds: the same figure on every machine.
-    adjust_text(list(names), objects=[box.transformed(to_data) for box in boxes], ax=ax,
-                iter_lim=2000, expand=(1.02, 1.1), force_static=(0.5, 0.8),
+    adjust_text(list(labels), objects=objects, ax=ax, iter_lim=2000, ensure_inside_axes=False,
+                expand=(1.02, 1.1), force_static=(0.5, 0.8),
                 arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})  # fmt: skip
     return figure
 
 
-def beside(ax: Axes, x: float, y: float, name: str, *, bold: bool = False) -> Text:
-    """A name to be placed beside its point by `finish`."""
-    halo = [withStroke(linewidth=2.5, foreground="white")]
-    weight = "bold" if bold else "normal"
-    return ax.text(x, y, safe(name), fontsize=8.5, path_effects=halo, weight=weight, zorder=5)
+def labels(ax: Axes, table: pd.DataFrame, x: str, y: str, name: str = "deployment") -> list[Text]:
+    """A name for every point, to be placed beside it by `finish`; the pick's says so."""
+    texts = []
+    for row in table.to_dict("records"):
+        pick = bool(row.get("pick"))
+        text = safe(f"pick: {row[name]}" if pick else row[name])
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        texts.append(ax.text(row[x], row[y], text, fontsize=8.5, path_effects=halo, zorder=5,
+                             weight="bold" if pick else "normal"))  # fmt: skip
+    return texts
 
 
 def line(ax: Axes, which: Literal["x", "y"], at: float, text: str) -> Text:
     """A dashed line at a requirement, with its name at the end."""
-    (ax.axvline if which == "x" else ax.axhline)(at, color=INK, ls="--", lw=1)
-    where, move = ((at, 1), (0, 3)) if which == "x" else ((0, at), (4, 3))
-    system = ax.get_xaxis_transform() if which == "x" else ax.get_yaxis_transform()
-    return ax.annotate(text, where, move, system, "offset points", va="bottom",
-                       ha="center" if which == "x" else "left")  # fmt: skip
+    if which == "x":
+        ax.axvline(at, color=INK, ls="--", lw=1)
+        return ax.annotate(text, (at, 1), (0, 3), ax.get_xaxis_transform(), "offset points",
+                           va="bottom", ha="center")  # fmt: skip
+    ax.axhline(at, color=INK, ls="--", lw=1)
+    return ax.annotate(text, (0, at), (4, 3), ax.get_yaxis_transform(), "offset points",
+                       va="bottom")  # fmt: skip
 
 
 def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: str = "") -> None:
     """Logarithmic where the values span more than a decade; plain numbers either way."""
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    known = values.astype(float)[np.isfinite(values.astype(float))]
-    span = known.max() / known.min() if len(known) and known.min() > 0 else 1.0
+    finite = values.astype(float)[np.isfinite(values.astype(float))]
+    span = finite.max() / finite.min() if len(finite) and finite.min() > 0 else 1.0
+    axis = {"x": ax.xaxis, "y": ax.yaxis}[which]
     if span > 10:
-        (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+        ax.set(**{f"{which}scale": "log"})
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 1000 else (1,)))
         axis.set_minor_locator(NullLocator())
     else:
@@ -142,7 +169,7 @@ def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: 
     axis.set_major_formatter(FuncFormatter(lambda v, _: safe(prefix) + number(v, digits=6)))
 
 
-def known(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
-    """The known intervals; one without an upper end runs to ten times its value."""
-    known = table.dropna(subset=[value, low, high]).astype({value: float, low: float, high: float})
-    return known.assign(**{high: known[high].where(np.isfinite(known[high]), known[value] * 10)})
+def intervals(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
+    """The rows with an interval; one without an upper end runs to ten times its value."""
+    both = table.dropna(subset=[value, low, high]).astype({value: float, low: float, high: float})
+    return both.assign(**{high: both[high].where(np.isfinite(both[high]), both[value] * 10)})

@@ -8,8 +8,6 @@ import re
 import numpy as np
 import pandas as pd
 
-__all__ = ["against_measurements", "cache_gb", "estimate"]
-
 # Where the layers are not known, the cache counts as a fifth of the weights.
 CACHE_SHARE = 0.2
 # Activations and the runtime took 2 to 11 % of the memory in five published vLLM logs.

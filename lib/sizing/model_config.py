@@ -8,8 +8,6 @@ from typing import Any
 
 from lib.untrusted import as_dict, as_list, as_text
 
-__all__ = ["config_facts"]
-
 NESTED = ("text_config", "llm_config", "language_config")
 CONTEXT = "max_position_embeddings n_positions max_seq_len max_sequence_length seq_length".split()
 MAX_LAYERS, LARGEST = 2000, 2**40

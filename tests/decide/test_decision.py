@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from briefs import brief
+from scored import summarise
 from tradeoff_rows import NAN, PUBLISHED, table
 
 from lib import tables
 from lib.brief.project import Requirements, load_project
-from lib.decide import costs, decision
-from lib.evaluate import scoring
+from lib.decide import decision, tradeoffs
 from lib.speed import capacity as speed
 from lib.stats import paired_tests as stats
 
@@ -163,7 +163,7 @@ def test_qualify() -> None:
 
 def frontier(*rows: tuple[float, float, float]) -> list[bool]:
     columns = ["usd_per_1k", "max_rps", "quality"]
-    return decision.frontier(pd.DataFrame(rows, columns=columns, dtype=float)).to_list()
+    return tradeoffs.frontier(pd.DataFrame(rows, columns=columns, dtype=float)).to_list()
 
 
 def test_frontier() -> None:
@@ -342,7 +342,7 @@ def test_tradeoffs() -> None:
          "usd_per_1k_low": 0.45, "usd_per_1k_high": 0.9}
     )  # fmt: skip
     pairs = pd.DataFrame({"deployment": ["a"], "other": ["b"], "verdict": ["better"]})
-    joined = decision.tradeoffs(scores, capacity, cost, pairs).set_index("deployment")
+    joined = tradeoffs.tradeoffs(scores, capacity, cost, pairs).set_index("deployment")
     row = joined.loc["a"]
     assert list(joined.index) == ["a", "b"]
     assert (row["quality"], row["n"], row["rps_high"], row["dollars"]) == (0.9, 100, 5.0, "$")
@@ -389,9 +389,9 @@ def test_the_article_picks_the_small_one() -> None:
     scored = pd.DataFrame(columns=columns)
     requests = pd.DataFrame(columns=speed.COLUMNS)
     capacity = speed.capacity(article, requests)
-    cost = costs.cost(article, capacity, scored, tables.hardware())
-    scores = scoring.summarise(article, scored).assign(standing="candidate")
-    measured = decision.tradeoffs(scores, capacity, cost, stats.compare_pairs(scored))
+    cost = tradeoffs.cost(article, capacity, scored, tables.hardware())
+    scores = summarise(article, scored)
+    measured = tradeoffs.tradeoffs(scores, capacity, cost, stats.compare_pairs(scored))
     assert measured["dollars"].to_list() == ["$$$", "$$", "$"]
     assert measured["tie_group"].to_list() == [1, 2, 3]
     assert measured["on_frontier"].all()

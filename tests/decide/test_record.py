@@ -60,7 +60,7 @@ def decide(
     run = folder / "run"
     artifacts.save_json({"x": 1}, run, "05_note.json")
     checks = decision.check(measured, project.requirements)
-    done = record.write(
+    done = record.write_decision(
         project,
         run,
         table=decision.qualify(measured, checks),

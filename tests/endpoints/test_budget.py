@@ -10,40 +10,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import openai_stub
 import pandas as pd
 import pytest
+from asking import IN, OUT, ask, brief, items, priced
 from openai_stub import Reply, error
-from test_answers import ask, brief, items
 
-from lib.brief.deployment import Price
 from lib.brief.project import Project
-from lib.endpoints import budget as spending
+from lib.endpoints import price as spending
 from lib.endpoints import runner, store
-from lib.endpoints.requests import Plan
 from lib.errors import PlaybookError
 from lib.evaluate import answers, forecast
 
-IN, OUT = 1000.0, 2000.0  # dollars per million tokens: a call of 10 and 1 tokens costs $0.012
-CALL = (10 * IN + 1 * OUT) / 1e6
-HARDWARE = pd.DataFrame({"hardware": ["cpu-1"], "usd_per_hour": [0.1], "price_basis": ["assumed"]})
-
-
-def priced(project: Project, *names: str, **price: Any) -> Project:
-    """The brief with a token price on some of its deployments."""
-    price = price or {"input_usd_per_million": IN, "output_usd_per_million": OUT}
-    changed = [
-        d.model_copy(update={"price": Price(**price)}) if not names or d.name in names else d
-        for d in project.deployments
-    ]
-    return project.model_copy(update={"deployments": changed})
+CALL = (10 * IN + 1 * OUT) / 1e6  # a call of 10 and 1 tokens costs $0.012
 
 
 def worst(project: Project) -> float:
-    call = next(iter(Plan(project, project.deployments[0], items(1))))
-    rate = spending.Budget(Path(), max_usd=1, hardware=HARDWARE).rate(project.deployments[0])
+    call = next(iter(answers.plan(project, project.deployments[0], items(1))))
+    rate = spending.Budget(Path(), max_usd=1).rate(project.deployments[0])
     return spending.worst_usd(rate, call, "a")
 
 
@@ -78,7 +63,7 @@ def test_a_budget_that_suffices_changes_nothing(tmp_path: Path) -> None:
     with openai_stub.running() as stub:
         asked = ask(priced(brief({"base_url": stub.url}, max_usd=5)), tmp_path)
     assert not asked["error"].any() and len(asked) == 20
-    usd = [record["usd"] for record in store.read(tmp_path / answers.STORE).values()]
+    usd = [record["usd"] for record in store.read(tmp_path / runner.STORE).values()]
     assert usd == pytest.approx([CALL] * 20)
 
 
@@ -132,8 +117,7 @@ def test_a_failed_try_counts_where_it_may_have_been_charged(
 KILLED = """
 import sys, pathlib
 sys.path.insert(0, sys.argv[1])
-from test_answers import ask, brief, items
-from test_spending import priced
+from asking import ask, brief, items, priced
 project = priced(brief({"base_url": sys.argv[2]}, max_usd=100, concurrency=4, timeout_s=60))
 ask(project, pathlib.Path(sys.argv[3]), items(20))
 """
@@ -153,7 +137,7 @@ def test_calls_in_flight_at_a_kill_count_with_their_worst_case(tmp_path: Path) -
         project = priced(brief({"base_url": stub.url}, max_usd=100))
         expected = 6 * CALL + 4 * worst(project)
         assert spent(tmp_path) == pytest.approx(expected)
-        budget = spending.Budget(tmp_path, max_usd=100, hardware=HARDWARE)
+        budget = spending.Budget(tmp_path, max_usd=100)
         with budget.opened():
             assert budget.spent == pytest.approx(expected)
 
@@ -163,15 +147,15 @@ def test_a_judge_spends_from_the_same_budget(tmp_path: Path) -> None:
     with openai_stub.running() as stub:
         project = priced(brief({"base_url": stub.url}))
         deployment, limit = project.deployments[0], worst(project) + 10.5 * CALL
-        budget = spending.Budget(tmp_path, max_usd=limit, hardware=HARDWARE)
+        budget = spending.Budget(tmp_path, max_usd=limit)
         runner.perform(
-            [(deployment, Plan(project, deployment, items(8)))],
+            [(deployment, answers.plan(project, deployment, items(8)))],
             tmp_path, evaluation=project.evaluation, progress=False, budget=budget,
         )  # fmt: skip
         again = items(8).assign(input=[f"judge {i}" for i in range(8)])
         with pytest.raises(PlaybookError, match="5 of 8 verdicts are not asked"):
             runner.perform(
-                [(deployment, Plan(project, deployment, again))],
+                [(deployment, answers.plan(project, deployment, again))],
                 tmp_path, evaluation=project.evaluation, label="verdicts", progress=False,
                 budget=budget,
             )  # fmt: skip
@@ -198,7 +182,7 @@ def test_a_call_waits_for_room_that_others_in_flight_free(tmp_path: Path) -> Non
             await budget.reserve(0.8)
         return done
 
-    budget = spending.Budget(tmp_path, max_usd=1.0, hardware=HARDWARE)
+    budget = spending.Budget(tmp_path, max_usd=1.0)
     with budget.opened():
         assert asyncio.run(work(budget)) == ["waited", "third"]
         assert budget.spent == pytest.approx(0.3)
@@ -210,7 +194,10 @@ def test_a_dry_run_says_calls_and_dollars_and_asks_nothing(tmp_path: Path) -> No
             brief({"base_url": stub.url}, {"base_url": stub.url}, {"recorded": "x.jsonl"}), "a"
         )
         rows = forecast.dry_run(project, project.deployments, items(), tmp_path)
-        assert not stub.requests and list(rows.columns) == forecast.COLUMNS
+        assert not stub.requests
+        assert list(rows.columns) == (
+            "deployment calls cached prompt_tokens completion_tokens usd_low usd_high basis".split()
+        )
         ask(project.model_copy(update={"deployments": project.deployments[:1]}), tmp_path, items(5))
         after = forecast.dry_run(project, project.deployments, items(), tmp_path)
     table, later = rows.set_index("deployment"), after.set_index("deployment")
@@ -248,7 +235,7 @@ def test_a_dry_run_counts_the_judge(tmp_path: Path, kind: str, user: str, calls:
     (tmp_path / "human.jsonl").write_text('{"id": "1"}\n\n{"id": "2"}\n')
     url = {"base_url": "http://127.0.0.1:9/v1"}
     judge = JUDGE | {"user": user, "calibration": "human.jsonl"}
-    project = brief(url, url, url, kind=kind, labels=[], judge=judge, folder=tmp_path)
+    project = brief(url, url, url, kind=kind, judge=judge, folder=tmp_path)
     table = forecast.dry_run(project, project.deployments, items(), tmp_path)
     row = table.set_index("deployment").loc["judge"]
     assert row["calls"] == calls and row["completion_tokens"] == calls * 16

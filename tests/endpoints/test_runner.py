@@ -15,8 +15,8 @@ from typing import Any
 import openai_stub
 import pandas as pd
 import pytest
+from asking import KEY, ask, assert_no_key, brief, items, outcomes
 from openai_stub import Reply, Request, called, error
-from test_answers import KEY, ask, assert_no_key, brief, items, outcomes
 
 from lib.brief.deployment import Limits, Options
 from lib.brief.project import Project
@@ -94,21 +94,20 @@ def test_failures_of_six_kinds_that_stay_cost_only_their_own_items(tmp_path: Pat
 KILLS = """
 import os, pathlib, random, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from test_answers import ask, brief, items
-from lib.evaluate import answers
-from lib.endpoints import store
+from asking import ask, brief, items
+from lib.endpoints import runner, store
 run, log = pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
 # Everything is imported before: the kills must come in the middle of asking.
 ask(brief({"base_url": sys.argv[2]}), log.parent, items(1).assign(input="warm up"))
 for number in range(20):
-    done = sorted(k for k, r in store.read(run / answers.STORE).items() if not r["error"])
+    done = sorted(k for k, r in store.read(run / runner.STORE).items() if not r["error"])
     child = os.fork()  # a process without threads: whatever ran them is dead
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         ask(brief({"base_url": sys.argv[2]}, concurrency=4), run, items(400))
         os._exit(0)
     # Killed wherever it is after some more bytes, however slow the machine; some at the start.
-    dice, path = random.Random(number), run / answers.STORE
+    dice, path = random.Random(number), run / runner.STORE
     size = path.stat().st_size if path.exists() else 0
     more, deadline = dice.choice([0, *range(1, 4000)]), time.monotonic() + 20
     while more and time.monotonic() < deadline:
@@ -132,7 +131,7 @@ def test_killed_at_twenty_moments_it_asks_nothing_twice_and_ends_the_same(tmp_pa
     def behave(request: Request) -> Reply:
         # Which items the store already holds as answered, the moment this one is asked.
         with lock:
-            text = (run / answers.STORE).read_text() if (run / answers.STORE).exists() else ""
+            text = (run / runner.STORE).read_text() if (run / runner.STORE).exists() else ""
             if f'"output":"answer to {request.text}"' in text:
                 asked_when_done.append(request.text)
         return Reply(f"answer to {request.text}", delay_s=0.01)
@@ -259,7 +258,7 @@ def test_the_total_timeout_keeps_what_is_there_and_goes_on_from_it(tmp_path: Pat
         late = asked["error"].str.startswith("not asked: evaluation.total_timeout_s of 0.45 s")
         answered = int((~late).sum())
         assert 5 <= answered <= 25 and not asked.loc[~late, "error"].any()
-        assert len(store.read(tmp_path / answers.STORE)) == answered
+        assert len(store.read(tmp_path / runner.STORE)) == answered
         stub.behave = Reply()
         unlimited = brief({"base_url": stub.url}, concurrency=5)
         before = len(stub.requests)
@@ -367,7 +366,7 @@ def test_tool_calls_become_text(tmp_path: Path) -> None:
         "text 5": Reply(None, tool_calls="weather()"),
     }
     with openai_stub.running(lambda r: replies[r.text]) as stub:
-        project = brief({"base_url": stub.url}, kind="tool_call", labels=[], tools=tools)
+        project = brief({"base_url": stub.url}, kind="tool_call", tools=tools)
         asked = ask(project, tmp_path, items(6)).set_index("item_id")
         assert stub.requests[0].body["tools"][0]["function"]["name"] == "weather"
     assert json.loads(asked.at["i0", "output"]) == [
@@ -396,9 +395,7 @@ def test_a_rerank_endpoint_gives_a_score_a_document(tmp_path: Path) -> None:
         return Reply(scores=[float(text.split()[1]) for text in request.body["documents"]])
 
     with openai_stub.running(behave) as stub:
-        project = brief(
-            {"base_url": stub.url}, kind="reranking", labels=[], ranking={"method": "rerank"}
-        )
+        project = brief({"base_url": stub.url}, kind="reranking", ranking={"method": "rerank"})
         asked = ask(project, tmp_path, ranked())
     assert json.loads(asked["output"][0]) == {"d0": 0.0, "d1": 1.0, "d2": 2.0, "d3": 3.0}
     assert list(asked["prompt_tokens"])[:2] == [10, 10]
@@ -412,7 +409,7 @@ def test_a_pointwise_ranking_puts_its_answers_together(tmp_path: Path) -> None:
         return Reply("yes" if "document 1" in request.text else "no")
 
     with openai_stub.running(behave) as stub:
-        project = brief({"base_url": stub.url}, kind="reranking", labels=[])
+        project = brief({"base_url": stub.url}, kind="reranking")
         asked = ask(project, tmp_path, ranked())
         assert len(stub.requests) == 12
     assert json.loads(asked["output"][0]) == {"d0": "no", "d1": "yes", "d2": "no", "d3": "no"}
@@ -421,12 +418,10 @@ def test_a_pointwise_ranking_puts_its_answers_together(tmp_path: Path) -> None:
 
 
 def test_two_jobs_of_one_deployment_are_both_done(tmp_path: Path) -> None:
-    from lib.endpoints.requests import Plan
-
     with openai_stub.running() as stub:
         project = brief({"base_url": stub.url})
         deployment, table = project.deployments[0], items(6)
-        jobs = [(deployment, Plan(project, deployment, table[i : i + 3])) for i in (0, 3)]
+        jobs = [(deployment, answers.plan(project, deployment, table[i : i + 3])) for i in (0, 3)]
         records = runner.perform(jobs, tmp_path, evaluation=project.evaluation, progress=False)
     assert len(records) == 6 == len(stub.requests)
     assert Counter(record["output"] for record in records.values()) == {"positive": 6}

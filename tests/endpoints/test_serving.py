@@ -17,9 +17,10 @@ import openai_stub
 import psutil
 import pytest
 
+from lib.brief.deployment import Options
 from lib.brief.project import Deployment, load_project
 from lib.endpoints import serving as deployments
-from lib.endpoints import weights
+from lib.endpoints import serving as weights
 from lib.endpoints.serving import Served, serving
 from lib.errors import PlaybookError
 from lib.evaluate import answers
@@ -36,7 +37,9 @@ SMOL = deployment(embedded="smollm2-135m", threads=1)
 
 
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if "embedded.py" in _command(p)]
+    return [
+        p for p in psutil.Process().children(recursive=True) if "model_server.py" in _command(p)
+    ]
 
 
 def _command(process: psutil.Process) -> str:
@@ -73,12 +76,15 @@ def caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_both_models_answer_also_behind_a_proxy_and_beside_another_lib(caller: Path) -> None:
     brief = load_project("review-sentiment")
     items = load_items(brief).head(6)
-    asked = answers.ask(brief, brief.deployments[::2], items, caller, progress=False)
-    assert set(asked["deployment"]) == {"gemma-3-270m-1cpu", "smollm2-135m-1cpu"}
+    asked = answers.ask(brief, brief.deployments, items, caller, progress=False)
     assert not asked["error"].any(), asked["error"].iloc[0]
     assert asked["output"].str.contains("positive|negative", case=False).mean() >= 0.8
     assert asked["completion_tokens"].between(1, 8).all()
     assert not children()
+    # The same weights on one and on two threads: only the first deployment of each is asked.
+    outputs = asked.pivot(index="item_id", columns="deployment", values="output")
+    for model in ("gemma-3-270m", "smollm2-135m"):
+        assert outputs[f"{model}-1cpu"].equals(outputs[f"{model}-2cpu"])
     assert {p.name for p in (caller / "logs").iterdir()} == {
         "gemma-3-270m-1cpu.log",
         "smollm2-135m-1cpu.log",
@@ -161,17 +167,16 @@ def test_joins_the_parts_once_and_says_which_copy_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights.platformdirs, "user_cache_path", lambda name: tmp_path / name)
-    path, facts = weights.weights_path("gemma3-270m")
-    assert path.parent.parent == tmp_path and [p.name for p in path.parent.iterdir()] == [
-        facts.file
-    ]
+    path = weights.weights_path("gemma3-270m")
+    file = weights.WEIGHTS["gemma3-270m"].file
+    assert path.parent.parent == tmp_path and [p.name for p in path.parent.iterdir()] == [file]
     first = path.stat().st_mtime_ns
-    assert weights.weights_path("gemma3-270m")[0].stat().st_mtime_ns == first
+    assert weights.weights_path("gemma3-270m").stat().st_mtime_ns == first
     path.write_bytes(b"damaged")
     with pytest.raises(PlaybookError, match=rf"{path} has SHA-256 .*delete it"):
         weights.weights_path("gemma3-270m")
     path.unlink()
-    assert weights.weights_path("gemma3-270m")[0].stat().st_size > 1e8
+    assert weights.weights_path("gemma3-270m").stat().st_size > 1e8
 
 
 def test_missing_parts_name_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,9 +214,9 @@ def test_a_corrupt_file_did_not_start(
 def test_a_server_that_says_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    silent = tmp_path / "silent_embedded.py"
+    silent = tmp_path / "silent_model_server.py"
     silent.write_text("import sys\nsys.stdin.read()\n")
-    monkeypatch.setattr(deployments.embedded, "__file__", str(silent))
+    monkeypatch.setattr(deployments.model_server, "__file__", str(silent))
     monkeypatch.setattr(deployments, "START_TIMEOUT_S", 0.5)
     with pytest.raises(PlaybookError, match="did not start"), serving(SMOL, logs=tmp_path):
         pass
@@ -222,7 +227,6 @@ def test_identity_is_what_answers_and_not_the_name(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OUR_URL", "http://127.0.0.1:1/v1")
     kinds = [
         SMOL,
-        deployment(embedded="smollm2-135m", threads=2),
         deployment(embedded="gemma3-270m"),
         deployment(base_url_env="OUR_URL"),
         deployment(base_url_env="OUR_URL", model="other"),
@@ -231,13 +235,43 @@ def test_identity_is_what_answers_and_not_the_name(monkeypatch: pytest.MonkeyPat
         deployment(gguf="a/b/c.gguf", revision="1" * 40),
         deployment(base_url="http://127.0.0.1:2/v1", revision="2026-08-07"),
     ]
-    found = [repr(deployments.identity(kind)) for kind in kinds]
-    assert len(set(found)) == len(found)
-    assert deployments.identity(SMOL)["threads"] == 1
+    identities = [repr(deployments.identity(kind)) for kind in kinds]
+    assert len(set(identities)) == len(identities)
     named = SMOL.model_copy(update={"name": "other"})
     assert deployments.identity(named) == deployments.identity(SMOL)
     monkeypatch.setenv("OUR_URL", "http://127.0.0.1:3/v1")
-    assert repr(deployments.identity(kinds[3])) != found[3]
+    assert repr(deployments.identity(kinds[2])) != identities[2]
+
+
+@pytest.mark.parametrize(
+    "local", [{"embedded": "smollm2-135m"}, {"gguf": "a/b/c.gguf", "revision": "0" * 40}]
+)
+def test_threads_tell_speeds_apart_but_not_what_is_written(local: dict[str, str]) -> None:
+    one, two = deployment(**local, threads=1), deployment(**local, threads=2)
+    assert deployments.identity(one) == deployments.identity(two)
+    first, second = (deployments.identity(d, threads=True) for d in (one, two))
+    assert first == second | {"threads": 1} and first != second
+
+
+@pytest.mark.parametrize(
+    ("options", "alike"),
+    [
+        ({}, True),
+        ({"temperature": 0.0}, True),
+        ({"temperature": 0.7}, False),
+        ({"extra_body": {"temperature": None}}, False),  # the endpoint's own, whatever that is
+    ],
+)
+def test_answers_are_kept_apart_by_threads_where_they_are_drawn_at_random(
+    options: dict[str, Any], alike: bool
+) -> None:
+    project = load_project("review-sentiment")
+    keys = []
+    for threads in (1, 2):
+        asked = deployment(embedded="smollm2-135m", threads=threads)
+        asked = asked.model_copy(update={"options": Options(**options)})
+        keys.append(list(answers.plan(project, asked, load_items(project).head(3)).keys()))
+    assert (keys[0] == keys[1]) is alike
 
 
 @pytest.mark.parametrize("url", [None, "", "not a url", "ftp://x", "http://", "http://u:pw@h/v1"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
 from typing import Any
 
 import pytest
 
-from lib.endpoints.throttle import LONGEST_PAUSE_S, Throttle, retry_after
+from lib.brief.deployment import Limits
+from lib.endpoints.throttle import LONGEST_PAUSE_S, Throttle
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -60,14 +59,14 @@ def most_in_a_minute(sent: list[float]) -> int:
 
 
 def test_no_minute_holds_more_requests_than_the_limit() -> None:
-    sent = run(lambda: calls(Throttle(50, requests_per_minute=30), 200))
+    sent = run(lambda: calls(Throttle(50, Limits(requests_per_minute=30)), 200))
     assert most_in_a_minute(sent) == 30
     assert sent[-1] - sent[0] == pytest.approx(199 * 2)
 
 
 def test_tokens_are_estimated_before_and_corrected_after() -> None:
     def spread(used: float | None) -> float:
-        throttle = Throttle(1, tokens_per_minute=6000)
+        throttle = Throttle(1, Limits(tokens_per_minute=6000))
         sent: list[float] = run(lambda: calls(throttle, 101, tokens=1000, used=used, takes_s=0.001))
         return sent[-1] - sent[0]
 
@@ -172,7 +171,7 @@ def test_an_endpoint_that_bears_less_is_found_out() -> None:
 
 def test_a_cancelled_wait_gives_its_turn_back() -> None:
     async def work() -> int:
-        throttle = Throttle(1, requests_per_minute=1)
+        throttle = Throttle(1, Limits(requests_per_minute=1))
         await throttle.enter()
         await throttle.leave()
         with pytest.raises(TimeoutError):
@@ -181,27 +180,3 @@ def test_a_cancelled_wait_gives_its_turn_back() -> None:
         return throttle.flying
 
     assert run(work) == 0
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7),
-        ({"retry-after": "0.25"}, 0.25),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "-3"}, None),
-        ({"retry-after": "Mon, 99 Foo"}, None),
-    ],
-)
-def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == seconds
-
-
-def test_retry_after_a_date() -> None:
-    found = retry_after({"retry-after": formatdate(time.time() + 30, usegmt=True)})
-    assert found is not None and 27 < found <= 30
-    assert retry_after({"retry-after": formatdate(time.time() - 30, usegmt=True)}) == 0

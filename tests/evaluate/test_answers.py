@@ -16,56 +16,15 @@ from typing import Any
 import openai_stub
 import pandas as pd
 import pytest
+from asking import KEY, ask, assert_no_key, brief, items, outcomes
 from openai_stub import Reply, Request, Stub, error
 
 from lib import artifacts
-from lib.brief.project import Project
 from lib.endpoints import store
 from lib.endpoints.runner import GIVE_UP_AFTER, STORE
 from lib.errors import PlaybookError
 from lib.evaluate import answers, steps
 from lib.evaluate.items import load_items
-
-KEY = "sk-very-secret-0123456789"
-
-
-def brief(*endpoints: dict[str, Any], folder: Path = Path(), **evaluation: Any) -> Project:
-    """A brief with one deployment per endpoint: a, b, …"""
-    return Project.model_validate(
-        {
-            "name": "t",
-            "task": "t",
-            "policy": {},
-            "size": {"tier": "low"},
-            "evaluation": {
-                "kind": "classification",
-                "items": "items.jsonl",
-                **({} if "kind" in evaluation else {"labels": ["positive", "negative"]}),
-                "timeout_s": 5,
-                "max_retries": 0,
-                **evaluation,
-            },
-            "deployments": [
-                {"name": name, "model": f"acme/{name}", "endpoint": endpoint, "hardware": "cpu-1"}
-                for name, endpoint in zip("abc", endpoints, strict=False)
-            ],
-            "folder": folder,
-        }
-    )
-
-
-def items(n: int = 20) -> pd.DataFrame:
-    rows = [{"item_id": f"i{i}", "input": f"text {i}", "target": "positive"} for i in range(n)]
-    return pd.DataFrame(rows)
-
-
-def ask(project: Project, run: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
-    table = items() if table is None else table
-    return answers.ask(project, project.deployments, table, run, progress=False)
-
-
-def outcomes(project: Project, asked: pd.DataFrame) -> dict[str, int]:
-    return dict(Counter(steps.score_answers(project, asked)["outcome"]))
 
 
 def only_first_time(first: Reply) -> Any:
@@ -156,15 +115,15 @@ def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys, pathlib
-sys.path[:0] = [sys.argv[1], sys.argv[1] + "/../stubs"]
-from test_answers import ask, brief, items
+sys.path.insert(0, sys.argv[1])
+from asking import ask, brief, items
 ask(brief({"base_url": sys.argv[2]}, concurrency=4), pathlib.Path(sys.argv[3]), items(60))
 """
 
 
 def test_killed_in_the_middle_it_asks_only_what_is_missing(tmp_path: Path) -> None:
     with openai_stub.running(lambda r: Reply(r.text, delay_s=0.05)) as stub:
-        here = str(Path(__file__).parent)
+        here = str(Path(__file__).parents[1] / "stubs")
         (tmp_path / "killed").mkdir()
         child = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, here, stub.url, str(tmp_path / "killed")]
@@ -317,14 +276,6 @@ def test_a_refused_key_stops_with_one_sentence_and_keeps_the_rest(
     assert_no_key(tmp_path, text, *capfd.readouterr())
 
 
-def assert_no_key(run: Path, *texts: str) -> None:
-    for text in texts:
-        assert KEY not in text
-    for path in run.rglob("*"):
-        if path.is_file():
-            assert KEY.encode() not in path.read_bytes(), path
-
-
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_a_key_sent_back_is_written_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, capfd: pytest.CaptureFixture[str]
@@ -400,7 +351,7 @@ def test_two_runs_in_one_directory_are_refused(tmp_path: Path) -> None:
     with openai_stub.running() as stub, store.appending(tmp_path / STORE):
         script = SCRIPT.replace("ask(brief", "import lib.errors\ntry:\n    ask(brief").rstrip()
         script += "\nexcept lib.errors.PlaybookError as e:\n    print(e)\n"
-        command = [sys.executable, "-c", script, str(Path(__file__).parent), stub.url]
+        command = [sys.executable, "-c", script, str(Path(__file__).parents[1] / "stubs"), stub.url]
         done = subprocess.run(
             [*command, str(tmp_path)], capture_output=True, text=True, check=False
         )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import brief
 from scored import calls_of
-from test_answers import brief
 
 from lib.brief.deployment import Options, Prompt
 from lib.brief.project import Deployment, Project

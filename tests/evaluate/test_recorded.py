@@ -8,9 +8,8 @@ from typing import Any
 
 import openai_stub
 import pytest
-from test_answers import ask, brief, items, outcomes
+from asking import ask, brief, items, outcomes
 
-from lib.endpoints import serving as deployments
 from lib.endpoints.runner import STORE
 from lib.errors import PlaybookError
 from lib.evaluate import answers, recorded
@@ -49,25 +48,11 @@ def test_recorded_answers_stand_beside_asked_ones(tmp_path: Path) -> None:
     assert outcomes(project, asked) == {"answered": 6, "failed": 2}
 
 
-def test_nothing_is_asked_and_nothing_can_be(tmp_path: Path) -> None:
+def test_nothing_is_asked(tmp_path: Path) -> None:
     write(tmp_path, {"id": "i0", "output": "positive"})
     project = brief({"recorded": "old.jsonl"}, folder=tmp_path)
     assert len(ask(project, tmp_path, items(1))) == 1
     assert not (tmp_path / STORE).exists()
-    with (
-        pytest.raises(PlaybookError, match="'a' is a file of recorded outputs"),
-        deployments.serving(project.deployments[0], logs=tmp_path),
-    ):
-        pass
-
-
-def test_its_identity_is_what_the_file_says(tmp_path: Path) -> None:
-    deployment = brief({"recorded": "old.jsonl"}).deployments[0]
-    write(tmp_path, {"id": "i0", "output": "positive"})
-    first = deployments.identity(deployment, tmp_path)
-    assert deployments.identity(deployment, tmp_path) == first
-    write(tmp_path, {"id": "i0", "output": "negative"})
-    assert deployments.identity(deployment, tmp_path) != first
 
 
 def test_tool_calls_in_both_forms(tmp_path: Path) -> None:

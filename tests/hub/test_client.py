@@ -16,10 +16,10 @@ import pytest
 from hub_stub import Answer, Stub, model, point_at, running
 from test_models import heard, no_sockets, shortlist  # noqa: F401  (a fixture)
 
-from lib.hub import client, endpoint
+from lib.hub import client
+from lib.hub import client as endpoint
 from lib.hub import models as hub
-from lib.hub.client import Client
-from lib.hub.endpoint import Failed, Unreachable
+from lib.hub.client import Client, Failed, Unreachable
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ from hub_stub import (
 
 from lib.artifacts import ROOT
 from lib.errors import PlaybookError
-from lib.hub import client, endpoint
+from lib.hub import client
+from lib.hub import client as endpoint
 from lib.hub import models as hub
 
 

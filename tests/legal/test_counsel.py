@@ -14,8 +14,9 @@ from test_report import EVIL, Page, luminance
 
 from lib import tables
 from lib.brief.project import Project, load_project
-from lib.legal import counsel as review
+from lib.legal import counsel
 from lib.legal import verdicts as legal
+from lib.pages.page import MANY, counsel_page
 
 TODAY = date(2026, 11, 23)
 HUB = "https://huggingface.co/"
@@ -49,7 +50,7 @@ def render(given: Project, models: Any = None, texts: Any = None) -> str:
     texts = tables.licenses() if texts is None else texts
     judged = legal.judge(models, texts, given, today=TODAY)
     found = legal.findings(models, texts, given)
-    return review.render(judged, found, texts, given, today=TODAY)
+    return counsel_page(counsel.for_counsel(judged, found, texts, given, today=TODAY))
 
 
 def part(html: str, name: str) -> str:
@@ -137,10 +138,10 @@ def test_the_deployed_models_come_first_with_every_clause(rich: tuple[Project, s
     ):  # fmt: skip
         assert wanted in text, wanted
     assert re.search(r"700M monthly users not reached: [^✓]{,40} ✓ met", text)
-    outcomes = [review._outcome(f) for f in legal.findings(*shipped(), given)[LLAMA]]
+    outcomes = [counsel.outcome(f) for f in legal.findings(*shipped(), given)[LLAMA]]
     assert len(outcomes) == models[: models.index(GEMMA)].count("<tr><td>")
     shown = re.findall(r'class="mark[^>]*>.. ?(\w+)', models[: models.index(GEMMA)])[1:]
-    assert shown == sorted(shown, key=review.OUTCOMES.index)
+    assert shown == sorted(shown, key=counsel.OUTCOMES.index)
 
 
 def shipped() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -196,7 +197,7 @@ def test_relabelled_models_stand_with_the_text_of_their_base(rich: tuple[Project
 
 def test_long_lists_are_folded(rich: tuple[Project, str]) -> None:
     folds = re.findall(r"<details( open)?><summary>(\d+) models? under", rich[1])
-    assert {bool(is_open) == (int(count) <= review.MANY) for is_open, count in folds} == {True}
+    assert {bool(is_open) == (int(count) <= MANY) for is_open, count in folds} == {True}
     assert {bool(is_open) for is_open, _ in folds} == {True, False}
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from test_licenses import check, company_brief, shipped, users
 
-from lib.legal import lineage
 from lib.legal import verdicts as legal
+from lib.legal import verdicts as lineage
 
 LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
 QWEN = "Qwen/Qwen3-32B"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,7 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lib.pages import plots, style
+from lib.pages import generic, plots, style
+from lib.sizing.tiers import BOUNDS
 
 matplotlib.use("Agg")
 NAN = float("nan")
@@ -86,6 +88,16 @@ def sizes() -> pd.DataFrame:
     )
 
 
+def against(dimension: str, table: pd.DataFrame, **more: Any) -> Figure:
+    words = {"metric": "Accuracy", "caption": CAPTION, "requirements": {}} | more
+    return plots.quality_against(dimension, table, **words)
+
+
+def by_size(points: pd.DataFrame) -> Figure:
+    unit = {"benchmark": "GPQA", "unit": "score, %"}
+    return plots.quality_by_size(points, **unit, tiers=BOUNDS, caption=CAPTION)
+
+
 def every(table: pd.DataFrame) -> list[Figure]:
     names = list(table.deployment)
     capacity = table[["deployment", "max_rps", "rps_low", "rps_high"]]
@@ -93,14 +105,10 @@ def every(table: pd.DataFrame) -> list[Figure]:
     return [
         plots.score_intervals(scores(table), metric="Accuracy", caption=CAPTION, requirement=0.7),
         plots.cost_per_correct(table, caption=CAPTION),
-        plots.cost_quality(
-            table, metric="Accuracy", caption=CAPTION, min_quality=0.7, max_usd_per_1k=0.002
-        ),
-        plots.speed_quality(table, metric="Accuracy", caption=CAPTION, min_rps=6),
+        against("cost", table, requirements={"min_quality": 0.7, "max_usd_per_1k": 0.002}),
+        against("speed", table, requirements={"min_quality": None, "min_rps": 6}),
         plots.latency_by_load(speed(names[:4]), slo_s=1, capacity=capacity, caption=CAPTION),
-        plots.confusion_matrices(
-            confusion(names), labels=["positive", "negative"], caption=CAPTION
-        ),
+        generic.confusion(confusion(names), labels=["positive", "negative"], caption=CAPTION),
     ]
 
 
@@ -146,7 +154,11 @@ def test_every_figure_is_legible(rows: int) -> None:
 def test_figures_by_family_are_legible() -> None:
     legal = sizes().assign(verdict=[*style.VERDICTS] * 18)
     check(plots.verdicts_by_family(legal, caption=CAPTION))
-    check(plots.quality_by_size(sizes(), benchmark="GPQA", unit="score, %", caption=CAPTION))
+    check(
+        plots.quality_by_size(
+            sizes(), benchmark="GPQA", unit="score, %", tiers=BOUNDS, caption=CAPTION
+        )
+    )
 
 
 def test_hostile_names_are_drawn_as_text_without_a_warning() -> None:
@@ -156,7 +168,7 @@ def test_hostile_names_are_drawn_as_text_without_a_warning() -> None:
         for figure in every(table):
             check(figure)
             assert len(style.png(figure)) > 1000
-    text = labels(plots.cost_quality(table, metric="$a$", caption="$b$"))[0].get_text()
+    text = labels(against("cost", table, metric="$a$", caption="$b$"))[0].get_text()
     assert text.replace(r"\$", "") == "pick: x^2 & \\frac{a}{b"
 
 
@@ -170,28 +182,20 @@ def test_no_figure_stays_open_and_no_setting_leaks() -> None:
 
 
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (
-        plots.cost_quality(tradeoffs(11), metric="Accuracy", caption=CAPTION) for _ in range(2)
-    )
+    first, second = (against("cost", tradeoffs(11)) for _ in range(2))
     style.save(first, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == style.png(second)
     assert repr(first) == "<Figure size 900x560 with 1 Axes>"
 
 
 def test_a_dozen_names_only_the_pick_and_the_frontier() -> None:
-    few, many = (
-        labels(plots.cost_quality(tradeoffs(n), metric="Accuracy", caption=CAPTION))
-        for n in (11, 12)
-    )
+    few, many = (labels(against("cost", tradeoffs(n))) for n in (11, 12))
     assert len(few) == 11
     assert {t.get_text() for t in many} == {"pick: gemma3-270m-1cpu", "smollm2-135m-1cpu"}
 
 
 def test_axes_are_logarithmic_only_where_the_values_span_a_decade() -> None:
-    wide, narrow = (
-        plots.cost_quality(tradeoffs(n), metric="Accuracy", caption=CAPTION).axes[0]
-        for n in (12, 4)
-    )
+    wide, narrow = (against("cost", tradeoffs(n)).axes[0] for n in (12, 4))
     assert (wide.get_xscale(), narrow.get_xscale()) == ("log", "linear")
     for ax in (wide, narrow):
         ticks = [t.get_text() for t in ax.get_xticklabels()]
@@ -203,9 +207,9 @@ def test_what_is_not_measured_is_said_not_hidden() -> None:
     table.loc[1, ["usd_per_1k", "usd_per_1k_correct"]] = NAN
     table.loc[2, ["quality_low", "quality_high"]] = NAN
     table.loc[3, "usd_per_1k_correct_high"] = float("inf")
-    assert "not drawn: gemma3-270m-2cpu." in plots.cost_quality(
-        table, metric="Accuracy", caption=CAPTION
-    ).get_supxlabel().replace("\n", " ")
+    assert "not drawn: gemma3-270m-2cpu." in against("cost", table).get_supxlabel().replace(
+        "\n", " "
+    )
     rows = [t.get_text() for t in plots.cost_per_correct(table, caption=CAPTION).axes[0].texts]
     assert rows[-1].startswith("not measured")
     assert any("∞]" in row for row in rows)
@@ -246,7 +250,7 @@ def test_verdicts_show_seven_families_ten_others_and_the_rest() -> None:
 
 def test_the_best_of_each_family_is_named() -> None:
     table = sizes()
-    figure = plots.quality_by_size(table, benchmark="GPQA", unit="%", caption=CAPTION)
+    figure = by_size(table)
     seven = table[table.family.isin(list(style.FAMILIES))]
     best = seven.loc[seven.groupby("family").score.idxmax(), "repo_id"].str.split("/").str[1]
     assert set(best) < {text.get_text() for text in labels(figure)}
@@ -257,9 +261,7 @@ def test_the_best_of_each_family_is_named() -> None:
 
 def test_confusion_counts_every_prediction_and_stops_at_six_panels() -> None:
     names = [f"d{i}" for i in range(8)]
-    figure = plots.confusion_matrices(
-        confusion(names), labels=["positive", "negative"], caption=CAPTION
-    )
+    figure = generic.confusion(confusion(names), labels=["positive", "negative"], caption=CAPTION)
     assert len(figure.axes) == 6 and "6 of 8" in figure.get_suptitle()
     cells = [t.get_text() for t in figure.axes[0].texts]
     assert cells == ["81\n81%", "0\n0%", "19\n19%", "0\n0%", "7\n100%", "0\n0%"]
@@ -267,10 +269,14 @@ def test_confusion_counts_every_prediction_and_stops_at_six_panels() -> None:
 
 
 def test_markers_beyond_the_objective_are_hollow() -> None:
-    ax = plots.latency_by_load(speed(["a"]), slo_s=1, caption=CAPTION).axes[0]
-    within, beyond = (c for c in ax.collections if isinstance(c, PathCollection))
-    assert (len(within.get_offsets()), len(beyond.get_offsets())) == (4, 2)
-    assert to_hex(beyond.get_facecolor()[0]) == "#ffffff" != to_hex(within.get_facecolor()[0])
+    ax = plots.latency_by_load(
+        speed(["a"]), slo_s=1, capacity=pd.DataFrame(), caption=CAPTION
+    ).axes[0]
+    points, holes = (c for c in ax.collections if isinstance(c, PathCollection))
+    assert (len(points.get_offsets()), len(holes.get_offsets())) == (6, 2)
+    assert np.asarray(holes.get_offsets())[:, 1].min() > 1
+    assert to_hex(holes.get_facecolor()[0]) == "#ffffff" != to_hex(points.get_facecolor()[0])
+    assert holes.get_sizes()[0] < points.get_sizes()[0]
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 
@@ -278,7 +284,7 @@ def test_an_empty_table_gives_an_empty_figure() -> None:
     for figure in every(tradeoffs()[:0]):
         style.png(figure)
     plots.verdicts_by_family(sizes().assign(verdict="review")[:0], caption=CAPTION)
-    plots.quality_by_size(sizes()[:0], benchmark="GPQA", unit="%", caption=CAPTION)
+    by_size(sizes()[:0])
 
 
 def test_the_families_keep_their_colours_apart() -> None:

@@ -15,7 +15,9 @@ from briefs import changed, write
 from test_report import EVIL, Page
 
 from lib.brief.project import Project, load_project
-from lib.pages import readings
+from lib.evaluate.disagreement import side_by_side, worst_groups
+from lib.pages.page import BUDGET, answers_page
+from lib.pages.page import disagreements as table_of
 
 MORE = [
     *EVIL,
@@ -68,12 +70,28 @@ def page_of(html: str) -> Page:
     return Page(re.sub(r"<input [a-z= \"]*>", "", html))
 
 
+def render(
+    brief: Project,
+    table: pd.DataFrame,
+    known: pd.DataFrame | None,
+    graded: pd.DataFrame | None = None,
+) -> str:
+    cells = side_by_side(brief, table, known, graded=graded)
+    return answers_page(cells, name=brief.name, task=brief.task)
+
+
+def disagreements(
+    brief: Project, table: pd.DataFrame, known: pd.DataFrame, **more: Any
+) -> pd.DataFrame:
+    return table_of(side_by_side(brief, table, known), **more)
+
+
 def order(html: str) -> list[str]:
     return re.findall(r'<span class="id">([^<]*)<', html)
 
 
 def test_items_that_tell_candidates_apart_come_first(brief: Project, table: pd.DataFrame) -> None:
-    html = readings.render(brief, table, items(4))
+    html = render(brief, table, items(4))
     assert order(html) == ["i2", "i1", "i0", "i3"]
     assert re.findall(r'data-differ="(\d)"', html) == ["1", "1", "0", "0"]
     seen = " ".join(page_of(html).text.split())
@@ -83,18 +101,20 @@ def test_items_that_tell_candidates_apart_come_first(brief: Project, table: pd.D
     assert re.findall('data-mark="([^"]*)"', html)[-3:] == ["failed", "wrong", "wrong"]
 
 
-def test_an_unusable_answer_beside_a_wrong_one_is_a_disagreement(table: pd.DataFrame) -> None:
+def test_an_unusable_answer_beside_a_wrong_one_is_a_disagreement(
+    brief: Project, table: pd.DataFrame
+) -> None:
     table.loc[table["item_id"] == "i3", "outcome"] = ["failed", "truncated", "answered"]
-    assert list(readings.disagreements(table, items(4)).index) == ["i2", "i1", "i3"]
+    assert list(disagreements(brief, table, items(4)).index) == ["i2", "i1", "i3"]
 
 
 @pytest.mark.parametrize("text", MORE)
 def test_hostile_text_stays_text(brief: Project, table: pd.DataFrame, text: str) -> None:
-    plain = page_of(readings.render(brief, table, items(4)))
+    plain = page_of(render(brief, table, items(4)))
     evil = table.assign(output=text, error=text, detail=text, group=text)
     evil["deployment"] = evil["deployment"] + text
     known = items(4).assign(input=text, target=text)
-    html = readings.render(brief, evil, known)
+    html = render(brief, evil, known)
     page = page_of(html)
     allowed = {tag for tag, _ in plain.tags} | {"details", "summary", "p", "option"}
     assert {tag for tag, _ in page.tags} <= allowed | {"label", "select"}
@@ -103,13 +123,13 @@ def test_hostile_text_stays_text(brief: Project, table: pd.DataFrame, text: str)
     assert not any(name in ("src", "href") for _, attributes in page.tags for name in attributes)
     assert "{{" not in text or "{{7*7}}{% raw %}" in page.text
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\x1b]", html)
-    readings.disagreements(evil, known).to_html()
+    disagreements(brief, evil, known).to_html()
 
 
 def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(
     brief: Project, table: pd.DataFrame
 ) -> None:
-    html = readings.render(brief, table, items(4))
+    html = render(brief, table, items(4))
     (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = next(a["content"] for a in page_of(html).all("meta") if "http-equiv" in a)
@@ -121,14 +141,14 @@ def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(
 
 
 def test_without_scripts_it_is_a_plain_table(brief: Project, table: pd.DataFrame) -> None:
-    html = readings.render(brief, table, items(4))
+    html = render(brief, table, items(4))
     assert '<div id="filters" hidden>' in html
     assert len(re.findall("<tr data-", html)) == 4 and not re.search("<tr [^>]*hidden", html)
 
 
 def test_long_outputs_are_folded_and_cut(brief: Project) -> None:
     table = scored({"a": ["x" * 1_000_000, "y" * 300, "z"]}, {"a": [1, 1, 1]})
-    html = readings.render(brief, table, items(3))
+    html = render(brief, table, items(3))
     assert len(html) < 30_000
     assert html.count("<summary>more</summary>") == 2
     assert "996,000 more characters are not on this page" in html
@@ -141,31 +161,31 @@ def test_many_items_are_left_out_and_it_says_so(brief: Project) -> None:
         {name: ["<" * 5000] * n for name in ("a", "b")},
         {"a": [1] * n, "b": [1] * (n - 1) + [0]},
     )
-    html = readings.render(brief, table, items(n))
+    html = render(brief, table, items(n))
     assert "100 items are left out" in html and order(html)[0] == f"i{n - 1}"
     assert len(order(html)) == 2000
-    assert len(html) < 4 * readings.BUDGET + 5_000_000
+    assert len(html) < 4 * BUDGET + 5_000_000
     assert "at most 1,500 characters" in html
 
 
 def test_reasoning_is_not_shown_but_structured_records_are(
     brief: Project, table: pd.DataFrame, tmp_path: Path
 ) -> None:
-    html = readings.render(brief, table.assign(output="<think>secret</think>plain"), items(4))
+    html = render(brief, table.assign(output="<think>secret</think>plain"), items(4))
     assert "secret" not in html and "plain" in html
     ranking = load_project(
         write(tmp_path, changed("evaluation", {"kind": "reranking", "items": "items.jsonl"}))
     )
-    html = readings.render(ranking, table.assign(output='{"d1": "<think>hm</think>yes"}'), items(4))
+    html = render(ranking, table.assign(output='{"d1": "<think>hm</think>yes"}'), items(4))
     assert "&lt;think&gt;hm&lt;/think&gt;yes" in html and "full score" in html
 
 
 def test_groups_are_a_filter_only_where_there_are_some(brief: Project, table: pd.DataFrame) -> None:
-    assert '<select id="group">' not in readings.render(brief, table, items(4))
+    assert '<select id="group">' not in render(brief, table, items(4))
     table["group"] = table["item_id"].map({"i0": "x", "i1": "y", "i2": "x", "i3": ""})
-    html = readings.render(brief, table, items(4))
-    assert '<option value="0">x</option><option value="1">y</option>' in html
-    assert re.findall('data-group="([^"]*)"', html) == ["0", "1", "0", ""]
+    html = render(brief, table, items(4))
+    assert '<option value="x">x</option><option value="y">y</option>' in html
+    assert re.findall('data-group="([^"]*)"', html) == ["x", "y", "x", ""]
 
 
 def test_the_judge_on_a_pair_is_shown(brief: Project, table: pd.DataFrame) -> None:
@@ -175,27 +195,27 @@ def test_the_judge_on_a_pair_is_shown(brief: Project, table: pd.DataFrame) -> No
             | {"forward": "first", "backward": "first"}
         ]
     )
-    html = readings.render(brief, table, items(4), graded=graded)
+    html = render(brief, table, items(4), graded=graded)
     assert "a against b: inconsistent (named the first, then in the other order the first)" in html
 
 
 def test_an_item_not_asked_or_not_known_is_still_there(brief: Project, table: pd.DataFrame) -> None:
-    html = readings.render(brief, table.iloc[1:], items(2))
+    html = render(brief, table.iloc[1:], items(2))
     assert order(html) == ["i2", "i1", "i3", "i0"] and html.count("not asked") == 1
-    html = readings.render(brief, table.assign(input="from the log"), None)
+    html = render(brief, table.assign(input="from the log"), None)
     assert html.count("from the log") == 4
-    assert "No answers yet" in readings.render(brief, table[:0], items(4))
+    assert "No answers yet" in render(brief, table[:0], items(4))
 
 
-def test_disagreements_stand_side_by_side(table: pd.DataFrame) -> None:
+def test_disagreements_stand_side_by_side(brief: Project, table: pd.DataFrame) -> None:
     table.loc[table["deployment"] == "a", "output"] = "<think>hm</think>" + "w" * 200
-    wide = readings.disagreements(table, items(4), limit=8)
+    wide = disagreements(brief, table, items(4), limit=8)
     assert list(wide.columns) == ["input", "target", "a", "b", "c"]
     assert list(wide.index) == ["i2", "i1"]
     assert wide.loc["i2", "a"] == "✓ " + "w" * 79 + "…"
     assert wide.loc["i2", "b"] == "✗ b says 2" and wide.loc["i1", "b"].startswith("0.6 ")
-    assert len(readings.disagreements(table, items(4), limit=1)) == 1
-    assert readings.disagreements(table[:0], items(4)).empty
+    assert len(disagreements(brief, table, items(4), limit=1)) == 1
+    assert disagreements(brief, table[:0], items(4)).empty
 
 
 def test_worst_groups_come_first_with_their_intervals() -> None:
@@ -205,15 +225,15 @@ def test_worst_groups_come_first_with_their_intervals() -> None:
         "a": [0] * 6 + [1] * 2 + [1] * 12 + [0] * 4, "b": [1] * 23 + [None],
     })  # fmt: skip
     table["group"] = groups * 2
-    found = readings.worst_groups(table)
+    found = worst_groups(table)
     assert list(found.columns) == ["group", "deployment", "n", "score", "low", "high"]
     assert tuple(found.loc[0, ["group", "deployment", "n", "score"]]) == ("weak", "a", 8, 0.25)
     assert 0.03 < found.loc[0, "low"] < 0.25 < found.loc[0, "high"] < 0.65
     assert "rare" not in set(found["group"]) and len(found) == 4
-    few = readings.worst_groups(table, least=3)
+    few = worst_groups(table, least=3)
     assert few.loc[0, "group"] == "rare" and few.set_index("deployment").loc["b", "n"].min() == 3
-    assert readings.worst_groups(table.assign(group="")).empty
-    assert readings.worst_groups(table.drop(columns="group")).empty
+    assert worst_groups(table.assign(group="")).empty
+    assert worst_groups(table.drop(columns="group")).empty
 
 
 def test_groups_of_the_file_are_looked_at_but_are_no_clusters() -> None:
@@ -227,8 +247,8 @@ def test_groups_of_the_file_are_looked_at_but_are_no_clusters() -> None:
     )
     kinds = ["plain"] * 5 + ["irony"] * 5
     items = pd.DataFrame({"item_id": scored["item_id"], "file_group": kinds})
-    worst = readings.worst_groups(scored, items)
+    worst = worst_groups(scored, items)
     assert list(worst["group"]) == ["irony", "plain"]
     assert list(worst["score"]) == [0, 1]
-    assert readings.worst_groups(scored).empty
+    assert worst_groups(scored).empty
     assert (scored["group"] == "").all()

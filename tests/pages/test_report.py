@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lib.pages import report
+from lib.pages.page import decision_page
 
 NAN = float("nan")
 PNG = b"\x89PNG\r\n"
@@ -28,6 +28,7 @@ CONFIGURATION = {
     "license": "gemma",
     "verdict": "conditional",
     "conditions": "see https://ai.google.dev/gemma/terms.",
+    "exception": "",
     "hardware": "cpu-1",
 }
 
@@ -113,7 +114,7 @@ class Page(HTMLParser):
 
 def page(record: dict[str, Any] | None = None, table: pd.DataFrame | None = None) -> Page:
     return Page(
-        report.render(
+        decision_page(
             decision() if record is None else record,
             tradeoffs() if table is None else table,
             checks(),
@@ -149,7 +150,7 @@ def test_hostile_text_stays_text(text: str, outcome: str) -> None:
     required = checks().assign(
         **dict.fromkeys(["deployment", "requirement", "wanted", "verdict", "note"], text)
     )
-    html = report.render(record, table, required, {text: PNG})
+    html = decision_page(record, table, required, {text: PNG})
     seen = Page(html)
     tags = {tag for tag, _ in seen.tags}
     assert not tags & {"script", "iframe", "link", "object", "embed", "form", "base"}
@@ -214,7 +215,7 @@ def test_what_was_not_measured_is_said() -> None:
 def test_published_figures_without_intervals_are_shown() -> None:
     bounds = ["quality_low", "quality_high", "rps_low", "rps_high", "p95_s"]
     text = page(table=tradeoffs().assign(**dict.fromkeys(bounds))).text
-    assert "n = 200) 0.812 Cost" in text
+    assert "n = 200 Quality (accuracy) 0.812 Greatest load" in text
 
 
 def test_none_qualifies_names_the_nearest_miss() -> None:
@@ -272,7 +273,7 @@ def luminance(colour: str) -> float:
 
 
 def test_every_text_colour_is_readable_on_both_backgrounds() -> None:
-    html = report.render(decision(), tradeoffs(), checks(), {})
+    html = decision_page(decision(), tradeoffs(), checks(), {})
     schemes = re.findall(r":root \{([^}]+)\}", html)
     assert len(schemes) == 3  # light, dark, print
     for scheme in schemes:

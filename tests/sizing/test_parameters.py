@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib import tables
-from lib.sizing import parameters
+from lib.sizing import tiers as parameters
 
 NAN = float("nan")
 

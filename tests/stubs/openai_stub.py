@@ -1,7 +1,7 @@
 """A small OpenAI-compatible server on loopback: scripted answers, and a record of what was asked.
 
 In a test: `with openai_stub.running(behave) as stub:`; in its own process:
-`python tests/openai_stub.py --delay 0.05`, which prints its URL and serves until stdin closes.
+`python tests/stubs/openai_stub.py --delay 0.05` prints its URL and serves until stdin closes.
 """
 
 from __future__ import annotations

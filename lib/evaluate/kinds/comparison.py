@@ -14,11 +14,13 @@ from lib.errors import PlaybookError
 from lib.evaluate import judge as judge_model
 from lib.evaluate import preferences
 from lib.evaluate.kinds import judged
+from lib.evaluate.kinds.defaults import GRADES
 from lib.evaluate.reading import find_preference
 from lib.evaluate.scoring import Figure, measured
 
 JUDGED_BY = ("{first}", "{second}")
 RELATIVE = True
+MARKS = GRADES
 item_reader = judged.item_reader
 ALL_PAIRS = 4  # deployments; more than that are compared to the baseline only, if there is one
 COLUMNS = "item_id group deployment other basis forward backward result".split()

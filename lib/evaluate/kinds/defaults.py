@@ -22,6 +22,8 @@ JSON_FIELDS: tuple[str, ...] = ()  # fields of an item that are JSON, also in a 
 JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a kind without judge
 RATED = False  # whether the judge gives numbers, not labels
 RELATIVE = False  # whether an answer's score hangs on who else was asked
+MARKS = ("right", "partly right", "wrong")  # an answer of score 1, between, and 0, to its reader
+GRADES = ("full score", "partial score", "score 0")  # the same where nothing is right or wrong
 
 Reader = Callable[[dict[str, Any], str], dict[str, str]]
 visible = reasoning.visible

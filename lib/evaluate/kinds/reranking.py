@@ -26,7 +26,7 @@ from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
 from lib.evaluate import reasoning
 from lib.evaluate.kinds import defaults, options_of
-from lib.evaluate.kinds.defaults import Reader, by_metric, visible_or_record
+from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_record
 from lib.evaluate.reading import MOST_READ, find_label, find_order
 from lib.evaluate.scoring import Figure, measured
 from lib.frames import rows
@@ -37,6 +37,7 @@ from lib.untrusted import as_dict, as_list, as_number
 
 JSON_FIELDS = ("target", "documents")
 visible = visible_or_record
+MARKS = GRADES
 WORDINGS = {
     "pointwise": "Query: {input}\nDocument: {document}\n"
     "Does the document answer the query? Answer yes or no.",
@@ -70,7 +71,7 @@ class _Document(TypedDict):
 
 DOCUMENTS = TypeAdapter(Annotated[list[_Document], Field(min_length=2)])
 Grade = Annotated[int, Field(ge=0, le=1000)]
-GRADES = TypeAdapter(Annotated[dict[str, Grade], Field(min_length=1)])
+TARGET = TypeAdapter(Annotated[dict[str, Grade], Field(min_length=1)])
 
 
 def _ranking(brief: Project) -> Ranking:
@@ -97,7 +98,7 @@ def _read(item: dict[str, Any], where: str) -> dict[str, str]:
     target = item.get("target")
     if isinstance(target, list) and all(isinstance(name, str) for name in target):
         target = dict.fromkeys(target, 1)
-    grades = validated(GRADES, target, where, "target")
+    grades = validated(TARGET, target, where, "target")
     if strange := [name for name in grades if name not in ids]:
         text = f"{where}: target names {strange[0]!r}, which is no document: {', '.join(ids)}"
         raise PlaybookError(text[:400])

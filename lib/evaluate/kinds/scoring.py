@@ -14,7 +14,7 @@ from lib.evaluate.kinds import judged
 from lib.evaluate.reading import find_rating
 from lib.evaluate.scoring import Figure, measured, outcome_shares
 
-RATED = True
+RATED, MARKS = True, judged.MARKS
 JUDGED_BY, item_reader, judge_calls = judged.JUDGED_BY, judged.item_reader, judged.judge_calls
 grade, judge_notes, correct = judged.grade, judged.judge_notes, judged.correct
 

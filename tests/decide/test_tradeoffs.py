@@ -12,7 +12,8 @@ from briefs import brief
 
 from lib import tables
 from lib.brief.project import Deployment, Project, load_project
-from lib.decide import costs
+from lib.decide import tradeoffs
+from lib.endpoints.price import Rate, price_of
 from lib.errors import PlaybookError
 from lib.speed import capacity as speed
 
@@ -46,7 +47,7 @@ def answers(*tokens: tuple[float | None, float | None]) -> pd.DataFrame:
 
 def cost(folder: Path, price: dict[str, Any], measured: pd.DataFrame, said: pd.DataFrame) -> Any:
     project = brief(folder, "deployments.0.price", price)
-    table = costs.cost(project, measured, said, HARDWARE)
+    table = tradeoffs.cost(project, measured, said, HARDWARE)
     assert list(table["deployment"]) == ["a"]
     return table.iloc[0]
 
@@ -108,12 +109,17 @@ def test_no_usage_is_an_error(tmp_path: Path) -> None:
 
 def test_a_deployment_nobody_measured_has_no_row(tmp_path: Path) -> None:
     both = pd.concat([capacity(), capacity().assign(deployment="b")])
-    assert list(costs.cost(brief(tmp_path), both, answers(), HARDWARE)["deployment"]) == ["a", "b"]
-    assert list(costs.cost(brief(tmp_path), capacity(), answers(), HARDWARE)["deployment"]) == ["a"]
+    assert list(tradeoffs.cost(brief(tmp_path), both, answers(), HARDWARE)["deployment"]) == [
+        "a",
+        "b",
+    ]
+    assert list(tradeoffs.cost(brief(tmp_path), capacity(), answers(), HARDWARE)["deployment"]) == [
+        "a"
+    ]
 
 
 def test_the_machines_price() -> None:
-    rate = costs.price_of(deployment(hardware="cpu-2"), HARDWARE)
+    rate = price_of(deployment(hardware="cpu-2"), HARDWARE)
     assert rate == (0.072, None, None, "list price, data/hardware.csv")
 
 
@@ -121,25 +127,23 @@ def test_the_machines_price() -> None:
 def test_a_machine_without_a_price(machine: str) -> None:
     message = rf"deployment 'a': data/hardware\.csv has no price for '{machine}'; .* one of cpu-2$"
     with pytest.raises(PlaybookError, match=message):
-        costs.price_of(deployment(hardware=machine), HARDWARE)
+        price_of(deployment(hardware=machine), HARDWARE)
 
 
 def test_the_briefs_price_goes_first() -> None:
     price = {"usd_per_hour": 5, "basis": "list price", "source_url": "https://x"}
-    rate = costs.price_of(deployment(price, hardware="cpu-2"), HARDWARE)
+    rate = price_of(deployment(price, hardware="cpu-2"), HARDWARE)
     assert rate == (5.0, None, None, "list price (https://x)")
-    rate = costs.price_of(deployment({"usd_per_hour": 5, "basis": "contract"}), HARDWARE)
+    rate = price_of(deployment({"usd_per_hour": 5, "basis": "contract"}), HARDWARE)
     assert rate.basis == "contract"
 
 
-def provider(name: str, model: str) -> costs.Rate:
-    return costs.price_of(deployment({"provider": name, "model": model}), HARDWARE)
+def provider(name: str, model: str) -> Rate:
+    return price_of(deployment({"provider": name, "model": model}), HARDWARE)
 
 
 def test_a_providers_price() -> None:
-    rate = costs.price_of(
-        deployment({"provider": "together"}, model="openai/gpt-oss-120b"), HARDWARE
-    )
+    rate = price_of(deployment({"provider": "together"}, model="openai/gpt-oss-120b"), HARDWARE)
     assert rate == (None, 0.15, 0.6, "list price of together, genai-prices")
 
 
@@ -165,7 +169,7 @@ def test_an_unknown_price_is_an_error_never_zero(name: str, model: str) -> None:
 def test_every_price_of_the_shipped_briefs_is_known() -> None:
     for name in ("article", "hosted-template", "review-sentiment"):
         for configuration in load_project(name).deployments:
-            rate = costs.price_of(configuration, tables.hardware())
+            rate = price_of(configuration, tables.hardware())
             assert any(price and price > 0 for price in rate[:3]), configuration.name
 
 
@@ -173,18 +177,20 @@ def article() -> tuple[Project, pd.DataFrame]:
     project = load_project("article")
     requests = pd.DataFrame(columns=["deployment", "offered_rps", "latency_s"])
     table = speed.capacity(project, requests.assign(outcome="", ttft_s=0.0, planned=0, repo_id=""))
-    return project, costs.cost(project, table, answers(), tables.hardware())
+    return project, tradeoffs.cost(project, table, answers(), tables.hardware())
 
 
 def test_the_articles_order() -> None:
     _, table = article()
-    assert costs.signs(table["usd_per_1k"]).to_list() == ["$$$", "$$", "$"]
+    assert tradeoffs.dollar_signs(table["usd_per_1k"]).to_list() == ["$$$", "$$", "$"]
     # 84, 18.36 and 7.98 dollars an hour at 2, 10 and 20 requests a second
     assert table["usd_per_1k"].to_list() == pytest.approx([11.6667, 0.51, 0.110833], rel=1e-4)
 
 
 def test_signs() -> None:
     values = pd.Series([3.0, 1.0, NAN, 1.0, 7.0])
-    assert costs.signs(values).to_list() == ["$$", "$", "", "$", "$$$"]
-    assert costs.signs(pd.Series(range(1, 8), dtype=float)).to_list()[-3:] == ["$$$$$"] * 3
-    assert costs.signs(pd.Series([NAN, NAN])).to_list() == ["", ""]
+    assert tradeoffs.dollar_signs(values).to_list() == ["$$", "$", "", "$", "$$$"]
+    assert (
+        tradeoffs.dollar_signs(pd.Series(range(1, 8), dtype=float)).to_list()[-3:] == ["$$$$$"] * 3
+    )
+    assert tradeoffs.dollar_signs(pd.Series([NAN, NAN])).to_list() == ["", ""]
