@@ -23,7 +23,8 @@ import psutil  # type: ignore[import-untyped]
 
 from lib import tables
 from lib.artifacts import ROOT
-from lib.brief.project import Policy, Project
+from lib.brief.sections import Policy
+from lib.brief.project import Project
 from lib.evaluate import answers
 from lib.legal import verdicts as legal
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.frames import rows
 from lib.legal.counsel import host_objection

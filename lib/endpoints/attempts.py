@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import httpx2
 import openai
 
-from lib.brief.project import Deployment, Evaluation
+from lib.brief.deployment import Deployment
+from lib.brief.evaluation import Evaluation
 from lib.endpoints import price
 from lib.endpoints.requests import Call
 from lib.endpoints.serving import Served, redacted, scrub

@@ -17,7 +17,8 @@ import genai_prices
 import pandas as pd
 
 from lib import tables
-from lib.brief.project import Deployment, Price, Project
+from lib.brief.deployment import Deployment, Price
+from lib.brief.project import Project
 from lib.endpoints import store
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError

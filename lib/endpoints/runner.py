@@ -21,7 +21,8 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
-from lib.brief.project import Deployment, Evaluation
+from lib.brief.deployment import Deployment
+from lib.brief.evaluation import Evaluation
 from lib.endpoints import store as storage
 from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
 from lib.endpoints.price import Budget, Exhausted

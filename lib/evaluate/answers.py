@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.endpoints.price import Budget, budget_of
 from lib.endpoints.requests import Plan
 from lib.endpoints.runner import perform

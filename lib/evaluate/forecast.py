@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from lib import tables
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.endpoints import store
 from lib.endpoints.price import BYTES_PER_TOKEN, most_tokens, price_of, prompt_bytes, usd
 from lib.endpoints.requests import cache_path

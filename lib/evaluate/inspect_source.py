@@ -19,7 +19,8 @@ import pandas as pd
 from pydantic import Field
 
 from lib.artifacts import shown, write_bytes, writing
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.endpoints.serving import Served, identity, scrub, serving
 from lib.endpoints.store import key_of

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.evaluate import kinds
 from lib.evaluate.scoring import MAX_FAILED_SHARE
 from lib.stats.intervals import ALPHA, Rows, group_numbers

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
 from lib.artifacts import shown
-from lib.brief.project import Deployment
+from lib.brief.deployment import Deployment
 from lib.errors import PlaybookError
 from lib.json_lines import read_json_lines, validated
 

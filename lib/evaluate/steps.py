@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lib import tables
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.endpoints.price import budget_of
 from lib.evaluate import answers, calibration, judge, kinds, racing
 from lib.evaluate.answers import visible_answers

@@ -13,8 +13,9 @@ from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.frames import rows
 from lib.hub.facts import Facts, Row, verified
+from lib.legal.clauses import VERDICTS
 from lib.legal.licenses import keys_on_hub
-from lib.legal.verdicts import JUDGED, VERDICTS, ancestors, bases, judge
+from lib.legal.verdicts import JUDGED, ancestors, bases, judge
 from lib.sizing.tiers import packed, shortlist, wanted_tiers
 from lib.untrusted import as_text
 

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from lib import places
-from lib.brief.project import Exemption, Policy, Project
+from lib.brief.project import Project
+from lib.brief.sections import Exemption, Policy
 from lib.errors import PlaybookError, did_you_mean
 from lib.frames import rows
 from lib.legal.clauses import BLOCKED, CONDITIONAL, MET, REVIEW, UNREAD, VERDICTS, Finding

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.endpoints import store
 from lib.endpoints.runner import run_blocking
 from lib.endpoints.serving import identity, machine, request_options, serving

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from briefs import BASE, brief, changed, write
 
-from lib.brief.project import Company, load_project
+from lib.brief.project import load_project
+from lib.brief.sections import Company
 from lib.errors import PlaybookError
 from lib.tables import DATA
 

@@ -11,7 +11,8 @@ import pytest
 from briefs import brief
 
 from lib import tables
-from lib.brief.project import Deployment, Project, load_project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project, load_project
 from lib.decide import tradeoffs
 from lib.endpoints.price import Rate, price_of
 from lib.errors import PlaybookError

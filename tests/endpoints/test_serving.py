@@ -17,8 +17,8 @@ import openai_stub
 import psutil
 import pytest
 
-from lib.brief.deployment import Options
-from lib.brief.project import Deployment, load_project
+from lib.brief.deployment import Deployment, Options
+from lib.brief.project import load_project
 from lib.endpoints import serving as deployments
 from lib.endpoints import serving as weights
 from lib.endpoints.serving import Served, serving

@@ -16,7 +16,8 @@ from scored import grade, summarise
 from sklearn.metrics import cohen_kappa_score
 from test_judged import JUDGE, a_judge, answers, judged_brief
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.endpoints import runner
 from lib.errors import PlaybookError
 from lib.evaluate import calibration, kinds, steps

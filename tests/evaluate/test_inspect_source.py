@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 from scored import summarise
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.evaluate import inspect_source, steps
 from lib.evaluate.inspect_source import read_log

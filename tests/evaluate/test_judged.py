@@ -14,8 +14,9 @@ import pytest
 from briefs import brief
 from scored import grade, summarise
 
-from lib.brief.evaluation import Judge, JudgeShot
-from lib.brief.project import Deployment, Evaluation, Project
+from lib.brief.deployment import Deployment
+from lib.brief.evaluation import Evaluation, Judge, JudgeShot
+from lib.brief.project import Project
 from lib.endpoints import runner
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError

@@ -10,8 +10,8 @@ import pytest
 from asking import brief
 from scored import calls_of
 
-from lib.brief.deployment import Options, Prompt
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment, Options, Prompt
+from lib.brief.project import Project
 from lib.endpoints import requests as calls
 from lib.errors import PlaybookError
 from lib.evaluate import answers

@@ -14,7 +14,8 @@ from openai_stub import Reply
 from scipy.stats import binom, norm
 from scored import summarise
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.evaluate import answers, racing, steps
 from lib.evaluate.racing import Bets
 from lib.stats.intervals import wilson

@@ -10,7 +10,8 @@ import pytest
 from briefs import BASE
 
 from lib import tables
-from lib.brief.project import Company, Policy, Project
+from lib.brief.project import Project
+from lib.brief.sections import Company, Policy
 from lib.legal import clauses, licenses
 from lib.legal import verdicts as legal
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib import tables
-from lib.brief.project import Size
+from lib.brief.sections import Size
 from lib.errors import PlaybookError
 from lib.sizing import tiers as sizing
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.endpoints.requests import Call
 from lib.evaluate import steps
 from lib.evaluate.answers import plan

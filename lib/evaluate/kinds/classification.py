@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, json_schema_format
 from lib.errors import PlaybookError

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.endpoints.requests import Call, Item, json_schema_format
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import exact, options_of

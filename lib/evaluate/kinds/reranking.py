@@ -18,8 +18,9 @@ import pandas as pd
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from lib.brief.deployment import Deployment
 from lib.brief.evaluation import Name
-from lib.brief.project import Deployment, Project
+from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, chat_calls
 from lib.endpoints.store import key_of

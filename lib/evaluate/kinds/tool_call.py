@@ -14,7 +14,8 @@ from pydantic import Field, TypeAdapter, with_config
 from scipy.optimize import linear_sum_assignment
 from typing_extensions import TypedDict
 
-from lib.brief.project import Deployment, Project
+from lib.brief.deployment import Deployment
+from lib.brief.project import Project
 from lib.endpoints.requests import Call, Item
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import extraction, options_of
