@@ -75,11 +75,6 @@ Grade = Annotated[int, Field(ge=0, le=1000)]
 TARGET = TypeAdapter(Annotated[dict[str, Grade], Field(min_length=1)])
 
 
-def _ranking(brief: Project) -> Ranking:
-    ranking: Ranking = options_of(brief).ranking
-    return ranking
-
-
 def item_reader(brief: Project) -> Reader:
     """`documents` are texts or `id` and `text`; the target grades them, or lists relevant ids."""
     return _read
@@ -127,7 +122,7 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     Raises:
         PlaybookError: The wording has no place for the documents.
     """
-    method = _ranking(brief).method
+    method = options_of(brief).ranking.method
     if method == "rerank":
         extra = {k: v for k, v in deployment.options.extra_body.items() if v is not None}
 
@@ -168,7 +163,7 @@ def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dic
     `output` is JSON text of the score, or pointwise of the raw answer, of every document.
     Several calls have their summed tokens and retries and the longest latency.
     """
-    method, first = _ranking(brief).method, records[0][1]
+    method, first = options_of(brief).ranking.method, records[0][1]
     if method == "listwise":
         return defaults.answer_of(brief, item, records)
     answers = pd.DataFrame([record for _, record in records], dtype=object)
@@ -198,7 +193,7 @@ def _ranked(brief: Project, output: str, shown: list[str]) -> tuple[list[str], i
 
     What the output does not mention comes last, and ties stay, in the order shown.
     """
-    if _ranking(brief).method == "listwise":
+    if options_of(brief).ranking.method == "listwise":
         order = find_order(output, len(shown))
         if order is None:
             return None
@@ -216,13 +211,13 @@ def _ranked(brief: Project, output: str, shown: list[str]) -> tuple[list[str], i
 
 def _value(brief: Project, answer: Any) -> float | None:
     """How relevant an answer says that one document is; None where it says nothing."""
-    if _ranking(brief).method == "rerank":
+    if options_of(brief).ranking.method == "rerank":
         return as_number(answer)
     tags = brief.evaluation.reasoning_tags
     text = reasoning.visible(answer, tags) if isinstance(answer, str) else ""
     if not text:
         return None
-    return float(find_label(text[:MOST_READ], _ranking(brief).relevant) is not None)
+    return float(find_label(text[:MOST_READ], options_of(brief).ranking.relevant) is not None)
 
 
 def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any) -> pd.DataFrame:
@@ -231,7 +226,7 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
     `predicted` is the order as a JSON list of document ids; `detail` is JSON text with all
     measures and `passed_over`, how much of the answer named no document or one twice.
     """
-    k = _ranking(brief).k
+    k = options_of(brief).ranking.k
     item_of = {item["item_id"]: item for item in rows(items)}
     shown = {name: [d for d, _ in documents(item)] for name, item in item_of.items()}
     pairs = zip(usable["item_id"], usable["output"], strict=True)
@@ -253,7 +248,7 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """nDCG@k (primary), MRR and R@k; an answer that cannot be used scores 0 in all three."""
-    k = _ranking(brief).k
+    k = options_of(brief).ranking.k
     texts = scored.get("detail", pd.Series("", scored.index)).fillna("")
     details = [json.loads(text or "{}") for text in texts]
     rest = [measured(n, [d.get(n, 0.0) for d in details], scored) for n in ("MRR", f"R@{k}")]
@@ -264,7 +259,7 @@ def figure(
     brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *, items: Any, **_: Any
 ) -> Figure:
     """The three measures, and what an order drawn at random would score."""
-    k = _ranking(brief).k
+    k = options_of(brief).ranking.k
     names = {name: name for name in (f"nDCG@{k}", "MRR", f"R@{k}")}
     tables = by_metric(scores, names, f"nDCG@{k}")
     chance = [
