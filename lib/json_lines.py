@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from lib.artifacts import shown
 from lib.errors import PlaybookError
 from lib.json_values import parse_json
 
-__all__ = ["MAX_LINE_BYTES", "read_json_lines", "too_long"]
-
 MAX_LINE_BYTES = 1_000_000
+T = TypeVar("T")
 
 
 def read_json_lines(path: Path, *, wanted: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a file with its place, such as `items.jsonl line 3`; blank lines are none.
 
-    Args:
-        path: The file, which is there.
-        wanted: The keys a line must have, for the sentence that says a line is no object.
+    `wanted` says which keys a line must have, for the sentence that says a line is no object.
 
     Raises:
         PlaybookError: A line is not UTF-8, not JSON, too long or no object.
@@ -54,3 +53,20 @@ def too_long(where: str, size: int) -> PlaybookError:
     return PlaybookError(
         f"{where}: {size / 1e6:.1f} MB long; an item has at most {MAX_LINE_BYTES / 1e6:.0f} MB"
     )
+
+
+def validated(adapter: TypeAdapter[T], value: Any, where: str, key: str = "") -> T:
+    """A value as pydantic reads it strictly, or one sentence with its place and the key.
+
+    Raises:
+        PlaybookError: The value does not fit.
+    """
+    try:
+        return adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, [key, *first["loc"]] if key else first["loc"]))
+        text = first["msg"].removeprefix("Value error, ")
+        if first["type"] not in ("missing", "value_error"):
+            text += f", not {first['input']!r:.200}"
+        raise PlaybookError(f"{where}: {place + ': ' if place else ''}{text}") from None

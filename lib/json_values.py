@@ -20,8 +20,6 @@ from lib.artifacts import shown
 from lib.errors import PlaybookError
 from lib.untrusted import as_list
 
-__all__ = ["canonical", "find_object", "json_of", "misfit", "parse_json", "validator_of"]
-
 MAX_CHARACTERS = 1_000_000  # of an answer that is read as JSON
 MAX_DEPTH = 64
 MAX_STARTS = 100  # places where an object may begin
@@ -82,8 +80,7 @@ def find_object(text: str) -> dict[str, Any]:
     Raises:
         ValueError: There is none; says why.
     """
-    place = text.find("{")
-    problem = "no JSON object" if place < 0 else ""
+    place, problem = text.find("{"), ""
     for _ in range(MAX_STARTS):
         if place < 0:
             break
@@ -92,7 +89,7 @@ def find_object(text: str) -> dict[str, Any]:
         except json.JSONDecodeError as error:
             problem = problem or f"not JSON: {error.msg}"
             place = _after(text, place)
-    raise ValueError(problem)
+    raise ValueError(problem or "no JSON object")
 
 
 def _after(text: str, start: int) -> int:
@@ -180,8 +177,7 @@ def json_of(value: Any, folder: Path, key: str) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError:
-        raise PlaybookError(
-            f"{shown(path)}: no such file; {key} in project.yaml names it"
-        ) from None
+        problem = f"no such file; {key} in project.yaml names it"
     except (ValueError, RecursionError) as error:
-        raise PlaybookError(f"{shown(path)}: not JSON: {error}") from None
+        problem = f"not JSON: {error}"
+    raise PlaybookError(f"{shown(path)}: {problem}")

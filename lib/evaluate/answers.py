@@ -18,20 +18,13 @@ from lib.evaluate import kinds, recorded
 from lib.evaluate.scoring import outcome_of
 from lib.frames import rows
 
-__all__ = ["ask", "plan", "visible_answers"]
-
 FACTS = """output finish_reason error retries prompt_tokens completion_tokens latency_s
     cached""".split()
 COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]
 
 
 def plan(brief: Project, deployment: Deployment, items: pd.DataFrame) -> Plan:
-    """All calls that a deployment is asked the items with, built once.
-
-    Args:
-        brief: The brief; its kind of task says what is sent.
-        deployment: One of its deployments, with its own wording and options.
-        items: From `load_items`.
+    """All calls that a deployment of the brief is asked the items with, built once.
 
     Raises:
         PlaybookError: A schema or tools file is not usable, or an option is not allowed.
@@ -54,15 +47,8 @@ def ask(
     Answers go to `04_answers.jsonl` in the run directory the moment they arrive; what is
     there is not asked again unless the weights, the endpoint, the wording or the options
     changed. A failed call is asked again next time. A recorded file is read, not asked.
-    Deployments of the same weights that are asked the same share their answers.
-
-    Args:
-        brief: The brief.
-        deployments: Those of the brief that may be asked.
-        items: From `load_items`.
-        run: The run directory.
-        progress: Show a bar with rate and time left.
-        budget: Shared with a judge; left out, `evaluation.max_usd` makes one.
+    Deployments of the same weights that are asked the same share their answers. The `budget` is
+    shared with a judge; left out, `evaluation.max_usd` makes one.
 
     Returns:
         One row per deployment and item: `deployment repo_id item_id group target output
@@ -75,7 +61,7 @@ def ask(
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key, or
             the budget is used up.
     """
-    kind = kinds.of(brief.evaluation.kind)
+    answer_of = kinds.of(brief.evaluation.kind).answer_of
     live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
     plans = {d.name: plan(brief, d, items) for d in live}
     records = {}
@@ -87,23 +73,22 @@ def ask(
     facts: list[dict[str, Any]] = []
     for deployment in deployments:
         if deployment.name not in plans:
-            ids = items["item_id"].tolist()
-            lines = recorded.load(deployment, brief.folder, ids)
-            facts += [kind.answer_of(brief, {}, [("", line)]) for line in lines]
+            lines = recorded.load(deployment, brief.folder, items["item_id"].tolist())
+            facts += [answer_of(brief, {}, [("", line)]) for line in lines]
             continue
-        keys = plans[deployment.name].parts
-        for item, parts in zip(shown, keys, strict=True):
-            answer = kind.answer_of(brief, item, [(part, records[key]) for part, key in parts])
+        for item, parts in zip(shown, plans[deployment.name].parts, strict=True):
+            answer = answer_of(brief, item, [(part, records[key]) for part, key in parts])
             shared = all(key in asked_before for _, key in parts)
             facts.append({**answer, "latency_s": None} if shared else answer)
         asked_before |= set(plans[deployment.name].keys())
+    who = [
+        {"deployment": d.name, "repo_id": d.model, **item}
+        for d in deployments
+        for item in rows(items, ["item_id", "group", "target"])
+    ]
     table = pd.DataFrame(facts, columns=FACTS)
     table["cached"] = table["cached"].fillna(False).astype(bool)
-    own = items.reindex(columns=["item_id", "group", "target"]).fillna({"group": ""})
-    own = pd.concat([own] * len(deployments), ignore_index=True)
-    names = [(d.name, d.model) for d in deployments for _ in range(len(items))]
-    who = pd.DataFrame(names, columns=["deployment", "repo_id"])
-    return pd.concat([who, own, table], axis=1)[COLUMNS]
+    return pd.concat([pd.DataFrame(who), table], axis=1).reindex(columns=COLUMNS)
 
 
 def visible_answers(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,7 @@ from lib.evaluate import kinds
 from lib.evaluate.answers import plan
 from lib.evaluate.judge import as_deployment
 
-__all__ = ["dry_run"]
-
-Sizes = Collection[tuple[int, int | None]]  # bytes of a prompt, and tokens of an answer at most
+Size = tuple[int, int | None]  # bytes of a prompt, and tokens of an answer at most
 
 
 def dry_run(
@@ -32,14 +30,8 @@ def dry_run(
 
     Tokens of prompts are estimated from their bytes (4 a token); `usd_low` counts 5 bytes a
     token and one token of output, `usd_high` 3 bytes and as many tokens as an answer may have.
-    Retries are not in it. A judge's calls are one an answer, or two (both orders) for every
-    compared pair and item, and its calibration items.
-
-    Args:
-        brief: The brief.
-        deployments: Those that would be asked.
-        items: From `items.load_items`.
-        run: The run directory; what is answered there, or cached by other runs, costs nothing.
+    Retries are not in it. What is answered in the run directory, or cached by other runs, costs
+    nothing. A judge's calls are those about the answers and its calibration items.
 
     Returns:
         One row per deployment, and one for the judge: `deployment calls cached prompt_tokens
@@ -55,22 +47,21 @@ def dry_run(
         keys = set(calls.keys()) - planned
         planned |= keys
         files = [path for path in (run / STORE, cache_path(deployment)) if path]
-        answered = {key for path in files for key in _answered(path, keys)}
+        records = [record for path in files for record in store.read(path, keys).items()]
+        answered = {key for key, record in records if not record["error"]}
         left = keys - answered
         sizes = {c.key: (prompt_bytes(c), most_tokens(c)) for c in calls if c.key in left}
         rows.append(_row(deployment, len(keys), len(answered), sizes.values()))
     if brief.evaluation.judge and kinds.of(brief.evaluation.kind).JUDGED_BY:
-        judge_sizes = list(_judge_sizes(brief, deployments, items))
+        judge_sizes = _judge_sizes(brief, deployments, items)
         judge = as_deployment(brief.evaluation.judge)
         rows.append(_row(judge, len(judge_sizes), 0, judge_sizes))
     return pd.DataFrame(rows)
 
 
-def _answered(path: Path, keys: set[str]) -> set[str]:
-    return {key for key, record in store.read(path, keys).items() if not record["error"]}
-
-
-def _row(deployment: Deployment, calls: int, cached: int, sizes: Sizes) -> dict[str, Any]:
+def _row(
+    deployment: Deployment, calls: int, cached: int, sizes: Collection[Size]
+) -> dict[str, Any]:
     prompt, answers = sum(size for size, _ in sizes), [most for _, most in sizes]
     longest = None if None in answers else sum(most or 0 for most in answers)
     row = {"deployment": deployment.name, "calls": calls, "cached": cached}
@@ -87,20 +78,17 @@ def _row(deployment: Deployment, calls: int, cached: int, sizes: Sizes) -> dict[
     return row | {"usd_low": low, "usd_high": high, "basis": rate.basis}
 
 
-def _judge_sizes(
-    brief: Project, deployments: list[Deployment], items: pd.DataFrame
-) -> Iterator[tuple[int, int | None]]:
+def _judge_sizes(brief: Project, deployments: list[Deployment], items: pd.DataFrame) -> list[Size]:
     """Of every call of the judge, with answers as long as they may be."""
     evaluation, judge = brief.evaluation, brief.evaluation.judge
     assert judge is not None
     shots = sum(len(shot.model_dump_json()) for shot in judge.shots)
     fixed = len(judge.system or "") + len(judge.user) + shots + 100
     calls, answers = kinds.of(evaluation.kind).judge_calls(deployments)
-    longest = answers * evaluation.max_tokens * BYTES_PER_TOKEN
-    for text, target in zip(items["input"], items["target"], strict=True):
-        size = round(fixed + len(text.encode()) + len(target.encode()) + longest)
-        yield from [(size, judge.options.max_tokens)] * calls
+    longest = fixed + answers * evaluation.max_tokens * BYTES_PER_TOKEN
+    texts = [text.encode() for text in items["input"] + items["target"]]
+    sizes = [round(longest + len(text)) for text in texts for _ in range(calls)]
     path = brief.folder / judge.calibration if judge.calibration else None
-    for line in path.read_bytes().splitlines() if path and path.is_file() else []:
-        if line.strip():
-            yield fixed + len(line), judge.options.max_tokens
+    labelled = path.read_bytes().splitlines() if path and path.is_file() else []
+    sizes += [fixed + len(line) for line in labelled if line.strip()]
+    return [(size, judge.options.max_tokens) for size in sizes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,25 @@ from lib.artifacts import shown
 from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
+from lib.evaluate.kinds.defaults import Reader
 from lib.json_lines import MAX_LINE_BYTES, read_json_lines, too_long
 from lib.json_values import canonical, parse_json
-
-__all__ = ["load_items"]
 
 COLUMNS = ["item_id", "input", "target", "group"]
 TAKEN = ("item_id", "deployment", "repo_id")
 
 
 def load_items(brief: Project) -> pd.DataFrame:
-    """Read the items of a brief.
+    """Read the items of a brief, a file of JSON lines or CSV (`evaluation.format`).
 
-    `evaluation.format` says what the file is: `jsonl` (an object a line) or `csv` (a header, then
-    a line an item; structured targets as JSON text). `evaluation.columns` names the file's field
-    for each of ours, such as `{input: question}`; `a.b` is the field b in a.
+    In CSV structured targets are JSON text. `evaluation.columns` names the file's field for each
+    of ours, such as `{input: question}`; `a.b` is the field b in a.
 
     Returns:
         One row per item, all text: `item_id input target group`, what the kind of task adds
-        (`documents`) and the file's further fields. What a target may be is the kind's to say.
-        What is not text is canonical JSON text. `group` is the field that `evaluation.group`
-        names, "" without one; a field of that name which it does not name is `file_group`.
+        (`documents`) and the file's further fields, as canonical JSON where they are no text.
+        `group` is the field that `evaluation.group` names, "" without one; a field of that name
+        which it does not name is `file_group`.
 
     Raises:
         PlaybookError: A line is not usable; names the file, the line and what is wrong.
@@ -125,7 +123,7 @@ def _decoded(item: dict[str, Any], where: str, brief: Project) -> dict[str, Any]
 def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
     """The item under our names; a field of the file that has one of them gives way."""
     columns = brief.evaluation.columns
-    found = {}
+    fields = {}
     for name, field in columns.items():
         value: Any = raw
         for part in [field] if field in raw else field.split("."):
@@ -135,23 +133,24 @@ def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
                     f" there are {', '.join(map(str, raw))}"[:400]
                 )
             value = value[part]
-        found[name] = value
+        fields[name] = value
     # The group may be a field that has one of our names too.
     used = set(columns.values()) - {brief.evaluation.group}
-    return {key: value for key, value in raw.items() if key not in used} | found
+    return {key: value for key, value in raw.items() if key not in used} | fields
 
 
-def _item(
-    item: dict[str, Any], where: str, brief: Project, read: Callable[..., dict[str, str]]
-) -> dict[str, str]:
+def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dict[str, str]:
     for key in ("id", "input"):
         if not isinstance(item.get(key), str) or not item[key].strip():
             raise PlaybookError(f"{where}: {key} must be text, not {item.get(key)!r:.200}")
     if taken := [key for key in TAKEN if key in item]:
         raise PlaybookError(f"{where}: the key {taken[0]} is taken; the item's name is its id")
-    group = _group(item, brief.evaluation.group, where)
+    field = brief.evaluation.group
+    group = _text(item.get(field)) if field else ""
+    if field and not group.strip():
+        raise PlaybookError(f"{where}: {field} is missing; evaluation.group names it")
     item |= read(item, where)
-    if "group" in item and brief.evaluation.group != "group":
+    if "group" in item and field != "group":
         item["file_group"] = item["group"]
     texts = {key: _text(value) for key, value in item.items() if key not in ("id", "group")}
     return {"item_id": item["id"], **texts, "group": group}
@@ -159,11 +158,3 @@ def _item(
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else canonical(value)
-
-
-def _group(item: dict[str, Any], field: str | None, where: str) -> str:
-    if field is None:
-        return ""
-    if not _text(item.get(field)).strip():
-        raise PlaybookError(f"{where}: {field} is missing; evaluation.group names it")
-    return _text(item[field])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,6 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
             "basis": f"published ({d.published.source}, {d.published.checked_on})",
             "metric": "accuracy",
             "value": d.published.quality,
-            "low": math.nan,
-            "high": math.nan,
             "primary": True,
         }
         for d in brief.deployments

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["RULES", "find_label", "find_order", "find_preference", "find_rating", "normalise"]
-
 RULES = ("nfkc", "casefold", "whitespace", "punctuation")
 MOST_READ = 20_000  # characters of an answer that are read
 NEGATED = r"(?:not|never|non|\w+n't)(?:[\s-]+(?:an?|the))?[\s-]+"
@@ -155,10 +153,8 @@ def find_order(text: str, n: int) -> tuple[list[int], int] | None:
 
     Read are, in this order: the longest chain such as `2 > 1 > 3`, `[2] > [1]` or `[2, 1, 3]`
     (of equally long ones the last), all numbers in brackets, or an answer of numbers alone.
-    Numbers that are there twice or that no document has are passed over and counted.
-
-    Returns:
-        The numbers and the count of those passed over; None where nothing is usable.
+    Numbers that are there twice or that no document has are passed over and counted. None where
+    nothing is usable.
     """
     answer = NOUN.sub("", text[:MOST_READ])
     chains = [re.findall(r"[0-9]+", chain) for chain in CHAIN.findall(answer)]

@@ -6,21 +6,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
 from lib.artifacts import shown
 from lib.brief.deployment import Deployment
 from lib.errors import PlaybookError
-from lib.json_lines import read_json_lines
-
-__all__ = ["load", "recorded_path"]
+from lib.json_lines import read_json_lines, validated
 
 Count = Annotated[float, Field(ge=0, le=1e9)]
 
@@ -73,6 +64,9 @@ def recorded_path(deployment: Deployment, folder: Path) -> Path:
     return path
 
 
+LINE = TypeAdapter(_Line)
+
+
 def load(deployment: Deployment, folder: Path, item_ids: list[str]) -> list[dict[str, Any]]:
     """The recorded outputs of items, in their order, as facts of an answer.
 
@@ -87,13 +81,7 @@ def load(deployment: Deployment, folder: Path, item_ids: list[str]) -> list[dict
     path = recorded_path(deployment, folder)
     answers: dict[str, dict[str, Any]] = {}
     for where, line in read_json_lines(path, wanted="id and output"):
-        try:
-            facts = _Line.model_validate(line, strict=True).model_dump()
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            message = first["msg"].removeprefix("Value error, ")
-            raise PlaybookError(f"{where}: {place + ': ' if place else ''}{message}") from None
+        facts = validated(LINE, line, where).model_dump()
         if facts["id"] in answers:
             raise PlaybookError(f"{where}: {facts['id']!r} is there twice")
         answers[facts["id"]] = facts | {"error": facts["error"] or "", "retries": None}

@@ -12,36 +12,17 @@ import pandas as pd
 
 from lib.stats.intervals import interval
 
-__all__ = [
-    "FIGURES_OF_CALLS",
-    "MAX_FAILED_SHARE",
-    "NO_LABEL",
-    "UNUSABLE",
-    "Figure",
-    "clusters",
-    "counts_of_calls",
-    "means",
-    "measured",
-    "outcome_of",
-    "outcome_shares",
-    "shares",
-]
-
 Figure = tuple[str, dict[str, Any]]  # a generic figure of lib.pages, and what it is drawn from
 MAX_FAILED_SHARE = 0.02
 NO_LABEL = "(no label)"
 UNUSABLE = {"unparsed": "doubt", "truncated": "grey", "refused": "pink", "empty": "light"}
-FAILED = {"failed": "pale"}
 FIGURES_OF_CALLS = "n n_failed n_truncated n_refused n_unparsed n_empty n_retried".split()
 
 
 def outcome_of(error: Any, finish_reason: Any, text: str) -> str | None:
     """Why an answer cannot be scored: failed, refused, truncated or empty; None if it can.
 
-    Args:
-        error: Of the call, "" or missing if there was none.
-        finish_reason: As the endpoint says.
-        text: What is visible of the answer.
+    `text` is what is visible of the answer; the rest is as the endpoint says.
     """
     if isinstance(error, str) and error:
         return "failed"
@@ -57,11 +38,8 @@ def measured(
 ) -> dict[str, Any]:
     """One metric of one deployment: the mean of some values with its 95 % interval.
 
-    Args:
-        metric: Its name.
-        values: One per row of `scored`: a right or wrong, or a score from 0 to 1.
-        scored: The rows the values belong to; their `group` column clusters the interval.
-        primary: Whether requirements test this metric.
+    There is a value for each row of `scored`: right or wrong, or a score from 0 to 1. The rows'
+    `group` clusters the interval. Requirements test the metric that is `primary`.
 
     Returns:
         `metric value low high n`, and `primary` if it is; of no values nothing is known: the
@@ -100,27 +78,21 @@ def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
 def means(scored: pd.DataFrame) -> pd.DataFrame:
     """The mean score of every deployment, failed calls left out, the best first."""
     rows = [
-        {"deployment": name, **measured("score", known["score"], known)}
-        for name, own in scored.groupby("deployment", sort=False)
-        for known in [own.dropna(subset=["score"])]
+        {"deployment": name, **measured("score", own["score"], own)}
+        for name, asked in scored.groupby("deployment", sort=False)
+        for own in [asked.dropna(subset=["score"])]
     ]
-    return pd.DataFrame(rows).sort_values(
-        "value", ascending=False, kind="stable", ignore_index=True
-    )
+    ranked = pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable")
+    return ranked.reset_index(drop=True)
 
 
 def shares(
     scored: pd.DataFrame, categories: Iterable[str], tones: Mapping[str, Any], *, title: str,
     metric: str,
 ) -> Figure:  # fmt: skip
-    """Stacked shares of categories, a bar per deployment, beside its mean score.
+    """Stacked shares of categories, one a row of the scored answers, beside the mean `metric`.
 
-    Args:
-        scored: The scored answers.
-        categories: One per row.
-        tones: Every category in its order with its tone, as `pages.shares` knows them.
-        title: Of the figure.
-        metric: What the mean score is called.
+    `tones` has every category in its order with its tone, as `pages.shares` knows them.
     """
     counts = pd.crosstab(scored["deployment"], pd.Series(list(categories), index=scored.index))
     counts = counts.reindex(columns=list(tones), fill_value=0)
@@ -137,14 +109,10 @@ def outcome_shares(
     usable: Callable[[dict[Any, Any]], str] | None = None,
     tones: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Shares of what became of the answers: those that could be used by `usable`, and the rest.
+    """Shares of what became of the answers beside the mean `metric`.
 
-    Args:
-        scored: The scored answers.
-        title: Of the figure.
-        metric: What the mean score is called.
-        usable: The category of a usable answer's row; unless given, right, partly right or wrong.
-        tones: Those of the usable categories.
+    `usable` names the category of a usable answer's row (unless given: right, partly right or
+    wrong), and `tones` has those categories.
     """
     tones = tones or {"right": "good", "partly right": "fair", "wrong": "bad"}
     category = usable or _marked
@@ -152,9 +120,9 @@ def outcome_shares(
         category(row) if row["outcome"] == "answered" else str(row["outcome"])
         for row in scored.to_dict("records")
     ]
-    every = {**tones, **UNUSABLE, **FAILED}
+    every = {**tones, **UNUSABLE, "failed": "pale"}
     return shares(scored, categories, every, title=title, metric=metric)
 
 
 def _marked(row: Mapping[Any, Any]) -> str:
-    return "right" if row["score"] == 1 else "wrong" if row["score"] == 0 else "partly right"
+    return {1: "right", 0: "wrong"}.get(row["score"], "partly right")

@@ -17,20 +17,6 @@ from lib.evaluate.answers import visible_answers
 from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
 from lib.stats import paired_tests
 
-__all__ = [
-    "Gathered",
-    "calibrate",
-    "compare",
-    "detail",
-    "gather",
-    "grade_answers",
-    "judge_notes",
-    "non_inferiority",
-    "score",
-    "score_answers",
-    "summarise",
-]
-
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
     basis primary""".split()
@@ -46,6 +32,11 @@ class Gathered(NamedTuple):
     graded: pd.DataFrame | None
     race: pd.DataFrame
 
+    @property
+    def dropped(self) -> pd.DataFrame:
+        """The rows of the race for who was dropped from it."""
+        return self.race[self.race["dropped"].astype(bool)]
+
 
 def gather(
     brief: Project,
@@ -58,20 +49,12 @@ def gather(
     """Ask the deployments, and the judge where the kind of task has one.
 
     With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
-    Answers and verdicts are on disk the moment they arrive; nothing is asked twice.
-
-    Args:
-        brief: Its `evaluation` says what is asked and who judges.
-        deployments: Those that may be asked.
-        items: From `load_items`.
-        run: The run directory.
-        progress: Show bars.
+    Answers and verdicts are in the run directory the moment they arrive; nothing is asked twice.
 
     Raises:
         PlaybookError: An endpoint or a key is missing, or the budget is used up.
     """
-    kind = kinds.of(brief.evaluation.kind)
-    source = kind.gather(brief, deployments, run)
+    source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
         return Gathered(source, None, NO_RACE)
     calls: dict[str, Any] = {"progress": progress, "budget": budget_of(brief, run)}
@@ -82,14 +65,13 @@ def gather(
     def grade(asked: pd.DataFrame) -> pd.DataFrame | None:
         return grade_answers(brief, asked, items, run=run, **calls)
 
-    if brief.evaluation.strategy == "full":
-        asked = ask(deployments, items)
-        return Gathered(asked, grade(asked), NO_RACE)
-
     def rated(block: pd.DataFrame) -> pd.DataFrame:
         return score_answers(brief, block, items, graded=grade(block))
 
-    asked, log = racing.run(brief, deployments, items, ask, rated)
+    if brief.evaluation.strategy == "full":
+        asked, log = ask(deployments, items), NO_RACE
+    else:
+        asked, log = racing.run(brief, deployments, items, ask, rated)
     return Gathered(asked, grade(asked), log)
 
 
@@ -102,8 +84,9 @@ def grade_answers(
     """
     kind, texts = kinds.of(brief.evaluation.kind), visible_answers(brief, answers)
     graded: pd.DataFrame | None = kind.grade(brief, texts, items, run=run, **calls)
-    verdicts = None if graded is None else kind.read_verdicts(brief, graded)
-    return graded if verdicts is None else pd.DataFrame(verdicts)
+    if kind.read_verdicts:
+        graded = kind.read_verdicts(brief, graded)
+    return graded
 
 
 def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFrame:
@@ -118,19 +101,12 @@ def score_answers(
     *,
     graded: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Add `outcome`, `predicted` and `score` to every answer, dropping none.
+    """The answers of `ask`, none dropped, with `outcome`, `predicted` and `score`.
 
-    Args:
-        brief: Its `evaluation` says how answers are scored.
-        answers: From `ask`.
-        items: From `load_items`; only reranking needs them.
-        graded: The judge's records; only kinds with a judge need them.
-
-    Returns:
-        The answers with `outcome` (`answered`, `truncated`, `refused`, `unparsed`, `empty` or
-        `failed`), `predicted` (text or null), `score` (0 to 1) and with some kinds `detail`. A
-        failed call has no score: nobody knows what the model would have said. An answer that
-        was given but cannot be used scores 0.
+    `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`, `predicted`
+    text or null, `score` 0 to 1; some kinds add `detail`. A failed call has no score: nobody
+    knows what the model would have said. An answer that cannot be used scores 0. Only reranking
+    needs the items, and only kinds with a judge what it `graded`.
     """
     if answers.empty:
         return answers.assign(outcome="", predicted="", score=pd.Series(dtype="Float64"))
@@ -138,8 +114,7 @@ def score_answers(
     outcome = texts["unusable"]
     scored = pd.DataFrame({"outcome": outcome, "predicted": None, "detail": ""}, dtype=object)
     scored["score"] = outcome.map(lambda why: None if why == "failed" else 0.0).astype(object)
-    usable = np.flatnonzero(outcome.isna())
-    names = ["outcome", "predicted", "score"]
+    usable, names = np.flatnonzero(outcome.isna()), ["outcome", "predicted", "score"]
     if len(usable):
         kind, asked = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
         result = kind.score(brief, asked, items=items, graded=graded).set_index(usable)
@@ -158,7 +133,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
         no rows without a judge or without labels.
     """
     kind = kinds.of(brief.evaluation.kind)
-    labelled = calibration.load(brief) if kind.CALIBRATED else pd.DataFrame()
+    labelled = calibration.load(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
     calls: dict[str, Any] = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
@@ -171,11 +146,7 @@ def judge_notes(
 ) -> list[str]:
     """What to know about the judge: how far it can be trusted, and whom it may favour.
 
-    Args:
-        brief: The brief.
-        checked: From `calibrate`.
-        deployments: Those that were asked.
-        gathered: From `gather`.
+    `checked` is from `calibrate`, `gathered` from `gather`; the deployments are those asked.
     """
     kind = kinds.of(brief.evaluation.kind)
     if brief.evaluation.judge is None or not kind.JUDGED_BY:
@@ -195,40 +166,20 @@ def summarise(
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
     Failed calls are in no metric; truncated, refused, unparsed and empty answers are, as wrong
-    ones. `standing` says who may be chosen: a `candidate`, not the baseline or what a race
-    dropped.
-
-    Args:
-        brief: The brief.
-        scored: From `score`.
-        checked: From `calibrate`; empty without a judge or calibration.
-        deployments: Those that were asked.
-        gathered: From `gather`.
+    ones. `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked.
 
     Returns:
         `deployment repo_id metric value low high n n_failed n_truncated n_refused n_unparsed
         n_empty n_retried comparable basis primary standing`; `n` is how many answers the metric
-        is of, and exactly one metric of each deployment is the primary one.
+        is of, and exactly one metric of each deployment is the primary one. `standing` says who
+        may be chosen: a `candidate`, not the baseline or what a race dropped.
     """
     kind = kinds.of(brief.evaluation.kind)
-    plain = _scores(brief, scored, deployments, kind.joint_scores(brief, gathered.graded))
-    scores: pd.DataFrame = kind.correct(brief, plain, scored, checked)
-    standing = {d.name: BASELINE for d in deployments if d.baseline}
-    dropped = gathered.race[gathered.race["dropped"].astype(bool)]
-    for name, n, reason in dropped[["deployment", "after_items", "reason"]].to_numpy():
-        standing[str(name)] = f"dropped after {n} items: {reason}"
-    return scores.assign(standing=[standing.get(d, "candidate") for d in scores["deployment"]])
-
-
-def _scores(
-    brief: Project, scored: pd.DataFrame, deployments: list[Deployment], joint: pd.DataFrame
-) -> pd.DataFrame:
-    kind = kinds.of(brief.evaluation.kind)
     named = {d.name: d for d in deployments}
+    joint = kind.joint_scores(brief, gathered.graded)
     table: list[dict[str, Any]] = []
     for name, own in scored.groupby("deployment", sort=False):
-        asked = own[own["outcome"] != "failed"]
-        metrics = kind.metrics(brief, asked)
+        metrics = kind.metrics(brief, own[own["outcome"] != "failed"])
         chief = next((i for i, m in enumerate(metrics) if m.get("primary")), 0)
         if not joint.empty:
             metrics += joint[joint["deployment"] == name].to_dict("records")
@@ -237,7 +188,12 @@ def _scores(
         table += [{**shared, **m, "primary": i == chief} for i, m in enumerate(metrics)]
     if not kind.ASKS_ITEMS and scored.empty:
         table = [row for row in kind.metrics(brief, scored) if row["deployment"] in named]
-    return pd.DataFrame(table, columns=COLUMNS)
+    plain = pd.DataFrame(table, columns=COLUMNS)
+    scores: pd.DataFrame = kind.correct(brief, plain, scored, checked)
+    standing = {d.name: BASELINE for d in deployments if d.baseline}
+    for name, n, reason in gathered.dropped[["deployment", "after_items", "reason"]].to_numpy():
+        standing[str(name)] = f"dropped after {n} items: {reason}"
+    return scores.assign(standing=[standing.get(d, "candidate") for d in scores["deployment"]])
 
 
 def _basis(deployment: Deployment) -> str:
@@ -256,9 +212,9 @@ def detail(
     """Where do the candidates go wrong? A generic figure's name and frames, for `pages.draw`."""
     kind = kinds.of(brief.evaluation.kind)
     if scored.empty:
-        if not kind.ASKS_ITEMS:
-            return "empty", {"text": "Nothing was asked: the figures are quoted, not measured."}
-        return "empty", {"text": "No answers yet: nothing was asked, or nothing came back."}
+        quoted = "Nothing was asked: the figures are quoted, not measured."
+        nothing = "No answers yet: nothing was asked, or nothing came back."
+        return "empty", {"text": nothing if kind.ASKS_ITEMS else quoted}
     figure: Figure = kind.figure(brief, scored, scores, items=items, graded=gathered.graded)
     return figure
 
@@ -268,8 +224,7 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
 
     What a race dropped is not compared: with fewer items it would only weaken the other tests.
     """
-    dropped = gathered.race.loc[gathered.race["dropped"].astype(bool), "deployment"]
-    left = scored[~scored["deployment"].isin(dropped)]
+    left = scored[~scored["deployment"].isin(gathered.dropped["deployment"])]
     pairs: pd.DataFrame = kinds.of(brief.evaluation.kind).compare(left, gathered.graded)
     return pairs
 

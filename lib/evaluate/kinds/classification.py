@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lib.brief.deployment import Deployment
@@ -15,7 +14,7 @@ from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, json_schema_format
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import chat_per_item, text_target
+from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, text_target
 from lib.evaluate.reading import find_label
 from lib.evaluate.scoring import NO_LABEL, Figure, clusters, measured
 from lib.stats.intervals import macro_f1_interval
@@ -36,7 +35,7 @@ def check(brief: Project, options: Options) -> None:
         raise ValueError("kind 'classification' needs labels: at least two different ones")
     if strange := sorted(set(aliases) - set(labels)):
         raise ValueError(f"aliases: {strange[0]!r} is not one of {labels}")
-    words = [w.strip().casefold() for w in [*labels, *(w for own in aliases.values() for w in own)]]
+    words = [word.strip().casefold() for word in sum(aliases.values(), labels)]
     for word in words:
         if not word or words.count(word) > 1:
             raise ValueError(f"labels: {word!r} is blank or there twice; case does not count")
@@ -45,7 +44,7 @@ def check(brief: Project, options: Options) -> None:
             raise ValueError(f"shots: target {shot.target!r} is not one of {labels}")
 
 
-def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+def item_reader(brief: Project) -> Reader:
     """The target is one of the labels."""
     labels = options_of(brief).labels
 
@@ -65,25 +64,26 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     options = options_of(brief)
     if not options.constrained:
         return chat_per_item(brief, deployment)
-    schema = {
-        "type": "object",
-        "properties": {"label": {"type": "string", "enum": options.labels}},
-        "required": ["label"],
-        "additionalProperties": False,
-    }
-    # An example in another form than the one that is enforced would mislead.
-    as_json: Callable[[str], str] = lambda label: json.dumps({"label": label}, ensure_ascii=False)  # noqa: E731
+    label = {"type": "string", "enum": options.labels}
+    parts: dict[str, Any] = {"properties": {"label": label}, "required": ["label"]}
+    schema = {"type": "object", **parts, "additionalProperties": False}
+
+    def as_json(target: str) -> str:
+        # An example in another form than the one that is enforced would mislead.
+        return json.dumps({"label": target}, ensure_ascii=False)
+
     return chat_per_item(brief, deployment, answer=as_json, **json_schema_format(schema))
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """Right where the answer names the target; `predicted` is the label it names."""
     options = options_of(brief)
-    predicted = [find_label(text, options.labels, options.aliases) for text in usable["output"]]
-    right = [label == target for label, target in zip(predicted, usable["target"], strict=True)]
-    outcome = ["answered" if label else "unparsed" for label in predicted]
-    columns = {"outcome": outcome, "predicted": predicted, "score": np.array(right, dtype=float)}
-    return pd.DataFrame(columns, index=usable.index)
+
+    def grade(output: str, target: str) -> tuple[str, str | None, float]:
+        label = find_label(output, options.labels, options.aliases)
+        return "answered" if label else "unparsed", label, float(label == target)
+
+    return score_each(usable, grade)
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:

@@ -13,17 +13,26 @@ from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.evaluate import judge as judge_model
 from lib.evaluate import preferences
-from lib.evaluate.kinds.defaults import GRADES, optional_target
+from lib.evaluate.kinds import judged
+from lib.evaluate.kinds.defaults import GRADES
 from lib.evaluate.reading import find_preference
 from lib.evaluate.scoring import Figure, measured
 
 JUDGED_BY = ("{first}", "{second}")
 RELATIVE = True
 MARKS = GRADES
-item_reader = optional_target
+item_reader = judged.item_reader
 ALL_PAIRS = 4  # deployments; more than that are compared to the baseline only, if there is one
 COLUMNS = "item_id group deployment other basis forward backward result".split()
 MOST_PAIRS = 15
+SHOWN = {
+    **{"win": "first wins", "loss": "second wins", "tie": "tie", "identical": "tie"},
+    **{"inconsistent": "inconsistent"},
+}
+TONES = {
+    **{"first wins": "good", "tie": "light", "inconsistent": "doubt", "second wins": "bad"},
+    **{"not judged": "pale"},
+}
 
 
 def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
@@ -69,7 +78,7 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
 
     Not asked is what needs no judge: equal answers are a tie, and an answer that is truncated,
     refused or empty loses to one that is not. Where a call of either candidate failed, the
-    item is left out for that pair. Reasoning is taken out before the judge sees an answer.
+    item is left out for that pair.
 
     Returns:
         One row per pair of deployments and item: `item_id group deployment other basis forward
@@ -100,11 +109,11 @@ def _pairs(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
     by_name = {str(name): own for name, own in texts.groupby("deployment", sort=False)}
     tables = []
     for name, other in matchups([d for d in brief.deployments if d.name in by_name]):
-        table = by_name[name].join(by_name[other][["unusable", "output"]], rsuffix="_other")
+        others = by_name[other][["unusable", "output"]].add_suffix("_other")
+        table = by_name[name].join(others)
         # Who was not asked the item did not answer it.
-        table["unusable_other"] = table["unusable_other"].mask(
-            table["output_other"].isna(), "failed"
-        )
+        missing = table["output_other"].isna()
+        table["unusable_other"] = table["unusable_other"].mask(missing, "failed")
         tables.append(table.assign(other=other))
     pairs = pd.concat(tables).reset_index(names="item_id")
     one, two = pairs["unusable"].notna(), pairs["unusable_other"].notna()
@@ -191,24 +200,13 @@ def figure(
     rank = {name: place for place, name in enumerate(strength["deployment"])}
     sides = _both_sides(graded)
     sides = sides[sides["deployment"].map(rank) < sides["other"].map(rank)]
-    results = {
-        **{"win": "first wins", "loss": "second wins", "tie": "tie", "identical": "tie"},
-        **{"inconsistent": "inconsistent"},
-    }
-    tones = {"first wins": "good", "tie": "light", "inconsistent": "doubt", "second wins": "bad"}
-    tones |= {"not judged": "pale"}
-    categories = sides["result"].map(results).fillna("not judged")
+    categories = sides["result"].map(SHOWN).fillna("not judged")
     counts = pd.crosstab([sides["deployment"], sides["other"]], categories)
     order = sorted(counts.index, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
+    counts = counts.reindex(index=order[:MOST_PAIRS], columns=list(TONES), fill_value=0)
+    counts.index = [f"{one} against {two}" for one, two in counts.index]
     title = "Wins and losses in pairs"
     if len(order) > MOST_PAIRS:
         title += f" (the strongest {MOST_PAIRS} of {len(order)} pairs)"
-    counts = counts.reindex(index=order[:MOST_PAIRS], columns=list(tones), fill_value=0)
-    counts.index = [f"{one} against {two}" for one, two in counts.index]
-    return "shares", {
-        "counts": counts,
-        "colours": tones,
-        "means": None,
-        "title": title,
-        "metric": "",
-    }
+    frames = {"counts": counts, "colours": TONES, "means": None}
+    return "shares", {**frames, "title": title, "metric": ""}

@@ -14,20 +14,20 @@ from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, chat_calls
 from lib.errors import PlaybookError
-from lib.evaluate.reasoning import visible
+from lib.evaluate import reasoning
 from lib.evaluate.scoring import Figure, outcome_shares
 from lib.stats.paired_tests import compare_pairs
 
 ASKS_ITEMS = True  # whether items are read and asked one by one
 JSON_FIELDS: tuple[str, ...] = ()  # fields of an item that are JSON, also in a cell of a CSV file
 JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a kind without judge
-CALIBRATED = False  # whether people's labels measure the judge
 RATED = False  # whether the judge gives numbers, not labels
 RELATIVE = False  # whether an answer's score hangs on who else was asked
 MARKS = ("right", "partly right", "wrong")  # an answer of score 1, between, and 0, to its reader
 GRADES = ("full score", "partial score", "score 0")  # the same where nothing is right or wrong
 
-__all__ = ["Options", "visible"]
+Reader = Callable[[dict[str, Any], str], dict[str, str]]
+visible = reasoning.visible
 
 
 class Options(Section):
@@ -38,7 +38,7 @@ def check(brief: Project, options: Any) -> None:
     """Raise a ValueError where the options do not go with the rest of the brief."""
 
 
-def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+def item_reader(brief: Project) -> Reader:
     """A function of an item of the file and its place, to the fields that are this kind's.
 
     `target` is among them, as text (canonical JSON where it is none). What is the same for all
@@ -55,25 +55,15 @@ def text_target(item: Mapping[str, Any], where: str) -> str:
     return target
 
 
-def optional_target(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
-    """The item reader of kinds with a judge: a target is text, perhaps none."""
-    missing = (None, "")
-    return lambda item, where: {
-        "target": "" if item.get("target") in missing else text_target(item, where)
-    }
-
-
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
     """A function of an item to its calls, without keys; what is the same for all is done once."""
     return chat_per_item(brief, deployment)
 
 
-def chat_per_item(
-    brief: Project, deployment: Deployment, **options: Any
-) -> Callable[[Item], list[Call]]:
-    """One chat an item; `options` go to `requests.chat_calls`."""
+def chat_per_item(brief: Project, deployment: Deployment, **extra: Any) -> Callable[..., Any]:
+    """One chat an item; what is extra goes to `requests.chat_calls`."""
     wording = brief.prompt_of(deployment).user or "{input}"
-    chat = chat_calls(brief, deployment, **options)
+    chat = chat_calls(brief, deployment, **extra)
     return lambda item: [chat(wording.replace("{input}", item["input"]))]
 
 
@@ -95,38 +85,38 @@ def judge_calls(deployments: list[Deployment]) -> tuple[int, int]:
 
 
 def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> Any:
-    """The judge's records of the answers, None without a judge.
-
-    Args:
-        brief: The brief.
-        answers: With `output` as far as it is visible, and why an answer is `unusable`, if it is.
-        items: From `load_items`.
-        judge: `run progress budget`, for `judge.ask`.
-    """
+    """The judge's records of `visible_answers`, None without a judge; `judge` is for `ask`."""
     return None
 
 
-# `score(brief, usable, *, items, graded) -> DataFrame`, in every kind: `usable` holds the answers
-# that were not failed, truncated, refused or empty, with `output` made visible. One row each, same
-# index: `outcome` (answered, unparsed, failed where the judge gave no verdict), `predicted` (text
-# or None), `score` (0 to 1, None where failed) and perhaps `detail` (text).
+# `read_verdicts(brief, asked)`: the judge's records with what it `said` as `verdict` and `rating`.
+# Where a kind has it, people's labels can measure the judge.
+read_verdicts: Callable[..., pd.DataFrame] | None = None
+
+
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Every kind has its own."""
+    """What each usable answer is worth; every kind has its own.
+
+    It takes the answers that were not failed, truncated, refused or empty, with `output` made
+    visible, and perhaps `items` and what the judge `graded`. Returned is one row each, same index:
+    `outcome` (answered, unparsed, failed where the judge gave no verdict), `predicted` (text or
+    None), `score` (0 to 1, None where failed) and perhaps `detail` (text).
+    """
     raise NotImplementedError
 
 
-def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame | None:
-    """The judge's words (`said`) as `verdict` and `rating`; None where verdicts are not labelled.
+def score_each(usable: pd.DataFrame, grade: Callable[[str, str], tuple[Any, ...]]) -> pd.DataFrame:
+    """As `score` gives it, each row from a function of the answer's output and target."""
+    pairs = zip(usable["output"], usable["target"], strict=True)
+    table = pd.DataFrame([grade(output, target) for output, target in pairs], usable.index)
+    return table.set_axis(["outcome", "predicted", "score", "detail"][: table.shape[1]], axis=1)
 
-    Where it is there, people's labels can measure the judge.
-    """
-    return None
 
-
-# `metrics(brief, scored) -> list of {metric value low high}`: of one deployment without its failed
-# calls; the first is the primary one unless another says `primary`. See `scoring.measured`.
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every kind has its own."""
+    """Rows from `scoring.measured` of one deployment's answers; every kind has its own.
+
+    Failed calls are not among them. The first metric is the primary one unless another says so.
+    """
     raise NotImplementedError
 
 
@@ -145,9 +135,9 @@ def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]
     return []
 
 
-def correct(brief: Project, scores: Any, scored: Any, checked: pd.DataFrame) -> pd.DataFrame:
+def correct(brief: Project, scores: Any, scored: Any, checked: pd.DataFrame) -> Any:
     """The scores corrected for the judge's measured mistakes."""
-    return scores  # type: ignore[no-any-return]
+    return scores
 
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:

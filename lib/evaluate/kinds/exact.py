@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import text_target
+from lib.evaluate.kinds.defaults import Reader, score_each, text_target
 from lib.evaluate.reading import normalise
 from lib.evaluate.scoring import Figure, clusters, means, measured, outcome_shares
 from lib.json_values import canonical
@@ -29,7 +27,7 @@ class Options(Section):
     normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
 
 
-def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+def item_reader(brief: Project) -> Reader:
     """The target is a text, or a list of texts of which any counts."""
     return lambda item, where: {"target": _target(item, where)}
 
@@ -63,13 +61,15 @@ def _accepted(target: str) -> list[str]:
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """Right where the answer is an accepted one; `predicted` is the normalised text."""
     rules = options_of(brief).normalise
-    predicted = [normalise(text, rules) or None for text in usable["output"]]
     targets = usable["target"].unique()
     wanted = {target: {normalise(text, rules) for text in _accepted(target)} for target in targets}
-    right = [p in wanted[target] for p, target in zip(predicted, usable["target"], strict=True)]
-    outcome = ["answered" if text else "unparsed" for text in predicted]
-    columns = {"outcome": outcome, "predicted": predicted, "score": np.array(right, dtype=float)}
-    return pd.DataFrame(columns, index=usable.index)
+
+    def grade(output: str, target: str) -> tuple[str, str | None, float]:
+        text = normalise(output, rules)
+        right = text != "" and text in wanted[target]
+        return "answered" if text else "unparsed", text or None, float(right)
+
+    return score_each(usable, grade)
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
@@ -89,8 +89,8 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
     tables = [("all items", overall)]
     for group in hardest[:PANELS]:
         of_group = means(named[named["group"] == group]).set_index("deployment")
-        rows = of_group.reindex(overall["deployment"]).reset_index()
-        tables.append((f"{group}, n = {sizes[group]}", rows))
+        panel = of_group.reindex(overall["deployment"]).reset_index()
+        tables.append((f"{group}, n = {sizes[group]}", panel))
     title = "Accuracy by group, the hardest first"
     title += f" ({PANELS} of {len(hardest)})" if len(hardest) > PANELS else ""
     return "multiples", {"tables": tables, "title": title}

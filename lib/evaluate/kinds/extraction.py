@@ -14,12 +14,10 @@ from pydantic import Field
 
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
-from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, json_schema_format
 from lib.errors import PlaybookError
-from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import by_metric, chat_per_item
-from lib.evaluate.kinds.exact import Rule
+from lib.evaluate.kinds import exact, options_of
+from lib.evaluate.kinds.defaults import Reader, by_metric, chat_per_item, score_each
 from lib.evaluate.reading import RULES, normalise
 from lib.evaluate.scoring import Figure, measured
 from lib.json_values import canonical, find_object, json_of, misfit, validator_of
@@ -31,10 +29,7 @@ CURRENCY = "$€£¥ "
 def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") -> dict[str, Any]:
     """An object's fields by dotted name (`address.city`); a list is one field, and so is {}.
 
-    Args:
-        value: The object.
-        whole: Names of objects that are compared as a whole and so stay one field.
-        at: The name the object itself has.
+    Objects named in `whole` are compared as a whole and stay one field; `at` names the object.
     """
     fields: dict[str, Any] = {}
     for key, inner in value.items():
@@ -46,28 +41,24 @@ def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") 
     return fields
 
 
-def same(wanted: Any, found: Any, rule: str = "", rules: Sequence[str] = RULES) -> bool:
-    """Whether two JSON values are the same field value.
+def same(wanted: Any, answer: Any, rule: str = "", rules: Sequence[str] = RULES) -> bool:
+    """Whether the answer's JSON value of a field is the one the item expects.
 
-    Args:
-        wanted: What the item expects.
-        found: What the answer says.
-        rule: `exact`: equal, where true is not 1 but 1 is 1.0; `normalised`: text by `rules`;
-            `number`: equal to nine digits, also as text such as "$1,000.50"; `set`: lists of
-            the same members, normalised, whatever their order and repeats. By default text is
-            normalised, a list a set, and anything else exact.
-        rules: Of `labels.normalise`.
+    `exact`: equal, where true is not 1 but 1 is 1.0; `normalised`: text by `rules` of
+    `reading.normalise`; `number`: equal to nine digits, also as text such as "$1,000.50"; `set`:
+    lists of the same members, normalised, whatever their order and repeats. By default text is
+    normalised, a list a set, and anything else exact.
     """
-    rule = rule or ("normalised" if isinstance(wanted, str) else "")
-    rule = rule or ("set" if isinstance(wanted, list) else "exact")
+    by_type: dict[type, str] = {str: "normalised", list: "set"}
+    rule = rule or by_type.get(type(wanted), "exact")
     if rule == "number":
-        a, b = _number(wanted), _number(found)
+        a, b = _number(wanted), _number(answer)
         return a is not None and b is not None and math.isclose(a, b, rel_tol=1e-9)
-    if rule == "set" and isinstance(wanted, list) and isinstance(found, list):
-        return _members(wanted, rules) == _members(found, rules)
-    if rule == "normalised" and isinstance(wanted, str) and isinstance(found, str):
-        return normalise(wanted, rules) == normalise(found, rules)
-    return _comparable(wanted) == _comparable(found)
+    if rule == "set" and isinstance(wanted, list) and isinstance(answer, list):
+        return _members(wanted, rules) == _members(answer, rules)
+    if rule == "normalised" and isinstance(wanted, str) and isinstance(answer, str):
+        return normalise(wanted, rules) == normalise(answer, rules)
+    return _comparable(wanted) == _comparable(answer)
 
 
 def _members(values: list[Any], rules: Sequence[str]) -> set[Any]:
@@ -96,15 +87,16 @@ def _number(value: Any) -> float | None:
         return None
 
 
-class Options(Section):
-    """`schema` is a JSON schema or the name of a file; `fields` says how a field is compared.
+class Comparison(exact.Options):
+    """`fields` says how a field is compared: see `same`."""
 
-    See `same` for the rules of `fields` and `reading.normalise` for those of `normalise`.
-    """
+    fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
+
+
+class Options(Comparison):
+    """`schema` is a JSON schema or the name of a file."""
 
     json_schema: dict[str, Any] | str = Field(alias="schema")
-    fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
-    normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
     constrained: bool = False
 
 
@@ -115,7 +107,7 @@ def _schema(brief: Project) -> dict[str, Any]:
     return schema
 
 
-def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+def item_reader(brief: Project) -> Reader:
     """The target is an object: some of the fields perhaps, but none that no answer could give."""
     validator = validator_of(_schema(brief), "evaluation.schema")
 
@@ -149,7 +141,8 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     options, validator = options_of(brief), validator_of(_schema(brief), "evaluation.schema")
     expected = _expected(usable, options)
 
-    def grade(output: str, wanted: Mapping[str, Any]) -> tuple[str, str | None, float, str]:
+    def grade(output: str, target: str) -> tuple[str, str | None, float, str]:
+        wanted = expected[target]
         try:
             answer = find_object(output)
         except ValueError as error:
@@ -164,11 +157,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
         detail = {"valid": not problem, "right": right, "wrong": wrong, "problem": problem}
         return "answered", canonical(answer), len(right) / len(wanted), canonical(detail)
 
-    pairs = zip(usable["output"], usable["target"], strict=True)
-    rows = [grade(output, expected[target]) for output, target in pairs]
-    return pd.DataFrame(
-        rows, columns=["outcome", "predicted", "score", "detail"], index=usable.index
-    )
+    return score_each(usable, grade)
 
 
 def _expected(scored: pd.DataFrame, options: Options) -> dict[str, dict[str, Any]]:
@@ -182,8 +171,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     fields wrong.
     """
     # Where no answer was usable, none has a detail.
-    texts = scored["detail"].fillna("") if "detail" in scored else [""] * len(scored)
-    details = [json.loads(text) if text else {} for text in texts]
+    texts = scored.get("detail", pd.Series("", scored.index)).fillna("")
+    details = [json.loads(text or "{}") for text in texts]
     expected = _expected(scored, options_of(brief))
     rows = [
         measured("field accuracy", scored["score"], scored, primary=True),
@@ -191,10 +180,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     ]
     for name in dict.fromkeys(name for fields in expected.values() for name in fields):
         wanted = np.array([name in expected[target] for target in scored["target"]])
-        right = [
-            name in d.get("right", ()) for d, here in zip(details, wanted, strict=True) if here
-        ]
-        rows.append(measured(f"field: {name}", right, scored[wanted]))
+        right = np.array([name in d.get("right", ()) for d in details])
+        rows.append(measured(f"field: {name}", right[wanted], scored[wanted]))
     return rows
 
 

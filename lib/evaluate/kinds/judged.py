@@ -8,18 +8,22 @@ import pandas as pd
 
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
+from lib.evaluate import calibration
 from lib.evaluate import judge as judge_model
-from lib.evaluate.calibration import correct, trust
-from lib.evaluate.kinds.defaults import GRADES, by_metric, optional_target
+from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, text_target
 from lib.evaluate.reading import find_label
 from lib.evaluate.scoring import UNUSABLE, Figure, measured, outcome_shares
 
 JUDGED_BY = ("{output}",)
-CALIBRATED = True
 MARKS = GRADES
-item_reader = optional_target
+correct = calibration.correct
 
-__all__ = ["correct"]
+
+def item_reader(brief: Project) -> Reader:
+    """A target is text, perhaps none."""
+    return lambda item, where: {
+        "target": "" if item.get("target") in (None, "") else text_target(item, where)
+    }
 
 
 def judge_calls(deployments: list[Deployment]) -> tuple[int, int]:
@@ -32,8 +36,8 @@ def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
     judge = brief.evaluation.judge
     assert judge is not None
     labels = [find_label(text, judge.labels) for text in asked["said"]]
-    found = asked.assign(verdict=pd.Series(labels, asked.index, object), rating=float("nan"))
-    return mark_unread(found, found["verdict"].isna(), f"one of {judge.labels}")
+    read = asked.assign(verdict=pd.Series(labels, asked.index, object), rating=float("nan"))
+    return mark_unread(read, read["verdict"].isna(), f"one of {judge.labels}")
 
 
 def mark_unread(asked: pd.DataFrame, missing: pd.Series, wanted: str) -> pd.DataFrame:
@@ -50,12 +54,7 @@ def mark_unread(asked: pd.DataFrame, missing: pd.Series, wanted: str) -> pd.Data
 
 
 def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> pd.DataFrame:
-    """Ask the judge about every usable answer, without its reasoning.
-
-    Returns:
-        One row per answer sent: `deployment item_id said judge_error`, and `verdict` and
-        `rating` as the kind reads them.
-    """
+    """Ask the judge about every usable answer: `deployment item_id said judge_error`."""
     usable = answers[answers["unusable"].isna()]
     texts = usable[["deployment", "item_id", "output"]].assign(
         input=usable["item_id"].map(items.set_index("item_id")["input"]),
@@ -64,29 +63,22 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
     return judge_model.ask(brief, texts, **judge)
 
 
-def points(brief: Project, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """A pass label is 1; `predicted` is the label."""
-    judge = brief.evaluation.judge
-    assert judge is not None
-    passes = verdicts["verdict"].isin(judge.pass_labels).astype(float)
-    return pd.DataFrame({"predicted": verdicts["verdict"], "score": passes, "detail": ""})
-
-
 def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Verdicts to scores.
+    """A label that passes is 1; `predicted` is the label.
 
     Where the judge gave no usable verdict the row is `failed` and has no score: that is the
     judge's failure, and says nothing about the answer. `detail` says which.
     """
-    return score_verdicts(usable, graded, points(brief, graded))
+    judge = brief.evaluation.judge
+    assert judge is not None
+    passes = graded["verdict"].isin(judge.pass_labels).astype(float)
+    return score_verdicts(usable, graded.assign(predicted=graded["verdict"], score=passes))
 
 
-def score_verdicts(
-    usable: pd.DataFrame, graded: pd.DataFrame, scored: pd.DataFrame
-) -> pd.DataFrame:
-    """Bring `predicted score detail` of every graded answer to the answers."""
+def score_verdicts(usable: pd.DataFrame, graded: pd.DataFrame) -> pd.DataFrame:
+    """Bring `predicted`, `score` and perhaps `detail` of every graded answer to the answers."""
     keys = ["deployment", "item_id"]
-    table = graded[[*keys, "judge_error"]].join(scored)
+    table = graded.reindex(columns=[*keys, "predicted", "score", "detail", "judge_error"])
     rows = usable[keys].merge(table, on=keys, how="left", validate="many_to_one")
     error = rows["judge_error"].astype(object).fillna("judge: not asked")
     failed = error != ""
@@ -104,7 +96,7 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 
 def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
     """How far the judge agrees with people."""
-    return [trust(brief, checked)]
+    return [calibration.trust(brief, checked)]
 
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
@@ -118,12 +110,9 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
         return "multiples", {"tables": by_metric(scores, names, corrected), "title": title}
     # A judge may well have a label "refused" of its own.
     shown = {n: f"judge: {n}" if n in {*UNUSABLE, "failed"} else n for n in judge.labels}
-    passing = [label for label in judge.labels if label in judge.pass_labels]
-    failing = [label for label in judge.labels if label not in judge.pass_labels]
-    tones = {
-        shown[label]: (tone, 1 - place / len(labels))
-        for tone, labels in (("good", passing), ("bad", failing))
-        for place, label in enumerate(labels)
-    }
+    tones: dict[str, tuple[str, float]] = {}
+    for tone, passes in (("good", True), ("bad", False)):
+        labels = [label for label in judge.labels if (label in judge.pass_labels) == passes]
+        tones |= {shown[n]: (tone, 1 - place / len(labels)) for place, n in enumerate(labels)}
     title, usable = "Verdicts of the uncalibrated judge", lambda row: shown[row["predicted"]]
     return outcome_shares(scored, title=title, metric="pass rate", usable=usable, tones=tones)

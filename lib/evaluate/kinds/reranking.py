@@ -12,10 +12,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from lib.brief.deployment import Deployment
 from lib.brief.evaluation import Name
@@ -24,20 +25,20 @@ from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, chat_calls
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
+from lib.evaluate import reasoning
 from lib.evaluate.kinds import defaults, options_of
-from lib.evaluate.kinds.defaults import GRADES, by_metric, visible_or_record
+from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_record
 from lib.evaluate.reading import MOST_READ, find_label, find_order
-from lib.evaluate.reasoning import visible as without_reasoning
 from lib.evaluate.scoring import Figure, measured
 from lib.frames import rows
+from lib.json_lines import validated
 from lib.json_values import canonical
 from lib.stats.ranking import ranking_by_chance, ranking_measures
-from lib.untrusted import as_number
+from lib.untrusted import as_dict, as_list, as_number
 
 JSON_FIELDS = ("target", "documents")
 visible = visible_or_record
 MARKS = GRADES
-MAX_GRADE = 1000
 WORDINGS = {
     "pointwise": "Query: {input}\nDocument: {document}\n"
     "Does the document answer the query? Answer yes or no.",
@@ -64,70 +65,48 @@ class Options(Section):
     ranking: Ranking = Ranking()
 
 
-def _ranking(brief: Project) -> Ranking:
-    ranking: Ranking = options_of(brief).ranking
-    return ranking
+class _Document(TypedDict):
+    id: Annotated[str, Field(min_length=1)]
+    text: Annotated[str, Field(pattern=r"\S")]
 
 
-def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+DOCUMENTS = TypeAdapter(Annotated[list[_Document], Field(min_length=2)])
+Grade = Annotated[int, Field(ge=0, le=1000)]
+TARGET = TypeAdapter(Annotated[dict[str, Grade], Field(min_length=1)])
+
+
+def item_reader(brief: Project) -> Reader:
     """`documents` are texts or `id` and `text`; the target grades them, or lists relevant ids."""
-
-    def read(item: dict[str, Any], where: str) -> dict[str, str]:
-        shown = _documents(item.get("documents"), where)
-        grades = _grades(item.get("target"), [d["id"] for d in shown], where)
-        return {"target": canonical(grades), "documents": canonical(shown)}
-
-    return read
+    return _read
 
 
-def _documents(given: Any, where: str) -> list[dict[str, str]]:
-    if not isinstance(given, list) or len(given) < 2:
-        raise PlaybookError(f"{where}: documents must be a list of two or more to put into order")
-    shown = []
-    for number, document in enumerate(given, start=1):
-        # Documents without ids are counted from 1.
-        pair = {"id": str(number), "text": document} if isinstance(document, str) else document
-        name, text = (pair.get("id"), pair.get("text")) if isinstance(pair, dict) else (0, 0)
-        if not (isinstance(name, str) and name and isinstance(text, str) and text.strip()):
-            raise PlaybookError(
-                f'{where}: document {number} must be text or {{"id", "text"}},'
-                f" not {document!r:.200}"
-            )
-        shown.append({"id": name, "text": text})
-    name, count = Counter(document["id"] for document in shown).most_common(1)[0]
+def _read(item: dict[str, Any], where: str) -> dict[str, str]:
+    # Documents without ids are counted from 1.
+    texts = [
+        {"id": str(number), "text": document} if isinstance(document, str) else document
+        for number, document in enumerate(as_list(item.get("documents")), start=1)
+    ]
+    shown = validated(DOCUMENTS, texts, where, "documents")
+    ids = [document["id"] for document in shown]
+    name, count = Counter(ids).most_common(1)[0]
     if count > 1:
         raise PlaybookError(f"{where}: the document id {name!r} is used {count} times")
-    return shown
-
-
-def _grades(target: Any, names: list[str], where: str) -> dict[str, int]:
-    grades = target
+    target = item.get("target")
     if isinstance(target, list) and all(isinstance(name, str) for name in target):
-        grades = dict.fromkeys(target, 1)
-    if not isinstance(grades, dict) or not grades:
-        raise PlaybookError(
-            f"{where}: target must be grades by document id, or a list of relevant ids,"
-            f" not {target!r:.200}"
-        )
-    for name, grade in grades.items():
-        if name not in names:
-            text = f"{where}: target names {name!r}, which is no document: {', '.join(names)}"
-            raise PlaybookError(text[:400])
-        if type(grade) is not int or not 0 <= grade <= MAX_GRADE:
-            raise PlaybookError(
-                f"{where}: the grade of {name!r} must be a whole number from 0 to {MAX_GRADE},"
-                f" not {grade!r:.200}"
-            )
+        target = dict.fromkeys(target, 1)
+    grades = validated(TARGET, target, where, "target")
+    if strange := [name for name in grades if name not in ids]:
+        text = f"{where}: target names {strange[0]!r}, which is no document: {', '.join(ids)}"
+        raise PlaybookError(text[:400])
     if not any(grades.values()):
         raise PlaybookError(f"{where}: no document is relevant, so every order is as good")
-    return grades
+    return {"target": canonical(grades), "documents": canonical(shown)}
 
 
 def documents(item: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The documents of an item as (id, text), in the order they are shown to every model.
 
-    The order is that of a hash of item and document id: the same in every run, on every
-    machine, and independent of the order in the file.
+    The order is that of a hash of item and document id, independent of the order in the file.
     """
     shown = [(str(d["id"]), str(d["text"])) for d in json.loads(item["documents"])]
     return sorted(shown, key=lambda d: key_of(str(item["item_id"]), d[0]))
@@ -143,10 +122,16 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     Raises:
         PlaybookError: The wording has no place for the documents.
     """
-    method = _ranking(brief).method
+    method = options_of(brief).ranking.method
     if method == "rerank":
         extra = {k: v for k, v in deployment.options.extra_body.items() if v is not None}
-        return lambda item: [_rerank_call(item, extra)]
+
+        def rerank(item: Item) -> list[Call]:
+            texts = [text for _, text in documents(item)]
+            body = {"query": item["input"], "documents": texts, "top_n": len(texts), **extra}
+            return [Call("", "rerank", body)]
+
+        return rerank
     wording = brief.prompt_of(deployment).user or "{input}"
     wording = WORDINGS[method] if wording.strip() == "{input}" else wording
     place = "{documents}" if method == "listwise" else "{document}"
@@ -167,12 +152,6 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     return calls
 
 
-def _rerank_call(item: Item, extra: Mapping[str, Any]) -> Call:
-    texts = [text for _, text in documents(item)]
-    body = {"query": item["input"], "documents": texts, "top_n": len(texts), **extra}
-    return Call("", "rerank", body)
-
-
 def _filled(wording: str, **values: str) -> str:
     # In one pass: a query that says {document} must not be given one.
     return re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], m[0]), wording)
@@ -184,31 +163,28 @@ def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dic
     `output` is JSON text of the score, or pointwise of the raw answer, of every document.
     Several calls have their summed tokens and retries and the longest latency.
     """
-    method, first = _ranking(brief).method, records[0][1]
+    method, first = options_of(brief).ranking.method, records[0][1]
     if method == "listwise":
         return defaults.answer_of(brief, item, records)
-    answers = [record for _, record in records]
-    if failed := [record for record in answers if record["error"]]:
-        return {**first, "error": failed[0]["error"], "output": None}
+    answers = pd.DataFrame([record for _, record in records], dtype=object)
+    if failed := [error for error in answers["error"] if error]:
+        return {**first, "error": failed[0], "output": None}
     if method == "rerank":
-        scores = zip(
-            [name for name, _ in documents(item)], json.loads(first["output"]), strict=False
-        )
-        known = {name: score for name, score in scores if score is not None}
-        return {**first, "output": json.dumps(known, ensure_ascii=False)}
-    facts = {}
-    for name in ("retries", "prompt_tokens", "completion_tokens"):
-        values = [record[name] for record in answers]
-        facts[name] = None if None in values else sum(values)
-    reasons = [record["finish_reason"] for record in answers]
-    latencies = [record["latency_s"] for record in answers if record["latency_s"] is not None]
+        scores = zip(documents(item), json.loads(first["output"]), strict=False)
+        by_id = {name: score for (name, _), score in scores if score is not None}
+        return {**first, "output": json.dumps(by_id, ensure_ascii=False)}
+    sums = {
+        name: None if answers[name].isna().any() else answers[name].sum()
+        for name in ("retries", "prompt_tokens", "completion_tokens")
+    }
+    reasons = [*answers["finish_reason"]]
     return {
         **first,
-        **facts,
+        **sums,
         "output": json.dumps({name: r["output"] for name, r in records}, ensure_ascii=False),
         "finish_reason": next((r for r in reasons if r != "stop"), reasons[0]),
-        "latency_s": max(latencies, default=None),
-        "cached": all(bool(record["cached"]) for record in answers),
+        "latency_s": max(answers["latency_s"].dropna(), default=None),
+        "cached": answers["cached"].map(bool).all(),
     }
 
 
@@ -217,8 +193,7 @@ def _ranked(brief: Project, output: str, shown: list[str]) -> tuple[list[str], i
 
     What the output does not mention comes last, and ties stay, in the order shown.
     """
-    ranking = _ranking(brief)
-    if ranking.method == "listwise":
+    if options_of(brief).ranking.method == "listwise":
         order = find_order(output, len(shown))
         if order is None:
             return None
@@ -228,19 +203,21 @@ def _ranked(brief: Project, output: str, shown: list[str]) -> tuple[list[str], i
         answers = json.loads(output)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(answers, dict):
+    values = {name: _value(brief, answer) for name, answer in as_dict(answers).items()}
+    usable = {name: v for name, v in values.items() if v is not None and name in shown}
+    ranked = sorted(shown, key=lambda name: -usable.get(name, -math.inf))
+    return (ranked, len(values) - len(usable)) if usable else None
+
+
+def _value(brief: Project, answer: Any) -> float | None:
+    """How relevant an answer says that one document is; None where it says nothing."""
+    if options_of(brief).ranking.method == "rerank":
+        return as_number(answer)
+    tags = brief.evaluation.reasoning_tags
+    text = reasoning.visible(answer, tags) if isinstance(answer, str) else ""
+    if not text:
         return None
-    if ranking.method == "pointwise":
-        tags = brief.evaluation.reasoning_tags
-        texts = {d: without_reasoning(a, tags) for d, a in answers.items() if isinstance(a, str)}
-        said = {d: text[:MOST_READ] for d, text in texts.items() if text}
-        value = {d: float(find_label(a, ranking.relevant) is not None) for d, a in said.items()}
-    else:
-        numbers = {d: as_number(v) for d, v in answers.items()}
-        value = {d: v for d, v in numbers.items() if v is not None}
-    usable = {d: v for d, v in value.items() if d in set(shown)}
-    order_of = sorted(shown, key=lambda d: -usable.get(d, -math.inf))
-    return (order_of, len(answers) - len(usable)) if usable else None
+    return float(find_label(text[:MOST_READ], options_of(brief).ranking.relevant) is not None)
 
 
 def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any) -> pd.DataFrame:
@@ -249,33 +226,32 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
     `predicted` is the order as a JSON list of document ids; `detail` is JSON text with all
     measures and `passed_over`, how much of the answer named no document or one twice.
     """
-    k = _ranking(brief).k
+    k = options_of(brief).ranking.k
     item_of = {item["item_id"]: item for item in rows(items)}
     shown = {name: [d for d, _ in documents(item)] for name, item in item_of.items()}
-    names = list(usable["item_id"])
-    pairs = zip(names, usable["output"], strict=True)
+    pairs = zip(usable["item_id"], usable["output"], strict=True)
     ranked = [_ranked(brief, str(output), shown[name]) for name, output in pairs]
     # One query per answer: the same item is there once for every deployment.
     orders = {str(n): order[0] for n, order in enumerate(ranked) if order}
-    grades = {n: json.loads(item_of[names[int(n)]]["target"]) for n in orders}
+    targets = {str(n): item_of[name]["target"] for n, name in enumerate(usable["item_id"])}
+    grades = {n: json.loads(targets[n]) for n in orders}
     measures = ranking_measures(grades, orders, k=k).round(6).to_dict("index")
     scored: list[tuple[Any, ...]] = [("unparsed", None, 0.0, None)] * len(ranked)
     for n, order in enumerate(ranked):
         if order is not None:
-            figures = measures[str(n)]
-            detail = json.dumps({**figures, "passed_over": order[1]})
+            detail = json.dumps({**measures[str(n)], "passed_over": order[1]})
             predicted = json.dumps(order[0], ensure_ascii=False)
-            scored[n] = ("answered", predicted, figures[f"nDCG@{k}"], detail)
+            scored[n] = ("answered", predicted, measures[str(n)][f"nDCG@{k}"], detail)
     columns = ["outcome", "predicted", "score", "detail"]
     return pd.DataFrame(scored, columns=columns, index=usable.index)
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """nDCG@k (primary), MRR and R@k; an answer that cannot be used scores 0 in all three."""
-    k = _ranking(brief).k
-    details = scored.get("detail", pd.Series(None, scored.index, object))
-    found = [json.loads(text) if isinstance(text, str) and text else {} for text in details]
-    rest = [measured(n, [d.get(n, 0.0) for d in found], scored) for n in ("MRR", f"R@{k}")]
+    k = options_of(brief).ranking.k
+    texts = scored.get("detail", pd.Series("", scored.index)).fillna("")
+    details = [json.loads(text or "{}") for text in texts]
+    rest = [measured(n, [d.get(n, 0.0) for d in details], scored) for n in ("MRR", f"R@{k}")]
     return [measured(f"nDCG@{k}", scored["score"], scored, primary=True), *rest]
 
 
@@ -283,7 +259,7 @@ def figure(
     brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *, items: Any, **_: Any
 ) -> Figure:
     """The three measures, and what an order drawn at random would score."""
-    k = _ranking(brief).k
+    k = options_of(brief).ranking.k
     names = {name: name for name in (f"nDCG@{k}", "MRR", f"R@{k}")}
     tables = by_metric(scores, names, f"nDCG@{k}")
     chance = [
@@ -291,8 +267,5 @@ def figure(
         for item in rows(items)
     ]
     title = "How good the order is; dashed: an order drawn at random"
-    return "multiples", {
-        "tables": tables,
-        "title": title,
-        "references": pd.DataFrame(chance).mean().to_dict(),
-    }
+    references = pd.DataFrame(chance).mean().to_dict()
+    return "multiples", {"tables": tables, "title": title, "references": references}

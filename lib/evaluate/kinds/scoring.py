@@ -11,31 +11,12 @@ import pandas as pd
 
 from lib.brief.project import Project
 from lib.evaluate.kinds import judged
-from lib.evaluate.kinds.judged import (
-    CALIBRATED,
-    JUDGED_BY,
-    MARKS,
-    correct,
-    grade,
-    item_reader,
-    judge_calls,
-    judge_notes,
-)
 from lib.evaluate.reading import find_rating
 from lib.evaluate.scoring import Figure, measured, outcome_shares
 
-__all__ = [
-    "CALIBRATED",
-    "JUDGED_BY",
-    "MARKS",
-    "correct",
-    "grade",
-    "item_reader",
-    "judge_calls",
-    "judge_notes",
-]
-
-RATED = True
+RATED, MARKS = True, judged.MARKS
+JUDGED_BY, item_reader, judge_calls = judged.JUDGED_BY, judged.item_reader, judged.judge_calls
+grade, judge_notes, correct = judged.grade, judged.judge_notes, judged.correct
 
 
 def _scale(brief: Project) -> tuple[float, float]:
@@ -56,16 +37,11 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     """A rating's place on the scale, from 0 to 1; see `judged.score`."""
     low, high = _scale(brief)
     rating = graded["rating"].astype(float)
-    predicted = [None if pd.isna(value) else f"{value:g}" for value in rating]
-    points = pd.DataFrame(
-        {
-            "predicted": predicted,
-            "score": (rating - low) / (high - low),
-            "detail": graded["verdict"],
-        },
-        index=graded.index,
+    predicted = rating.map("{:g}".format).where(rating.notna(), None)
+    points = graded.assign(
+        predicted=predicted, score=(rating - low) / (high - low), detail=graded["verdict"]
     )
-    return judged.score_verdicts(usable, graded, points)
+    return judged.score_verdicts(usable, points)
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
 from jsonschema.protocols import Validator
-from pydantic import Field
+from pydantic import Field, TypeAdapter, with_config
 from scipy.optimize import linear_sum_assignment
+from typing_extensions import TypedDict
 
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
-from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item
 from lib.errors import PlaybookError
-from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import chat_per_item, visible_or_record
-from lib.evaluate.kinds.exact import Rule
-from lib.evaluate.kinds.extraction import same
+from lib.evaluate.kinds import extraction, options_of
+from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, visible_or_record
 from lib.evaluate.scoring import Figure, measured, shares
-from lib.json_values import (
-    canonical,
-    find_object,
-    json_of,
-    misfit,
-    parse_json,
-    validator_of,
-)
+from lib.json_lines import validated
+from lib.json_values import canonical, find_object, json_of, misfit, parse_json, validator_of
+from lib.untrusted import as_dict
 
 JSON_FIELDS = ("target",)
 visible = visible_or_record
@@ -42,31 +34,37 @@ ARGUMENTS = ("arguments", "parameters", "args")
 PYTHON = re.compile(r"\W{0,20}([A-Za-z_][\w.-]{0,200})\(")
 
 
-class Malformed(Exception):
+class _MalformedError(Exception):
     """An answer that calls a tool in a way that no program could follow."""
 
 
-class Options(Section):
-    """`tools` in OpenAI's form or a file's name; `fields` says how an argument is compared."""
+class Options(extraction.Comparison):
+    """`tools` in OpenAI's form or a file's name."""
 
     tools: list[dict[str, Any]] | str = Field(min_length=1)
-    fields: dict[str, Literal["exact", "normalised", "number", "set"]] = {}
-    normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
+
+
+@with_config(extra="forbid")
+class _Wanted(TypedDict):
+    name: str
+    arguments: NotRequired[dict[str, Any]]
+
+
+WANTED = TypeAdapter(list[_Wanted])  # calls that an item expects
 
 
 def _tools(brief: Project) -> list[dict[str, Any]]:
     """The tools a model may call, in OpenAI's form; a bare function is wrapped into it."""
-    given = json_of(options_of(brief).tools, brief.folder, "evaluation.tools")
-    tools = []
-    for place, tool in enumerate(given if isinstance(given, list) else [given]):
-        function = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+    tools = json_of(options_of(brief).tools, brief.folder, "evaluation.tools")
+    tools = tools if isinstance(tools, list) else [tools]
+    functions = [as_dict(tool).get("function", tool) for tool in tools]
+    for place, function in enumerate(functions):
+        if not isinstance(as_dict(function).get("name"), str):
             raise PlaybookError(
                 f"evaluation.tools.{place}: must be a function with name, description and"
-                f" parameters, not {str(tool)[:80]!r}"
+                f" parameters, not {str(function)[:80]!r}"
             )
-        tools.append({"type": "function", "function": function})
-    return tools
+    return [{"type": "function", "function": function} for function in functions]
 
 
 def _validators(brief: Project) -> dict[str, Validator]:
@@ -83,48 +81,33 @@ def _validators(brief: Project) -> dict[str, Validator]:
     return checks
 
 
-def item_reader(brief: Project) -> Callable[[dict[str, Any], str], dict[str, str]]:
+def item_reader(brief: Project) -> Reader:
     """The target is a call, a list of calls, or null where none is expected."""
     checks = _validators(brief)
 
     def read(item: dict[str, Any], where: str) -> dict[str, str]:
         if "target" not in item or item["target"] == "":
             raise PlaybookError(f"{where}: target is missing; write null where no call is expected")
-        for call in _wanted_calls(item["target"]):
-            _check_target(call, where, checks)
+        for call in validated(WANTED, _wanted_calls(item["target"]), where, "target"):
+            if (name := call["name"]) not in checks:
+                raise PlaybookError(
+                    f"{where}: target names {name!r:.200}, which is not one of"
+                    f" evaluation.tools: {', '.join(checks)}"
+                )
+            if problem := misfit(call.get("arguments", {}), checks[name], incomplete=True):
+                raise PlaybookError(f"{where}: arguments of {name!r} do not fit: {problem}")
         return {"target": canonical(item["target"] or None)}
 
     return read
 
 
-def _check_target(call: Any, where: str, checks: Mapping[str, Validator]) -> None:
-    if not isinstance(call, dict) or set(call) - {"name", "arguments"} or "name" not in call:
-        raise PlaybookError(
-            f'{where}: target must be {{"name", "arguments"}}, a list of them, or null,'
-            f" not {call!r:.200}"
-        )
-    if not isinstance(call["name"], str) or call["name"] not in checks:
-        raise PlaybookError(
-            f"{where}: target names {call['name']!r:.200}, which is not one of"
-            f" evaluation.tools: {', '.join(checks)}"
-        )
-    arguments = call.get("arguments", {})
-    if not isinstance(arguments, dict):
-        raise PlaybookError(
-            f"{where}: arguments of {call['name']!r} must be an object, not {arguments!r:.200}"
-        )
-    if problem := misfit(arguments, checks[call["name"]], incomplete=True):
-        raise PlaybookError(f"{where}: arguments of {call['name']!r} do not fit: {problem}")
+def _wanted_calls(target: Any) -> list[Any]:
+    return [] if target is None else target if isinstance(target, list) else [target]
 
 
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
     """One chat an item, with the tools."""
     return chat_per_item(brief, deployment, tools=_tools(brief), tool_choice="auto")
-
-
-def _wanted_calls(target: Any) -> list[dict[str, Any]]:
-    """An item's target as a list of `name` and perhaps `arguments`; null is no call at all."""
-    return [] if target is None else target if isinstance(target, list) else [target]
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
@@ -143,18 +126,15 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     options, checks = options_of(brief), _validators(brief)
     wanted = {target: _wanted_calls(json.loads(target)) for target in usable["target"].unique()}
 
-    def grade(output: str, expected: list[dict[str, Any]]) -> tuple[str, str | None, float, str]:
+    def grade(output: str, target: str) -> tuple[str, str | None, float, str]:
         try:
             calls = _calls(output, checks)
-        except Malformed as error:
+        except _MalformedError as error:
             return "unparsed", None, 0.0, f"malformed: {error}"
-        right, detail = _verdict(calls, expected, checks, options)
+        right, detail = _verdict(calls, wanted[target], checks, options)
         return "answered", canonical(calls), float(right), detail
 
-    pairs = zip(usable["output"], usable["target"], strict=True)
-    graded = [grade(output, wanted[target]) for output, target in pairs]
-    columns = ["outcome", "predicted", "score", "detail"]
-    return pd.DataFrame(graded, columns=columns, index=usable.index)
+    return score_each(usable, grade)
 
 
 def _calls(output: str, checks: Mapping[str, Validator]) -> list[dict[str, Any]]:
@@ -162,21 +142,23 @@ def _calls(output: str, checks: Mapping[str, Validator]) -> list[dict[str, Any]]
     record = _record(output)
     if record is None:
         if spelt := _spelt_call(output, checks):
-            raise Malformed(f"a call written into the text: {spelt}")
+            raise _MalformedError(f"a call written into the text: {spelt}")
         return []
     if len(record) > MOST_CALLS:
-        raise Malformed(f"{len(record)} calls, more than {MOST_CALLS}")
+        raise _MalformedError(f"{len(record)} calls, more than {MOST_CALLS}")
     calls = []
     for name, text in ((call["name"], call["arguments"]) for call in record):
         if name not in checks:
-            raise Malformed(f"no tool is called {name[:80]!r}")
+            raise _MalformedError(f"no tool is called {name[:80]!r}")
         try:
             # An engine may send nothing for a function that takes nothing.
             arguments = parse_json(text) if text.strip() else {}
         except ValueError as error:
-            raise Malformed(f"arguments of {name!r}: {str(error)[:200]}") from None
+            raise _MalformedError(f"arguments of {name!r}: {str(error)[:200]}") from None
         if not isinstance(arguments, dict):
-            raise Malformed(f"arguments of {name!r} are no object but {type(arguments).__name__}")
+            raise _MalformedError(
+                f"arguments of {name!r} are no object but {type(arguments).__name__}"
+            )
         calls.append({"name": name, "arguments": arguments})
     return calls
 
@@ -184,14 +166,11 @@ def _calls(output: str, checks: Mapping[str, Validator]) -> list[dict[str, Any]]
 def _record(output: str) -> list[dict[str, str]] | None:
     """The calls as they were recorded, arguments as raw text; None for anything else."""
     try:
-        value = json.loads(output) if output.lstrip().startswith("[") else None
+        calls = json.loads(output) if output.lstrip().startswith("[") else []
     except (ValueError, RecursionError):
         return None
-    for call in value if isinstance(value, list) else [None]:
-        texts = [call.get(k) for k in ("name", "arguments")] if isinstance(call, dict) else [None]
-        if not all(isinstance(text, str) for text in texts):
-            return None
-    return value or None
+    texts = [as_dict(call).get(key) for call in calls for key in ("name", "arguments")]
+    return calls if calls and all(isinstance(text, str) for text in texts) else None
 
 
 def _spelt_call(output: str, checks: Mapping[str, Validator]) -> str:
@@ -221,10 +200,10 @@ def _verdict(
     for call in calls:
         if problem := misfit(call["arguments"], checks[call["name"]]):
             return False, f"invalid: {call['name']}: {problem}"
-    made, expected = (Counter(call["name"] for call in many) for many in (calls, wanted))
+    made, expected = (sorted(call["name"] for call in many) for many in (calls, wanted))
     if made != expected:
-        names, others = (", ".join(sorted(c.elements())) for c in (made, expected))
-        return False, f"{f'called {names}' if calls else 'no call'}; expected {others or 'no call'}"
+        called = f"called {', '.join(made)}" if made else "no call"
+        return False, f"{called}; expected {', '.join(expected) or 'no call'}"
     if not calls:
         return True, ""
     # Each call with the expected one it meets, so that as many as can be are right.
@@ -244,9 +223,9 @@ def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Option
         place = f"{call['name']}.{key}"
         if key not in call["arguments"]:
             return f"{place} is missing"
-        given, rule = call["arguments"][key], options.fields.get(key, "exact")
-        if not same(value, given, rule, options.normalise):
-            return f"{place} is {canonical(given)[:80]}, not {canonical(value)[:80]}"
+        argument, rule = call["arguments"][key], options.fields.get(key, "exact")
+        if not extraction.same(value, argument, rule, options.normalise):
+            return f"{place} is {canonical(argument)[:80]}, not {canonical(value)[:80]}"
     return ""
 
 
@@ -262,9 +241,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     "valid arguments" is of the answers that make a call, malformed ones included (its `n`);
     the others are of all items. Of malformed calls fewer are better.
     """
-    details = list(scored["detail"].fillna("")) if "detail" in scored else [""] * len(scored)
-    malformed = np.array([text.startswith("malformed") for text in details], dtype=bool)
-    valid = np.array([not text.startswith(("malformed", "invalid")) for text in details], bool)
+    detail = scored.get("detail", pd.Series("", scored.index)).fillna("").astype(str)
+    malformed, invalid = (detail.str.startswith(word) for word in ("malformed", "invalid"))
     predicted = [json.loads(t) if isinstance(t, str) else None for t in scored["predicted"]]
     wanted = [_wanted_calls(json.loads(target)) for target in scored["target"]]
     right = [
@@ -275,31 +253,28 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         measured("correct calls", scored["score"], scored, primary=True),
         measured("right function", right, scored),
-        measured("valid arguments", valid[called], scored[called]),
+        measured("valid arguments", ~(malformed | invalid)[called], scored[called]),
         measured("malformed calls", malformed, scored),
     ]
 
 
+TONES = {
+    **{"correct": "good", "wrong arguments": "fair", "wrong function": "doubt"},
+    **{"malformed": "bad", "no usable answer": "light", "failed": "pale"},
+}
+
+
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """What is wrong with the calls."""
-    tones = {
-        **{"correct": "good", "wrong arguments": "fair", "wrong function": "doubt"},
-        **{"malformed": "bad", "no usable answer": "light", "failed": "pale"},
+    detail = scored.get("detail", pd.Series("", scored.index)).fillna("").astype(str)
+    conditions = {
+        "failed": scored["outcome"] == "failed",
+        "malformed": detail.str.startswith("malformed"),
+        "no usable answer": scored["outcome"] != "answered",
+        "correct": (scored["score"] == 1).fillna(False),
+        "wrong function": detail.str.startswith(("no call; expected", "called ")),
     }
-    categories = [_category(row) for row in scored.to_dict("records")]
+    masks = [mask.to_numpy(dtype=bool) for mask in conditions.values()]
+    categories = np.select(masks, list(conditions), "wrong arguments")
     title = "Where calls go wrong"
-    return shares(scored, categories, tones, title=title, metric="correct calls")
-
-
-def _category(row: Mapping[Any, Any]) -> str:
-    detail = row["detail"] if isinstance(row.get("detail"), str) else ""
-    if row["outcome"] == "failed":
-        return "failed"
-    if detail.startswith("malformed"):
-        return "malformed"
-    if row["outcome"] != "answered":
-        return "no usable answer"
-    if row["score"] == 1:
-        return "correct"
-    function = detail.startswith(("no call; expected", "called "))
-    return "wrong function" if function else "wrong arguments"
+    return shares(scored, categories, TONES, title=title, metric="correct calls")
