@@ -23,8 +23,6 @@ from lib.endpoints.serving import answer_identity, request_options
 from lib.errors import PlaybookError
 from lib.evaluate.reasoning import visible
 
-__all__ = ["READ", "as_deployment", "ask", "messages"]
-
 TEXTS = ["input", "target", "output", "first", "second"]
 PLACEHOLDER = re.compile(rf"\{{({'|'.join(TEXTS)})\}}")
 TAG = re.compile(r"</?\s*([A-Za-z][\w-]*)[^<>]*>")

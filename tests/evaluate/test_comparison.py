@@ -17,6 +17,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import judge, preferences
 from lib.evaluate.kinds import comparison
 from lib.evaluate.reading import find_preference
+from lib.stats import bradley_terry
 
 JUDGE = {
     "model": "judge-1",
@@ -273,7 +274,7 @@ def drawn(rng: np.random.Generator, strength: dict[str, float], n: int) -> pd.Da
 def test_bradley_terry_finds_the_order_and_its_intervals_hold_what_is_true(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preferences, "RESAMPLES", 200)
+    monkeypatch.setattr(bradley_terry, "RESAMPLES", 200)
     strength = {"a": 4.0, "b": 1.0, "c": 0.5, "d": 0.5}
     truth = {name: s / (s + 1) for name, s in strength.items()}  # geometric mean 1
     rng = np.random.default_rng(7)

@@ -16,7 +16,8 @@ from scored import summarise
 
 from lib.brief.project import Deployment, Project
 from lib.evaluate import answers, racing, steps
-from lib.evaluate.racing import Bets
+from lib.stats import betting
+from lib.stats.betting import Bets
 from lib.stats.intervals import wilson
 from lib.stats.paired_tests import compare_pairs, tie_groups
 
@@ -37,7 +38,7 @@ def right(rng: np.random.Generator, shares: Any, n: int, alike: float = 0.6) -> 
 def beaten(
     values: Matrix, left: npt.NDArray[np.bool_], bets: Bets, group: Any = None
 ) -> dict[Any, Any]:
-    return racing.beaten(pd.DataFrame(values), group, list(np.flatnonzero(left)), [], bets)
+    return betting.beaten(pd.DataFrame(values), group, list(np.flatnonzero(left)), [], bets)
 
 
 def race(full: Matrix, bets: Bets = BEST) -> tuple[Matrix, npt.NDArray[np.bool_]]:
