@@ -24,6 +24,7 @@ from lib.endpoints.store import key_of
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
 from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
+from lib.untrusted import as_text
 
 ASKS_ITEMS = False
 NOT_READ = {"messages", "store", "attachments", "events"}
@@ -75,7 +76,7 @@ def _run(brief: Project, deployment: Deployment, run: Path) -> Path:
             " itself; remove it and use evaluation.inspect.limit"
         )
     _reader()
-    # What is run and on what; a local server has another address every time.
+    # The name says what is run and on what; a local server has another address every time.
     code = brief.folder / task.task.partition("@")[0]
     source = code.read_text(encoding="utf-8", errors="replace") if code.is_file() else ""
     parts = deployment.options.model_dump(), task.model_dump(exclude={"metric"}), source
@@ -94,18 +95,17 @@ def _run(brief: Project, deployment: Deployment, run: Path) -> Path:
             env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1"
         # In a process of its own: Inspect changes the event loop and the environment.
         settings = _settings(brief, deployment, served.model) | {"log_dir": f"{place}/logs"}
-        how: dict[str, Any] = {"input": json.dumps(settings).encode(), "capture_output": True}
-        command = [sys.executable, "-c", EVALUATE]
-        process = subprocess.run(command, cwd=brief.folder, env=env, **how)
+        how: dict[str, Any] = {"input": json.dumps(settings), "text": True, "errors": "replace"}
+        how |= {"cwd": brief.folder, "env": env, "capture_output": True}
+        process = subprocess.run([sys.executable, "-c", EVALUATE], **how)
         logs = [log.read_bytes() for log in Path(place).glob("logs/*.json")]
     if process.returncode or len(logs) != 1:
-        lines = (process.stdout + process.stderr).decode(errors="replace").strip().splitlines()
-        why = scrub("".join(lines[-1:]), served) or f"{len(logs)} logs; name one task"
+        last = (process.stdout + process.stderr).strip().rpartition("\n")[2]
+        why = scrub(last, served) or f"{len(logs)} logs; name one task"
         subject = f"evaluation.inspect.task {task.task!r} did not run with {deployment.name!r}"
         raise PlaybookError(f"{subject}: {why}")
-    for text in {secret, json.dumps(secret)[1:-1]} - {""}:
-        logs[0] = logs[0].replace(text.encode(), b"***")
-    write_bytes(path, logs[0])
+    escaped = json.dumps(secret)[1:-1].encode()
+    write_bytes(path, logs[0].replace(escaped, b"***") if secret else logs[0])
     return path
 
 
@@ -120,8 +120,7 @@ def _settings(brief: Project, deployment: Deployment, model: str) -> dict[str, A
     settings |= {"attempt_timeout": math.ceil(seconds), "timeout": total and math.ceil(total)}
     settings |= {"display": "none", "log_format": "json", "log_realtime": False}
     options = deployment.options.model_dump(exclude_none=True)
-    settings |= {("stop_seqs" if name == "stop" else name): v for name, v in options.items() if v}
-    return settings
+    return settings | {{"stop": "stop_seqs"}.get(key, key): v for key, v in options.items() if v}
 
 
 def _reader() -> Any:
@@ -148,18 +147,18 @@ def read_log(
     try:
         log = read(path, exclude_fields=NOT_READ)
     except Exception as error:  # a damaged file raises anything
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        why = as_text(str(error)) or type(error).__name__
         raise PlaybookError(f"{where}: not a readable Inspect log: {why}") from None
     if log.status != "success" or not log.samples:
         why = f"status {log.status!r}{f': {log.error.message[:200]}' if log.error else ''}"
         raise PlaybookError(f"{where}: this run did not finish, or has no samples ({why})")
     scorers = [one.scorer for one in log.results.scores] if log.results else []
-    name = metric or next(iter(scorers), "")
-    scorer, key = (name, "") if name in scorers else name.rpartition("/")[::2]
-    if scorers and scorer not in scorers:
-        text = f"evaluation.inspect.metric {metric!r} is no scorer"
-        raise PlaybookError(f"{where}: {text}; {did_you_mean(name, dict.fromkeys(scorers))}")
-    rows = [_answer(sample, log.eval, (scorer, key), group) for sample in log.samples]
+    name = metric or "".join(scorers[:1])
+    choice = (name, "") if name in scorers else name.rpartition("/")[::2]
+    if scorers and choice[0] not in scorers:
+        hint = did_you_mean(name, dict.fromkeys(scorers))
+        raise PlaybookError(f"{where}: evaluation.inspect.metric {metric!r} is no scorer; {hint}")
+    rows = [_answer(sample, log.eval, choice, group) for sample in log.samples]
     table = pd.DataFrame(rows).assign(deployment=deployment.name, repo_id=deployment.model)
     for name in table.loc[table["item_id"].duplicated(), "item_id"]:
         raise PlaybookError(f"{where}: sample {name!r} is twice")
@@ -220,9 +219,8 @@ def score(brief: Project, asked: pd.DataFrame, **_: Any) -> pd.DataFrame:
         )
     outcome = words.eq("n").map({True: "unparsed", False: "answered"})
     predicted = asked["answer"].where(asked["answer"] != "", asked["output"])
-    return asked.assign(outcome=outcome, predicted=predicted, score=points)[
-        ["outcome", "predicted", "score", "detail"]
-    ]
+    facts = {"outcome": outcome, "predicted": predicted, "score": points}
+    return pd.DataFrame(facts | {"detail": asked["detail"]})
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
