@@ -19,10 +19,11 @@ from pydantic import Field
 from lib.artifacts import shown, write_bytes
 from lib.brief.project import Deployment, Project
 from lib.brief.sections import Section
-from lib.endpoints.serving import identity, recorded_path, scrub, serving
+from lib.endpoints.serving import identity, scrub, serving
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
+from lib.evaluate.recorded import recorded_path
 from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
 from lib.untrusted import as_text
 
@@ -80,15 +81,14 @@ def _run(brief: Project, deployment: Deployment, run: Path) -> Path:
     code = brief.folder / task.task.partition("@")[0]
     source = code.read_text(encoding="utf-8", errors="replace") if code.is_file() else ""
     parts = deployment.options.model_dump(), task.model_dump(exclude={"metric"}), source
-    key = key_of(identity(deployment, brief.folder), *parts)[:12]
+    key = key_of(identity(deployment, threads=True), *parts)[:12]
     path = run / "04_inspect" / f"{deployment.name}-{key}.json"
     with contextlib.suppress(PlaybookError):  # there is none yet, or it cannot be read
         if (read_log(path, deployment)["error"] != "").mean() <= MAX_FAILED_SHARE:
             return path
     with serving(deployment, logs=run / "logs") as served, tempfile.TemporaryDirectory() as place:
-        secret = os.environ.get(served.api_key_env or "", "")
         env = {name: text for name, text in os.environ.items() if not name.startswith("INSPECT_")}
-        env |= {"PLAYBOOK_BASE_URL": served.base_url, "PLAYBOOK_API_KEY": secret or "none"}
+        env |= {"PLAYBOOK_BASE_URL": served.base_url, "PLAYBOOK_API_KEY": served.key or "none"}
         # Traces, which may hold what an endpoint sends back, go where they are thrown away.
         env |= {"XDG_DATA_HOME": f"{place}/data", "INSPECT_TRACE_FILE": f"{place}/trace"}
         if served.base_url.startswith("http://127.0.0.1"):
@@ -104,8 +104,8 @@ def _run(brief: Project, deployment: Deployment, run: Path) -> Path:
         why = scrub(last, served) or f"{len(logs)} logs; name one task"
         subject = f"evaluation.inspect.task {task.task!r} did not run with {deployment.name!r}"
         raise PlaybookError(f"{subject}: {why}")
-    escaped = json.dumps(secret)[1:-1].encode()
-    write_bytes(path, logs[0].replace(escaped, b"***") if secret else logs[0])
+    escaped = json.dumps(served.key)[1:-1].encode()
+    write_bytes(path, logs[0].replace(escaped, b"***") if escaped else logs[0])
     return path
 
 
