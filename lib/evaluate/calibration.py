@@ -6,6 +6,7 @@ labelled too say by how much.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -51,12 +52,6 @@ def load(brief: Project) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     for name in table.loc[table["item_id"].duplicated(), "item_id"]:
         raise PlaybookError(f"{where}: the id {name!r} is used twice")
-    shots = {(shot.input, shot.output) for shot in judge.shots}
-    for name, question, output in table[["item_id", "input", "output"]].to_numpy():
-        if {(question, output), ("", output)} & shots:
-            raise PlaybookError(
-                f"{where}: item {name!r} is also a shot; a worked example is no test"
-            )
     if len(table) < 2:
         raise PlaybookError(f"{where}: {len(table)} items; a judge is measured on two or more")
     passes = table["human"].isin(judge.pass_labels)
@@ -79,6 +74,8 @@ def _checked(raw: dict[str, Any], where: str, judge: Judge, rated: bool) -> tupl
         wanted = f"a number from {low:g} to {high:g}"
     if not fits:
         raise PlaybookError(f"{where}: human must be {wanted}, not {item.human!r:.80}")
+    if any(shot.output == item.output and shot.input in ("", item.input) for shot in judge.shots):
+        raise PlaybookError(f"{where}: item {item.id!r} is also a shot; such an example is no test")
     return tuple(item.model_dump().values())
 
 
@@ -108,9 +105,9 @@ def trust(brief: Project, checked: pd.DataFrame) -> str:
     value, low, high = judge_agreement(*both.T, rated=rated)
     name = "κ (quadratic weights)" if rated else "Cohen's κ"
     figure = f"{name} {value:.2f} ({low:.2f} to {high:.2f})"
-    answers = f"{len(judged)} labelled answers"
-    if unread := len(checked) - len(judged):
-        answers += f" ({unread} more got no verdict that can be read)"
+    unread = len(checked) - len(judged)
+    more = f" ({unread} more got no verdict that can be read)" if unread else ""
+    answers = f"{len(judged)} labelled answers{more}"
     if not rated and not rates(checked, judge.pass_labels).youden > 0:
         return (
             f"The judge {judge.model} is no better than chance on {answers} ({figure}):"
@@ -162,15 +159,14 @@ def correct(
     measured = checked[checked["judge_error"] == ""]
     bias = measured["rating"].astype(float) - pd.to_numeric(measured["human"], errors="coerce")
     bias /= judge.scale[1] - judge.scale[0]
-    counts, parts = rates(checked, judge.pass_labels), []
+    correction: Any = partial(corrected_rate, counts=rates(checked, judge.pass_labels))
+    if kinds.of(brief.evaluation.kind).RATED:
+        correction = partial(corrected_mean, bias=bias)
+    parts = []
     for name, figures in scores.groupby("deployment", sort=False):
         rows = scored[(scored["deployment"] == name) & (scored["outcome"] != "failed")]
-        values = rows["score"].to_numpy(dtype=float)
-        judged, groups = (rows["outcome"] == "answered").to_numpy(), clusters(rows)
-        if kinds.of(brief.evaluation.kind).RATED:
-            value, low, high = corrected_mean(values, judged, bias, groups=groups)
-        else:
-            value, low, high = corrected_rate(values, judged, counts, groups=groups)
+        values, judged = rows["score"].to_numpy(dtype=float), rows["outcome"] == "answered"
+        value, low, high = correction(values, judged, groups=clusters(rows))
         first = figures[figures["primary"].astype(bool)].assign(value=value, low=low, high=high)
         first["metric"] += " (corrected)"
         parts += [first, figures.assign(primary=False)]

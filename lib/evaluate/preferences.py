@@ -28,11 +28,10 @@ def _sides(graded: pd.DataFrame) -> pd.DataFrame:
 def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
     """A deployment's share of wins on each item: a win 1, a tie half, a loss 0.
 
-    A row for every deployment and item with a decided comparison: `deployment item_id score n`,
-    the mean over its n comparisons there.
+    A row for every deployment and item with a decided comparison: `deployment item_id score`.
     """
     by = _sides(graded).groupby(["deployment", "item_id"], sort=False)["score"]
-    return by.agg(score="mean", n="size").reset_index()
+    return by.mean().reset_index()
 
 
 def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
@@ -78,21 +77,16 @@ def consistency(graded: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per `measure` with `value low high n` (a share of n, Wilson interval):
-        `inconsistent` and `no verdict` of the pairs judged; `first of the inconsistent`, how
-        often a judge that named one position twice named the first (0.5 is no lean); `first of
-        all` verdicts that name a position; `left out` (a call failed) and `identical` of all.
+        `inconsistent` and `no verdict` of the pairs judged; `first of all` verdicts that name a
+        position, where 0.5 is no lean.
     """
     judged = graded[graded["basis"] == "judge"]
     both = judged[judged["result"] != "no verdict"]
-    stuck = both[(both["forward"] == both["backward"]) & (both["forward"] != "tie")]
     verdicts = pd.concat([both["forward"], both["backward"]])
     counted = {
         "inconsistent": both["result"] == "inconsistent",
-        "first of the inconsistent": stuck["forward"] == "first",
         "first of all": verdicts[verdicts != "tie"] == "first",
         "no verdict": judged["result"] == "no verdict",
-        "left out": graded["result"] == "left out",
-        "identical": graded["result"] == "identical",
     }
     rows = [
         (measure, hits.mean(), *wilson(int(hits.sum()), len(hits)), len(hits))

@@ -7,7 +7,6 @@ so there a worse candidate stays, unless it certainly misses `requirements.min_q
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -16,31 +15,8 @@ import pandas as pd
 from lib.brief.project import Deployment, Project
 from lib.evaluate import kinds
 from lib.evaluate.scoring import MAX_FAILED_SHARE
-from lib.stats.betting import Bets, beaten
+from lib.stats.betting import Bets, beaten, shuffled_blocks
 from lib.stats.intervals import group_numbers
-
-GROWTH = 0.1  # a block is no smaller than this share of what was asked before it
-
-
-def order(items: pd.DataFrame, *, group: str | None = None, block: int = 25) -> list[list[str]]:
-    """Shuffle the items into blocks of ids, so that each block is a fair sample of them all.
-
-    The order hangs on the names alone (SHA-256): a run that is resumed, or has got more items,
-    asks those it has in the same order again. Items with the same entry in the column `group`
-    stay together, if it is not blank. A block has `block` items at least, later a tenth of what
-    was asked before: a long race must not wait for the slowest call hundreds of times.
-    """
-    numbers = group_numbers(items[group]) if group else None
-    together = items["item_id"].groupby(np.arange(len(items)) if numbers is None else numbers)
-    draws = (sorted(ids) for _, ids in together)
-    blocks: list[list[str]] = [[]]
-    asked = 0
-    for ids in sorted(draws, key=lambda ids: hashlib.sha256(ids[0].encode()).digest()):
-        if len(blocks[-1]) >= max(block, GROWTH * asked):
-            asked += len(blocks[-1])
-            blocks.append([])
-        blocks[-1] += ids
-    return blocks
 
 
 def drop(
@@ -109,7 +85,7 @@ def run(
     group = "group" if "group" in items else None
     numbers = group_numbers(items[group]) if group else None
     bets = _bets(brief, 1 if numbers is None else int(np.bincount(numbers).max()))
-    blocks = order(items, group=group, block=brief.evaluation.block)
+    blocks = shuffled_blocks(items, group=group, block=brief.evaluation.block)
     if bets.bar is None and not (bets.best and len(names) - len(baseline) > 1):
         blocks = [list(items["item_id"])]
     whole = bool(baseline) or brief.requirements.min_quality is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Hashable
 from typing import NamedTuple
@@ -10,11 +11,35 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.stats.intervals import ALPHA, Rows
+from lib.stats.intervals import ALPHA, Rows, group_numbers
 
 STAKES = np.array([0.05, 0.1, *np.linspace(0.2, 0.8, 7)])
+GROWTH = 0.1  # a block is no smaller than this share of what was asked before it
 SHARES = np.log(STAKES / STAKES.sum())  # small stakes matter only after thousands of items
 Numbers = npt.NDArray[np.float64]
+
+
+def shuffled_blocks(
+    items: pd.DataFrame, *, group: str | None = None, block: int = 25
+) -> list[list[str]]:
+    """Shuffle the items into blocks of ids, so that each block is a fair sample of them all.
+
+    The order hangs on the names alone (SHA-256): a run that is resumed, or has got more items,
+    asks those it has in the same order again. Items with the same entry in the column `group`
+    stay together, if it is not blank. A block has `block` items at least, later a tenth of what
+    was asked before: a long race must not wait for the slowest call hundreds of times.
+    """
+    numbers = group_numbers(items[group]) if group else None
+    together = items["item_id"].groupby(np.arange(len(items)) if numbers is None else numbers)
+    draws = (sorted(ids) for _, ids in together)
+    blocks: list[list[str]] = [[]]
+    asked = 0
+    for ids in sorted(draws, key=lambda ids: hashlib.sha256(ids[0].encode()).digest()):
+        if len(blocks[-1]) >= max(block, GROWTH * asked):
+            asked += len(blocks[-1])
+            blocks.append([])
+        blocks[-1] += ids
+    return blocks
 
 
 class Bets(NamedTuple):
