@@ -144,13 +144,10 @@ def correct(
 ) -> pd.DataFrame:
     """Say in every score's basis how its judge was measured, and correct the score if it was.
 
-    Comparisons of candidates go on using the judge's own scores, item by item: its errors on
-    both cancel in a paired test, as long as it favours neither. `scores` are from
-    `steps.summarise`, `scored` from `steps.score` and `checked` from `steps.calibrate`.
-
-    Returns:
-        The scores, each deployment led by its corrected figure, now the primary one. It is missing
-        where the judge is no better than chance; then no bar on quality can be met.
+    Each deployment is led by its corrected figure, now the primary one. It is missing where the
+    judge is no better than chance; then no bar on quality can be met. Comparisons of candidates
+    go on using the judge's own scores, item by item: its errors on both cancel in a paired test,
+    as long as it favours neither. `scored` is from `steps.score`, `checked` from `steps.calibrate`.
     """
     judge = brief.evaluation.judge
     assert judge is not None

@@ -173,16 +173,16 @@ def _answer(sample: Any, task: Any, choice: tuple[str, str], group: str | None) 
     if key:
         value = value.get(key) if isinstance(value, dict) else None
     graded = "" if value is None or value != value else str(value)[:2000]  # NaN is no score
-    error = "" if graded else f"the log has no score by {scorer or 'any scorer'}"
-    error = sample.error.message if sample.error else error
+    missing = "" if graded else f"the log has no score by {scorer or 'any scorer'}"
+    error = sample.error.message if sample.error else missing
     several = task.config.epochs not in (None, 1)
-    turns = [] if isinstance(sample.input, str) else sample.input
+    turns = [sample.input] if isinstance(sample.input, str) else [t.text for t in sample.input]
     stop = output.choices[0].stop_reason if output.choices else ""
     usage = sample.model_usage.get(task.model) or output.usage
     return {
         "item_id": f"{name}/{sample.epoch}" if several else name,
         "group": _text(sample.metadata.get(group) if group else name if several else ""),
-        "input": "\n".join(turn.text for turn in turns if turn.text) or _text(sample.input),
+        "input": "\n".join(text for text in turns if text),
         "target": _text(sample.target),
         # An agent may do its task without a last word; its scorer has seen what it did.
         "output": output.completion or (answer or "(no text)" if graded else ""),

@@ -164,6 +164,11 @@ def test_a_log_is_read_as_answers(tmp_path: Path, name: str) -> None:
     assert read.attrs["task"] == "tiny"
 
 
+def test_an_input_without_text_is_blank(tmp_path: Path) -> None:
+    made = log(sample(0, input=[{"role": "user", "content": []}]), sample(1, input="as it is"))
+    assert read_log(written(tmp_path, made), A)["input"].tolist() == ["", "as it is"]
+
+
 def test_values_of_scorers_become_scores(tmp_path: Path) -> None:
     table = scored(tmp_path, "C", "P", "I", "N", True, 0.25, 1, "0.5", "yes")
     assert table["score"].tolist() == [1, 0.5, 0, 0, 1, 0.25, 1, 0.5, 1]
