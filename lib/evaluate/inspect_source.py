@@ -55,26 +55,22 @@ def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataF
     and a deployment's own `options`. A log of the same task, endpoint and options is not run again,
     unless more than 2 % of its samples failed. Keys are taken out before it reaches the run.
     """
-    metric, group = options_of(brief).inspect.metric, brief.evaluation.group
-    logs, tasks = [], {}
-    for deployment in deployments:
-        recorded = deployment.endpoint is not None and deployment.endpoint.recorded
-        path = recorded_path(deployment, brief.folder) if recorded else _run(brief, deployment, run)
-        logs.append(read_log(path, deployment, metric=metric, group=group))
-        tasks[logs[-1].attrs["task"]] = deployment.name
-    if len(tasks) > 1:
-        each = " and ".join(f"{name!r} one of {task!r}" for task, name in tasks.items())
-        raise PlaybookError(f"deployment {each}: only logs of one task can be compared")
-    return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
+    how = {"metric": options_of(brief).inspect.metric, "group": brief.evaluation.group}
+    logs = {d.name: read_log(_log(brief, d, run), d, **how) for d in deployments}
+    if len({log.attrs["task"] for log in logs.values()}) > 1:
+        each = ", ".join(f"{name!r} one of {log.attrs['task']!r}" for name, log in logs.items())
+        raise PlaybookError(f"only logs of one task can be compared, but deployment {each}")
+    return pd.concat(logs.values(), ignore_index=True) if logs else pd.DataFrame()
 
 
-def _run(brief: Project, deployment: Deployment, run: Path) -> Path:
-    """The log of the task, made now or before."""
+def _log(brief: Project, deployment: Deployment, run: Path) -> Path:
+    """The log of the task: recorded, or made now or before."""
     task = options_of(brief).inspect
+    if deployment.endpoint and deployment.endpoint.recorded:
+        return recorded_path(deployment, brief.folder)
     if brief.evaluation.max_usd is not None:
         raise PlaybookError(
-            "evaluation.max_usd cannot be kept for kind 'inspect', which calls the endpoint by"
-            " itself; remove it and use evaluation.inspect.limit"
+            "evaluation.max_usd cannot be kept for kind 'inspect': use evaluation.inspect.limit"
         )
     _reader()
     # The name says what is run and on what; a local server has another address every time.
@@ -127,10 +123,8 @@ def _reader() -> Any:
     try:  # an optional extra, and seconds to import
         return importlib.import_module("inspect_ai.log").read_eval_log
     except ImportError:
-        raise PlaybookError(
-            "evaluation.kind 'inspect' needs Inspect, for its logs too:"
-            " run `pip install inspect-ai` in this environment"
-        ) from None
+        why = "evaluation.kind 'inspect' needs Inspect, for its logs too"
+        raise PlaybookError(f"{why}: run `pip install inspect-ai` in this environment") from None
 
 
 def read_log(
