@@ -17,13 +17,10 @@ from lib.brief.deployment import Deployment, Options
 from lib.brief.evaluation import Judge
 from lib.brief.project import Project
 from lib.endpoints import runner, store
-from lib.endpoints.price import Budget
 from lib.endpoints.requests import Call
 from lib.endpoints.serving import answer_identity, request_options
 from lib.errors import PlaybookError
 from lib.evaluate.reasoning import visible
-
-__all__ = ["READ", "as_deployment", "ask", "messages"]
 
 TEXTS = ["input", "target", "output", "first", "second"]
 PLACEHOLDER = re.compile(rf"\{{({'|'.join(TEXTS)})\}}")
@@ -88,18 +85,12 @@ def _filled(template: str, texts: dict[str, str]) -> str:
 
 
 def ask(
-    brief: Project,
-    rows: pd.DataFrame,
-    run: Path,
-    *,
-    label: str = "verdicts",
-    progress: bool = True,
-    budget: Budget | None = None,
+    brief: Project, rows: pd.DataFrame, run: Path, *, label: str = "verdicts", **calls: Any
 ) -> pd.DataFrame:
     """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
 
     Rows hold texts: those of `input target output first second` that there are. A progress bar
-    counts `label`; the calls count against the run's budget.
+    counts `label`; `calls` are the `progress` and `budget` of `runner.perform`.
 
     Returns:
         The rows with `said`, the judge's answer without its reasoning, and `judge_error`, why
@@ -111,16 +102,11 @@ def ask(
     who, options = answer_identity(brief, deployment), request_options(brief, deployment)
     texts = rows[[name for name in TEXTS if name in rows]].astype(str)
     bodies = [{"messages": messages(judge, **row), **options} for row in frames.rows(texts)]
-    calls = [Call(store.key_of(who, body), "chat", body) for body in bodies]
-    records = runner.perform(
-        [(deployment, list({call.key: call for call in calls}.values()))],
-        run,
-        evaluation=brief.evaluation,
-        label=label,
-        progress=progress,
-        budget=budget,
-    )
-    read = [_read(records[call.key], brief.evaluation.reasoning_tags) for call in calls]
+    keys = [store.key_of(who, body) for body in bodies]
+    once = [Call(key, "chat", body) for key, body in dict(zip(keys, bodies, strict=True)).items()]
+    jobs = [(deployment, once)]
+    records = runner.perform(jobs, run, evaluation=brief.evaluation, label=label, **calls)
+    read = [_read(records[key], brief.evaluation.reasoning_tags) for key in keys]
     table = pd.DataFrame(read, rows.index, columns=["said", "judge_error"], dtype=str)
     return rows.assign(said=table["said"], judge_error=table["judge_error"])
 

@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-__all__ = ["visible"]
-
 
 def visible(output: str, tags: Sequence[str]) -> str:
     """What an answer says to its reader: the text without the model's reasoning.

@@ -12,19 +12,6 @@ from scipy.stats import norm, quantile_test
 from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_confint
 
-__all__ = [
-    "ALPHA",
-    "Rows",
-    "bootstrap",
-    "group_numbers",
-    "interval",
-    "items_needed",
-    "jackknife",
-    "macro_f1_interval",
-    "quantile",
-    "wilson",
-]
-
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05

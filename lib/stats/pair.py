@@ -14,8 +14,6 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from lib.stats.intervals import ALPHA, group_numbers, jackknife
 
-__all__ = ["Pair", "items_to_decide", "minimum_detectable_difference", "pair_of"]
-
 POWER = 0.8
 MOST_ITEMS = 10_000_000  # a larger number of items is no advice
 

@@ -11,8 +11,6 @@ import pandas as pd
 from lib.stats.intervals import ALPHA
 from lib.stats.pair import Pair, items_to_decide, minimum_detectable_difference, pair_of
 
-__all__ = ["compare_pairs", "holm", "non_inferiority", "tie_groups", "with_verdicts"]
-
 PAIRS = (
     "deployment other n only_first only_second difference low high p_value p_adjusted verdict"
     " discordance detectable more_items"

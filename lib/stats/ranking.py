@@ -9,8 +9,6 @@ import ir_measures
 import pandas as pd
 from ir_measures import RR, R, nDCG
 
-__all__ = ["ranking_by_chance", "ranking_measures"]
-
 Grades = Mapping[str, int]
 
 

@@ -17,7 +17,8 @@ from scored import summarise
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
 from lib.evaluate import answers, racing, steps
-from lib.evaluate.racing import Bets
+from lib.stats import betting
+from lib.stats.betting import Bets
 from lib.stats.intervals import wilson
 from lib.stats.paired_tests import compare_pairs, tie_groups
 
@@ -25,7 +26,7 @@ Matrix = npt.NDArray[np.float64]
 EIGHT = (0.90, 0.86, 0.84, 0.80, 0.75, 0.70, 0.65, 0.60)
 ITEMS = pd.DataFrame({"item_id": [f"i{n}" for n in range(1000)]})
 BEST = Bets(best=True)
-LOOKS = np.cumsum([len(block) for block in racing.order(ITEMS)])
+LOOKS = np.cumsum([len(block) for block in betting.shuffled_blocks(ITEMS)])
 
 
 def right(rng: np.random.Generator, shares: Any, n: int, alike: float = 0.6) -> Matrix:
@@ -38,7 +39,7 @@ def right(rng: np.random.Generator, shares: Any, n: int, alike: float = 0.6) -> 
 def beaten(
     values: Matrix, left: npt.NDArray[np.bool_], bets: Bets, group: Any = None
 ) -> dict[Any, Any]:
-    return racing.beaten(pd.DataFrame(values), group, list(np.flatnonzero(left)), [], bets)
+    return betting.beaten(pd.DataFrame(values), group, list(np.flatnonzero(left)), [], bets)
 
 
 def race(full: Matrix, bets: Bets = BEST) -> tuple[Matrix, npt.NDArray[np.bool_]]:
@@ -200,25 +201,25 @@ def test_a_bar_of_one_is_missed_by_the_first_error() -> None:
 
 
 def test_blocks_hold_every_item_once_in_an_order_of_their_own() -> None:
-    blocks = racing.order(ITEMS)
+    blocks = betting.shuffled_blocks(ITEMS)
     ids = [item for block in blocks for item in block]
     assert sorted(ids) == sorted(ITEMS["item_id"]) and ids != list(ITEMS["item_id"])
     assert [len(block) for block in blocks[:11]] == [25] * 11
     assert len(blocks) < 30 and max(map(len, blocks)) <= 100
-    assert racing.order(ITEMS.iloc[::-1]) == blocks
-    fewer = [item for block in racing.order(ITEMS.iloc[:600]) for item in block]
+    assert betting.shuffled_blocks(ITEMS.iloc[::-1]) == blocks
+    fewer = [item for block in betting.shuffled_blocks(ITEMS.iloc[:600]) for item in block]
     assert fewer == [item for item in ids if item in set(fewer)]
 
 
 def test_a_block_is_a_fair_sample() -> None:
     """Items sorted by class, as files often are: the first blocks hold both."""
-    first = [int(item[1:]) for block in racing.order(ITEMS)[:4] for item in block]
+    first = [int(item[1:]) for block in betting.shuffled_blocks(ITEMS)[:4] for item in block]
     assert 35 <= sum(number < 500 for number in first) <= 65
 
 
 def test_groups_stay_together() -> None:
     items = ITEMS.assign(group=[f"g{n // 7}" if n % 3 else "" for n in range(1000)])
-    blocks = racing.order(items, group="group", block=30)
+    blocks = betting.shuffled_blocks(items, group="group", block=30)
     place = {item: n for n, block in enumerate(blocks) for item in block}
     grouped = items[items["group"] != ""]
     assert (
@@ -476,7 +477,7 @@ def test_the_bar_counts_only_where_it_tests_the_items_scores(
 
 def test_the_simulated_race_is_the_one_that_runs() -> None:
     full = right(np.random.default_rng(11), EIGHT, 1000)
-    place = {item: n for n, item in enumerate(i for b in racing.order(ITEMS) for i in b)}
+    place = {item: n for n, item in enumerate(i for b in betting.shuffled_blocks(ITEMS) for i in b)}
     rows = [place[item] for item in ITEMS["item_id"]]
     table = {name: list(full[rows, n]) for n, name in enumerate("abcdefgh")}
     _, answers, log = outcome(brief_of("abcdefgh"), table)
