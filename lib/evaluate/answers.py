@@ -10,16 +10,17 @@ import pandas as pd
 
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
+from lib.endpoints import recorded
 from lib.endpoints.price import Budget, budget_of
 from lib.endpoints.requests import Plan
 from lib.endpoints.runner import perform
 from lib.endpoints.serving import answer_identity
-from lib.evaluate import kinds, recorded
+from lib.evaluate import kinds
 from lib.evaluate.scoring import outcome_of
 from lib.frames import rows
 
 FACTS = """output finish_reason error retries prompt_tokens completion_tokens latency_s
-    cached""".split()
+    cached shared_with""".split()
 COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]
 
 
@@ -52,10 +53,12 @@ def ask(
 
     Returns:
         One row per deployment and item: `deployment repo_id item_id group target output
-        finish_reason error retries prompt_tokens completion_tokens latency_s cached`. `output`
+        finish_reason error retries prompt_tokens completion_tokens latency_s cached shared_with`.
+        `output`
         is text: of tool calls a JSON list of `name` and raw `arguments`; of a ranking JSON text
         of the score, or of the raw answer, of every document. `cached` answers are from another
-        run, with the latency measured then; a shared answer has no latency.
+        run, with the latency measured then; one that is shared with the deployment in
+        `shared_with` has no latency.
 
     Raises:
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key, or
@@ -69,7 +72,7 @@ def ask(
         jobs, budget = [(d, plans[d.name]) for d in live], budget or budget_of(brief, run)
         evaluation = brief.evaluation
         records = perform(jobs, run, evaluation=evaluation, progress=progress, budget=budget)
-    shown, asked_before = rows(items), set[str]()
+    shown, asked_by = rows(items), dict[str, str]()
     facts: list[dict[str, Any]] = []
     for deployment in deployments:
         if deployment.name not in plans:
@@ -78,9 +81,10 @@ def ask(
             continue
         for item, parts in zip(shown, plans[deployment.name].parts, strict=True):
             answer = answer_of(brief, item, [(part, records[key]) for part, key in parts])
-            shared = all(key in asked_before for _, key in parts)
-            facts.append({**answer, "latency_s": None} if shared else answer)
-        asked_before |= set(plans[deployment.name].keys())
+            other = asked_by.get(parts[0][1], "")
+            shared = {"shared_with": other, "latency_s": None} if other else {"shared_with": ""}
+            facts.append({**answer, **shared})
+        asked_by = dict.fromkeys(plans[deployment.name].keys(), deployment.name) | asked_by
     who = [
         {"deployment": d.name, "repo_id": d.model, **item}
         for d in deployments

@@ -20,11 +20,11 @@ from lib.artifacts import shown, write_bytes
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
 from lib.brief.sections import Section
+from lib.endpoints.recorded import recorded_path
 from lib.endpoints.serving import identity, scrub, serving
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
-from lib.evaluate.recorded import recorded_path
 from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
 from lib.untrusted import as_text
 

@@ -20,7 +20,7 @@ from lib.endpoints import runner, store
 from lib.endpoints.requests import Call
 from lib.endpoints.serving import answer_identity, request_options
 from lib.errors import PlaybookError
-from lib.evaluate.reasoning import visible
+from lib.reading import visible
 
 TEXTS = ["input", "target", "output", "first", "second"]
 PLACEHOLDER = re.compile(rf"\{{({'|'.join(TEXTS)})\}}")

@@ -12,6 +12,7 @@ from lib.brief.project import Project
 from lib.evaluate.answers import COLUMNS
 from lib.evaluate.scoring import FIGURES_OF_CALLS
 
+NEEDS = "published"
 ASKS_ITEMS = False
 
 

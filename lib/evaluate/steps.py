@@ -37,6 +37,16 @@ class Gathered(NamedTuple):
         """The rows of the race for who was dropped from it."""
         return self.race[self.race["dropped"].astype(bool)]
 
+    @property
+    def notes(self) -> list[str]:
+        """Who was dropped from the race, and who shares the answers of another, in sentences."""
+        out = self.dropped[["deployment", "reason"]].itertuples(index=False)
+        pairs = self.answers.get(["deployment", "shared_with"], pd.DataFrame()).drop_duplicates()
+        same = "the same weights, wording and options as {}: asked once, latency not shared"
+        return [f"{name}: {reason}" for name, reason in out] + [
+            f"{name}: {same.format(other)}" for name, other in pairs.to_numpy() if other
+        ]
+
 
 def gather(
     brief: Project,

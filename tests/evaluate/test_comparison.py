@@ -14,10 +14,11 @@ from scored import grade
 
 from lib.brief.project import Project, load_project
 from lib.errors import PlaybookError
-from lib.evaluate import judge, preferences
+from lib.evaluate import judge
 from lib.evaluate.kinds import comparison
-from lib.evaluate.reading import find_preference
-from lib.stats import bradley_terry
+from lib.reading import find_preference
+from lib.stats import preferences
+from lib.stats import preferences as bradley_terry
 
 JUDGE = {
     "model": "judge-1",

@@ -56,7 +56,9 @@ def measure(brief: Project, run: Path) -> Measured:
         gathered,
         checked,
         scored,
-        evaluation.summarise(brief, scored, checked, deployments=brief.deployments),
+        evaluation.summarise(
+            brief, scored, checked, deployments=brief.deployments, gathered=gathered
+        ),
         evaluation.compare(brief, scored, gathered),
         evaluation.non_inferiority(brief, scored),
     )
@@ -132,7 +134,7 @@ def test_nearly_all_answers_can_be_used(example: tuple[Project, Path, Measured])
 
 def test_judges_are_measured_and_their_kin_named(example: tuple[Project, Path, Measured]) -> None:
     brief, _, measured = example
-    notes = evaluation.judge_notes(brief, measured.checked, brief.deployments)
+    notes = evaluation.judge_notes(brief, measured.checked, brief.deployments, measured.gathered)
     if brief.evaluation.judge is None:
         assert notes == []
         return

@@ -22,7 +22,7 @@ from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 from lib.evaluate import judge, steps
 from lib.evaluate.items import load_items
-from lib.evaluate.reading import find_rating
+from lib.reading import find_rating
 
 JUDGE: dict[str, Any] = {
     "model": "org/judge",

@@ -16,7 +16,7 @@ from scored import calls_of
 from lib.brief.project import Project, load_project
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import reranking
-from lib.evaluate.reading import find_order
+from lib.reading import find_order
 from lib.stats.ranking import ranking_by_chance, ranking_measures
 
 DOCS = {"d1": "one", "d2": "two", "d3": "three", "d4": "four"}

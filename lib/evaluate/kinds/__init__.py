@@ -51,6 +51,8 @@ def check(brief: Project) -> None:
     evaluation = brief.evaluation
     try:
         kind = of(evaluation.kind)
+        for name in [d.name for d in brief.deployments if getattr(d, kind.NEEDS) is None]:
+            raise ValueError(f"deployment {name!r} needs {kind.NEEDS} for kind {evaluation.kind!r}")
         options = options_of(brief)
         if kind.ASKS_ITEMS and not evaluation.items:
             raise ValueError(f"kind {evaluation.kind!r} needs items: the name of a file of items")
@@ -59,6 +61,8 @@ def check(brief: Project) -> None:
         for place in kind.JUDGED_BY:
             if evaluation.judge and place not in evaluation.judge.user:
                 raise ValueError(f"judge.user must contain {place} for kind {evaluation.kind!r}")
+        if not kind.ASKS_ITEMS and evaluation.strategy == "racing":
+            raise ValueError(f"kind {evaluation.kind!r} asks no items to race on: strategy: full")
         kind.check(brief, options)
     except ValidationError as error:
         others = set(Evaluation.model_fields)

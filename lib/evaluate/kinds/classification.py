@@ -15,8 +15,8 @@ from lib.endpoints.requests import Call, Item, json_schema_format
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, text_target
-from lib.evaluate.reading import find_label
 from lib.evaluate.scoring import NO_LABEL, Figure, clusters, measured
+from lib.reading import find_label
 from lib.stats.intervals import macro_f1_interval
 
 

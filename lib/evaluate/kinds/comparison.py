@@ -12,11 +12,11 @@ from lib.brief.deployment import Deployment
 from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.evaluate import judge as judge_model
-from lib.evaluate import preferences
 from lib.evaluate.kinds import judged
 from lib.evaluate.kinds.defaults import GRADES
-from lib.evaluate.reading import find_preference
 from lib.evaluate.scoring import Figure, measured
+from lib.reading import find_preference
+from lib.stats import preferences
 
 JUDGED_BY = ("{first}", "{second}")
 RELATIVE = True

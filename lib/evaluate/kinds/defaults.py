@@ -9,15 +9,16 @@ from typing import Any
 
 import pandas as pd
 
+from lib import reading
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
 from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, chat_calls
 from lib.errors import PlaybookError
-from lib.evaluate import reasoning
 from lib.evaluate.scoring import Figure, outcome_shares
 from lib.stats.paired_tests import compare_pairs
 
+NEEDS = "endpoint"  # what a deployment must have: an endpoint or published figures
 ASKS_ITEMS = True  # whether items are read and asked one by one
 JSON_FIELDS: tuple[str, ...] = ()  # fields of an item that are JSON, also in a cell of a CSV file
 JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a kind without judge
@@ -27,7 +28,7 @@ MARKS = ("right", "partly right", "wrong")  # an answer of score 1, between, and
 GRADES = ("full score", "partial score", "score 0")  # the same where nothing is right or wrong
 
 Reader = Callable[[dict[str, Any], str], dict[str, str]]
-visible = reasoning.visible
+visible = reading.visible
 
 
 class Options(Section):

@@ -12,9 +12,9 @@ from lib.brief.sections import Section
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import Reader, score_each, text_target
-from lib.evaluate.reading import normalise
 from lib.evaluate.scoring import Figure, clusters, means, measured, outcome_shares
 from lib.json_values import canonical
+from lib.reading import normalise
 
 LEAST = 5  # items of a group: fewer say nothing
 PANELS = 7

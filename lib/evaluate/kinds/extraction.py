@@ -18,9 +18,9 @@ from lib.endpoints.requests import Call, Item, json_schema_format
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import exact, options_of
 from lib.evaluate.kinds.defaults import Reader, by_metric, chat_per_item, score_each
-from lib.evaluate.reading import RULES, normalise
 from lib.evaluate.scoring import Figure, measured
 from lib.json_values import canonical, find_object, json_of, misfit, validator_of
+from lib.reading import RULES, normalise
 
 JSON_FIELDS = ("target",)
 CURRENCY = "$€£¥ "

@@ -11,8 +11,8 @@ from lib.brief.project import Project
 from lib.evaluate import calibration
 from lib.evaluate import judge as judge_model
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, text_target
-from lib.evaluate.reading import find_label
 from lib.evaluate.scoring import UNUSABLE, Figure, measured, outcome_shares
+from lib.reading import find_label
 
 JUDGED_BY = ("{output}",)
 MARKS = GRADES

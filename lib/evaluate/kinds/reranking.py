@@ -18,6 +18,7 @@ import pandas as pd
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from lib import reading
 from lib.brief.deployment import Deployment
 from lib.brief.evaluation import Name
 from lib.brief.project import Project
@@ -25,14 +26,13 @@ from lib.brief.sections import Section
 from lib.endpoints.requests import Call, Item, chat_calls
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
-from lib.evaluate import reasoning
 from lib.evaluate.kinds import defaults, options_of
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_record
-from lib.evaluate.reading import MOST_READ, find_label, find_order
 from lib.evaluate.scoring import Figure, measured
 from lib.frames import rows
 from lib.json_lines import validated
 from lib.json_values import canonical
+from lib.reading import MOST_READ, find_label, find_order
 from lib.stats.ranking import ranking_by_chance, ranking_measures
 from lib.untrusted import as_dict, as_list, as_number
 
@@ -214,7 +214,7 @@ def _value(brief: Project, answer: Any) -> float | None:
     if options_of(brief).ranking.method == "rerank":
         return as_number(answer)
     tags = brief.evaluation.reasoning_tags
-    text = reasoning.visible(answer, tags) if isinstance(answer, str) else ""
+    text = reading.visible(answer, tags) if isinstance(answer, str) else ""
     if not text:
         return None
     return float(find_label(text[:MOST_READ], options_of(brief).ranking.relevant) is not None)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from lib.brief.project import Project
 from lib.evaluate.kinds import judged
-from lib.evaluate.reading import find_rating
 from lib.evaluate.scoring import Figure, measured, outcome_shares
+from lib.reading import find_rating
 
 RATED, MARKS = True, judged.MARKS
 JUDGED_BY, item_reader, judge_calls = judged.JUDGED_BY, judged.item_reader, judged.judge_calls

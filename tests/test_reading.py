@@ -12,8 +12,8 @@ from answer_rows import metrics_of, scored_one
 from briefs import brief
 from sklearn.metrics import f1_score
 
+from lib import reading
 from lib.brief.project import Project
-from lib.evaluate import reading
 from lib.evaluate.kinds.exact import _accepted
 from lib.stats import intervals as stats
 

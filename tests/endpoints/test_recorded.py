@@ -10,9 +10,10 @@ import openai_stub
 import pytest
 from asking import ask, brief, items, outcomes
 
+from lib.endpoints import recorded
 from lib.endpoints.runner import STORE
 from lib.errors import PlaybookError
-from lib.evaluate import answers, recorded
+from lib.evaluate import answers
 
 
 def write(folder: Path, *lines: Any) -> None:
