@@ -21,12 +21,9 @@ import nbformat
 import pandas as pd
 import psutil  # type: ignore[import-untyped]
 
-from lib import tables
+from lib import evaluate, legal, tables
 from lib.artifacts import ROOT
-from lib.brief.sections import Policy
-from lib.brief.project import Project
-from lib.evaluate import answers
-from lib.legal import verdicts as legal
+from lib.brief import Policy, Project
 
 STUB = ROOT / "tests" / "stubs" / "openai_stub.py"
 N, CONCURRENCY, DELAY_S = 1000, 50, 0.05
@@ -66,9 +63,9 @@ def asked(n: int, at_once: int, delay_s: float) -> tuple[float, float]:
     with stub(delay_s) as url, tempfile.TemporaryDirectory() as folder:
         project = brief(url, at_once)
         warm = items.head(at_once).assign(input="warm " + items["input"])
-        answers.ask(project, project.deployments, warm, Path(folder), progress=False)
+        evaluate.ask(project, project.deployments, warm, Path(folder), progress=False)
         wall, cpu = time.perf_counter(), time.process_time()
-        told = answers.ask(project, project.deployments, items, Path(folder), progress=False)
+        told = evaluate.ask(project, project.deployments, items, Path(folder), progress=False)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if told["error"].any():
         raise RuntimeError("the stub failed")

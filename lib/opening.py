@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lib.brief.project import Project, load_project
-from lib.evaluate import kinds
+from lib import evaluate
+from lib.brief import Project, load_project
 
 __all__ = ["open_project"]
 
@@ -22,5 +22,5 @@ def open_project(project: str | Path, **overrides: Any) -> Project:
         PlaybookError: The brief is missing, unreadable or wrong, in one sentence with the key.
     """
     brief = load_project(project, **overrides)
-    kinds.check(brief)
+    evaluate.check(brief)
     return brief

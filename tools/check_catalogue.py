@@ -15,8 +15,7 @@ from license_expression import ExpressionError, get_spdx_licensing
 from lib import tables
 from lib.errors import PlaybookError
 from lib.frames import rows
-from lib.legal.licenses import class_of
-from lib.legal.verdicts import ancestors, bases
+from lib.legal import ancestors, bases, class_of
 
 KINDS = ["stale", "unresolved", "contradictory"]
 FREEDOM = ["permissive", "conditional", "non-commercial"]

@@ -21,9 +21,7 @@ from typing import NamedTuple
 
 from coverage import Coverage
 
-import lib
-
-LIB = Path(lib.__path__[0])
+LIB = Path(__file__).resolve().parents[1] / "lib"
 CONFIG = """[run]
 source = {lib}
 parallel = true

@@ -15,7 +15,7 @@ from lib import tables
 from lib.artifacts import hub_cache, shown, write_bytes
 from lib.errors import PlaybookError
 from lib.frames import rows
-from lib.hub.models import pull
+from lib.hub import pull
 from lib.untrusted import as_count, as_number, as_text
 
 FACTS = ["hub_license", "hub_params_b", "layers", "kv_heads", "head_dim"]  # licences first

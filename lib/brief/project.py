@@ -60,17 +60,11 @@ class Project(Section):
             raise ValueError("deployments: the name 'judge' is taken by evaluation.judge")
         if len(marked := [d.name for d in self.deployments if d.baseline]) > 1:
             raise ValueError(f"deployments: {' and '.join(marked)} are marked baseline; mark one")
-        wanted = "published" if self.evaluation.kind == "published" else "endpoint"
         for deployment in self.deployments:
             if deployment.price is None and deployment.hardware is None:
                 raise ValueError(
                     f"deployments: {deployment.name!r} needs a price,"
                     " or hardware whose price data/hardware.csv knows"
-                )
-            if getattr(deployment, wanted) is None:
-                raise ValueError(
-                    f"deployments: {deployment.name!r} needs {wanted}"
-                    f" because evaluation.kind is {self.evaluation.kind!r}"
                 )
         return self
 

@@ -1,1 +1,7 @@
 """Cost, requirements, the pick and its record."""
+
+from lib.decide.costs import cost, tradeoffs
+from lib.decide.decision import check, choose, qualify, stability
+from lib.decide.record import write_decision
+
+__all__ = ["check", "choose", "cost", "qualify", "stability", "tradeoffs", "write_decision"]

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.brief.project import Project
-from lib.brief.sections import Requirements
-from lib.stats.intervals import items_needed
+from lib.brief import Project, Requirements
+from lib.stats import items_needed
 
 
 class Bar(NamedTuple):

@@ -12,11 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from lib import artifacts
-from lib.brief.project import Project
+from lib import artifacts, endpoints
+from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
-from lib.endpoints import admission
-from lib.endpoints.serving import machine
+from lib.endpoints import machine
 from lib.errors import PlaybookError
 from lib.tables import DATA
 
@@ -40,7 +39,7 @@ def write_decision(
         PlaybookError: A deployment has figures that steps 1 to 3 (`shortlist`, `metadata`) do
             not let through.
     """
-    verdicts = admission.admit(brief, shortlist, metadata)
+    verdicts = endpoints.admit(brief, shortlist, metadata)
     has_figures = verdicts["deployment"].isin(table["deployment"])
     for row in verdicts[has_figures & (verdicts["admitted"] == "no")].itertuples():
         raise PlaybookError(

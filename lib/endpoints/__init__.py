@@ -1,1 +1,62 @@
 """Where a model answers: serve, send, keep, price."""
+
+from lib.endpoints.admission import admit, admitted
+from lib.endpoints.price import (
+    BYTES_PER_TOKEN,
+    Budget,
+    Rate,
+    budget_of,
+    most_tokens,
+    price_of,
+    prompt_bytes,
+    usd,
+)
+from lib.endpoints.recorded import recorded_answers, recorded_path
+from lib.endpoints.requests import Call, Item, Plan, cache_path, chat_calls, json_schema_format
+from lib.endpoints.runner import STORE, perform, run_blocking
+from lib.endpoints.servers import (
+    Served,
+    answer_identity,
+    client,
+    identity,
+    machine,
+    request_options,
+    scrub,
+    serving,
+)
+from lib.endpoints.store import appending_records, key_of, read_records
+
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "STORE",
+    "Budget",
+    "Call",
+    "Item",
+    "Plan",
+    "Rate",
+    "Served",
+    "admit",
+    "admitted",
+    "answer_identity",
+    "appending_records",
+    "budget_of",
+    "cache_path",
+    "chat_calls",
+    "client",
+    "identity",
+    "json_schema_format",
+    "key_of",
+    "machine",
+    "most_tokens",
+    "perform",
+    "price_of",
+    "prompt_bytes",
+    "read_records",
+    "recorded_answers",
+    "recorded_path",
+    "request_options",
+    "run_blocking",
+    "scrub",
+    "serving",
+    "usd",
+]  # fmt: skip

@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
+from lib.brief import Deployment, Project
 from lib.errors import PlaybookError
 from lib.frames import rows
-from lib.legal.counsel import host_objection
+from lib.legal import host_objection
 
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
 CLEARED = {

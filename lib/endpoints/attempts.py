@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import httpx2
 import openai
 
-from lib.brief.deployment import Deployment
-from lib.brief.evaluation import Evaluation
+from lib.brief import Deployment, Evaluation
 from lib.endpoints import price
 from lib.endpoints.requests import Call
-from lib.endpoints.serving import Served, redacted, scrub
+from lib.endpoints.servers import Served, redacted, scrub
 from lib.endpoints.throttle import Throttle
 from lib.waiting import retry_after
 

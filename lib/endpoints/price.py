@@ -17,8 +17,7 @@ import genai_prices
 import pandas as pd
 
 from lib import tables
-from lib.brief.deployment import Deployment, Price
-from lib.brief.project import Project
+from lib.brief import Deployment, Price, Project
 from lib.endpoints import store
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
@@ -155,8 +154,10 @@ class Budget:
     def opened(self) -> Iterator[None]:
         """Hold the ledger alone, as it is on disk now."""
         self.exhausted, self._reserved = False, {}
-        with store.appending(self._path) as self._append:
-            self.spent = sum(float(entry["usd"]) for entry in store.read(self._path).values())
+        with store.appending_records(self._path) as self._append:
+            self.spent = sum(
+                float(entry["usd"]) for entry in store.read_records(self._path).values()
+            )
             yield
 
     async def reserve(self, usd: float) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
 from lib.artifacts import shown
-from lib.brief.deployment import Deployment
+from lib.brief import Deployment
 from lib.errors import PlaybookError
 from lib.json_lines import read_json_lines, validated
 
@@ -67,7 +67,9 @@ def recorded_path(deployment: Deployment, folder: Path) -> Path:
 LINE = TypeAdapter(_Line)
 
 
-def load(deployment: Deployment, folder: Path, item_ids: list[str]) -> list[dict[str, Any]]:
+def recorded_answers(
+    deployment: Deployment, folder: Path, item_ids: list[str]
+) -> list[dict[str, Any]]:
     """The recorded outputs of items, in their order, as facts of an answer.
 
     A line is `{"id", "output"}` with, where known, `latency_s prompt_tokens completion_tokens

@@ -10,9 +10,8 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 from lib.artifacts import runs_root
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.endpoints.serving import identity, request_options
+from lib.brief import Deployment, Project
+from lib.endpoints.servers import identity, request_options
 from lib.endpoints.store import key_of
 
 Item = Mapping[str, Any]

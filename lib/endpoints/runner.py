@@ -21,13 +21,12 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
-from lib.brief.deployment import Deployment
-from lib.brief.evaluation import Evaluation
+from lib.brief import Deployment, Evaluation
 from lib.endpoints import store as storage
 from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
 from lib.endpoints.price import Budget, Exhausted
 from lib.endpoints.requests import Call, cache_path
-from lib.endpoints.serving import Served, client, serving
+from lib.endpoints.servers import Served, client, serving
 from lib.endpoints.throttle import Throttle
 from lib.errors import PlaybookError
 from lib.progress import bar as progress_bar
@@ -66,7 +65,7 @@ def perform(
     work = _divided(jobs, evaluation, budget)
     wanted = {key for job in work for key in job.keys}
     with (
-        storage.appending(run / STORE) as append,
+        storage.appending_records(run / STORE) as append,
         budget.opened() if budget else contextlib.nullcontext(),
         progress_bar(len(wanted), label, show=progress) as bar,
     ):
@@ -77,7 +76,7 @@ def perform(
             bar.update()
 
         # What is there already, of this run or another.
-        records = storage.read(run / STORE, wanted)
+        records = storage.read_records(run / STORE, wanted)
         bar.update(len(wanted) - sum(len(_unanswered(job, records)) for job in work))
         _borrow(work, records, keep)
         # All the rest is asked.
@@ -130,7 +129,7 @@ def _borrow(work: list[Job], records: dict[str, Record], keep: Keep) -> None:
     for job in work:
         keys = _unanswered(job, records)
         if keys and (path := cache_path(job.deployment)):
-            for record in storage.read(path, keys).values():
+            for record in storage.read_records(path, keys).values():
                 keep(record | {"cached": True, "usd": None})
 
 
@@ -142,8 +141,8 @@ def _share(work: list[Job], records: dict[str, Record]) -> None:
             # Another run may hold the file or the disk be full: this run has its answers anyway.
             with contextlib.suppress(PlaybookError, OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with storage.appending(path, wait_s=10) as append:
-                    for key in sorted(answered - set(storage.read(path, answered))):
+                with storage.appending_records(path, wait_s=10) as append:
+                    for key in sorted(answered - set(storage.read_records(path, answered))):
                         append(records[key])
 
 

@@ -26,7 +26,7 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]
 
 
-def read(path: Path, wanted: Container[str] | None = None) -> dict[str, Record]:
+def read_records(path: Path, wanted: Container[str] | None = None) -> dict[str, Record]:
     """The records by their `key`, the newest of each; of the `wanted` keys only, if given.
 
     A line counts only if it is complete and its checksum holds: a crash in the middle of a write
@@ -46,7 +46,7 @@ def read(path: Path, wanted: Container[str] | None = None) -> dict[str, Record]:
 
 
 @contextlib.contextmanager
-def appending(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Record], None]]:
+def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Record], None]]:
     """Hold the file alone and yield a function that appends one record at once.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from lib.brief.deployment import Limits
+from lib.brief import Limits
 
 LONGEST_PAUSE_S = 30.0
 FIRST_PAUSE_S = 0.5

@@ -1,1 +1,23 @@
 """Items to answers to scores."""
+
+from lib.evaluate.answers import ask, plan
+from lib.evaluate.disagreement import side_by_side, worst_groups
+from lib.evaluate.forecast import dry_run
+from lib.evaluate.items import load_items
+from lib.evaluate.kinds import check
+from lib.evaluate.steps import (
+    calibrate,
+    compare,
+    detail,
+    gather,
+    judge_notes,
+    non_inferiority,
+    score,
+    summarise,
+)
+
+__all__ = [
+    "ask", "calibrate", "check", "compare", "detail", "dry_run", "gather", "judge_notes",
+    "load_items", "non_inferiority", "plan", "score", "side_by_side", "summarise",
+    "worst_groups",
+]  # fmt: skip

@@ -8,13 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.endpoints import recorded
-from lib.endpoints.price import Budget, budget_of
-from lib.endpoints.requests import Plan
-from lib.endpoints.runner import perform
-from lib.endpoints.serving import answer_identity
+from lib import endpoints
+from lib.brief import Deployment, Project
+from lib.endpoints import Budget, Plan, answer_identity, budget_of, perform
 from lib.evaluate import kinds
 from lib.evaluate.scoring import outcome_of
 from lib.frames import rows
@@ -76,7 +72,7 @@ def ask(
     facts: list[dict[str, Any]] = []
     for deployment in deployments:
         if deployment.name not in plans:
-            lines = recorded.load(deployment, brief.folder, items["item_id"].tolist())
+            lines = endpoints.recorded_answers(deployment, brief.folder, items["item_id"].tolist())
             facts += [answer_of(brief, {}, [("", line)]) for line in lines]
             continue
         for item, parts in zip(shown, plans[deployment.name].parts, strict=True):

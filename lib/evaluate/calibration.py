@@ -12,16 +12,14 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 
+from lib import legal
 from lib.artifacts import shown
-from lib.brief.deployment import Deployment
-from lib.brief.evaluation import Judge
-from lib.brief.project import Project
+from lib.brief import Deployment, Judge, Project
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.scoring import clusters
 from lib.json_lines import read_json_lines
-from lib.legal import verdicts as lineage
-from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_agreement
+from lib.stats import Rates, corrected_mean, corrected_rate, judge_agreement
 
 
 class Labelled(BaseModel):
@@ -122,10 +120,10 @@ def same_family(judge: Judge, deployments: list[Deployment], models: pd.DataFram
 
     A model that is not in `models` (`repo_id family base_model`) is of its owner's family.
     """
-    families, direct = models.set_index("repo_id")["family"].dropna(), lineage.bases(models)
+    families, direct = models.set_index("repo_id")["family"].dropna(), legal.bases(models)
 
     def kin(repo_id: str) -> dict[str, str]:
-        line = [repo_id, *lineage.ancestors(repo_id, direct)]
+        line = [repo_id, *legal.ancestors(repo_id, direct)]
         names = (str(families.get(one, one.split("/")[0])) for one in line)
         return {name.casefold(): name for name in names}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.brief.project import Project
+from lib.brief import Project
 from lib.evaluate import kinds
-from lib.stats.intervals import interval
+from lib.stats import interval
 
 __all__ = ["side_by_side", "worst_groups"]
 

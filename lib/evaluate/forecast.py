@@ -8,13 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from lib import tables
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.endpoints import store
-from lib.endpoints.price import BYTES_PER_TOKEN, most_tokens, price_of, prompt_bytes, usd
-from lib.endpoints.requests import cache_path
-from lib.endpoints.runner import STORE
+from lib import endpoints, tables
+from lib.brief import Deployment, Project
+from lib.endpoints import (
+    BYTES_PER_TOKEN,
+    STORE,
+    cache_path,
+    most_tokens,
+    price_of,
+    prompt_bytes,
+    usd,
+)
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.answers import plan
@@ -47,7 +51,9 @@ def dry_run(
         keys = set(calls.keys()) - planned
         planned |= keys
         files = [path for path in (run / STORE, cache_path(deployment)) if path]
-        records = [record for path in files for record in store.read(path, keys).items()]
+        records = [
+            record for path in files for record in endpoints.read_records(path, keys).items()
+        ]
         answered = {key for key, record in records if not record["error"]}
         left = keys - answered
         sizes = {c.key: (prompt_bytes(c), most_tokens(c)) for c in calls if c.key in left}

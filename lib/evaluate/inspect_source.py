@@ -17,12 +17,8 @@ import pandas as pd
 from pydantic import Field
 
 from lib.artifacts import shown, write_bytes
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.brief.sections import Section
-from lib.endpoints.recorded import recorded_path
-from lib.endpoints.serving import identity, scrub, serving
-from lib.endpoints.store import key_of
+from lib.brief import Deployment, Project, Section
+from lib.endpoints import identity, key_of, recorded_path, scrub, serving
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
 from lib.evaluate.scoring import MAX_FAILED_SHARE, measured

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lib.artifacts import shown
-from lib.brief.project import Project
+from lib.brief import Project
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.kinds.defaults import Reader

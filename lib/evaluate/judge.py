@@ -12,13 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from lib import frames
-from lib.brief.deployment import Deployment, Options
-from lib.brief.evaluation import Judge
-from lib.brief.project import Project
-from lib.endpoints import runner, store
-from lib.endpoints.requests import Call
-from lib.endpoints.serving import answer_identity, request_options
+from lib import endpoints, frames
+from lib.brief import Deployment, Judge, Options, Project
+from lib.endpoints import Call, answer_identity, request_options
 from lib.errors import PlaybookError
 from lib.reading import visible
 
@@ -102,10 +98,10 @@ def ask(
     who, options = answer_identity(brief, deployment), request_options(brief, deployment)
     texts = rows[[name for name in TEXTS if name in rows]].astype(str)
     bodies = [{"messages": messages(judge, **row), **options} for row in frames.rows(texts)]
-    keys = [store.key_of(who, body) for body in bodies]
+    keys = [endpoints.key_of(who, body) for body in bodies]
     once = [Call(key, "chat", body) for key, body in dict(zip(keys, bodies, strict=True)).items()]
     jobs = [(deployment, once)]
-    records = runner.perform(jobs, run, evaluation=brief.evaluation, label=label, **calls)
+    records = endpoints.perform(jobs, run, evaluation=brief.evaluation, label=label, **calls)
     read = [_read(records[key], brief.evaluation.reasoning_tags) for key in keys]
     table = pd.DataFrame(read, rows.index, columns=["said", "judge_error"], dtype=str)
     return rows.assign(said=table["said"], judge_error=table["judge_error"])

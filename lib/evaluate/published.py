@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
+from lib.brief import Deployment, Project
 from lib.evaluate.answers import COLUMNS
 from lib.evaluate.scoring import FIGURES_OF_CALLS
 

@@ -12,12 +12,10 @@ from collections.abc import Callable, Collection
 import numpy as np
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
+from lib.brief import Deployment, Project
 from lib.evaluate import kinds
 from lib.evaluate.scoring import MAX_FAILED_SHARE
-from lib.stats.betting import Bets, beaten, shuffled_blocks
-from lib.stats.intervals import group_numbers
+from lib.stats import Bets, beaten, group_numbers, shuffled_blocks
 
 
 def drop(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.stats.intervals import interval
+from lib.stats import interval
 
 Figure = tuple[str, dict[str, Any]]  # a generic figure of lib.pages, and what it is drawn from
 MAX_FAILED_SHARE = 0.02

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import tables
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.endpoints.price import budget_of
+from lib import stats, tables
+from lib.brief import Deployment, Project
+from lib.endpoints import budget_of
 from lib.evaluate import answers, calibration, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
-from lib.stats import paired_tests
 
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
@@ -247,4 +245,4 @@ def non_inferiority(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
         columns = "deployment baseline n difference low high margin p_value verdict note"
         return pd.DataFrame(columns=columns.split())
     margin = brief.evaluation.margin
-    return paired_tests.non_inferiority(scored, baseline=named[0], margin=margin)
+    return stats.non_inferiority(scored, baseline=named[0], margin=margin)

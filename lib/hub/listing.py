@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from huggingface_hub import constants
 
-from lib.brief.sections import Candidates
+from lib.brief import Candidates
 from lib.errors import PlaybookError
 from lib.hub.client import Client, Failed, Unreachable, host
 from lib.hub.model_info import page_facts, valid_id

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import errors
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from lib.sizing.model_config import config_facts
+from lib.sizing import config_facts
 from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
 
 # File endings, and what a server loads: there are second copies, adapters and onnx as well.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.sections import Require
+from lib.brief import Require
 from lib.frames import rows
 from lib.untrusted import as_text
 

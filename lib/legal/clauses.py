@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lib import places
-from lib.brief.sections import Company, Policy
+from lib.brief import Company, Policy
 
 VERDICTS = ["allowed", "conditional", "review", "blocked"]
 ALLOWED, CONDITIONAL, REVIEW, BLOCKED = range(4)

@@ -10,9 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.brief.sections import Exemption, Policy
+from lib.brief import Deployment, Exemption, Policy, Project
 from lib.frames import rows
 from lib.legal import licenses as texts
 from lib.legal import verdicts as lineage

@@ -9,7 +9,7 @@ from typing import Any
 import license_expression as spdx
 import pandas as pd
 
-from lib.brief.project import Project
+from lib.brief import Project
 from lib.frames import rows
 from lib.legal.clauses import ALLOWED, REVIEW, UNREAD, Finding, Terms, assess
 

@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lib import places
-from lib.brief.project import Project
-from lib.brief.sections import Exemption, Policy
+from lib.brief import Exemption, Policy, Project
 from lib.errors import PlaybookError, did_you_mean
 from lib.frames import rows
 from lib.legal.clauses import BLOCKED, CONDITIONAL, MET, REVIEW, UNREAD, VERDICTS, Finding

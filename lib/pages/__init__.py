@@ -1,1 +1,20 @@
 """Figures and pages: frames in, pictures out."""
+
+from lib.pages.export import export_csv
+from lib.pages.generic import draw
+from lib.pages.page import answers_page, counsel_page, decision_page, disagreements
+from lib.pages.plots import (
+    cost_per_correct,
+    latency_by_load,
+    quality_against,
+    quality_by_size,
+    score_intervals,
+    verdicts_by_family,
+)
+from lib.pages.style import readable, save
+
+__all__ = [
+    "answers_page", "cost_per_correct", "counsel_page", "decision_page", "disagreements",
+    "draw", "export_csv", "latency_by_load", "quality_against", "quality_by_size", "readable",
+    "save", "score_intervals", "verdicts_by_family",
+]  # fmt: skip

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from lib.brief.sections import Size
+from lib.brief import Size
 from lib.errors import PlaybookError, did_you_mean
 from lib.sizing import memory
 

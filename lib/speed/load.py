@@ -12,8 +12,8 @@ import httpx2
 import numpy as np
 import openai
 
-from lib.brief.project import Project
-from lib.endpoints.serving import Served, client
+from lib.brief import Project
+from lib.endpoints import Served, client
 
 MISSES = 0.05  # p95 within the SLO means at most this share outside it
 FAILURES = (openai.APIError, httpx2.HTTPError, AttributeError, TypeError, ValueError)

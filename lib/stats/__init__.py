@@ -1,1 +1,22 @@
 """Intervals, paired tests and ties."""
+
+from lib.stats.betting import Bets, beaten, shuffled_blocks
+from lib.stats.intervals import (
+    bootstrap,
+    group_numbers,
+    interval,
+    items_needed,
+    macro_f1_interval,
+    quantile,
+)
+from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_agreement
+from lib.stats.paired_tests import compare_pairs, non_inferiority, tie_groups
+from lib.stats.preferences import consistency, item_scores, pairs, strengths
+from lib.stats.ranking import ranking_by_chance, ranking_measures
+
+__all__ = [
+    "Bets", "Rates", "beaten", "bootstrap", "compare_pairs", "consistency", "corrected_mean",
+    "corrected_rate", "group_numbers", "interval", "item_scores", "items_needed",
+    "judge_agreement", "macro_f1_interval", "non_inferiority", "pairs", "quantile",
+    "ranking_by_chance", "ranking_measures", "shuffled_blocks", "strengths", "tie_groups",
+]  # fmt: skip

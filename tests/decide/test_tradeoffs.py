@@ -13,10 +13,10 @@ from briefs import brief
 from lib import tables
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project, load_project
-from lib.decide import tradeoffs
+from lib.decide import costs as tradeoffs
 from lib.endpoints.price import Rate, price_of
 from lib.errors import PlaybookError
-from lib.speed import capacity as speed
+from lib.speed import measurement as speed
 
 NAN = float("nan")
 HARDWARE = pd.DataFrame(

@@ -33,7 +33,7 @@ def worst(project: Project) -> float:
 
 
 def spent(run: Path) -> float:
-    return sum(record["usd"] for record in store.read(run / spending.LEDGER).values())
+    return sum(record["usd"] for record in store.read_records(run / spending.LEDGER).values())
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -63,7 +63,7 @@ def test_a_budget_that_suffices_changes_nothing(tmp_path: Path) -> None:
     with openai_stub.running() as stub:
         asked = ask(priced(brief({"base_url": stub.url}, max_usd=5)), tmp_path)
     assert not asked["error"].any() and len(asked) == 20
-    usd = [record["usd"] for record in store.read(tmp_path / runner.STORE).values()]
+    usd = [record["usd"] for record in store.read_records(tmp_path / runner.STORE).values()]
     assert usd == pytest.approx([CALL] * 20)
 
 

@@ -23,7 +23,7 @@ def write(folder: Path, *lines: Any) -> None:
 
 def load(folder: Path, *item_ids: str) -> list[dict[str, Any]]:
     project = brief({"recorded": "old.jsonl"}, folder=folder)
-    return recorded.load(project.deployments[0], folder, list(item_ids))
+    return recorded.recorded_answers(project.deployments[0], folder, list(item_ids))
 
 
 def test_recorded_answers_stand_beside_asked_ones(tmp_path: Path) -> None:

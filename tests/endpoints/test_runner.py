@@ -100,7 +100,7 @@ run, log = pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
 # Everything is imported before: the kills must come in the middle of asking.
 ask(brief({"base_url": sys.argv[2]}), log.parent, items(1).assign(input="warm up"))
 for number in range(20):
-    done = sorted(k for k, r in store.read(run / runner.STORE).items() if not r["error"])
+    done = sorted(k for k, r in store.read_records(run / runner.STORE).items() if not r["error"])
     child = os.fork()  # a process without threads: whatever ran them is dead
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -258,7 +258,7 @@ def test_the_total_timeout_keeps_what_is_there_and_goes_on_from_it(tmp_path: Pat
         late = asked["error"].str.startswith("not asked: evaluation.total_timeout_s of 0.45 s")
         answered = int((~late).sum())
         assert 5 <= answered <= 25 and not asked.loc[~late, "error"].any()
-        assert len(store.read(tmp_path / runner.STORE)) == answered
+        assert len(store.read_records(tmp_path / runner.STORE)) == answered
         stub.behave = Reply()
         unlimited = brief({"base_url": stub.url}, concurrency=5)
         before = len(stub.requests)

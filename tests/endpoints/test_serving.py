@@ -19,9 +19,9 @@ import pytest
 
 from lib.brief.deployment import Deployment, Options
 from lib.brief.project import load_project
-from lib.endpoints import serving as deployments
-from lib.endpoints import serving as weights
-from lib.endpoints.serving import Served, serving
+from lib.endpoints import servers as deployments
+from lib.endpoints import servers as weights
+from lib.endpoints.servers import Served, serving
 from lib.errors import PlaybookError
 from lib.evaluate import answers
 from lib.evaluate.items import load_items
@@ -105,7 +105,7 @@ def test_a_server_stops_with_its_block_and_after_an_exception(tmp_path: Path) ->
 PARENT = """
 import sys, pathlib, time, psutil
 from lib.brief.project import Deployment
-from lib.endpoints.serving import serving
+from lib.endpoints.servers import serving
 d = Deployment.model_validate({"name": "d", "model": "acme/d", "hardware": "cpu-1",
                                "endpoint": {"embedded": "smollm2-135m"}})
 with serving(d, logs=pathlib.Path(sys.argv[1])):

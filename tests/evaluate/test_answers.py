@@ -130,11 +130,11 @@ def test_killed_in_the_middle_it_asks_only_what_is_missing(tmp_path: Path) -> No
         )
         path = tmp_path / "killed" / STORE
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and len(store.read(path)) < 12:
+        while time.monotonic() < deadline and len(store.read_records(path)) < 12:
             time.sleep(0.01)
         child.send_signal(signal.SIGKILL)
         child.wait()
-        kept = len(store.read(path))
+        kept = len(store.read_records(path))
         assert 12 <= kept < 60
         time.sleep(0.2)
         before = len(stub.requests)
@@ -266,7 +266,7 @@ def test_a_refused_key_stops_with_one_sentence_and_keeps_the_rest(
         with pytest.raises(PlaybookError) as caught:
             answers.ask(project, project.deployments, items(), tmp_path)
         assert len(bad.requests) <= 5 + project.evaluation.concurrency
-        assert len(store.read(tmp_path / STORE)) == 25
+        assert len(store.read_records(tmp_path / STORE)) == 25
         bad.behave, before = Reply(), len(bad.requests)
         assert outcomes(project, ask(project, tmp_path)) == {"answered": 40}
         assert len(good.requests) == 20 and len(bad.requests) == before + 15
@@ -339,7 +339,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_there_stays_readable(tmp_path: 
                 ask(project, tmp_path)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        kept = store.read(path)
+        kept = store.read_records(path)
         assert 10 < len(kept) < 20
         assert len(kept) == len(path.read_bytes().splitlines())
         before = len(stub.requests)
@@ -348,7 +348,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_there_stays_readable(tmp_path: 
 
 
 def test_two_runs_in_one_directory_are_refused(tmp_path: Path) -> None:
-    with openai_stub.running() as stub, store.appending(tmp_path / STORE):
+    with openai_stub.running() as stub, store.appending_records(tmp_path / STORE):
         script = SCRIPT.replace("ask(brief", "import lib.errors\ntry:\n    ask(brief").rstrip()
         script += "\nexcept lib.errors.PlaybookError as e:\n    print(e)\n"
         command = [sys.executable, "-c", script, str(Path(__file__).parents[1] / "stubs"), stub.url]

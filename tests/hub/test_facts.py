@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lib.hub import facts
-from lib.hub.reconcile import drift_texts
+from lib.hub.drift import drift_texts
 
 COLUMNS = ["repo_id", "metadata_source", *(column for column, _ in facts.RESTS_ON.values())]
 HUB = {

@@ -16,9 +16,9 @@ from openai_stub import Reply, Request, error
 
 from lib.brief.project import Project, load_project
 from lib.endpoints import store
-from lib.endpoints.serving import Served
+from lib.endpoints.servers import Served
 from lib.errors import PlaybookError
-from lib.speed import capacity as speed
+from lib.speed import measurement as speed
 from lib.speed import load
 
 
@@ -224,7 +224,7 @@ def test_an_endpoint_that_answers_nothing_is_one_sentence(tmp_path: Path, bad: R
         project = brief(stub.url)
         with pytest.raises(PlaybookError, match="'d': no request of the first probe was answered"):
             measure(project, tmp_path)
-        assert len(stub.requests) < 25 and not store.read(tmp_path / speed.STORE)
+        assert len(stub.requests) < 25 and not store.read_records(tmp_path / speed.STORE)
         stub.behave = Reply()
         assert len(
             measure(project.model_copy(update={"speed": brief(max_probes=2).speed}), tmp_path)

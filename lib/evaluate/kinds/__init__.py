@@ -15,8 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lib.brief.evaluation import Evaluation
-from lib.brief.project import Project, problem_sentence
+from lib.brief import Evaluation, Project, problem_sentence
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import defaults
 

@@ -8,16 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.brief.sections import Section
-from lib.endpoints.requests import Call, Item, json_schema_format
+from lib.brief import Deployment, Project, Section
+from lib.endpoints import Call, Item, json_schema_format
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, text_target
 from lib.evaluate.scoring import NO_LABEL, Figure, clusters, measured
 from lib.reading import find_label
-from lib.stats.intervals import macro_f1_interval
+from lib.stats import macro_f1_interval
 
 
 class Options(Section):

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
+from lib import stats
+from lib.brief import Deployment, Project
 from lib.errors import PlaybookError
 from lib.evaluate import judge as judge_model
 from lib.evaluate.kinds import judged
 from lib.evaluate.kinds.defaults import GRADES
 from lib.evaluate.scoring import Figure, measured
 from lib.reading import find_preference
-from lib.stats import preferences
 
 JUDGED_BY = ("{first}", "{second}")
 RELATIVE = True
@@ -136,7 +135,7 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     key = ["deployment", "item_id"]
     sides["detail"] = sides["result"] + " (" + sides["other"] + ")"
     detail = sides.groupby(key, sort=False)["detail"].agg("; ".join)
-    points = preferences.item_scores(graded).set_index(key)["score"]
+    points = stats.item_scores(graded).set_index(key)["score"]
     table = usable[key].join(points, on=key).join(detail, on=key)
     decided = table["score"].notna()
     return table.assign(
@@ -164,20 +163,20 @@ def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
         return pd.DataFrame()
     baseline = next((d.name for d in brief.deployments if d.baseline), None)
     rival = baseline or "an average opponent"
-    strengths = preferences.strengths(graded, baseline=baseline)
+    strengths = stats.strengths(graded, baseline=baseline)
     return strengths.assign(metric=f"chance to win against {rival} (Bradley–Terry)")
 
 
 def compare(scored: pd.DataFrame, graded: pd.DataFrame | None) -> pd.DataFrame:
     """By the judge's own verdicts."""
-    return preferences.pairs(graded) if graded is not None else pd.DataFrame()
+    return stats.pairs(graded) if graded is not None else pd.DataFrame()
 
 
 def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
     """Inconsistency and position lean of a judge that saw every pair in both orders."""
     if graded is None:
         return []
-    measures = preferences.consistency(graded).set_index("measure")
+    measures = stats.consistency(graded).set_index("measure")
     texts = {
         "inconsistent": "the swap of places changed the verdict in {value:.0%} of {n:.0f} pairs",
         "first of all": "it named the first answer in {value:.0%} of {n:.0f} verdicts",
@@ -196,7 +195,7 @@ def figure(
     """Wins and losses in pairs; the stronger stands first, so that the eye looks for red."""
     if graded is None or graded.empty:
         return "empty", {"text": "No verdicts yet: the judge has not compared the answers."}
-    strength = preferences.strengths(graded).sort_values("value", ascending=False, kind="stable")
+    strength = stats.strengths(graded).sort_values("value", ascending=False, kind="stable")
     rank = {name: place for place, name in enumerate(strength["deployment"])}
     sides = _both_sides(graded)
     sides = sides[sides["deployment"].map(rank) < sides["other"].map(rank)]

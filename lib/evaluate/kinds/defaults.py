@@ -10,13 +10,11 @@ from typing import Any
 import pandas as pd
 
 from lib import reading
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.brief.sections import Section
-from lib.endpoints.requests import Call, Item, chat_calls
+from lib.brief import Deployment, Project, Section
+from lib.endpoints import Call, Item, chat_calls
 from lib.errors import PlaybookError
 from lib.evaluate.scoring import Figure, outcome_shares
-from lib.stats.paired_tests import compare_pairs
+from lib.stats import compare_pairs
 
 NEEDS = "endpoint"  # what a deployment must have: an endpoint or published figures
 ASKS_ITEMS = True  # whether items are read and asked one by one

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from lib.brief.project import Project
-from lib.brief.sections import Section
+from lib.brief import Project, Section
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import Reader, score_each, text_target

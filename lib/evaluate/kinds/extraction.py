@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.endpoints.requests import Call, Item, json_schema_format
+from lib.brief import Deployment, Project
+from lib.endpoints import Call, Item, json_schema_format
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import exact, options_of
 from lib.evaluate.kinds.defaults import Reader, by_metric, chat_per_item, score_each

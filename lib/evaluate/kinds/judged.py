@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
+from lib.brief import Deployment, Project
 from lib.evaluate import calibration
 from lib.evaluate import judge as judge_model
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, text_target

@@ -19,12 +19,8 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from lib import reading
-from lib.brief.deployment import Deployment
-from lib.brief.evaluation import Name
-from lib.brief.project import Project
-from lib.brief.sections import Section
-from lib.endpoints.requests import Call, Item, chat_calls
-from lib.endpoints.store import key_of
+from lib.brief import Deployment, Name, Project, Section
+from lib.endpoints import Call, Item, chat_calls, key_of
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, options_of
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_record
@@ -33,7 +29,7 @@ from lib.frames import rows
 from lib.json_lines import validated
 from lib.json_values import canonical
 from lib.reading import MOST_READ, find_label, find_order
-from lib.stats.ranking import ranking_by_chance, ranking_measures
+from lib.stats import ranking_by_chance, ranking_measures
 from lib.untrusted import as_dict, as_list, as_number
 
 JSON_FIELDS = ("target", "documents")

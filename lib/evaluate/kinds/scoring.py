@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.brief.project import Project
+from lib.brief import Project
 from lib.evaluate.kinds import judged
 from lib.evaluate.scoring import Figure, measured, outcome_shares
 from lib.reading import find_rating

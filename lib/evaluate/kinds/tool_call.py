@@ -14,9 +14,8 @@ from pydantic import Field, TypeAdapter, with_config
 from scipy.optimize import linear_sum_assignment
 from typing_extensions import TypedDict
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.endpoints.requests import Call, Item
+from lib.brief import Deployment, Project
+from lib.endpoints import Call, Item
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import extraction, options_of
 from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, visible_or_record

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.brief.project import Project
-from lib.endpoints.price import Rate, price_of
+from lib.brief import Project
+from lib.endpoints import Rate, price_of
 from lib.errors import PlaybookError
-from lib.stats.intervals import bootstrap
-from lib.stats.paired_tests import tie_groups
+from lib.stats import bootstrap, tie_groups
 
 NAN = float("nan")
 Bounds = tuple[float, float, float]

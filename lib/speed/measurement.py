@@ -17,16 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.brief.deployment import Deployment
-from lib.brief.project import Project
-from lib.endpoints import store
-from lib.endpoints.runner import run_blocking
-from lib.endpoints.serving import identity, machine, request_options, serving
+from lib import endpoints, stats
+from lib.brief import Deployment, Project
+from lib.endpoints import identity, machine, request_options, run_blocking, serving
 from lib.errors import PlaybookError
-from lib.evaluate.answers import plan
+from lib.evaluate import plan
 from lib.progress import bar as progress_bar
 from lib.speed.load import MISSES, offer
-from lib.stats import intervals as stats
 
 STORE = "05_probes.jsonl"
 COLUMNS = """deployment repo_id probe offered_rps planned due_s ttft_s latency_s outcome
@@ -62,10 +59,10 @@ def measure(
     deployments = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
     most = len(deployments) * brief.speed.max_probes
     with (
-        store.appending(run / STORE) as append,
+        endpoints.appending_records(run / STORE) as append,
         progress_bar(most, "probes", show=progress) as bar,
     ):
-        kept = store.read(run / STORE)
+        kept = endpoints.read_records(run / STORE)
         for deployment in deployments:
             who = {"deployment": deployment.name, "repo_id": deployment.model}
             bodies = [call.body for call in plan(brief, deployment, items)]
@@ -88,10 +85,10 @@ def _probes(
     """All probes of one deployment, from disk where they are there."""
     slo, done, served = brief.requirements.slo_s, list[Record](), None
     who = [identity(deployment, threads=True), machine(), brief.speed.model_dump(), slo]
-    who += [request_options(brief, deployment), store.key_of(bodies)]
+    who += [request_options(brief, deployment), endpoints.key_of(bodies)]
     with ExitStack() as server:
         while probe := _next_probe(done, slo, brief):
-            key = store.key_of(who, len(done), probe)  # the same load may be offered twice
+            key = endpoints.key_of(who, len(done), probe)  # the same load may be offered twice
             if key not in kept:
                 served = served or server.enter_context(serving(deployment, logs=run / "logs"))
                 sent = sum(record["planned"] for record in done) % len(bodies)
@@ -191,7 +188,7 @@ def capacity(
             f"published ({d.published.source}, {d.published.checked_on})",
         )
         for d in (brief.deployments if deployments is None else deployments)
-        if d.published is not None and brief.evaluation.kind == "published"
+        if d.published is not None and d.endpoint is None
     ]
     for name, sent in requests.groupby("deployment", sort=False):
         loads = probes[probes["deployment"] == name]

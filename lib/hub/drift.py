@@ -9,14 +9,12 @@ import pandas as pd
 import yaml
 
 from lib import tables
-from lib.brief.project import Project
+from lib.brief import Project
 from lib.errors import PlaybookError
 from lib.frames import rows
 from lib.hub.facts import Facts, Row, verified
-from lib.legal.clauses import VERDICTS
-from lib.legal.licenses import keys_on_hub
-from lib.legal.verdicts import JUDGED, ancestors, bases, judge
-from lib.sizing.tiers import packed, shortlist, wanted_tiers
+from lib.legal import JUDGED, VERDICTS, ancestors, bases, judge, keys_on_hub
+from lib.sizing import packed, shortlist, wanted_tiers
 from lib.untrusted import as_text
 
 # What step 3 takes from the Hub where it verified it: the rest of step 2's table stands.

