@@ -455,7 +455,9 @@ def test_rooms_and_the_house_have_their_size() -> None:
     assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3200"]
     assert problems("pages", 7)[1] == "decide and pages: 2100 lines, at most 1820"
     assert problems("evaluate", 42)[1] == "lib: 12600 lines, at most 12500"
-    assert too_large({f"lib/hub/f{n}.py": "" for n in range(101)}) == ["lib: 101 files, at most 100"]
+    assert too_large({f"lib/hub/f{n}.py": "" for n in range(101)}) == [
+        "lib: 101 files, at most 100"
+    ]
 
 
 if __name__ == "__main__":

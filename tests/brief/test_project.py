@@ -107,7 +107,11 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
         ("deployments.1.name", "a", "deployments: the name 'a' is used twice"),
         ("deployments", [], "deployments: List should have at least 1 item"),
         ("deployments.0.model", "just-a-name", "deployments.0.model: String should match pattern"),
-        ("deployments.0.endpoint", None, "evaluation: deployment 'a' needs endpoint for kind 'classification'"),
+        (
+            "deployments.0.endpoint",
+            None,
+            "deployment 'a' needs endpoint for kind 'class",
+        ),
         ("deployments.0.price", None, "deployments: 'a' needs a price, or hardware whose price"),
         ("evaluation.prompt", {"user": "Review:"}, "evaluation.prompt.user: must contain {input}"),
         ("evaluation.prompt", {"answer": "yes"}, "evaluation.prompt.answer: must contain {target}"),
@@ -268,9 +272,7 @@ def test_good_prices(tmp_path: Path, price: dict[str, Any]) -> None:
 
 
 def test_published_needs_the_published_section(tmp_path: Path) -> None:
-    with pytest.raises(
-        PlaybookError, match=r"'a' needs published for kind 'published'"
-    ):
+    with pytest.raises(PlaybookError, match=r"'a' needs published for kind 'published'"):
         brief(tmp_path, "evaluation", {"kind": "published"})
     raw = changed("evaluation", {"kind": "published"})
     figures = {"quality": 0.9, "max_rps": 2, "source": "s", "checked_on": "2026-01-01"}

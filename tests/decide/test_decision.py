@@ -15,7 +15,8 @@ from tradeoff_rows import NAN, PUBLISHED, table
 from lib import tables
 from lib.brief.project import load_project
 from lib.brief.sections import Requirements
-from lib.decide import decision, costs as tradeoffs
+from lib.decide import costs as tradeoffs
+from lib.decide import decision
 from lib.speed import measurement as speed
 from lib.stats import paired_tests as stats
 

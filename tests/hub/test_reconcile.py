@@ -16,8 +16,8 @@ from lib import tables
 from lib.brief.project import Project
 from lib.brief.sections import Acceptance, Hub
 from lib.errors import PlaybookError
-from lib.hub.facts import Facts, Row, recall, remember, verified
 from lib.hub.drift import compare, consequence, reconcile, stop_on_drift
+from lib.hub.facts import Facts, Row, recall, remember, verified
 from lib.legal import verdicts as legal
 from lib.sizing import tiers as sizing
 
