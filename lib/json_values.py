@@ -1,11 +1,11 @@
-"""JSON that models write: read strictly, within bounds, and held against a schema."""
+"""JSON that models write: read strictly, within bounds, held against a schema, and compared."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from referencing.jsonschema import DRAFT202012, specification_with
 
 from lib.artifacts import shown
 from lib.errors import PlaybookError
+from lib.reading import RULES, normalise
 from lib.untrusted import as_list
 
 MAX_CHARACTERS = 1_000_000  # of an answer that is read as JSON
 MAX_DEPTH = 64
 MAX_STARTS = 100  # places where an object may begin
+CURRENCY = "$€£¥ "
 BRACE = re.compile(r"[{}]")
 
 
@@ -181,3 +183,64 @@ def json_of(value: Any, folder: Path, key: str) -> Any:
     except (ValueError, RecursionError) as error:
         problem = f"not JSON: {error}"
     raise PlaybookError(f"{shown(path)}: {problem}")
+
+
+def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") -> dict[str, Any]:
+    """An object's fields by dotted name (`address.city`); a list is one field, and so is {}.
+
+    Objects named in `whole` are compared as a whole and stay one field; `at` names the object.
+    """
+    fields: dict[str, Any] = {}
+    for key, inner in value.items():
+        name = f"{at}.{key}" if at else key
+        if isinstance(inner, dict) and inner and name not in whole:
+            fields |= flatten(inner, whole, name)
+        else:
+            fields[name] = inner
+    return fields
+
+
+def same(wanted: Any, answer: Any, rule: str = "", rules: Sequence[str] = RULES) -> bool:
+    """Whether the answer's JSON value of a field is the one the item expects.
+
+    `exact`: equal, where true is not 1 but 1 is 1.0; `normalised`: text by `rules` of
+    `reading.normalise`; `number`: equal to nine digits, also as text such as "$1,000.50"; `set`:
+    lists of the same members, normalised, whatever their order and repeats. By default text is
+    normalised, a list a set, and anything else exact.
+    """
+    by_type: dict[type, str] = {str: "normalised", list: "set"}
+    rule = rule or by_type.get(type(wanted), "exact")
+    if rule == "number":
+        a, b = _number(wanted), _number(answer)
+        return a is not None and b is not None and math.isclose(a, b, rel_tol=1e-9)
+    if rule == "set" and isinstance(wanted, list) and isinstance(answer, list):
+        return _members(wanted, rules) == _members(answer, rules)
+    if rule == "normalised" and isinstance(wanted, str) and isinstance(answer, str):
+        return normalise(wanted, rules) == normalise(answer, rules)
+    return _comparable(wanted) == _comparable(answer)
+
+
+def _members(values: list[Any], rules: Sequence[str]) -> set[Any]:
+    return {normalise(v, rules) if isinstance(v, str) else (_comparable(v),) for v in values}
+
+
+def _comparable(value: Any) -> str:
+    """Canonical text in which 1 and 1.0 are one number, and true is another value."""
+    if isinstance(value, dict):
+        return canonical({key: _comparable(inner) for key, inner in value.items()})
+    if isinstance(value, list):
+        return canonical([_comparable(inner) for inner in value])
+    whole = isinstance(value, float) and value.is_integer()
+    return canonical(int(value) if whole else value)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        text = normalise(value.strip().strip(CURRENCY), ["nfkc", "numbers"])
+        value = text if re.fullmatch(r"-?[0-9]{1,300}(\.[0-9]+)?", text) else None
+    if value is None or isinstance(value, bool | list | dict):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return None

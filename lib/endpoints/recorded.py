@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapte
 from lib.artifacts import shown
 from lib.brief import Deployment
 from lib.errors import PlaybookError
-from lib.json_lines import read_json_lines, validated
+from lib.lines import read_json_lines, validated
 
 Count = Annotated[float, Field(ge=0, le=1e9)]
 

@@ -87,7 +87,7 @@ def ask(
         for item in rows(items, ["item_id", "group", "target"])
     ]
     table = pd.DataFrame(facts, columns=FACTS)
-    table["cached"] = table["cached"].fillna(False).astype(bool)
+    table["cached"] = table["cached"].map(lambda cached: cached is True)
     return pd.concat([pd.DataFrame(who), table], axis=1).reindex(columns=COLUMNS)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter
 
 from lib import legal
 from lib.artifacts import shown
@@ -18,7 +18,7 @@ from lib.brief import Deployment, Judge, Project
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.scoring import clusters
-from lib.json_lines import read_json_lines
+from lib.lines import read_json_lines, validated
 from lib.stats import Rates, corrected_mean, corrected_rate, judge_agreement
 
 
@@ -30,6 +30,9 @@ class Labelled(BaseModel):
     target: str = ""
     output: str
     human: str | float
+
+
+LABELLED = TypeAdapter(Labelled)
 
 
 def load(brief: Project) -> pd.DataFrame:
@@ -60,11 +63,7 @@ def load(brief: Project) -> pd.DataFrame:
 
 
 def _checked(raw: dict[str, Any], where: str, judge: Judge, rated: bool) -> tuple[Any, ...]:
-    try:
-        item = Labelled.model_validate(raw, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise PlaybookError(f"{where}: {first['loc'][0]}: {first['msg']}") from None
+    item = validated(LABELLED, raw, where)
     low, high = judge.scale
     fits, wanted = item.human in judge.labels, f"one of {judge.labels}"
     if rated:

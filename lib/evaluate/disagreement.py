@@ -8,8 +8,6 @@ from lib.brief import Project
 from lib.evaluate import kinds
 from lib.stats import interval
 
-__all__ = ["side_by_side", "worst_groups"]
-
 MOST_VERDICTS = 30  # pairs of an item
 NOTE = 1600  # characters of a remark that are looked at
 

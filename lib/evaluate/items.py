@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,8 @@ from lib.brief import Project
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.kinds.defaults import Reader
-from lib.json_lines import MAX_LINE_BYTES, read_json_lines, too_long
 from lib.json_values import canonical, parse_json
+from lib.lines import read_csv_lines, read_json_lines
 
 COLUMNS = ["item_id", "input", "target", "group"]
 TAKEN = ("item_id", "deployment", "repo_id")
@@ -44,8 +43,8 @@ def load_items(brief: Project) -> pd.DataFrame:
     where = shown(path)
     if not path.is_file():
         raise PlaybookError(f"{where}: no such file; evaluation.items in project.yaml names it")
-    read, lines = kind.item_reader(brief), {"jsonl": _jsonl, "csv": _csv}[evaluation.format]
-    rows = [_item(raw, place, brief, read) for place, raw in lines(path, brief)]
+    read = kind.item_reader(brief)
+    rows = [_item(raw, place, brief, read) for place, raw in _lines(path, brief)]
     if not rows:
         raise PlaybookError(f'{where}: empty; write one {{"id", "input", "target"}} a line')
     name, count = Counter(row["item_id"] for row in rows).most_common(1)[0]
@@ -62,51 +61,15 @@ def load_items(brief: Project) -> pd.DataFrame:
     return items
 
 
-def _jsonl(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
-    for where, item in read_json_lines(path, wanted="id, input and target"):
-        yield where, _mapped(item, brief, where)
-
-
-def _csv(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
-    where = shown(path)
-    csv.field_size_limit(MAX_LINE_BYTES)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = next(reader, [])
-            _check_header(header, where, brief)
-            for cells in reader:
-                place = f"{where} line {reader.line_num}"
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) != len(header):
-                    raise PlaybookError(
-                        f"{place}: {len(cells)} cells, but the header has {len(header)};"
-                        " put quotes around a cell that holds a comma"
-                    )
-                if (size := sum(len(cell.encode()) for cell in cells)) > MAX_LINE_BYTES:
-                    raise too_long(place, size)
-                item = _mapped(dict(zip(header, cells, strict=True)), brief, place)
-                yield place, _decoded(item, place, brief)
-    except UnicodeDecodeError as error:
-        raise PlaybookError(f"{where}: not UTF-8 ({error.reason}); save as UTF-8") from None
-    except csv.Error as error:
-        raise PlaybookError(f"{where} line {reader.line_num}: not CSV: {error}") from None
-
-
-def _check_header(header: list[str], where: str, brief: Project) -> None:
-    if not header:
-        raise PlaybookError(f"{where}: empty; its first line must name the columns")
-    if twice := [name for name, count in Counter(header).items() if count > 1]:
-        raise PlaybookError(f"{where} line 1: the column {twice[0]!r} is there twice; rename one")
+def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
+    if brief.evaluation.format == "jsonl":
+        for where, item in read_json_lines(path, wanted="id, input and target"):
+            yield where, _mapped(item, brief, where)
+        return
     columns = brief.evaluation.columns
-    for name in ("id", "input", *columns):
-        if (field := columns.get(name, name)) not in header:
-            hint = f"; evaluation.columns can say which is: {{{name}: …}}"
-            raise PlaybookError(
-                f"{where} line 1: no column {field!r} among {header}"[:400]
-                + ("; separate the columns by commas" if len(header) == 1 else hint)
-            )
+    wanted = {name: columns.get(name, name) for name in ("id", "input", *columns)}
+    for where, item in read_csv_lines(path, wanted=wanted):
+        yield where, _decoded(_mapped(item, brief, where), where, brief)
 
 
 def _decoded(item: dict[str, Any], where: str, brief: Project) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from scored import grade, summarise
 from sklearn.metrics import cohen_kappa_score
 from test_judged import JUDGE, a_judge, answers, judged_brief
 
+from lib import endpoints
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
-from lib.endpoints import runner
 from lib.errors import PlaybookError
 from lib.evaluate import calibration, kinds, steps
 from lib.stats import intervals as stats
@@ -194,7 +194,7 @@ def graded(project: Project, said: dict[str, str]) -> Any:
 def judged_scores(
     project: Project, said: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> pd.DataFrame:
-    monkeypatch.setattr(runner, "perform", graded(project, said))
+    monkeypatch.setattr(endpoints, "perform", graded(project, said))
     table = answers("x", "y", "z")
     grades = grade(project, table, folder, progress=False)
     rows = steps.score_answers(project, table, graded=grades)

@@ -14,7 +14,6 @@ from briefs import brief
 from lib import json_values
 from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.evaluate.kinds import extraction
 from lib.json_values import canonical, find_object, parse_json
 from lib.stats import intervals as stats
 
@@ -126,7 +125,7 @@ def test_expected_null_is_met_by_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_same(wanted: Any, found: Any, rule: str, same: bool) -> None:
-    assert extraction.same(wanted, found, rule) is same
+    assert json_values.same(wanted, found, rule) is same
 
 
 def test_rules_of_the_brief(tmp_path: Path) -> None:

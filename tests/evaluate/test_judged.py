@@ -14,10 +14,10 @@ import pytest
 from briefs import brief
 from scored import grade, summarise
 
+from lib import endpoints
 from lib.brief.deployment import Deployment
 from lib.brief.evaluation import Evaluation, Judge, JudgeShot
 from lib.brief.project import Project
-from lib.endpoints import runner
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 from lib.evaluate import judge, steps
@@ -91,7 +91,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Call]]:
                     records[call.key] = {"error": "", "finish_reason": "stop", "output": ""} | own
             return records
 
-        monkeypatch.setattr(runner, "perform", perform)
+        monkeypatch.setattr(endpoints, "perform", perform)
         return asked
 
     return install

@@ -20,8 +20,16 @@ from lib.errors import PlaybookError
 from lib.evaluate.kinds import extraction, options_of
 from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, visible_or_record
 from lib.evaluate.scoring import Figure, measured, shares
-from lib.json_lines import validated
-from lib.json_values import canonical, find_object, json_of, misfit, parse_json, validator_of
+from lib.json_values import (
+    canonical,
+    find_object,
+    json_of,
+    misfit,
+    parse_json,
+    same,
+    validator_of,
+)  # fmt: skip
+from lib.lines import validated
 from lib.untrusted import as_dict
 
 JSON_FIELDS = ("target",)
@@ -223,7 +231,7 @@ def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Option
         if key not in call["arguments"]:
             return f"{place} is missing"
         argument, rule = call["arguments"][key], options.fields.get(key, "exact")
-        if not extraction.same(value, argument, rule, options.normalise):
+        if not same(value, argument, rule, options.normalise):
             return f"{place} is {canonical(argument)[:80]}, not {canonical(value)[:80]}"
     return ""
 
