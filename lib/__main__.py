@@ -1,7 +1,5 @@
 """The command line: run the playbook headless."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What one run leaves behind: typed tables between steps, written whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The one error a user of the playbook should ever have to read."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

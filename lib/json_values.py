@@ -1,7 +1,5 @@
 """JSON that models write: read strictly, within bounds, held against a schema, and compared."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Files of JSON lines or CSV, read with distrust: items, recorded answers, people's labels."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import Counter

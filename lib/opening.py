@@ -1,7 +1,5 @@
 """Open a step: the brief, read and held against everything it names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

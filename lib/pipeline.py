@@ -1,7 +1,5 @@
 """Run the six notebooks headless, in order, into one run directory."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

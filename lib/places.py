@@ -1,7 +1,5 @@
 """Names of places: which ones a brief may use, and whether one lies where a licence ends."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from babel import Locale

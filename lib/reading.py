@@ -1,7 +1,5 @@
 """What an answer in words says: a label, a rating, a preference, an order, or nothing clear."""
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """The shipped tables: `data/*.csv`, read through their schemas. The only reader of `data/`."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Values from outside (files, the Hub, endpoints): what is of another shape becomes nothing."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

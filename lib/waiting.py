@@ -1,7 +1,5 @@
 """How long a server asks us to wait."""
 
-from __future__ import annotations
-
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """The decision record: what was picked or refused, by which rule, from which inputs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Which deployments may be asked: the verdict, the host's country and the supply chain."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

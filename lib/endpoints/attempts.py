@@ -3,8 +3,6 @@
 What an endpoint sends back is read as hostile bytes into plain facts.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -5,8 +5,6 @@ standard input closes, so it cannot outlive the process that started it. An empt
 file's own, port 0 a free one.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

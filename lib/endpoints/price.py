@@ -3,8 +3,6 @@
 A price is by the hour or by token, never zero where it is not known.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """What is sent for an item: the body of every request, and the key it is stored under."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

@@ -6,8 +6,6 @@ deployment that needs them. Answers of pinned weights are shared by all runs
 (`requests.cache_path`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math

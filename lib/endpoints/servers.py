@@ -1,7 +1,5 @@
 """Deployments: where a model answers, started here when it is an embedded one."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib

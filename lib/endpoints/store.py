@@ -1,7 +1,5 @@
 """An append-only file of measurements: what is on disk is never asked again, also after a crash."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

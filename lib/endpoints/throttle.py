@@ -1,7 +1,5 @@
 """What an endpoint bears: calls in flight that adapt to its 429s, requests and tokens a minute."""
 
-from __future__ import annotations
-
 import asyncio
 
 from lib.brief import Limits

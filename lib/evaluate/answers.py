@@ -1,7 +1,5 @@
 """Ask every deployment every item: concurrent, resumable, nothing asked twice."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ A judge that passes too much or too little shifts every score it gives. Answers 
 labelled too say by how much.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

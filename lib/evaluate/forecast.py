@@ -1,7 +1,5 @@
 """What an evaluation would take, before anything is asked: calls, tokens and dollars."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any

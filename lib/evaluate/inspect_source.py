@@ -1,7 +1,5 @@
 """Inspect as a source of scores: any of its tasks is run, or its log read (`endpoint.recorded`)."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import json
@@ -54,9 +52,8 @@ def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataF
     """
     how = {"metric": options_of(brief).inspect.metric, "group": brief.evaluation.group}
     logs = {d.name: read_log(_log(brief, d, run), d, **how) for d in deployments}
-    if len({log.attrs["task"] for log in logs.values()}) > 1:
-        each = ", ".join(f"{name!r} one of {log.attrs['task']!r}" for name, log in logs.items())
-        raise PlaybookError(f"only logs of one task can be compared, but deployment {each}")
+    if len(tasks := {log.attrs["task"] for log in logs.values()}) > 1:
+        raise PlaybookError(f"only logs of one task can be compared, not of {sorted(tasks)}")
     return pd.concat(logs.values(), ignore_index=True) if logs else pd.DataFrame()
 
 

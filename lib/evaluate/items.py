@@ -1,7 +1,5 @@
 """The brief's items: read from JSON lines or CSV, and checked before anything is asked."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path

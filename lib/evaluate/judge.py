@@ -4,8 +4,6 @@ What a candidate wrote is data for the judge and hostile: it is put into the bri
 one pass, so a placeholder in it stays text, and it cannot end the place it stands in.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

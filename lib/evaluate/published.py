@@ -1,7 +1,5 @@
 """Published figures: a brief quotes what somebody else measured, and nothing is asked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ is out once it is certainly worse than another. The cheapest (or fastest) need n
 so there a worse candidate stays, unless it certainly misses `requirements.min_quality`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Answers to scores: whether an answer counts, how it is graded by its kind, and honest shares."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

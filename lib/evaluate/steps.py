@@ -1,7 +1,5 @@
 """Step 4 for every kind of task: ask, have it judged, score and compare."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -192,7 +190,9 @@ def summarise(
         if not joint.empty:
             metrics += joint[joint["deployment"] == name].to_dict("records")
         shared = {"deployment": name, "repo_id": own["repo_id"].iloc[0], **counts_of_calls(own)}
-        shared["basis"] = _basis(named[str(name)])
+        endpoint = named[str(name)].endpoint
+        recorded = endpoint.recorded if endpoint else None
+        shared["basis"] = f"recorded ({recorded})" if recorded else "measured here"
         table += [{**shared, **m, "primary": i == chief} for i, m in enumerate(metrics)]
     if not kind.ASKS_ITEMS and scored.empty:
         table = [row for row in kind.metrics(brief, scored) if row["deployment"] in named]
@@ -202,11 +202,6 @@ def summarise(
     for name, n, reason in gathered.dropped[["deployment", "after_items", "reason"]].to_numpy():
         standing[str(name)] = f"dropped after {n} items: {reason}"
     return scores.assign(standing=[standing.get(d, "candidate") for d in scores["deployment"]])
-
-
-def _basis(deployment: Deployment) -> str:
-    recorded = deployment.endpoint.recorded if deployment.endpoint else None
-    return f"recorded ({recorded})" if recorded else "measured here"
 
 
 def detail(
@@ -244,5 +239,4 @@ def non_inferiority(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
     if not named:
         columns = "deployment baseline n difference low high margin p_value verdict note"
         return pd.DataFrame(columns=columns.split())
-    margin = brief.evaluation.margin
-    return stats.non_inferiority(scored, baseline=named[0], margin=margin)
+    return stats.non_inferiority(scored, baseline=named[0], margin=brief.evaluation.margin)

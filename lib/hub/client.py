@@ -4,8 +4,6 @@ It takes huggingface_hub's session and raw JSON: `HfApi.model_info` gives up at 
 `list_models` carries the token wherever a link points, and `ModelInfo` breaks on odd answers.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """The facts of a pull: what was verified against the Hub, kept for the project's next run."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

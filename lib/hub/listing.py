@@ -1,7 +1,5 @@
 """The Hub's own list of models, asked query by query for what a brief wants."""
 
-from __future__ import annotations
-
 import math
 import re
 from itertools import product

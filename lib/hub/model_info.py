@@ -1,7 +1,5 @@
 """The Hub's raw answers about one model, read with distrust: null for what is missing."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

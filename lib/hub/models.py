@@ -1,7 +1,5 @@
 """What the Hub says about models, and what its router says about who serves them."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """Candidates from the whole Hub instead of the catalogue, as rows of the catalogue."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

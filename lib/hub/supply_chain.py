@@ -1,7 +1,5 @@
 """The supply-chain gate: what a repository must show before its weights are loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """The clauses of one licence text, each tested against one fact of the company."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from lib import places

@@ -1,7 +1,5 @@
 """What counsel's page says: what the licences ask, which facts they met, and who hosts what."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Licences by key or SPDX expression: which text applies, and what it finds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any

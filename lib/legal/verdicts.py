@@ -1,7 +1,5 @@
 """Licence, lineage, country and exceptions against the brief: a verdict per model, with rules."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import date
 from functools import cache

@@ -1,7 +1,5 @@
 """Tables as CSV files, for whoever reads them elsewhere."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Three figures for any kind of task: stacked shares, small multiples, a confusion matrix."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The HTML pages: self-contained, everything escaped, numbers for people, links only to the web."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import math

@@ -1,7 +1,5 @@
 """The figures of steps 1, 2, 4, 5 and 6: tidy frame in, one question each, intervals drawn."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import NamedTuple

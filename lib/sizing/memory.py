@@ -1,7 +1,5 @@
 """How much memory a model takes: its weights, and the cache of keys and values layer by layer."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -1,7 +1,5 @@
 """A repository's config.json, read with distrust: context, layers and cache layout."""
 
-from __future__ import annotations
-
 import re
 from itertools import groupby
 from typing import Any

@@ -1,7 +1,5 @@
 """Open-loop load: requests start on schedule, whatever has become of the earlier ones."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import itertools

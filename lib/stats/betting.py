@@ -1,7 +1,5 @@
 """Who is certainly worse, however often one looks: evidence as wealth won by betting."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Collection, Hashable

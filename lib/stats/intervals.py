@@ -1,7 +1,5 @@
 """Intervals of scores: how sure a share, a mean, a macro-F1 or a quantile is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Intervals carry the doubt of both samples: few labelled answers make them wide.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """One pair of deployments on the same items: its test, its bounds, and how many items it takes."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Paired tests of deployments on the same items, and which of them tie."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
 

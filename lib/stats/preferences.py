@@ -4,8 +4,6 @@ Everything here takes what `comparison.grade` gives: one row per pair of deploym
 with `item_id group deployment other basis forward backward result`.
 """
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import evalica

@@ -1,7 +1,5 @@
 """How good an order of documents is, and what an order drawn at random would score."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping, Sequence
 

@@ -5,8 +5,6 @@ and says what each takes and gives. `published` and `inspect` are no kinds but s
 that stand in for asking, behind the same face.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from functools import cache

@@ -1,7 +1,5 @@
 """Classification: the answer names one of the labels, or an alias of it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

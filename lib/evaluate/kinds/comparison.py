@@ -1,7 +1,5 @@
 """Comparison: open-ended answers in pairs, by a judge who sees each pair in both orders."""
 
-from __future__ import annotations
-
 from itertools import combinations
 from typing import Any
 

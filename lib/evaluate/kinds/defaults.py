@@ -1,7 +1,5 @@
 """What a kind of task does unless its own file says otherwise: text is asked for and compared."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -88,8 +86,7 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
     return None
 
 
-# `read_verdicts(brief, asked)`: the judge's records with what it `said` as `verdict` and `rating`.
-# Where a kind has it, people's labels can measure the judge.
+# Of the judge's records, what it `said` as `verdict` and `rating`; then labels can measure it.
 read_verdicts: Callable[..., pd.DataFrame] | None = None
 
 
@@ -140,10 +137,7 @@ def correct(brief: Project, scores: Any, scored: Any, checked: pd.DataFrame) -> 
 
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
-    """Which generic figure of `lib.pages` shows where the candidates go wrong, and its frames.
-
-    It may also take `items` and `graded`.
-    """
+    """Which generic figure shows where candidates go wrong; it may take `items` and `graded`."""
     return outcome_shares(scored, title="What became of the answers", metric="score")
 
 

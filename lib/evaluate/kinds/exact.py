@@ -1,7 +1,5 @@
 """Exact match: the answer says the target, after the rules of `normalise`."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, Literal
 

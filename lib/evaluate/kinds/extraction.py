@@ -1,7 +1,5 @@
 """Extraction: the answer is JSON that fits a schema; scored by the share of fields right."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Judged: a model says of every answer which label it deserves, and some labels pass."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

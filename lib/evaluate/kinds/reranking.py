@@ -5,8 +5,6 @@ the file, so a file that lists the relevant ones first gives nothing away: a mod
 everything scores what chance scores (`stats.ranking`).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Scoring: a model rates every answer on a scale."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any

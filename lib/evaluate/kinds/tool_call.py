@@ -1,7 +1,5 @@
 """Tool calls: the right function, with arguments that are valid and right."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping
