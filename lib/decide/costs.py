@@ -39,10 +39,8 @@ def cost(
             price = f"${rate.usd_per_hour:.3g}/hour"
         else:
             bounds = _by_token(rate, answers[answers["deployment"] == name], name)
-            price = (
-                f"${rate.input_usd_per_million:.3g} in,"
-                f" ${rate.output_usd_per_million:.3g} out per million tokens"
-            )
+            in_, out = rate.input_usd_per_million, rate.output_usd_per_million
+            price = f"${in_:.3g} in, ${out:.3g} out per million tokens"
         rows.append((name, deployment.hardware or "hosted", price, rate.basis, *bounds))
     columns = "deployment hardware price price_basis usd_per_1k usd_per_1k_low usd_per_1k_high"
     return pd.DataFrame(rows, columns=columns.split())

@@ -123,10 +123,9 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
     by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
     while len(left):
         tied = left[_tied(left, objective)].sort_values(by, kind="stable")["deployment"]
+        alone = f"{tied.iloc[0]} is the {objective} without a tie"
         ties = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"
-        rule = rule or (
-            ties if len(tied) > 1 else f"{tied.iloc[0]} is the {objective} without a tie"
-        )
+        rule = rule or (ties if len(tied) > 1 else alone)
         order.append(str(tied.iloc[0]))
         left = left[left["deployment"] != order[-1]]
     return order, rule
@@ -167,22 +166,13 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
     nearest = nearest.sort_values("gap", kind="stable")[::-1]
     worst = nearest.iloc[0]
-    measured = f"{worst['value']:.3g} [{worst['low']:.3g}, {worst['high']:.3g}]"
-    return {
-        "deployment": worst["deployment"],
-        "requirement": worst["requirement"],
-        "wanted": worst["wanted"],
-        "measured": measured.replace("inf", "∞"),
-        "would_have_to_give": " and ".join(nearest["give"]),
-    }
+    measured = "{value:.3g} [{low:.3g}, {high:.3g}]".format_map(worst).replace("inf", "∞")
+    words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}
+    return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words
 
 
 def stability(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
-    """Whom the same measurements would pick under another objective, bar or price.
-
-    Returns:
-        One row per change: `change pick` (`none` where nothing qualifies).
-    """
+    """Whom the same figures would pick under another objective, bar or price: `change pick`."""
     bars, objective = brief.requirements, brief.objective
     changes = {f"objective {name}": (table, bars, name) for name in TIES}
     if bar := bars.min_quality:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from lib import artifacts, endpoints
+from lib import artifacts
 from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
-from lib.endpoints import machine
+from lib.endpoints import admit, machine
 from lib.errors import PlaybookError
 from lib.frames import rows
 from lib.tables import DATA
@@ -40,7 +40,7 @@ def write_decision(
         PlaybookError: Steps 1 to 3 (`shortlist`, `metadata`) do not let a deployment through that
             has figures.
     """
-    verdicts = endpoints.admit(brief, shortlist, metadata)
+    verdicts = admit(brief, shortlist, metadata)
     has_figures = verdicts["deployment"].isin(table["deployment"])
     for row in verdicts[has_figures & (verdicts["admitted"] == "no")].itertuples():
         raise PlaybookError(
@@ -126,13 +126,12 @@ def _unverified(metadata: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     """What a reader must know before relying on it."""
     offline = metadata[metadata["metadata_source"] == "catalogue"]
     dates = offline["retrieved_at"].astype(str)
-    sentences = [
-        f"{len(dates)} of {len(metadata)} shortlisted models were not verified against the Hub:"
-        f" their facts are the catalogue's, of {dates.min()} to {dates.max()}, and no revision is"
-        " pinned."
-    ] * (len(dates) > 0)
     problems = metadata[metadata["problem"] != ""]
-    sentences += list(problems["repo_id"] + ": " + problems["problem"])
+    sentences = list(problems["repo_id"] + ": " + problems["problem"])
+    if len(dates):
+        facts = f"the catalogue's, of {dates.min()} to {dates.max()}, and no revision is pinned"
+        models = f"{len(dates)} of {len(metadata)} shortlisted models"
+        sentences[:0] = [f"{models} were not verified against the Hub: their facts are {facts}."]
     if table["basis"].str.startswith("published").any():
         sentences.append("Quality and speed are published figures; nothing was measured here.")
     bases = sorted(set(table["price_basis"].dropna()))

@@ -21,6 +21,8 @@ from lib.pages.style import BLUE, INK, TONES, finish, intervals, new, number, sa
 MOST_MATRICES = 6
 Colours = Mapping[str, Any]
 Means = pd.DataFrame | None
+Panels = Sequence[tuple[str, pd.DataFrame]]
+NO_REFERENCES: Mapping[str, float] = {}
 
 
 @styled
@@ -51,11 +53,7 @@ def shares(
 
 @styled
 def multiples(
-    tables: Sequence[tuple[str, pd.DataFrame]],
-    *,
-    title: str,
-    caption: str,
-    references: Mapping[str, float] | None = None,
+    tables: Panels, *, title: str, caption: str, references: Mapping[str, float] = NO_REFERENCES
 ) -> Figure:
     """A panel of dots and intervals per metric or group, with the same deployments in each row.
 
@@ -73,8 +71,8 @@ def multiples(
         ax.set_title(safe(name, 22 if across > 2 else 40), fontsize=10)
         if place % across:
             ax.set_yticklabels([])
-        if (reference := (references or {}).get(name)) is not None:
-            ax.axvline(reference, color=INK, ls="--", lw=1)
+        if name in references:
+            ax.axvline(references[name], color=INK, ls="--", lw=1)
     return finish(figure)
 
 

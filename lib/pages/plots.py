@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -23,22 +23,12 @@ Bar = float | None
 Bars = Mapping[str, Bar]
 SIZES = {0.1: "0.1B", 0.3: "0.3B", 1: "1B", 3: "3B", 10: "10B", 30: "30B", 100: "100B"}
 SIZES |= {300: "300B", 1000: "1T", 3000: "3T"}  # ticks of an axis of parameters
-
-
-class Dimension(NamedTuple):
-    """What quality is set against: columns of the trade-off table, words, and the requirement."""
-
-    value: str
-    ends: str  # of its interval: this and `_low` or `_high`
-    words: str
-    prefix: str
-    requirement: str
-    less_is_better: bool
-
-
-COST = Dimension("usd_per_1k", "usd_per_1k", "USD per 1,000 requests", "$", "max_usd_per_1k", True)
+# What quality is set against: column, that of its interval, requirement, prefix, words.
 LOAD = "greatest load within the latency objective, requests/s"
-DIMENSIONS = {"cost": COST, "speed": Dimension("max_rps", "rps", LOAD, "", "min_rps", False)}
+DIMENSIONS = {
+    "cost": ("usd_per_1k", "usd_per_1k", "max_usd_per_1k", "$", "USD per 1,000 requests"),
+    "speed": ("max_rps", "rps", "min_rps", "", LOAD),
+}
 
 
 @styled
@@ -171,27 +161,27 @@ def quality_against(
     dimension: str, tradeoffs: pd.DataFrame, *, metric: str, caption: str, requirements: Bars
 ) -> Figure:
     """Quality over `cost` or `speed`: intervals, frontier, pick, and the requirements by name."""
-    other = DIMENSIONS[dimension]
-    table = tradeoffs.dropna(subset=[other.value, "quality"])
+    x, ends, _, prefix, words = DIMENSIONS[dimension]
+    table = tradeoffs.dropna(subset=[x, "quality"])
     if len(absent := tradeoffs["deployment"].drop(table.index)):
         caption = f"{caption.rstrip('.')}. Not measured, so not drawn: {', '.join(absent)}."
     title = f"{_leading(metric)} against {dimension}, by configuration"
     figure, (ax,) = style.new(title, caption, (9, 5.6))
     # Intervals of both, and the frontier, which steps up from the cheapest or down to the fastest.
-    x, low, high = other.value, f"{other.ends}_low", f"{other.ends}_high"
+    low, high = f"{ends}_low", f"{ends}_high"
     grey: dict[str, Any] = {"color": style.LIGHT, "lw": 1.2}
     spans = style.intervals(table, x, low, high)
     ax.hlines(spans["quality"], spans[low], spans[high], **grey)
     spans = style.intervals(table, "quality", "quality_low", "quality_high")
     ax.vlines(spans[x], spans["quality_low"], spans["quality_high"], **grey)
     picks, leaders = table["pick"].astype(bool), table["on_frontier"].astype(bool)
-    front = table[leaders].sort_values(x, ascending=other.less_is_better)
+    front = table[leaders].sort_values(x, ascending=dimension == "cost")
     front = front[front["quality"] > front["quality"].cummax().shift(fill_value=-math.inf)]
     ax.step(front[x], front["quality"], where="post", color=style.INK, lw=1.1, label="frontier")
     # A point per configuration by whether it qualifies, and a ring around the pick.
-    words = table["qualifies"].replace({"yes": "qualifies", "no": "does not qualify"})
-    order = [word for word in QUALIFIES if word in set(words)]
-    sns.scatterplot(table, x=x, y="quality", hue=words, style=words, hue_order=order,
+    groups = table["qualifies"].replace({"yes": "qualifies", "no": "does not qualify"})
+    order = [word for word in QUALIFIES if word in set(groups)]
+    sns.scatterplot(table, x=x, y="quality", hue=groups, style=groups, hue_order=order,
                     palette=QUALIFIES if order else None, s=75, zorder=3, ax=ax,
                     markers=dict(zip(QUALIFIES, "oDX", strict=True)))  # fmt: skip
     ax.scatter(table[x][picks], table["quality"][picks], s=220, facecolor="none",
@@ -200,28 +190,29 @@ def quality_against(
     named_rows = table[picks | leaders | (len(table) <= style.LABELLED)]
     named_rows = named_rows.sort_values("pick", ascending=False)[: style.LABELLED]
     labels = style.labels(ax, named_rows, x, "quality")
-    style.scale(ax, "x", table[x], other.prefix)
+    style.scale(ax, "x", table[x], prefix)
     style.scale(ax, "y", table["quality"])
     ax.margins(0.14)
-    bounds = _required(ax, other, requirements)
-    ax.set(xlabel=other.words, ylabel=safe(metric, 60))
+    bounds = _required(ax, dimension, requirements)
+    ax.set(xlabel=words, ylabel=safe(metric, 60))
     if len(table):
         ax.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1.04), ncols=4, frameon=False)
     return style.finish(figure, labels, bounds)
 
 
-def _required(ax: Axes, other: Dimension, requirements: Bars) -> list[Text]:
+def _required(ax: Axes, dimension: str, requirements: Bars) -> list[Text]:
     """Lines at the requirements, and the corner that meets them."""
-    bound, floor = requirements.get(other.requirement), requirements.get("min_quality")
+    _, _, requirement, prefix, _ = DIMENSIONS[dimension]
+    bound, floor = requirements.get(requirement), requirements.get("min_quality")
     texts = []
     if bound is not None:
-        word = "most" if other.less_is_better else "least"
-        texts.append(style.line(ax, "x", bound, f"at {word} {safe(other.prefix)}{number(bound)}"))
+        word = "most" if dimension == "cost" else "least"
+        texts.append(style.line(ax, "x", bound, f"at {word} {safe(prefix)}{number(bound)}"))
     if floor is not None:
         texts.append(style.line(ax, "y", floor, f"at least {number(floor)}"))
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     if texts:
-        sides = (left, bound or right) if other.less_is_better else (bound or left, right)
+        sides = (left, bound or right) if dimension == "cost" else (bound or left, right)
         ax.fill_between(sides, floor or bottom, top, color=style.BLUE, alpha=0.07, lw=0, zorder=0)
     ax.set(xlim=(left, right), ylim=(bottom, top))
     return texts
