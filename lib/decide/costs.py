@@ -22,44 +22,36 @@ def cost(
 ) -> pd.DataFrame:
     """Dollars per 1,000 requests of every deployment that was measured.
 
-    An hourly price is divided by the capacity (from `speed.capacity`), so it is the cost at full
-    use: at half the load a request costs twice as much. A token price is multiplied by the tokens
-    of the answers (`prompt_tokens completion_tokens`), with a bootstrap interval of their mean.
+    An hourly price is divided by the capacity (from `speed.capacity`): the cost at full use, twice
+    as much at half the load. A token price is multiplied by the tokens of the answers
+    (`prompt_tokens completion_tokens`), with a bootstrap interval of their mean.
 
     Returns:
-        One row per deployment: `deployment hardware price price_basis usd_per_1k usd_per_1k_low
-        usd_per_1k_high`; missing where no load was within the SLO.
+        `deployment hardware price price_basis usd_per_1k usd_per_1k_low usd_per_1k_high`; missing
+        where no load was within the SLO.
     """
     rows = []
     loads = {row["deployment"]: row for row in capacity.to_dict("records")}
-    for deployment in brief.deployments:
-        if (name := deployment.name) not in loads:
-            continue
-        rate = price_of(deployment, hardware)
+    for deployment in (d for d in brief.deployments if d.name in loads):
+        name, rate = deployment.name, price_of(deployment, hardware)
         if rate.usd_per_hour is not None:
             bounds = _by_hour(rate.usd_per_hour, loads[name])
             price = f"${rate.usd_per_hour:.3g}/hour"
         else:
             bounds = _by_token(rate, answers[answers["deployment"] == name], name)
-            price = (
-                f"${rate.input_usd_per_million:.3g} in,"
-                f" ${rate.output_usd_per_million:.3g} out per million tokens"
-            )
+            in_, out = rate.input_usd_per_million, rate.output_usd_per_million
+            price = f"${in_:.3g} in, ${out:.3g} out per million tokens"
         rows.append((name, deployment.hardware or "hosted", price, rate.basis, *bounds))
     columns = "deployment hardware price price_basis usd_per_1k usd_per_1k_low usd_per_1k_high"
     return pd.DataFrame(rows, columns=columns.split())
 
 
 def _by_hour(usd_per_hour: float, load: Mapping[Any, Any]) -> Bounds:
-    """The capacity lies between the load that passed and the one that failed.
-
-    Where none failed, `high` is missing, and nobody knows how much less a request could cost;
-    a published load comes without a bracket.
-    """
+    """The capacity lies between the load that passed and `high`, which failed or is missing."""
     if not load["max_rps"] > 0:
         return NAN, NAN, NAN
     per_1k = usd_per_hour / 3600 / load["max_rps"] * 1000
-    if load["basis"] != "measured here":
+    if load["basis"] != "measured here":  # a published load has no bracket
         return per_1k, NAN, NAN
     return per_1k, usd_per_hour / 3600 / load["high"] * 1000, per_1k
 
@@ -106,10 +98,7 @@ def tradeoffs(
 
 
 def frontier(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether no other deployment is at least as good in cost, speed and quality and better in one.
-
-    A deployment with a figure missing is not on the frontier.
-    """
+    """Whether nothing beats it in cost, speed and quality; false where one of them is missing."""
     gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
     # Every row against every row: as good in all three, and better in one.
     as_good = np.all(gains[:, None] <= gains, axis=2)

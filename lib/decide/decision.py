@@ -38,12 +38,11 @@ TIES = {
 
 
 def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
-    """Test every requirement of the brief on the bound of its interval.
+    """Test every deployment against every requirement, on the bound of its interval.
 
     Returns:
-        One row per deployment and requirement: `deployment requirement wanted threshold value low
-        high verdict note`; `met` when the worse bound meets it, `not met` when the better bound
-        misses it, otherwise `not decided`.
+        `deployment requirement wanted threshold value low high verdict note`: `met` when the worse
+        bound meets it, `not met` when the better one misses it, otherwise `not decided`.
     """
     rows = []
     for row, (name, bar) in product(table.to_dict("records"), BARS.items()):
@@ -53,9 +52,9 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
         if threshold is not None:
             wanted = bar.wording.format(threshold) if threshold else "comparable quality"
             columns = (bar.value, f"{bar.ends}_low", f"{bar.ends}_high")
-            numbers = [float(row[column]) for column in columns]
-            verdict = _verdict(name, row, threshold, *numbers)
-            rows.append((row["deployment"], name, wanted, threshold, *numbers, *verdict))
+            interval = [float(row[column]) for column in columns]
+            verdict = _verdict(name, row, threshold, *interval)
+            rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
     names = "deployment requirement wanted threshold value low high verdict note"
     return pd.DataFrame(rows, columns=names.split())
 
@@ -84,11 +83,11 @@ def _verdict(
         return "not met", ""
     if name != "min_quality":
         return "not decided", "the interval is too wide: more requests or probes would do"
-    total = items_needed(value, wanted, n=int(row["n"]), low=low, high=high)
+    n = int(row["n"])
+    total = items_needed(value, wanted, n=n, low=low, high=high)
     if total is None:
-        note = "the measured quality lies on the bar: no number of items decides it"
-        return "not decided", note
-    return "not decided", f"about {total - int(row['n']):,} more items would do, if the share holds"
+        return "not decided", "the measured quality lies on the bar: no number of items decides it"
+    return "not decided", f"about {total - n:,} more items would do, if the share holds"
 
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
@@ -102,29 +101,21 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     answers = []
     for row in table.to_dict("records"):
         missed, undecided = (wanted.get((row["deployment"], v)) for v in ("not met", "not decided"))
-        if row["standing"] != "candidate":
-            answers.append(("no", row["standing"]))
-        elif missed:
-            answers.append(("no", f"misses {missed}"))
-        elif undecided:
-            answers.append(("not decided", f"not shown: {undecided}"))
-        elif row["max_rps"] > 0:
-            answers.append(("yes", "meets every requirement"))
-        else:
-            answers.append(("not decided", "no load tried stayed within the objective"))
-    qualifies, why = zip(*answers, strict=True) if answers else ((), ())
-    return table.assign(qualifies=qualifies, why=why)
+        cases = [
+            (row["standing"] != "candidate", "no", row["standing"]),
+            (missed, "no", f"misses {missed}"),
+            (undecided, "not decided", f"not shown: {undecided}"),
+            (row["max_rps"] > 0, "yes", "meets every requirement"),
+            (True, "not decided", "no load tried stayed within the objective"),
+        ]
+        answers.append(next(words for holds, *words in cases if holds))
+    return table.assign(qualifies=[word for word, _ in answers], why=[why for _, why in answers])
 
 
 def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
-    """Rank the deployments that qualify and say which tie rule applied to the first.
+    """The deployments that qualify in order of preference, and the tie rule of the first in words.
 
-    `cheapest`: overlapping cost intervals are a tie; it goes to the better quality group,
-    then to the lower cost. `best`: the best quality group is a tie; `fastest`: overlapping
-    capacity brackets are one; both go to the cheaper.
-
-    Returns:
-        The names in order of preference (empty where none qualifies), and the rule in words.
+    What ties for an objective, and to whom the tie goes, is said in `TIES`.
     """
     left = table[table["qualifies"] == "yes"]
     order: list[str] = []
@@ -132,10 +123,9 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
     by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
     while len(left):
         tied = left[_tied(left, objective)].sort_values(by, kind="stable")["deployment"]
-        if not order and len(tied) == 1:
-            rule = f"{tied.iloc[0]} is the {objective} without a tie"
-        elif not order:
-            rule = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"
+        alone = f"{tied.iloc[0]} is the {objective} without a tie"
+        ties = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"
+        rule = rule or (ties if len(tied) > 1 else alone)
         order.append(str(tied.iloc[0]))
         left = left[left["deployment"] != order[-1]]
     return order, rule
@@ -176,37 +166,26 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
     nearest = nearest.sort_values("gap", kind="stable")[::-1]
     worst = nearest.iloc[0]
-    measured = f"{worst['value']:.3g} [{worst['low']:.3g}, {worst['high']:.3g}]"
-    return {
-        "deployment": worst["deployment"],
-        "requirement": worst["requirement"],
-        "wanted": worst["wanted"],
-        "measured": measured.replace("inf", "∞"),
-        "would_have_to_give": " and ".join(nearest["give"]),
-    }
+    measured = "{value:.3g} [{low:.3g}, {high:.3g}]".format_map(worst).replace("inf", "∞")
+    words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}
+    return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words
 
 
 def stability(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
-    """Whom the same measurements would pick under another objective, bar or price.
-
-    Returns:
-        One row per change: `change pick` (`none` where nothing qualifies).
-    """
-
-    def pick(
-        changed: pd.DataFrame, bars: Requirements = brief.requirements, aim: str = brief.objective
-    ) -> str:
-        order, _ = choose(qualify(changed, check(changed, bars)), aim)
-        return order[0] if order else "none"
-
-    picks = {f"objective {name}": pick(table, aim=name) for name in TIES}
-    if bar := brief.requirements.min_quality:
+    """Whom the same figures would pick under another objective, bar or price: `change pick`."""
+    bars, objective = brief.requirements, brief.objective
+    changes = {f"objective {name}": (table, bars, name) for name in TIES}
+    if bar := bars.min_quality:
         for moved in (round(min(bar + step, 1.0), 4) for step in (-0.05, 0.05)):
-            bars = brief.requirements.model_copy(update={"min_quality": moved})
-            picks[f"min_quality {moved:.3g}"] = pick(table, bars)
+            other = bars.model_copy(update={"min_quality": moved})
+            changes[f"min_quality {moved:.3g}"] = (table, other, objective)
     columns = ["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"]
     for name, factor in product(table["deployment"], (0.5, 2.0)):
         priced = table.copy()
         priced.loc[table["deployment"] == name, columns] *= factor
-        picks[f"{name} at {factor:g}x its price"] = pick(priced)
-    return pd.DataFrame(picks.items(), columns=["change", "pick"])
+        changes[f"{name} at {factor:g}x its price"] = (priced, bars, objective)
+    picks = []
+    for change, (rows, requirements, aim) in changes.items():
+        order, _ = choose(qualify(rows, check(rows, requirements)), aim)
+        picks.append((change, order[0] if order else "none"))
+    return pd.DataFrame(picks, columns=["change", "pick"])

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from lib import artifacts, endpoints
+from lib import artifacts
 from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
-from lib.endpoints import machine
+from lib.endpoints import admit, machine
 from lib.errors import PlaybookError
+from lib.frames import rows
 from lib.tables import DATA
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
@@ -34,10 +35,10 @@ def write_decision(
     """Choose from `qualify`'s table, and write `06_decision.json`; returns it as written.
 
     Raises:
-        PlaybookError: A deployment has figures that steps 1 to 3 (`shortlist`, `metadata`) do
-            not let through.
+        PlaybookError: Steps 1 to 3 (`shortlist`, `metadata`) do not let a deployment through that
+            has figures.
     """
-    verdicts = endpoints.admit(brief, shortlist, metadata)
+    verdicts = admit(brief, shortlist, metadata)
     has_figures = verdicts["deployment"].isin(table["deployment"])
     for row in verdicts[has_figures & (verdicts["admitted"] == "no")].itertuples():
         raise PlaybookError(
@@ -46,26 +47,26 @@ def write_decision(
         )
     # The pick and the next best, or the nearest miss of what could have been picked.
     order, rule = choose(table, brief.objective)
-    facts = metadata.set_index("repo_id")
-    pick, runner_up = [*(_configuration(name, table, facts) for name in order[:2]), None, None][:2]
+    facts = table[["deployment", "repo_id", "hardware"]].merge(metadata[["repo_id", *FACTS]])
+    facts = facts.rename(columns={"repo_id": "model"}).set_index("deployment", drop=False)
+    pick, runner_up = [*rows(facts.loc[order[:2]]), None, None][:2]
     candidates = table.loc[table["standing"] == "candidate", "deployment"]
     miss = None if order else nearest_miss(checks[checks["deployment"].isin(candidates)])
     undecided = (table["qualifies"] == "not decided").any()
-    outcome = "picked" if order else "not decided" if undecided else "none qualifies"
-    group = table.loc[table["deployment"].isin(order[:1]), "tie_group"]
+    tied = table["tie_group"].isin(table.loc[table["deployment"].isin(order[:1]), "tie_group"])
     record = {
         "project": {key: getattr(brief, key) for key in ("name", "task", "objective")}
         | {"metric": ", ".join(dict.fromkeys(table["metric"]))},
-        "outcome": outcome,
-        "summary": _summary(pick, miss, outcome, table, brief.objective),
+        "outcome": "picked" if order else "not decided" if undecided else "none qualifies",
         "pick": pick,
         "runner_up": runner_up,
-        "tie_group": list(table.loc[table["tie_group"].isin(group), "deployment"]),
+        "tie_group": list(table.loc[tied, "deployment"]),
         "tie_rule": rule,
         "nearest_miss": miss,
-        "requirements": checks.to_dict("records"),
-        "rejected": _rejected(brief, table, shortlist, metadata, order),
-        "stability": stability(table, brief).to_dict("records"),
+        # JSON has no NaN and no infinity: both are null there.
+        "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
+        "rejected": _rejected(brief, shortlist, metadata, table, order[0] if order else ""),
+        "stability": rows(stability(table, brief)),
         "unverified": _unverified(metadata, table),
         "basis": _basis(metadata, table),
         "machine": machine(),
@@ -73,77 +74,62 @@ def write_decision(
         "inputs": _inputs(brief, run),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    plain: Record = _plain(record)
-    artifacts.save_json(plain, run, "06_decision.json")
-    return plain
+    record["summary"] = _summary(record, table)
+    artifacts.save_json(record, run, "06_decision.json")
+    return record
 
 
-def _configuration(name: str, table: pd.DataFrame, facts: pd.DataFrame) -> Record:
-    row = table.set_index("deployment").loc[name]
-    model = {"deployment": name, "model": row["repo_id"], "hardware": row["hardware"]}
-    return model | dict(zip(FACTS, facts.loc[row["repo_id"], FACTS], strict=True))
-
-
-def _summary(
-    pick: Record | None, miss: Record | None, outcome: str, table: pd.DataFrame, objective: str
-) -> str:
-    if pick is not None:
+def _summary(record: Record, table: pd.DataFrame) -> str:
+    if pick := record["pick"]:
         basis = str(table.set_index("deployment").at[pick["deployment"], "basis"])
         how = "on published figures only" if basis.startswith("published") else basis
-        return (
-            f"{pick['deployment']} ({pick['model']}) is the {objective} configuration that"
-            f" meets every requirement, {how}."
-        )
-    if miss is None:
+        lead = f"{pick['deployment']} ({pick['model']}) is the {record['project']['objective']}"
+        return f"{lead} configuration that meets every requirement, {how}."
+    if not (miss := record["nearest_miss"]):
         return "Nothing was measured, so nothing can be chosen."
-    undecided = "No configuration is shown to qualify yet"
-    lead = undecided if outcome == "not decided" else "None qualifies"
+    undecided = record["outcome"] == "not decided"
+    lead = "No configuration is shown to qualify yet" if undecided else "None qualifies"
     return f"{lead}; the nearest is {miss['deployment']}: {miss['would_have_to_give']}."
 
 
 def _rejected(
-    brief: Project,
-    table: pd.DataFrame,
-    shortlist: pd.DataFrame,
-    metadata: pd.DataFrame,
-    order: list[str],
-) -> list[dict[str, str]]:
+    brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame, table: pd.DataFrame, pick: str
+) -> list[Record]:
     """Every model and configuration that is out, with the step and the rule."""
-    out: list[tuple[str, str, str]] = []
-    for row in shortlist[~shortlist["shortlisted"]].itertuples():
-        legal = str(row.why).startswith("step 1")
-        rule = f"{row.verdict}: {row.reasons}" if legal else str(row.why)
-        out.append((str(row.repo_id), "1" if legal else "2", rule))
-    for row in metadata[metadata["verdict"].isin(["review", "blocked"])].itertuples():
-        out.append((str(row.repo_id), "3", f"{row.verdict}: {row.reasons}"))
-    asked_models = {deployment.model for deployment in brief.deployments} | {
-        what for what, _, _ in out
-    }
-    for repo_id in sorted(set(metadata["repo_id"]) - asked_models):
-        out.append((repo_id, "4", "no deployment of it in the brief"))
-    for deployment in brief.deployments:
-        if deployment.name not in set(table["deployment"]):
-            rule = f"not asked: {deployment.model} did not pass steps 1 to 3"
-            out.append((deployment.name, "4", rule))
-    for row in table[~table["deployment"].isin(order[:1])].itertuples():
-        lost = f"qualifies; preferred was {order[0]}" if row.qualifies == "yes" else str(row.why)
-        out.append((str(row.deployment), "6", lost))
+    out = [
+        (row["repo_id"], "1", f"{row['verdict']}: {row['reasons']}")
+        if row["why"].startswith("step 1")
+        else (row["repo_id"], "2", row["why"])
+        for row in rows(shortlist[~shortlist["shortlisted"]])
+    ]
+    barred = metadata[metadata["verdict"].isin(["review", "blocked"])]
+    out += [(row["repo_id"], "3", f"{row['verdict']}: {row['reasons']}") for row in rows(barred)]
+    models = {deployment.model for deployment in brief.deployments}.union(what for what, *_ in out)
+    unasked = sorted(set(metadata["repo_id"]) - models)
+    out += [(repo_id, "4", "no deployment of it in the brief") for repo_id in unasked]
+    out += [
+        (deployment.name, "4", f"not asked: {deployment.model} did not pass steps 1 to 3")
+        for deployment in brief.deployments
+        if deployment.name not in set(table["deployment"])
+    ]
+    lost = f"qualifies; preferred was {pick}"
+    out += [
+        (row["deployment"], "6", lost if row["qualifies"] == "yes" else row["why"])
+        for row in rows(table[table["deployment"] != pick])
+    ]
     return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
 
 
 def _unverified(metadata: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     """What a reader must know before relying on it."""
-    sentences = []
     offline = metadata[metadata["metadata_source"] == "catalogue"]
     dates = offline["retrieved_at"].astype(str)
-    if len(dates):
-        sentences.append(
-            f"{len(dates)} of {len(metadata)} shortlisted models were not verified against the"
-            f" Hub: their facts are the catalogue's, of {dates.min()} to {dates.max()}, and no"
-            " revision is pinned."
-        )
     problems = metadata[metadata["problem"] != ""]
-    sentences.extend(problems["repo_id"] + ": " + problems["problem"])
+    sentences = list(problems["repo_id"] + ": " + problems["problem"])
+    if len(dates):
+        facts = f"the catalogue's, of {dates.min()} to {dates.max()}, and no revision is pinned"
+        models = f"{len(dates)} of {len(metadata)} shortlisted models"
+        sentences[:0] = [f"{models} were not verified against the Hub: their facts are {facts}."]
     if table["basis"].str.startswith("published").any():
         sentences.append("Quality and speed are published figures; nothing was measured here.")
     bases = sorted(set(table["price_basis"].dropna()))
@@ -165,17 +151,5 @@ def _inputs(brief: Project, run: Path) -> dict[str, str]:
     files = [*DATA.glob("*.csv"), *brief.folder.glob("*.yaml"), brief.items_path]
     hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    artefacts = {
-        file: facts["sha256"] for file, facts in manifest.items() if not file.startswith("06")
-    }
+    artefacts = {name: entry["sha256"] for name, entry in manifest.items() if name[:2] != "06"}
     return dict(sorted((hashes | artefacts).items()))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: both are null there."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    value = value.item() if hasattr(value, "item") else value
-    return None if pd.isna(value) or value in (math.inf, -math.inf) else value

@@ -17,17 +17,15 @@ from matplotlib.ticker import PercentFormatter
 from lib.pages.style import BLUE, INK, TONES, finish, intervals, new, number, safe, styled
 
 MOST_MATRICES = 6
+Colours = Mapping[str, Any]
+Means = pd.DataFrame | None
+Panels = Sequence[tuple[str, pd.DataFrame]]
+NO_REFERENCES: Mapping[str, float] = {}
 
 
 @styled
 def shares(
-    counts: pd.DataFrame,
-    colours: Mapping[str, Any],
-    means: pd.DataFrame | None,
-    *,
-    title: str,
-    metric: str,
-    caption: str,
+    counts: pd.DataFrame, colours: Colours, means: Means, *, title: str, metric: str, caption: str
 ) -> Figure:
     """What became of the items, as stacked shares, and the metric beside it, best on top.
 
@@ -53,11 +51,7 @@ def shares(
 
 @styled
 def multiples(
-    tables: Sequence[tuple[str, pd.DataFrame]],
-    *,
-    title: str,
-    caption: str,
-    references: Mapping[str, float] | None = None,
+    tables: Panels, *, title: str, caption: str, references: Mapping[str, float] = NO_REFERENCES
 ) -> Figure:
     """A panel of dots and intervals per metric or group, with the same deployments in each row.
 
@@ -75,8 +69,8 @@ def multiples(
         ax.set_title(safe(name, 22 if across > 2 else 40), fontsize=10)
         if place % across:
             ax.set_yticklabels([])
-        if (reference := (references or {}).get(name)) is not None:
-            ax.axvline(reference, color=INK, ls="--", lw=1)
+        if name in references:
+            ax.axvline(references[name], color=INK, ls="--", lw=1)
     return finish(figure)
 
 
@@ -88,7 +82,7 @@ def confusion(counts: pd.DataFrame, *, labels: Sequence[str], caption: str) -> F
     """
     matrices = list(counts.groupby("deployment", sort=False))
     panels = matrices[:MOST_MATRICES]
-    across = 2 if len(panels) in (2, 4) else min(max(len(panels), 1), 3)
+    across = 2 if len(panels) == 4 else min(max(len(panels), 1), 3)
     down = max(1, math.ceil(len(panels) / across))
     title = "What is taken for what, by configuration"
     title += f" (the first {len(panels)} of {len(matrices)})" if matrices[len(panels) :] else ""
@@ -154,15 +148,12 @@ def dots(ax: Axes, table: pd.DataFrame, *, prefix: str = "", terse: bool = False
     _rows(ax, table["deployment"])
 
 
-def stack(
-    ax: Axes, counts: pd.DataFrame, colours: Mapping[str, Any], *, relative: bool = False
-) -> None:
+def stack(ax: Axes, counts: pd.DataFrame, colours: Colours, *, relative: bool = False) -> None:
     """A stacked bar per row of counts, or of their shares, with the counts where they fit."""
     lengths = counts.div(counts.sum(axis=1).clip(lower=1), axis=0) if relative else counts
     if lengths.size:
-        shades = [colours[str(category)] for category in counts]
         lengths.set_axis(range(len(lengths))).plot.barh(
-            stacked=True, color=shades, width=0.8, edgecolor="white", lw=0.6, ax=ax
+            stacked=True, color=dict(colours), width=0.8, edgecolor="white", lw=0.6, ax=ax
         )
     for bars, category in zip(ax.containers, counts, strict=False):
         text = counts[category].astype(str)
@@ -196,5 +187,5 @@ def _from_0_to_1(ax: Axes) -> None:
 
 
 FIGURES: dict[str, Callable[..., Figure]] = {
-    **{"shares": shares, "multiples": multiples, "confusion": confusion, "empty": empty}
+    figure.__name__: figure for figure in (shares, multiples, confusion, empty)
 }

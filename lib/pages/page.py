@@ -2,9 +2,9 @@
 
 import base64
 import hashlib
-import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -102,16 +102,12 @@ def _line(outcome: str, score: float, text: str) -> str:
 
 def cut(value: object, limit: int = TEXT) -> str:
     """Any value as one line of text: numbers to three digits, "–" where unknown, long text cut."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None:
         return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        text = _drawable(" ".join(str(value).split()))
-        return text if len(text) <= limit else text[: limit - 1] + "…"
-    return number(value)
-
-
-def _name(value: object) -> str:
-    return cut(value, NAME)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    text = _drawable(" ".join(str(value).split()))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _drawable(text: str) -> str:
@@ -130,7 +126,7 @@ def _hub(repo_id: object) -> Markup:
     """A repository as a link to its page on the Hub, or as text where it is no repository name."""
     is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(repo_id))
     link = '<a href="https://huggingface.co/{1}" rel="noreferrer">{0}</a>' if is_name else "{0}"
-    return Markup(link).format(_name(repo_id), quote(str(repo_id)))
+    return Markup(link).format(cut(repo_id, NAME), quote(str(repo_id)))
 
 
 def _mark(word: str) -> Markup:
@@ -157,13 +153,9 @@ def _sha256(script: str) -> str:
 
 
 # A missing value is an error; all text is escaped.
-PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-PAGES.filters |= {"cut": cut, "name": _name, "drawable": _drawable}
+FOLDER = FileSystemLoader(Path(__file__).parent)
+PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
+PAGES.trim_blocks = PAGES.lstrip_blocks = True
+PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
 PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "base64": _base64}
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}

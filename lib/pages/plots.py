@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from lib.pages import style
@@ -18,24 +17,16 @@ from lib.pages.style import FAMILIES, MARKERS, QUALIFIES, VERDICTS, number, safe
 
 MOST_OTHERS = 10  # families drawn beside the seven; the rest are one row
 Tiers = Mapping[str, tuple[float, float]]
-Bars = Mapping[str, float | None]
-SIZES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]  # ticks, in billions of parameters
-
-
-class Dimension(NamedTuple):
-    """What quality is set against: columns of the trade-off table, words, and the requirement."""
-
-    value: str
-    ends: str  # of its interval: this and `_low` or `_high`
-    words: str
-    prefix: str
-    requirement: str
-    less_is_better: bool
-
-
-COST = Dimension("usd_per_1k", "usd_per_1k", "USD per 1,000 requests", "$", "max_usd_per_1k", True)
+Bar = float | None
+Bars = Mapping[str, Bar]
+SIZES = {0.1: "0.1B", 0.3: "0.3B", 1: "1B", 3: "3B", 10: "10B", 30: "30B", 100: "100B"}
+SIZES |= {300: "300B", 1000: "1T", 3000: "3T"}  # ticks of an axis of parameters
+# What quality is set against: column, that of its interval, requirement, prefix, words.
 LOAD = "greatest load within the latency objective, requests/s"
-DIMENSIONS = {"cost": COST, "speed": Dimension("max_rps", "rps", LOAD, "", "min_rps", False)}
+DIMENSIONS = {
+    "cost": ("usd_per_1k", "usd_per_1k", "max_usd_per_1k", "$", "USD per 1,000 requests"),
+    "speed": ("max_rps", "rps", "min_rps", "", LOAD),
+}
 
 
 @styled
@@ -83,11 +74,8 @@ def quality_by_size(
     best = best.assign(name=best["repo_id"].str.split("/").str[-1])
     labels = style.labels(ax, best, "total_params_b", "score", "name")
     ax.set(xscale="log", xlim=(left, right), ylabel=safe(unit, 60), xlabel="total parameters")
-    ax.xaxis.set_major_locator(FixedLocator(SIZES))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda b, _: f"{number(b)}B" if b < 1000 else f"{number(b / 1000)}T")
-    )
+    ax.set_xticks(list(SIZES), list(SIZES.values()))
+    ax.set_xticks([], minor=True)
     if order:
         low, high = points["score"].min(), points["score"].max()
         ax.set_ylim(low - 0.06 * (high - low), high + 0.15 * (high - low))  # names go above
@@ -97,12 +85,7 @@ def quality_by_size(
 
 @styled
 def score_intervals(
-    scores: pd.DataFrame,
-    *,
-    metric: str,
-    caption: str,
-    requirement: float | None = None,
-    prefix: str = "",
+    scores: pd.DataFrame, *, metric: str, caption: str, requirement: Bar = None, prefix: str = ""
 ) -> Figure:
     """A score per deployment (`deployment value low high`), best on top, and the requirement.
 
@@ -123,8 +106,8 @@ def score_intervals(
 
 def cost_per_correct(tradeoffs: pd.DataFrame, *, caption: str) -> Figure:
     """What 1,000 correct answers cost: `deployment usd_per_1k_correct` with `_low` and `_high`."""
-    ends = {"": "value", "_low": "low", "_high": "high"}
-    costs = tradeoffs.rename(columns={f"usd_per_1k_correct{e}": name for e, name in ends.items()})
+    values = [f"usd_per_1k_correct{end}" for end in ("", "_low", "_high")]
+    costs = tradeoffs.rename(columns=dict(zip(values, ["value", "low", "high"], strict=True)))
     metric = "cost of 1,000 correct answers"
     return score_intervals(costs, metric=metric, caption=caption, prefix="$")
 
@@ -176,59 +159,58 @@ def quality_against(
     dimension: str, tradeoffs: pd.DataFrame, *, metric: str, caption: str, requirements: Bars
 ) -> Figure:
     """Quality over `cost` or `speed`: intervals, frontier, pick, and the requirements by name."""
-    other = DIMENSIONS[dimension]
-    table = tradeoffs.dropna(subset=[other.value, "quality"])
-    absent = tradeoffs["deployment"][~tradeoffs.index.isin(table.index)]
-    if len(absent):
+    x, ends, _, prefix, words = DIMENSIONS[dimension]
+    table = tradeoffs.dropna(subset=[x, "quality"])
+    if len(absent := tradeoffs["deployment"].drop(table.index)):
         caption = f"{caption.rstrip('.')}. Not measured, so not drawn: {', '.join(absent)}."
     title = f"{_leading(metric)} against {dimension}, by configuration"
     figure, (ax,) = style.new(title, caption, (9, 5.6))
     # Intervals of both, and the frontier, which steps up from the cheapest or down to the fastest.
-    low, high = f"{other.ends}_low", f"{other.ends}_high"
-    spans = style.intervals(table, other.value, low, high)
-    ax.hlines(spans["quality"], spans[low], spans[high], color=style.LIGHT, lw=1.2)
+    low, high = f"{ends}_low", f"{ends}_high"
+    grey: dict[str, Any] = {"color": style.LIGHT, "lw": 1.2}
+    spans = style.intervals(table, x, low, high)
+    ax.hlines(spans["quality"], spans[low], spans[high], **grey)
     spans = style.intervals(table, "quality", "quality_low", "quality_high")
-    ax.vlines(spans[other.value], spans["quality_low"], spans["quality_high"],
-              color=style.LIGHT, lw=1.2)  # fmt: skip
+    ax.vlines(spans[x], spans["quality_low"], spans["quality_high"], **grey)
     picks, leaders = table["pick"].astype(bool), table["on_frontier"].astype(bool)
-    front = table[leaders].sort_values(other.value, ascending=other.less_is_better)
+    front = table[leaders].sort_values(x, ascending=dimension == "cost")
     front = front[front["quality"] > front["quality"].cummax().shift(fill_value=-math.inf)]
-    ax.step(front[other.value], front["quality"], where="post", color=style.INK, lw=1.1,
-            label="frontier")  # fmt: skip
+    ax.step(front[x], front["quality"], where="post", color=style.INK, lw=1.1, label="frontier")
     # A point per configuration by whether it qualifies, and a ring around the pick.
-    words = table["qualifies"].replace({"yes": "qualifies", "no": "does not qualify"})
-    order = [word for word in QUALIFIES if word in set(words)]
-    sns.scatterplot(table, x=other.value, y="quality", hue=words, style=words, hue_order=order,
+    groups = table["qualifies"].replace({"yes": "qualifies", "no": "does not qualify"})
+    order = [word for word in QUALIFIES if word in set(groups)]
+    sns.scatterplot(table, x=x, y="quality", hue=groups, style=groups, hue_order=order,
                     palette=QUALIFIES if order else None, s=75, zorder=3, ax=ax,
                     markers=dict(zip(QUALIFIES, "oDX", strict=True)))  # fmt: skip
-    ax.scatter(table[other.value][picks], table["quality"][picks], s=220, facecolor="none",
+    ax.scatter(table[x][picks], table["quality"][picks], s=220, facecolor="none",
                edgecolor=style.INK, lw=1.6, zorder=4)  # fmt: skip
     # Names, of the pick and the frontier only where there are many.
     named_rows = table[picks | leaders | (len(table) <= style.LABELLED)]
     named_rows = named_rows.sort_values("pick", ascending=False)[: style.LABELLED]
-    labels = style.labels(ax, named_rows, other.value, "quality")
-    style.scale(ax, "x", table[other.value], other.prefix)
+    labels = style.labels(ax, named_rows, x, "quality")
+    style.scale(ax, "x", table[x], prefix)
     style.scale(ax, "y", table["quality"])
     ax.margins(0.14)
-    bounds = _required(ax, other, requirements)
-    ax.set(xlabel=other.words, ylabel=safe(metric, 60))
+    bounds = _required(ax, dimension, requirements)
+    ax.set(xlabel=words, ylabel=safe(metric, 60))
     if len(table):
         ax.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1.04), ncols=4, frameon=False)
     return style.finish(figure, labels, bounds)
 
 
-def _required(ax: Axes, other: Dimension, requirements: Mapping[str, float | None]) -> list[Text]:
+def _required(ax: Axes, dimension: str, requirements: Bars) -> list[Text]:
     """Lines at the requirements, and the corner that meets them."""
-    bound, floor = requirements.get(other.requirement), requirements.get("min_quality")
+    _, _, requirement, prefix, _ = DIMENSIONS[dimension]
+    bound, floor = requirements.get(requirement), requirements.get("min_quality")
     texts = []
     if bound is not None:
-        word = "most" if other.less_is_better else "least"
-        texts.append(style.line(ax, "x", bound, f"at {word} {safe(other.prefix)}{number(bound)}"))
+        word = "most" if dimension == "cost" else "least"
+        texts.append(style.line(ax, "x", bound, f"at {word} {safe(prefix)}{number(bound)}"))
     if floor is not None:
         texts.append(style.line(ax, "y", floor, f"at least {number(floor)}"))
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     if texts:
-        sides = (left, bound or right) if other.less_is_better else (bound or left, right)
+        sides = (left, bound or right) if dimension == "cost" else (bound or left, right)
         ax.fill_between(sides, floor or bottom, top, color=style.BLUE, alpha=0.07, lw=0, zorder=0)
     ax.set(xlim=(left, right), ylim=(bottom, top))
     return texts

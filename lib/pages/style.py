@@ -57,18 +57,16 @@ def number(value: float, *, digits: int = 3) -> str:
 
 def readable() -> None:
     """Tables for people in a notebook: three significant digits, whole sentences, few rows."""
-    pd.set_option("display.float_format", number)
-    pd.set_option("display.max_colwidth", 90)
-    pd.set_option("display.max_rows", 40)
-    pd.set_option("display.max_columns", 20)
-    # Two dollar signs in a model's answer are no formula.
-    pd.set_option("display.html.use_mathjax", False)
+    # Without MathJax: two dollar signs in a model's answer are no formula.
+    options = {"float_format": number, "max_colwidth": 90, "max_rows": 40, "max_columns": 20}
+    pd.options.display.html.use_mathjax = False
+    for name, value in options.items():
+        pd.set_option(f"display.{name}", value)
 
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG of 144 dots per inch; the same figure gives the same bytes."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
+    figure.savefig(buffer := BytesIO(), format="png", dpi=144, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -134,31 +132,30 @@ def finish(figure: Figure, labels: Sequence[Text] = (), avoid: Sequence[Text] = 
 
 def labels(ax: Axes, table: pd.DataFrame, x: str, y: str, name: str = "deployment") -> list[Text]:
     """A name for every point, to be placed beside it by `finish`; the pick's says so."""
-    texts = []
-    for row in table.to_dict("records"):
-        pick = bool(row.get("pick"))
-        text = safe(f"pick: {row[name]}" if pick else row[name])
-        halo = [withStroke(linewidth=2.5, foreground="white")]
-        texts.append(ax.text(row[x], row[y], text, fontsize=8.5, path_effects=halo, zorder=5,
-                             weight="bold" if pick else "normal"))  # fmt: skip
-    return texts
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    look: dict[str, Any] = {"fontsize": 8.5, "zorder": 5, "path_effects": halo}
+    return [
+        ax.text(row[x], row[y], safe(f"pick: {row[name]}"), **look, weight="bold")
+        if row.get("pick")
+        else ax.text(row[x], row[y], safe(row[name]), **look)
+        for row in table.to_dict("records")
+    ]
 
 
 def line(ax: Axes, which: Literal["x", "y"], at: float, text: str) -> Text:
     """A dashed line at a requirement, with its name at the end."""
-    if which == "x":
-        ax.axvline(at, color=INK, ls="--", lw=1)
-        return ax.annotate(text, (at, 1), (0, 3), ax.get_xaxis_transform(), "offset points",
-                           va="bottom", ha="center")  # fmt: skip
-    ax.axhline(at, color=INK, ls="--", lw=1)
-    return ax.annotate(text, (0, at), (4, 3), ax.get_yaxis_transform(), "offset points",
-                       va="bottom")  # fmt: skip
+    draw, end, shift, along, side = {
+        "x": (ax.axvline, (at, 1), (0, 3), ax.get_xaxis_transform(), "center"),
+        "y": (ax.axhline, (0, at), (4, 3), ax.get_yaxis_transform(), "left"),
+    }[which]
+    draw(at, color=INK, ls="--", lw=1)
+    return ax.annotate(text, end, shift, along, "offset points", va="bottom", ha=side)
 
 
 def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: str = "") -> None:
     """Logarithmic where the values span more than a decade; plain numbers either way."""
-    finite = values.astype(float)[np.isfinite(values.astype(float))]
-    span = finite.max() / finite.min() if len(finite) and finite.min() > 0 else 1.0
+    finite = values.astype(float).replace(math.inf, math.nan)
+    span = finite.max() / finite.min() if finite.min() > 0 else 1.0
     axis = {"x": ax.xaxis, "y": ax.yaxis}[which]
     if span > 10:
         ax.set(**{f"{which}scale": "log"})
@@ -172,4 +169,4 @@ def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: 
 def intervals(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
     """The rows with an interval; one without an upper end runs to ten times its value."""
     both = table.dropna(subset=[value, low, high]).astype({value: float, low: float, high: float})
-    return both.assign(**{high: both[high].where(np.isfinite(both[high]), both[value] * 10)})
+    return both.assign(**{high: both[high].where(both[high] < math.inf, both[value] * 10)})
