@@ -1,8 +1,15 @@
 """Parameters to tier, memory and machine."""
 
-from lib.sizing.memory import against_measurements
 from lib.sizing.model_config import config_facts
-from lib.sizing.tiers import BOUNDS, TIERS, benchmark_points, packed, shortlist, wanted_tiers
+from lib.sizing.tiers import (
+    BOUNDS,
+    TIERS,
+    against_measurements,
+    benchmark_points,
+    packed,
+    shortlist,
+    wanted_tiers,
+)
 
 __all__ = [
     "BOUNDS", "TIERS", "against_measurements", "benchmark_points", "config_facts", "packed",

@@ -9,7 +9,6 @@ import pandas as pd
 
 from lib.brief import Size
 from lib.errors import PlaybookError, did_you_mean
-from lib.sizing import memory
 
 # Billions of total parameters, the lower bound included; what lies outside is `between`.
 BOUNDS = {"low": (0.0, 32.0), "medium": (70.0, 250.0), "high": (300.0, float("inf"))}
@@ -18,39 +17,45 @@ TIERS = list(BOUNDS)
 BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.6, "fp4": 0.6}
 # A CPU reads every active weight for every token; beyond this it is too slow to serve.
 CPU_ACTIVE_LIMIT_B = 2.0
-
-
-def tier_of_closed(name: str, closed_models: pd.DataFrame) -> str:
-    """The tier of open models that replaces a closed model.
-
-    Raises:
-        PlaybookError: The table has no such closed model; names the nearest.
-    """
-    tiers = closed_models.set_index("closed_model")["tier"]
-    if name not in tiers.index:
-        hint = did_you_mean(name, tiers.index, most=3, otherwise="give size.tier")
-        raise PlaybookError(f"size.replaces: {name!r} is not in data/closed_models.csv; {hint}")
-    return str(tiers[name])
+# How far two counts of the same weights may lie apart, and files from parameters times bytes.
+COUNTS_AGREE, FILES_AGREE = 0.10, 0.25
+# Elements of these types are halves or quarters of a weight, or scales; a few are only buffers.
+PACKED, PACKED_SHARE = re.compile(r"(U8|I8|I32|F4|F8_E\w+)"), 0.05
+# 80B in Qwen3-Next-80B-A3B; not the active A3B, the effective E4B nor the 8x7B of a mixture.
+NAMED = r"(?i)(?:^|[-_ ])(\d+(?:\.\d+)?)([BM])(?=$|[-_ .])"
+# Where the layers are not known, the cache counts as a fifth of the weights.
+CACHE_SHARE = 0.2
+# Activations and the runtime took 2 to 11 % of the memory in five published vLLM logs.
+RUNTIME = 1.05
+GIB = 2**30
+LAYERS = re.compile(r"(\d+)x(\d+)(?:@(\d+))?")
+MEMORY_FACTS = ["file_gb", "state_bytes", "layers", "kv_heads", "head_dim"]
 
 
 def wanted_tiers(size: Size, closed_models: pd.DataFrame) -> list[str]:
-    """The tiers a brief looks at: its own, and one down where fine-tuning is planned."""
+    """The tiers a brief looks at: its own, and one down where fine-tuning is planned.
+
+    Raises:
+        PlaybookError: The closed model to be replaced is not in the table; names the nearest.
+    """
     if size.tier == "any":
         return [*TIERS, "between"]
-    tier = size.tier or tier_of_closed(size.replaces or "", closed_models)
-    place = TIERS.index(tier)
+    tiers, name = closed_models.set_index("closed_model")["tier"], size.replaces
+    if name and name not in tiers.index:
+        hint = did_you_mean(name, tiers.index, most=3, otherwise="give size.tier")
+        raise PlaybookError(f"size.replaces: {name!r} is not in data/closed_models.csv; {hint}")
+    place = TIERS.index(str(tiers[name] if name else size.tier))
     return TIERS[max(place - (size.fine_tuning == "planned"), 0) : place + 1]
 
 
 def tier_of(total_params_b: pd.Series[float]) -> pd.Series[str]:
     """Tier by total parameters: low < 32B, medium 70-250B, high >= 300B, `between` otherwise."""
-    size = total_params_b
     inside = [
-        size.between(low, high, inclusive="left" if tier == "low" else "both")
+        total_params_b.between(low, high, inclusive="left" if tier == "low" else "both")
         for tier, (low, high) in BOUNDS.items()
     ]
-    names = np.select([*inside, size.notna()], [*TIERS, "between"], default="unknown")
-    return pd.Series(names, index=size.index)
+    names = np.select([*inside, total_params_b.notna()], [*TIERS, "between"], default="unknown")
+    return pd.Series(names, index=total_params_b.index)
 
 
 def shortlist(
@@ -58,37 +63,25 @@ def shortlist(
 ) -> pd.DataFrame:
     """Size every model of step 1 and say which are shortlisted and why the others are not.
 
-    Args:
-        judged: From `legal.judge`, with the catalogue's counts.
-        hardware: From `tables.hardware`.
-        size: The brief's `size` section; its precision sets the bytes a parameter takes.
-        tiers: The tiers wanted, from `wanted_tiers`.
-
     Returns:
         All models with `tier total_params_b active_params_b params_basis weights_gb kv_gb
         memory_gb memory_basis fits_on shortlisted why` added.
     """
     # Count, tier, memory, machine.
     sized = settle(judged)
-    sized["tier"] = tier_of(sized["total_params_b"])
-    sized = memory.estimate(
-        sized,
-        bytes_per_param=BYTES[size.precision],
-        context_tokens=size.context_tokens,
-        concurrent_requests=size.concurrent_requests,
-    )
+    sized["tier"] = tier = tier_of(sized["total_params_b"])
+    sized = estimate(sized, size)
     active = sized["active_params_b"].fillna(sized["total_params_b"])
     sized["fits_on"] = _smallest(sized["memory_gb"], active, hardware)
     # The first objection that holds is why a model is not shortlisted.
-    tier, in_tier = sized["tier"], sized["tier"].isin(tiers)
+    in_tier, wanted = tier.isin(tiers), f"; wanted {' or '.join(tiers)}"
     lineage = "a base model, listed only because others were made from it"
-    wanted = f"wanted {' or '.join(tiers)}"
     objections = [
         (~sized["verdict"].isin(["allowed", "conditional"]), "step 1: " + sized["verdict"]),
         (sized["listed_for"] == "lineage", lineage),
         (tier == "unknown", "parameter count unknown"),
-        ((tier == "between") & ~in_tier, f"between the tiers; {wanted}"),
-        (~in_tier, "tier " + tier + f"; {wanted}"),
+        ((tier == "between") & ~in_tier, "between the tiers" + wanted),
+        (~in_tier, "tier " + tier + wanted),
         (sized["fits_on"].isna(), "no machine in data/hardware.csv holds it"),
     ]
     barred, texts = zip(*objections, strict=True)
@@ -107,13 +100,14 @@ def _smallest(
     memory_gb: pd.Series[float], active_b: pd.Series[float], hardware: pd.DataFrame
 ) -> pd.Series[str]:
     """The machine with the least usable memory that holds each model, or missing."""
-    ladder = hardware.sort_values(["usable_gb", "usd_per_hour"], kind="stable")
-    columns = []
-    for machines in (ladder, ladder[~ladder["hardware"].str.startswith("cpu-")]):
-        place = np.searchsorted(machines["usable_gb"].to_numpy(), memory_gb.to_numpy())
-        names = pd.Series([*machines["hardware"], None], dtype="str").take(place)
-        columns.append(names.set_axis(memory_gb.index))
-    return columns[0].where(active_b <= CPU_ACTIVE_LIMIT_B, columns[1])
+    every = hardware.sort_values(["usable_gb", "usd_per_hour"], kind="stable")
+    fast = every[~every["hardware"].str.startswith("cpu-")]
+    names = [
+        np.array([*machines["hardware"], None])[np.searchsorted(machines["usable_gb"], memory_gb)]
+        for machines in (every, fast)
+    ]
+    small = active_b <= CPU_ACTIVE_LIMIT_B
+    return pd.Series(np.where(small, *names), memory_gb.index, dtype="str")
 
 
 def benchmark_points(
@@ -126,43 +120,12 @@ def benchmark_points(
     """
     scores = published[published["benchmark"] == benchmark]
     if scores.empty:
-        known = ", ".join(sorted(published["benchmark"].unique()))
-        raise PlaybookError(f"benchmark {benchmark!r} is not in published_scores; known: {known}")
+        names = ", ".join(sorted(published["benchmark"].unique()))
+        raise PlaybookError(f"benchmark {benchmark!r} is not in published_scores; known: {names}")
     best = scores.sort_values("score", ascending=False).drop_duplicates("repo_id")
     columns = ["repo_id", "score", "unit", "kind", "source_url", "checked_on"]
     sizes = sized[["repo_id", "family", "total_params_b", "tier", "verdict"]]
     return sizes.merge(best[columns], on="repo_id").dropna(subset=["total_params_b"])
-
-
-AGREE = 0.10
-# Elements of these types are halves or quarters of a weight, or scales; a few are only buffers.
-PACKED = re.compile(r"(U8|I8|I32|F4|F8_E\w+)")
-SHARE = 0.05
-# 80B in Qwen3-Next-80B-A3B; not the active A3B, the effective E4B nor the 8x7B of a mixture.
-NAMED = r"(?i)(?:^|[-_ ])(\d+(?:\.\d+)?)([BM])(?=$|[-_ .])"
-
-
-def in_name(repo_ids: pd.Series[str]) -> pd.Series[float]:
-    """The total that a repository's name states, in billions; missing where it states none."""
-    parts = repo_ids.astype("str").str.replace(r"^.*/", "", regex=True).str.extract(NAMED)
-    unit = parts[1].str.upper().map({"B": 1.0, "M": 1e-3}).astype(float)
-    return parts[0].astype(float) * unit
-
-
-def packed(models: pd.DataFrame) -> pd.Series[bool]:
-    """Whether the published weights are quantized, so that the Hub may miscount them.
-
-    Told by `quantization`; where config.json is silent (NVFP4 keeps it in another file), by the
-    types of the tensors in `params_by_dtype`. Either column may be missing.
-    """
-    facts = models.reindex(columns=["quantization", "params_by_dtype"])
-    return facts["quantization"].notna() | facts["params_by_dtype"].map(_is_packed).astype(bool)
-
-
-def _is_packed(types: object) -> bool:
-    counts = {kind: float(n) for kind, n in re.findall(r"(\w+):(\d+)", str(types))}
-    part = sum(n for kind, n in counts.items() if PACKED.fullmatch(kind))
-    return part > SHARE * sum(counts.values())
 
 
 def settle(models: pd.DataFrame) -> pd.DataFrame:
@@ -171,10 +134,6 @@ def settle(models: pd.DataFrame) -> pd.DataFrame:
     The stated count (vendor, card) decides. Failing that the Hub's sum of tensors does, which is
     wrong for packed four-bit weights: there it must agree with the name within 10 %, or else
     the name decides.
-
-    Args:
-        models: With `repo_id total_params_b hub_params_b`, and where they are known
-            `quantization params_by_dtype` of the published weights.
 
     Returns:
         The models with `total_params_b` settled and `params_basis` added: what the count is
@@ -185,7 +144,7 @@ def settle(models: pd.DataFrame) -> pd.DataFrame:
     count = hub.map("{:,.4g}B".format).astype("str")
     basis = pd.Series("unknown", index=models.index, dtype="str").case_when(
         [
-            (stated.notna() & _near(hub, stated), "stated, Hub agrees"),
+            (_near(hub, stated), "stated, Hub agrees"),
             (stated.notna() & hub.notna(), "stated; the Hub counts " + count),
             (stated.notna(), "stated"),
             (trusted, "Hub"),
@@ -198,4 +157,86 @@ def settle(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _near(count: pd.Series[float], other: pd.Series[float]) -> pd.Series[bool]:
-    return (count - other).abs() <= AGREE * other
+    return (count - other).abs() <= COUNTS_AGREE * other
+
+
+def in_name(repo_ids: pd.Series[str]) -> pd.Series[float]:
+    """The total that a repository's name states, in billions; missing where it states none."""
+    parts = repo_ids.astype("str").str.replace(r"^.*/", "", regex=True).str.extract(NAMED)
+    return parts[0].astype(float) * parts[1].str.upper().map({"B": 1.0, "M": 1e-3}).astype(float)
+
+
+def packed(models: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the published weights are quantized, so that the Hub may miscount them.
+
+    By `quantization`; where config.json is silent (NVFP4 keeps it in another file), by the
+    types of the tensors in `params_by_dtype`. Either column may be missing.
+    """
+    facts = models.reindex(columns=["quantization", "params_by_dtype"])
+    return facts["quantization"].notna() | facts["params_by_dtype"].map(_is_packed).astype(bool)
+
+
+def _is_packed(types: object) -> bool:
+    counts = {kind: float(n) for kind, n in re.findall(r"(\w+):(\d+)", str(types))}
+    part = sum(n for kind, n in counts.items() if PACKED.fullmatch(kind))
+    return part > PACKED_SHARE * sum(counts.values())
+
+
+def cache_gb(kv_layout: str, context_tokens: int) -> float:
+    """The cache of one request's keys and values in BF16, in GB of 1e9 bytes.
+
+    `kv_layout` is as `lib.sizing.model_config` writes it: `COUNTxELEMENTS[@WINDOW]` per kind of
+    layer, joined by `;`. A layer with a window keeps no more tokens than the window.
+    """
+    elements = sum(
+        int(count) * int(size) * min(context_tokens, int(window or context_tokens))
+        for count, size, window in LAYERS.findall(kv_layout)
+    )
+    return elements * 2 / 1e9
+
+
+def estimate(models: pd.DataFrame, size: Size) -> pd.DataFrame:
+    """Add what every model takes in memory: `weights_gb kv_gb memory_gb memory_basis`.
+
+    Weights are parameters times bytes, or the repository's own files (`file_gb`) where these
+    hold about that much. The cache comes from `kv_layout` and `state_bytes`; failing that from
+    `layers`, `kv_heads` and `head_dim`, an upper bound because every layer then keeps the whole
+    context; failing that it is a fifth of the weights. Activations and the runtime add 5 %.
+    Any column but `total_params_b` may be missing or blank.
+    """
+    facts = models.reindex(columns=MEMORY_FACTS).astype("Float64").astype(float)
+    computed, files = models["total_params_b"] * BYTES[size.precision], facts["file_gb"]
+    weights = files.where((files - computed).abs() <= FILES_AGREE * computed, computed)
+    layout, tokens = models.reindex(columns=["kv_layout"])["kv_layout"], size.context_tokens
+    by_layer = layout.map(lambda text: cache_gb(text, tokens), na_action="ignore").astype(float)
+    by_layer += facts["state_bytes"].fillna(0.0) / 1e9
+    # Keys and values, in two bytes each.
+    plain = 4 * facts["layers"] * facts["kv_heads"] * facts["head_dim"] * tokens / 1e9
+    cache = by_layer.fillna(plain) * size.concurrent_requests
+    cache = cache.fillna(weights * CACHE_SHARE)
+    memory = RUNTIME * (weights + cache)
+    basis = np.select(
+        [memory.isna(), by_layer.notna(), plain.notna()],
+        ["unknown", "every layer of config.json", "all layers at full context: upper bound"],
+        default="weights plus 20 %",
+    )
+    return models.assign(weights_gb=weights, kv_gb=cache, memory_gb=memory, memory_basis=basis)
+
+
+def against_measurements(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Compare the cache's arithmetic with what an engine logged on start.
+
+    An engine logs how much memory it keeps for the cache and how many tokens fit in. Tensor
+    parallelism splits KV heads, never below one a device; a latent cache is whole on each.
+
+    Returns:
+        The rows with `measured_kb predicted_kb` (bytes of 1e3, per token and device) and
+        `error` (predicted over measured, less one) added.
+    """
+    devices, heads = measurements["tensor_parallel"], measurements["kv_heads"]
+    elements = measurements["kv_layout"].map(lambda layout: cache_gb(layout, 1) * 1e6 / 2)
+    size = np.where(measurements["kv_dtype"].str.startswith("fp8"), 1, 2)
+    predicted = elements * size / heads.clip(upper=devices).fillna(1)
+    measured = measurements["kv_gib"] * GIB / measurements["kv_tokens"] / 1e3
+    error = predicted / measured - 1
+    return measurements.assign(measured_kb=measured, predicted_kb=predicted, error=error)

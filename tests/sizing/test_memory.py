@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from lib import tables
-from lib.sizing import memory
+from lib.brief import Size
+from lib.sizing import tiers as memory
 
 NAN = float("nan")
 
@@ -23,22 +24,23 @@ NAN = float("nan")
     ],
 )
 def test_cache_by_layer(layout: str, context: int, elements: int) -> None:
-    assert memory.cache_gb(layout, context_tokens=context) == pytest.approx(elements * 2 / 1e9)
-    assert memory.cache_gb(
-        layout, context_tokens=context, concurrent_requests=4, bytes_per_element=1
-    ) == pytest.approx(4 * elements / 1e9)
+    assert memory.cache_gb(layout, context) == pytest.approx(elements * 2 / 1e9)
 
 
-def test_state_counts_once_a_request() -> None:
-    state = {"context_tokens": 10, "state_bytes": 5e8}
-    assert memory.cache_gb("", **state) == pytest.approx(0.5)
-    assert memory.cache_gb("", concurrent_requests=3, **state) == pytest.approx(1.5)
+SIZE = Size(tier="low", context_tokens=1000, concurrent_requests=2)
 
 
-def estimate(**facts: object) -> pd.Series:  # type: ignore[type-arg]
+def estimate(size: Size = SIZE, **facts: object) -> pd.Series:  # type: ignore[type-arg]
     models = pd.DataFrame([{"total_params_b": 10.0, **facts}])
-    options = {"bytes_per_param": 2.0, "context_tokens": 1000, "concurrent_requests": 2}
-    return memory.estimate(models, **options).iloc[0]  # type: ignore[arg-type]
+    return memory.estimate(models, size).iloc[0]
+
+
+def test_state_and_cache_count_once_a_request() -> None:
+    assert estimate(kv_layout="", state_bytes=5e8)["kv_gb"] == pytest.approx(2 * 0.5)
+    four = SIZE.model_copy(update={"concurrent_requests": 4})
+    facts = {"kv_layout": "5x512;22x512@512", "state_bytes": 5e8}
+    once = memory.cache_gb("5x512;22x512@512", 1000) + 0.5
+    assert estimate(four, **facts)["kv_gb"] == pytest.approx(4 * once)
 
 
 SHAPE = {"layers": 10.0, "kv_heads": 4.0, "head_dim": 100.0}
@@ -74,9 +76,8 @@ def test_an_unknown_size_is_unknown() -> None:
 
 
 def test_no_models() -> None:
-    options = {"bytes_per_param": 2.0, "context_tokens": 10, "concurrent_requests": 1}
     empty = pd.DataFrame({"total_params_b": pd.Series(dtype=float)})
-    assert memory.estimate(empty, **options).empty  # type: ignore[arg-type]
+    assert memory.estimate(empty, SIZE).empty
 
 
 def test_against_published_logs() -> None:

@@ -59,9 +59,9 @@ def test_an_unknown_closed_model() -> None:
         "size.replaces: 'gpt-5-nanno' is not in data/closed_models.csv; did you mean 'gpt-5-na"
     )
     with pytest.raises(PlaybookError, match=re.escape(message)):
-        sizing.tier_of_closed("gpt-5-nanno", tables.closed_models())
+        sizing.wanted_tiers(Size(replaces="gpt-5-nanno"), tables.closed_models())
     with pytest.raises(PlaybookError, match=r"'zzzz' is not in .*; give size\.tier$"):
-        sizing.tier_of_closed("zzzz", tables.closed_models())
+        sizing.wanted_tiers(Size(replaces="zzzz"), tables.closed_models())
 
 
 HARDWARE = pd.DataFrame(
