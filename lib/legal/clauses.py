@@ -1,5 +1,8 @@
 """The clauses of one licence text, each tested against one fact of the company."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from lib import places
@@ -12,6 +15,7 @@ DUTY, OUTPUTS, TERRITORY, MISSING = "duty", "outputs", "territory", "missing"
 # Rules that are broken by a fact of the company, which the reasons then name.
 MET = (NON_COMMERCIAL, AGREEMENT, TERRITORY, OUTPUTS)
 ANY_SIZE, IN_SHORT = "applies at any size", "the text in short"
+INTERNAL_USE = "counsel must say whether internal use by a company is commercial"
 YES_OR_NO = {True: "yes", False: "no", None: "not given"}
 
 Terms = dict[str, Any]
@@ -31,11 +35,8 @@ def assess(
 ) -> list[Finding]:
     """All findings of one licence text for a company, the mild ones too.
 
-    Args:
-        terms: A row of `tables.licenses`, blanks as None.
-        company: The company's facts; a fact the text needs and nobody gave is `review`.
-        policy: The brief's policy: accepted licences and the use.
-        multimodal: Whether the model takes more than text; None where unknown.
+    A fact of the company that the text needs and nobody gave is `review`. `multimodal` says
+    whether the model takes more than text, None where that is not known.
     """
     name = terms["license"]
     unread = "unknown" in (terms["license_class"], terms["commercial_use"])
@@ -46,36 +47,31 @@ def assess(
         clause = f"licence {name} is not among policy.licenses"
         findings.append(Finding(BLOCKED, f"accept licence {name}", clause, "policy.licenses"))
     if terms["commercial_use"] == "no":
-        findings.append(_non_commercial(name, policy))
+        level, clause = BLOCKED, "allows no commercial use"
+        if policy.use == "internal":
+            level, clause = REVIEW, f"is non-commercial: {INTERNAL_USE}"
+        findings.append(
+            Finding(level, NON_COMMERCIAL, f"licence {name} {clause}", f"use: {policy.use}")
+        )
     findings += _services(terms, company, policy)
     findings += _agreement(terms, company, policy)
-    findings += _display(terms, company)
+    if terms.get("display_text"):
+        findings += _display(terms, company)
     findings += _territories(terms, company, multimodal)
     findings += _outputs(terms, company)
     findings += _duties(terms, company, policy)
     return findings
 
 
-def _non_commercial(name: str, policy: Policy) -> Finding:
-    fact = f"use: {policy.use}"
-    if policy.use == "internal":
-        text = "non-commercial: counsel must say whether internal use by a company is commercial"
-        return Finding(REVIEW, NON_COMMERCIAL, f"licence {name} is {text}", fact)
-    return Finding(BLOCKED, NON_COMMERCIAL, f"licence {name} allows no commercial use", fact)
-
-
-def _services(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
+def _services(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
     """Services that need an agreement at any size."""
-    findings = []
     for service in _parts(terms.get("services_excluded")):
         clause = f"{terms['license']} needs a separate agreement for {service} at any size"
-        runs = _runs(service, company, policy)
+        runs, key = _runs(service, company, policy), "use" if service == policy.use else "services"
         if runs is None:
-            findings.append(_missing("services", clause))
+            yield _missing("services", clause)
         elif runs:
-            key = "use" if service == policy.use else "services"
-            findings.append(Finding(BLOCKED, AGREEMENT, clause, f"{key}: {service}"))
-    return findings
+            yield Finding(BLOCKED, AGREEMENT, clause, f"{key}: {service}")
 
 
 def _runs(service: str, company: Company, policy: Policy) -> bool | None:
@@ -94,22 +90,23 @@ def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
     if scope:
         duty += f" for {' and '.join(scope)}"
     runs = [_runs(service, company, policy) for service in scope] or [True]
-    findings = _thresholds(terms, company, "agreement", BLOCKED, duty)
+    findings = list(_thresholds(terms, company, "agreement", BLOCKED, duty))
     if any(runs) or not findings:
         return findings
     return [_missing("services", f"{duty} above a size")] if None in runs else []
 
 
-def _display(terms: Terms, company: Company) -> list[Finding]:
-    if not terms.get("display_text"):
-        return []
+def _display(terms: Terms, company: Company) -> Iterator[Finding]:
     duty = f'display "{terms["display_text"]}"'
     if terms.get("display_mau") == 0:
-        return [Finding(CONDITIONAL, DUTY, duty, ANY_SIZE)]
-    return _thresholds(terms, company, "display", CONDITIONAL, duty)
+        yield Finding(CONDITIONAL, DUTY, duty, ANY_SIZE)
+    else:
+        yield from _thresholds(terms, company, "display", CONDITIONAL, duty)
 
 
-def _thresholds(terms: Terms, company: Company, kind: str, level: int, duty: str) -> list[Finding]:
+def _thresholds(
+    terms: Terms, company: Company, kind: str, level: int, duty: str
+) -> Iterator[Finding]:
     """Each threshold of a kind against the fact it tests, with how near the company is."""
     months = int(terms.get(f"{kind}_revenue_months") or 12)
     usd = f"USD {{}} per {({1: 'month', 12: 'year'}).get(months, f'{months} months')}"
@@ -118,7 +115,6 @@ def _thresholds(terms: Terms, company: Company, kind: str, level: int, duty: str
     monthly = 12 if revenue and revenue.period == "year" else 1
     dollars = None if revenue is None else revenue.amount * months / monthly
     inclusive = kind == "agreement" and terms.get("agreement_at") == "at-or-above"
-    findings = []
     for column, key, fact, unit, what in (
         ("mau", "monthly_active_users", users, "{}", "{} monthly users"),
         ("revenue_usd", "revenue", dollars, usd, f"a revenue of {usd}"),
@@ -128,13 +124,12 @@ def _thresholds(terms: Terms, company: Company, kind: str, level: int, duty: str
             continue
         clause = f"{duty} {'from' if inclusive else 'above'} {what.format(_count(limit))}"
         if fact is None:
-            findings.append(_missing(key, clause))
+            yield _missing(key, clause)
             continue
         reached = fact > limit or (inclusive and fact == limit)
         rule = AGREEMENT if reached and level == BLOCKED else DUTY
         standing = f"{'reached' if reached else 'not reached'}: {_standing(fact, limit, unit)}"
-        findings.append(Finding(level if reached else CONDITIONAL, rule, clause, standing))
-    return findings
+        yield Finding(level if reached else CONDITIONAL, rule, clause, standing)
 
 
 def _standing(fact: float, limit: float, unit: str) -> str:
@@ -160,7 +155,7 @@ def _territories(terms: Terms, company: Company, multimodal: bool | None) -> lis
     only_multimodal = terms.get("territory_scope") == "multimodal"
     if not excluded or (only_multimodal and multimodal is False):
         return []
-    key, seats = "territories", list(company.territories or [])
+    key, seats = "territories", company.territories or []
     clause = f"{name} grants no rights in {area}"
     if only_multimodal:
         key, seats = "domicile", [company.domicile or ""]
@@ -198,24 +193,22 @@ def _outputs(terms: Terms, company: Company) -> list[Finding]:
     return [Finding(CONDITIONAL, DUTY, clause, fact)]
 
 
-def _duties(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
+def _duties(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
     """What the text asks of everybody: notices, names of derivatives, acceptable use."""
-    findings = []
     level = ALLOWED if terms["license_class"] == "permissive" else CONDITIONAL
     if terms.get("conditions"):
-        findings.append(Finding(level, DUTY, terms["conditions"].removesuffix("."), IN_SHORT))
+        yield Finding(level, DUTY, terms["conditions"].removesuffix("."), IN_SHORT)
     elif level == CONDITIONAL:
-        findings.append(Finding(level, DUTY, f"keep the terms of {terms['license']}", ANY_SIZE))
+        yield Finding(level, DUTY, f"keep the terms of {terms['license']}", ANY_SIZE)
     if terms.get("name_prefix"):
         publishes = company.publishes_derivatives
         if publishes is None and policy.use == "redistribution":
             publishes = True
         clause = f'the name of a derivative must begin with "{terms["name_prefix"]}"'
         fact = f"publishes derivatives: {YES_OR_NO[publishes]}"
-        findings.append(Finding(CONDITIONAL, DUTY, clause, fact))
+        yield Finding(CONDITIONAL, DUTY, clause, fact)
     if terms.get("acceptable_use_policy") == "yes":
-        findings.append(Finding(CONDITIONAL, DUTY, "follow the acceptable-use policy", ANY_SIZE))
-    return findings
+        yield Finding(CONDITIONAL, DUTY, "follow the acceptable-use policy", ANY_SIZE)
 
 
 def _missing(key: str, clause: str) -> Finding:

@@ -10,9 +10,9 @@ import pandas as pd
 
 from lib.brief import Deployment, Exemption, Policy, Project
 from lib.frames import rows
-from lib.legal import licenses as texts
-from lib.legal import verdicts as lineage
 from lib.legal.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding, Terms
+from lib.legal.licenses import assess_expression, terms_by_key
+from lib.legal.verdicts import ancestors, bases
 
 SOON = 90  # days before its end from which an exception counts as expiring
 OUTCOMES = ["blocked", "review", "condition", "met", "notice"]
@@ -31,28 +31,26 @@ def for_counsel(
 ) -> Row:
     """Everything counsel's page says, as plain rows for `pages.counsel_page`.
 
-    `judged` and `findings` are what `judge` and `findings` say of the same models, `licenses` the
-    table of texts; exceptions run out against `today`, this day if left out.
+    `judged` and `findings` are what `judge` and `findings` say of the same models; exceptions
+    run out against `today`, this day if left out.
     """
-    today = today or date.today()
+    today, texts, direct = today or date.today(), terms_by_key(licenses), bases(judged)
     models = {row["repo_id"]: row for row in rows(judged)}
-    direct = lineage.bases(judged)
-    bases = {repo_id: lineage.ancestors(repo_id, direct) for repo_id in models}
     deployed_models = dict.fromkeys(deployment.model for deployment in brief.deployments)
     others = [row for repo_id, row in models.items() if repo_id not in deployed_models]
 
     def texts_of(repo_ids: list[str]) -> list[Row]:
         """The texts of some models, then those of their base models."""
         keys = _keys(models, repo_ids)
-        every = keys | _keys(models, [base for name in repo_ids for base in bases.get(name, [])])
-        texts_to_read = [
-            text | {"of_base": text["license"] not in keys}
-            for text in rows(licenses)
-            if text["license"] in every
-        ]
-        return sorted(texts_to_read, key=lambda text: text["of_base"])
+        every = keys | _keys(
+            models, [base for name in repo_ids for base in ancestors(name, direct)]
+        )
+        used = [text | {"of_base": key not in keys} for key, text in texts.items() if key in every]
+        return sorted(used, key=lambda text: text["of_base"])
 
-    sections = _sections(others, findings, texts.terms_by_key(licenses), brief)
+    sections = _sections(others, findings, texts, brief)
+    for section in sections:
+        section["texts"] = texts_of([row["repo_id"] for row in section["models"]])
     return {
         "name": brief.name,
         "task": brief.task,
@@ -64,17 +62,14 @@ def for_counsel(
             {
                 "repo_id": repo_id,
                 "row": models.get(repo_id),
-                "bases": [(base, models.get(base)) for base in bases.get(repo_id, [])],
+                "bases": [(base, models.get(base)) for base in ancestors(repo_id, direct)],
                 "texts": texts_of([repo_id]),
                 "clauses": _clauses(findings.get(repo_id, [])),
                 "hosts": [_host(d, brief.policy) for d in brief.deployments if d.model == repo_id],
             }
             for repo_id in deployed_models
         ],
-        "sections": [
-            section | {"texts": texts_of([row["repo_id"] for row in section["models"]])}
-            for section in sections
-        ],
+        "sections": sections,
         "verdicts": Counter(row["verdict"] for row in others),
         "rules": _rules(others, findings, "blocked").most_common(),
         "exceptions": [_exception(e, models.get(e.model), today) for e in brief.exceptions],
@@ -109,7 +104,7 @@ def _sections(
         # What the text itself asks, of models of any modality: the rest is the model's own.
         text = {f for f in first if f.fact == "licence"}
         for multimodal in (None, False, True) if key else ():
-            text.update(texts.assess_expression(str(key), table, brief, multimodal=multimodal))
+            text.update(assess_expression(str(key), table, brief, multimodal=multimodal))
         shared = text.intersection(*(findings[row["repo_id"]] for row in group))
         sections.append({
             "license": key,
@@ -167,13 +162,13 @@ def _exception(entry: Exemption, row: Row | None, today: date) -> Row:
 
 def host_objection(deployment: Deployment, policy: Policy) -> str:
     """Why a deployment's host may not be sent an item; empty where it may."""
-    endpoint, host = deployment.endpoint, deployment.host
-    limited = policy.host_countries is not None or policy.denied_countries
+    endpoint, host, countries = deployment.endpoint, deployment.host, policy.host_countries
+    limited = countries is not None or policy.denied_countries
     if not limited or endpoint is None or endpoint.local or endpoint.recorded:
         return ""
     if host is None:
         return "its host is not in the brief: give deployments.host.provider and country"
-    accepted = policy.host_countries is None or host.country in policy.host_countries
+    accepted = countries is None or host.country in countries
     if accepted and host.country not in policy.denied_countries:
         return ""
     return f"its host {host.provider} is in {host.country}, which the policy does not allow"

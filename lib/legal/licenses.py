@@ -22,13 +22,15 @@ def assess_expression(
     Of `A OR B` the mildest alternative counts, of `A AND B` both do. A key that SPDX does
     not know is looked up in the table; what neither knows is `review`.
     """
-    company, policy = brief.company, brief.policy
-    assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
+    assess_terms = partial(
+        assess, company=brief.company, policy=brief.policy, multimodal=multimodal
+    )
     if expression in table:
         return assess_terms(table[expression])
-    if (tree := _parsed(expression)) is not None:
-        return _walk(tree, table, assess_terms)
-    return [Finding(REVIEW, UNREAD, f"{expression!r} is not a licence expression", "licence")]
+    if (tree := _parsed(expression)) is None:
+        clause = f"{expression!r} is not a licence expression"
+        return [Finding(REVIEW, UNREAD, clause, "licence")]
+    return _walk(tree, table, assess_terms)
 
 
 def _walk(

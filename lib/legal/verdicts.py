@@ -29,13 +29,8 @@ def judge(
     """Give every model a verdict and the rules that gave it; no model is dropped.
 
     The strictest finding wins. What is not known is `review`, never `allowed`. A model
-    answers for the licences and the countries of everything it was made from.
-
-    Args:
-        models: The catalogue, from `tables.models`.
-        licenses: Licence texts, from `tables.licenses`.
-        brief: Policy, company facts and exceptions.
-        today: The day exceptions are held against; this day if left out.
+    answers for the licences and the countries of everything it was made from. Exceptions are
+    held against `today`, this day if left out.
 
     Returns:
         The models with `license_class verdict conditions reasons exception` added:
@@ -151,18 +146,17 @@ def what_if(by_model: dict[str, list[Finding]], models: pd.DataFrame) -> pd.Data
     """How many models each rule touches, and how many it alone keeps out.
 
     Returns:
-        One row per rule: `rule touches alone families`; `alone` models would be admitted if
-        this one rule were relaxed, the greatest first.
+        One row per rule: `rule touches alone families`; `alone` models of these families would
+        be admitted if this one rule were relaxed, the greatest first.
     """
-    barred = {
-        name: {f.rule for f in about if f.level >= REVIEW} for name, about in by_model.items()
-    }
-    pairs = [(rule, name, len(rules) == 1) for name, rules in barred.items() for rule in rules]
-    touched = pd.DataFrame(pairs, columns=["rule", "repo_id", "alone"])
-    touched["family"] = touched["repo_id"].map(models.set_index("repo_id")["family"])
-    touched["family"] = touched["family"].where(touched["alone"])
+    family, pairs = models.set_index("repo_id")["family"], []
+    for name, about in by_model.items():
+        rules = {finding.rule for finding in about if finding.level >= REVIEW}
+        alone = len(rules) == 1
+        pairs += [(rule, alone, family[name] if alone else None) for rule in rules]
+    touched = pd.DataFrame(pairs, columns=["rule", "alone", "family"])
     table = touched.groupby("rule", as_index=False).agg(
-        touches=("repo_id", "size"),
+        touches=("alone", "size"),
         alone=("alone", "sum"),
         families=("family", lambda family: ", ".join(sorted(family.dropna().unique()))),
     )
@@ -187,20 +181,17 @@ def _check_names(key: str, names: list[str], choices: list[str]) -> None:
 
 def bases(models: pd.DataFrame) -> dict[str, list[str]]:
     """The direct base models of each repository; a merge has several."""
-    made = models.dropna(subset=["base_model"])
-    names = made["base_model"].astype(str).str.split(";")
-    return {
-        repo_id: [base.strip() for base in cell if base.strip() and base.strip() != repo_id]
-        for repo_id, cell in zip(made["repo_id"], names, strict=True)
-    }
+    direct = {}
+    for row in rows(models.dropna(subset=["base_model"]), ["repo_id", "base_model"]):
+        names = [name.strip() for name in row["base_model"].split(";")]
+        direct[row["repo_id"]] = [name for name in names if name not in ("", row["repo_id"])]
+    return direct
 
 
 def ancestors(repo_id: str, direct: dict[str, list[str]]) -> list[str]:
     """Everything a model builds on, nearest first; a cycle ends where it closes."""
-    lineage: list[str] = []
-    queue = list(direct.get(repo_id, []))
-    while queue:
-        base = queue.pop(0)
+    lineage, queue = list[str](), list(direct.get(repo_id, []))
+    for base in queue:  # which grows meanwhile
         if base != repo_id and base not in lineage:
             lineage.append(base)
             queue += direct.get(base, [])
