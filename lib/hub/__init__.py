@@ -1,10 +1,9 @@
 """What the Hub says: pull, drift, supply chain, search."""
 
 from lib.hub.drift import drift_texts, reconcile, stop_on_drift
-from lib.hub.facts import overview, recall, remember
+from lib.hub.facts import overview, recall, remember, supply_verdicts
 from lib.hub.models import budget, download_gguf, pull
 from lib.hub.search import candidates
-from lib.hub.supply_chain import supply_verdicts
 
 __all__ = [
     "budget", "candidates", "download_gguf", "drift_texts", "overview", "pull", "recall",

@@ -38,12 +38,8 @@ def reconcile(
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Find where the Hub says something else, and go through steps 1 and 2 with what it says.
 
-    Args:
-        judged: Step 1's table.
-        sized: Step 2's table; it stands where nothing was verified against the Hub.
-        pulled: Metadata of the shortlisted models, from `hub.pull`.
-        previous: What an earlier run of the project was told, from `recall`.
-        brief: Policy, sizes, and the drift that is accepted.
+    `sized` stands where nothing of `pulled` was verified against the Hub; `previous` is what an
+    earlier run of the project was told, from `recall`.
 
     Returns:
         All models, sized and judged on what the Hub says. One row per drift: `repo_id field
@@ -199,11 +195,7 @@ def _resized(
 
 
 def consequence(drift: Row, was: Row, now: Row) -> tuple[str, bool]:
-    """What one drift means in words, and whether it changes what steps 1 and 2 said.
-
-    A licence or base model can change the verdict, a size the tier, a size or a context the
-    shortlist.
-    """
+    """What one drift means in words, and whether it changes what steps 1 and 2 said."""
     if drift["field"] in ("licence", "base model"):
         if was["verdict"] == now["verdict"]:
             return f"shown only: {was['verdict']} before and after", False
@@ -234,8 +226,6 @@ def drift_texts(drifts: pd.DataFrame, repo_ids: pd.Series[str]) -> pd.Series[str
 def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
     """Stop the run where a drift changes a verdict and nobody has accepted it.
 
-    `hub.stop_on` says whether that holds for any of the models or only for the deployed ones.
-
     Raises:
         PlaybookError: Lists the drifts, and what to add to the brief to accept them.
     """
@@ -243,9 +233,11 @@ def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
     if brief.hub.stop_on == "deployed":
         deployed = [deployment.model.lower() for deployment in brief.deployments]
         grave = grave[grave["repo_id"].str.lower().isin(deployed)]
-    grave = grave.drop_duplicates(["repo_id", "field"])
-    if grave.empty:
-        return
+    if not grave.empty:
+        raise PlaybookError(_stopped_by(grave.drop_duplicates(["repo_id", "field"])))
+
+
+def _stopped_by(grave: pd.DataFrame) -> str:
     texts, entries = [], []
     for row in rows(grave.head(MOST)):
         change = f"{row['field']} {row['old']} → {row['new']}"
@@ -254,7 +246,7 @@ def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
     more = f"; and {len(grave) - MOST} more" if len(grave) > MOST else ""
     key = yaml.safe_dump({"accept_drift": entries}, default_flow_style=True, allow_unicode=True,
                          sort_keys=False, width=math.inf).strip()  # fmt: skip
-    raise PlaybookError(
+    return (
         f"the Hub no longer says what steps 1 and 2 judged: {'; '.join(texts)}{more}. Correct"
         f" data/models.csv and run from step 1, or accept it in the brief: hub: {key}"
     )

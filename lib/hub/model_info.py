@@ -21,6 +21,7 @@ GATED = {"False": "no", "True": "yes", "auto": "auto", "manual": "manual"}
 CUSTOM_CODE = re.compile(r"(?:.*/)?(?:modeling|configuration|tokenization|processing)_[^/]*\.py")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?")
 SHOWN_ISSUES = 20
+UNPINNED = "the Hub named no revision: nothing is pinned, ask again"
 
 Facts = dict[str, Any]
 
@@ -32,29 +33,28 @@ def described(row: dict[Any, Any], answers: Facts) -> Facts:
         row: The catalogue's row, null as `None`.
         answers: `model files config` of `Client.fetch` and `problem`; any may be missing.
     """
-    entry, base = answers.get("model", {}), row["base_model"]
-    facts = {
-        "repo_id": row["repo_id"],
-        "metadata_source": entry.get("source", "catalogue"),
-        "retrieved_at": entry.get("retrieved_at") or row["checked_on"],
-        "problem": answers.get("problem", ""),
-    }
-    if "answer" not in entry:
-        shape = ("context_length", "layers", "kv_heads", "head_dim")
-        facts |= {column: row[column] and int(row[column]) for column in shape}
-        facts |= {"license_on_hub": row["hub_license"], "params_b": row["hub_params_b"]}
-        verdict = f"base: {base}" if base else "not checked"
-        return facts | {"base_models": base, "lineage_verdict": verdict}
+    entry, base, problem = answers.get("model", {}), row["base_model"], answers.get("problem", "")
+    facts = {"repo_id": row["repo_id"], "metadata_source": entry.get("source", "catalogue")}
+    facts["retrieved_at"] = entry.get("retrieved_at") or row["checked_on"]
+    if "answer" in entry:
+        facts |= _on_hub(row["repo_id"], answers)
+        unpinned = "" if facts["revision"] else UNPINNED
+        return facts | {"problem": "; ".join(filter(None, (unpinned, problem)))}
+    shape = ("context_length", "layers", "kv_heads", "head_dim")
+    facts |= {column: row[column] and int(row[column]) for column in shape}
+    facts |= {"license_on_hub": row["hub_license"], "params_b": row["hub_params_b"]}
+    verdict = f"base: {base}" if base else "not checked"
+    return facts | {"base_models": base, "lineage_verdict": verdict, "problem": problem}
+
+
+def _on_hub(repo_id: str, answers: Facts) -> Facts:
     parts = [as_dict(answers.get(part, {}).get("answer")) for part in ("model", "files", "config")]
     page, files, config = parts[0], parts[1], config_facts(parts[2]) if parts[2] else {}
-    facts |= config | page_facts(page, row["repo_id"]) | _contents(page, config.get("remote_code"))
+    facts = config | page_facts(page, repo_id) | _contents(page, config.get("remote_code"))
     gguf_context = as_count(as_dict(page.get("gguf")).get("context_length"))
     facts["context_length"] = config.get("context_length") or gguf_context
     facts["weights_gb"] = _weights_gb(files.get("siblings"))
     facts["security"], facts["security_issues"] = _security(files.get("securityRepoStatus"))
-    if not facts["revision"]:
-        unpinned = "the Hub named no revision: nothing is pinned, ask again"
-        facts["problem"] = "; ".join(filter(None, (unpinned, facts["problem"])))
     return facts
 
 

@@ -62,7 +62,7 @@ def pull(
             catalogue for what is not cached once the Hub cannot be reached.
         timeout_s: Longest wait for a connection and for each part of an answer.
         max_age_days: Older answers are asked again, but no config.json: it belongs to a commit.
-        progress: Show a progress bar, which also says when the Hub asks to wait.
+        progress: Show a bar, which also says when the Hub asks to wait.
 
     Returns:
         `metadata`: one row per row of `models`, in order; `metadata_source` is `hub`, `hub (cached
@@ -120,19 +120,23 @@ def budget(
     missed = [part for answer in answers for part in answer["missed"]]
     entries = [answer.get(part, {}) for answer in answers for part in PARTS]
     kept = sum("answer" in entry and "missed" not in entry for entry in entries)
-    files, text = missed.count("config"), f"{len(ids)} models, {kept} answers kept; "
+    text = f"{len(ids)} models, {kept} answers kept; "
     if why := offline():
         return f"{text}{why}: nothing is asked"
+    files = missed.count("config")
     api = len(missed) - files
-    text += f"to ask: {api} API requests and {files} files; "
+    return f"{text}to ask: {api} API requests and {files} files; {_limit(api, hub.with_token)}"
+
+
+def _limit(requests: int, with_token: bool) -> str:
     limit = f"the anonymous limit of {ANONYMOUS} API requests in 5 minutes"
     if not is_hub():
-        return f"{text}the limit of {host()} is not known"
-    if hub.with_token:
-        return f"{text}with a token {limit} does not hold, the Hub names its own as it answers"
-    if api <= ANONYMOUS:
-        return f"{text}within {limit}"
-    return f"{text}over {limit}: about {5 * math.ceil(api / ANONYMOUS - 1)} minutes of waiting"
+        return f"the limit of {host()} is not known"
+    if with_token:
+        return f"with a token {limit} does not hold, the Hub names its own as it answers"
+    if requests <= ANONYMOUS:
+        return f"within {limit}"
+    return f"over {limit}: about {5 * math.ceil(requests / ANONYMOUS - 1)} minutes of waiting"
 
 
 def _ask(repo_id: Any, hub: Client, max_age_days: float) -> JSON:

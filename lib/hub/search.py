@@ -30,20 +30,10 @@ Row = dict[Any, Any]
 
 
 def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFrame, str]:
-    """Search the whole Hub for what the brief wants, and describe it as the catalogue would.
-
-    A brief whose `candidates.source` is `catalogue` gets the catalogue itself. Otherwise what
-    `deployments` and `exceptions` name is there whether it passes or not, and so is, as
-    `lineage`, what any model was made from: step 1 needs its licence. A model that the catalogue
-    knows keeps its row. Quantised copies, adapters and GGUF-only repositories are left out.
-
-    Args:
-        brief: Its `candidates`, with `policy` and `size` for what that leaves out.
-        today: The day the Hub's list is read; this day if left out.
+    """The catalogue, or what the brief wants of the whole Hub as rows of the catalogue.
 
     Returns:
-        Rows in the columns of `tables.models`, the most popular first, named models and lineage
-        after them, `total_params_b` blank; and in one sentence what was found and left out.
+        Rows in the columns of `tables.models`; and in one sentence what was found and left out.
 
     Raises:
         PlaybookError: The Hub cannot be read, or nothing passes.
@@ -56,6 +46,11 @@ def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFra
 
 
 def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.DataFrame, str]:
+    """The most popular first, then the models the brief names, then what any was made from.
+
+    What `deployments` and `exceptions` name is there whether it passes or not, and so is
+    `lineage`: step 1 needs its licence. A model that the catalogue knows keeps its row.
+    """
     licenses, hub = tables.licenses(), Client(TIMEOUT_S)
     wanted = _wanted(brief, catalogue, licenses)
     # One list per licence, task and range of sizes, put together; the most popular first.

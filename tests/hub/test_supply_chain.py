@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lib.brief.sections import Require
-from lib.hub.supply_chain import supply_verdicts
+from lib.hub.facts import supply_verdicts
 
 TODAY = date(2026, 11, 24)
 GOOD: dict[str, Any] = {
