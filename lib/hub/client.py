@@ -160,10 +160,9 @@ class Client:
     def fetch(self, name: str, url: str, params: JSON, max_age_days: float) -> JSON:
         """The answer kept under a file name where it is young enough, else the host's, kept.
 
-        Returns:
-            `asked retrieved_at answer` and `source`: `hub` or `hub (cached <date>)`. Where the
-            host does not answer, the kept one however old, or nothing, with `missed` (no
-            connection) or `problem` (a sentence) and the `code` of the refusal.
+        It has `asked retrieved_at answer` and `source`: `hub` or `hub (cached <date>)`. Where the
+        host does not answer, the kept one however old, or nothing, with `missed` (no connection)
+        or `problem` (a sentence) and the `code` of the refusal.
         """
         path, asked, kept = self._cache / f"{name}.json", address(url), {}
         with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
@@ -180,8 +179,8 @@ class Client:
         except Unreachable:
             return kept | {"missed": True}
         except Failed as error:
-            passing = error.status in (0, *RETRIED)
-            return (kept if passing else {}) | {"problem": str(error), "code": error.code}
+            kept = kept if error.status in (0, *RETRIED) else {}
+            return kept | {"problem": str(error), "code": error.code}
         if not isinstance(answer, dict | None):
             return kept | {"problem": NOT_JSON.format(type(answer).__name__)}
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -128,11 +128,10 @@ def _measures(counts: list[float | None], old: Row, hub: Row) -> Iterator[Change
 def _rejudged(
     judged: pd.DataFrame, facts: Facts, drifts: list[Row], brief: Project
 ) -> pd.DataFrame:
-    """Step 1's table, stricter where the Hub's base models and licences make it so.
+    """Step 1's table, stricter where the Hub's base models and licences make it so, never milder.
 
     A model is judged again where the Hub traces it to other models, or where an accepted drift
-    puts it under another licence; what was permitted for this run stays the measure, so that no
-    verdict becomes milder. A licence drift that nobody accepted makes it `review`: the
+    puts it under another licence. A licence drift that nobody accepted makes it `review`: the
     permission was given for another text. What a model was made from counts as itself.
     """
     # The licences that somebody accepted, as keys of the table where they have one.
@@ -174,8 +173,7 @@ def _resized(
 ) -> pd.DataFrame:
     """Step 2 again with what the Hub says: layers, files, context, and a size that drifted.
 
-    The Hub's count replaces the stated one only where it drifted and the weights are not packed,
-    because of packed weights the Hub counts too few or too many.
+    Of packed weights the Hub counts too few or too many: there the stated count stays.
     """
     from_hub = pulled[pulled["repo_id"].isin(verified(pulled))].drop_duplicates("repo_id")
     facts = from_hub.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)

@@ -56,7 +56,7 @@ def pull(
     """Ask the Hub about every model: its facts, files, security scan, config.json and providers.
 
     Args:
-        models: Rows of the catalogue (`lib.tables.models`) or of a later step.
+        models: Rows of the catalogue or of a later step.
         cache: Folder of raw answers, shared by all runs; a killed pull goes on from there.
         source: `hub` (or an error), `catalogue` (opens no socket), or `auto`: the Hub, and the
             catalogue for what is not cached once the Hub cannot be reached.
@@ -75,8 +75,8 @@ def pull(
     if not timeout_s > 0:
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
     catalogue = rows(models)
-    names = [] if _checked(source) == "catalogue" else [row["repo_id"] for row in catalogue]
-    ids, answers, routing = list(dict.fromkeys(names)), JSON(), JSON()
+    ids = [] if _checked(source) == "catalogue" else list(models["repo_id"].unique())
+    answers, routing = JSON(), JSON()
     with bar(len(ids), "models", show=progress) as shown:
         say = shown.set_description_str
         hub = Client(timeout_s, cache, say=say)

@@ -41,22 +41,17 @@ def for_counsel(
 
     def texts_of(repo_ids: list[str]) -> list[Row]:
         """The texts of some models, then those of their base models."""
+        made_from = [base for name in repo_ids for base in ancestors(name, direct)]
         keys = _keys(models, repo_ids)
-        every = keys | _keys(
-            models, [base for name in repo_ids for base in ancestors(name, direct)]
-        )
+        every = keys | _keys(models, made_from)
         used = [text | {"of_base": key not in keys} for key, text in texts.items() if key in every]
         return sorted(used, key=lambda text: text["of_base"])
 
     sections = _sections(others, findings, texts, brief)
     for section in sections:
         section["texts"] = texts_of([row["repo_id"] for row in section["models"]])
-    return {
-        "name": brief.name,
-        "task": brief.task,
+    return brief.model_dump(include={"name", "task", "policy", "company"}) | {
         "today": today,
-        "policy": brief.policy.model_dump(),
-        "company": brief.company.model_dump(),
         "awaited": _rules(models.values(), findings, "review"),
         "deployed": [
             {

@@ -22,9 +22,8 @@ def assess_expression(
     Of `A OR B` the mildest alternative counts, of `A AND B` both do. A key that SPDX does
     not know is looked up in the table; what neither knows is `review`.
     """
-    assess_terms = partial(
-        assess, company=brief.company, policy=brief.policy, multimodal=multimodal
-    )
+    company, policy = brief.company, brief.policy
+    assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
     if expression in table:
         return assess_terms(table[expression])
     if (tree := _parsed(expression)) is None:
