@@ -1,7 +1,5 @@
 """The clauses of one licence text, each tested against one fact of the company."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
