@@ -55,10 +55,7 @@ def hub_cache() -> Path:
 
 
 def run_directory(name: str, run_dir: str = "") -> Path:
-    """Make and return a project's run directory, `runs/<name>/` where no other is given.
-
-    A relative `run_dir` hangs off the repository, never off the working directory.
-    """
+    """Make a project's run directory: `runs/<name>/`, or `run_dir` as seen from the repository."""
     path = (ROOT / run_dir).resolve() if run_dir else runs_root() / name
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -101,33 +98,25 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def save(table: pd.DataFrame, run: Path, name: str) -> None:
-    """Write a step's table to the run directory, checked, atomically, hashed in the manifest.
-
-    Raises:
-        PlaybookError: A column of the contract is missing, or the disk refuses.
-    """
+    """Write a step's table whole, with the columns of its contract, its hash in the manifest."""
     if lacking := [c for c in COLUMNS[name].split() if c not in table.columns]:
         raise PlaybookError(f"{name}.parquet would lack the column {lacking[0]!r}")
     _save(table.to_parquet(index=False), run, f"{name}.parquet", rows=len(table))
 
 
 def save_json(value: Any, run: Path, name: str) -> None:
-    """Write a JSON document to the run directory, atomically, hashed in the manifest."""
+    """Write a JSON document whole, its hash in the manifest."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str)
     _save(text.encode(), run, name)
 
 
 def _save(content: bytes, run: Path, file: str, **facts: Any) -> None:
     write_bytes(run / file, content)
-    path = run / "manifest.json"
-    with writing(path), FileLock(run / ".manifest.lock", timeout=30):
-        manifest = _manifest(run)
-        manifest[file] = {
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            **facts,
-        }
-        write_bytes(path, json.dumps(manifest, indent=1, sort_keys=True).encode())
+    facts |= {"sha256": hashlib.sha256(content).hexdigest()}
+    facts |= {"written_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    with writing(run / "manifest.json"), FileLock(run / ".manifest.lock", timeout=30):
+        text = json.dumps(_manifest(run) | {file: facts}, indent=1, sort_keys=True)
+        write_bytes(run / "manifest.json", text.encode())
 
 
 def _manifest(run: Path) -> dict[str, Any]:

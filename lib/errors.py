@@ -9,18 +9,12 @@ class PlaybookError(Exception):
 
 
 def did_you_mean(word: str, choices: Iterable[str], *, most: int = 1, otherwise: str = "") -> str:
-    """The end of such a sentence: `did you mean 'x'?`, or what else to say where nothing is near.
+    """The end of such a sentence: `did you mean 'x'?`, with up to `most` choices near the word.
 
-    Args:
-        word: What was written.
-        choices: What may be written.
-        most: Suggestions at most.
-        otherwise: Said where no choice is near; left out, all choices are named.
+    Where none is near it is `otherwise`, or all choices.
     """
     choices = list(choices)
     near = [repr(choice) for choice in difflib.get_close_matches(word, choices, n=most)]
-    return (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else otherwise or f"known: {', '.join(choices)}"
-    )
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return otherwise or f"known: {', '.join(choices)}"

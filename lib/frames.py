@@ -7,12 +7,7 @@ import pandas as pd
 
 
 def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[dict[Any, Any]]:
-    """The rows as dictionaries of plain values, None for blanks.
-
-    Args:
-        table: Any.
-        columns: Only these; one that the table lacks is blank in every row.
-    """
+    """The rows as dictionaries of plain values, None for blanks and for `columns` not there."""
     plain = (table if columns is None else table.reindex(columns=list(columns))).astype(object)
     records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
     return records

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -26,12 +25,10 @@ PATHS = {n: artifacts.ROOT / f"notebooks/{stem}.ipynb" for n, stem in artifacts.
 
 def declared_parameters() -> dict[str, dict[str, str]]:
     """The parameters that each notebook declares, and their types, by the notebook's number."""
+    declared = {n: papermill.inspect_notebook(str(path)) for n, path in PATHS.items()}
     return {
-        number: {
-            name: declaration["inferred_type_name"]
-            for name, declaration in papermill.inspect_notebook(str(path)).items()
-        }
-        for number, path in PATHS.items()
+        number: {name: declaration["inferred_type_name"] for name, declaration in names.items()}
+        for number, names in declared.items()
     }
 
 
@@ -45,15 +42,8 @@ def run(
 ) -> Path:
     """Execute the notebooks of a project, from `start` on, and return the run directory.
 
-    Each executed notebook is saved in the run directory and is its step's log. A parameter
-    goes to every notebook that declares it.
-
-    Args:
-        project: A name in `data/projects/`, a folder or a YAML file.
-        run_dir: Where the run's files go; `runs/<name>/` if empty.
-        start: First step to execute, such as `04`; earlier artefacts are reused.
-        parameters: Parameter names and their values as text.
-        progress: Say which notebook and which cell runs, on standard error.
+    Each executed notebook is saved there and is its step's log; what earlier steps left is used
+    again. A parameter, its value as text, goes to every notebook that declares it.
 
     Raises:
         PlaybookError: An unknown parameter or step, a missing artefact, or the first
@@ -107,11 +97,9 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
         logging.disable()  # what dies with the kernel is no news
         signal.default_int_handler(number, frame)
 
-    before = signal.getsignal(signal.SIGINT)  # ignored under nohup
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield pressed
-        return
-    signal.signal(signal.SIGINT, note)
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, note)
     try:
         yield pressed
     finally:

@@ -6,8 +6,6 @@ from babel import Locale
 
 from lib.errors import did_you_mean
 
-__all__ = ["check", "names", "within"]
-
 EUROPEAN_UNION = frozenset(
     """austria belgium bulgaria croatia cyprus czechia denmark estonia finland france germany greece
     hungary ireland italy latvia lithuania luxembourg malta netherlands poland portugal romania
@@ -25,10 +23,9 @@ OTHER = frozenset({"usa", "us", "uae", "turkey"})
 
 @cache
 def _by_folded_name() -> dict[str, str]:
-    """Countries and regions by their English names, and by their codes, folded."""
-    territories = Locale("en").territories
-    codes = [code for code in map(str, territories) if len(code) == 2]
-    return {name.casefold(): name for name in [*map(str, territories.values()), *codes]}
+    territories = {str(code): str(name) for code, name in Locale("en").territories.items()}
+    spellings = [*territories.values(), *(code for code in territories if len(code) == 2)]
+    return {spelling.casefold(): spelling for spelling in spellings}
 
 
 def names() -> list[str]:

@@ -1,6 +1,6 @@
 """The shipped tables: `data/*.csv`, read through their schemas. The only reader of `data/`."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -118,35 +118,17 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
 
 
 @cache
-def _shipped(name: str) -> pd.DataFrame:
+def _read_once(name: str) -> pd.DataFrame:
     return read_table(name)
 
 
-def models() -> pd.DataFrame:
-    """The catalogue: one row per model on the Hub, with source and date."""
-    return _shipped("models").copy()
+def _shipped(name: str) -> pd.DataFrame:
+    return _read_once(name).copy()
 
 
-def licenses() -> pd.DataFrame:
-    """One row per licence text, with what it asks of a company."""
-    return _shipped("licenses").copy()
-
-
-def published_scores() -> pd.DataFrame:
-    """One row per model, benchmark and variant, as published."""
-    return _shipped("published_scores").copy()
-
-
-def memory_measurements() -> pd.DataFrame:
-    """One row per published start of an engine: the cache's memory and the tokens that fit."""
-    return _shipped("memory_measurements").copy()
-
-
-def closed_models() -> pd.DataFrame:
-    """One row per closed model, with the size tier of open models that replaces it."""
-    return _shipped("closed_models").copy()
-
-
-def hardware() -> pd.DataFrame:
-    """One row per machine, with total memory in GB and the hourly price in USD."""
-    return _shipped("hardware").copy()
+models = partial(_shipped, "models")  # one row per model on the Hub
+licenses = partial(_shipped, "licenses")  # per licence text, with what it asks of a company
+published_scores = partial(_shipped, "published_scores")  # per model, benchmark and variant
+memory_measurements = partial(_shipped, "memory_measurements")  # per start of an engine
+closed_models = partial(_shipped, "closed_models")  # per closed model, with the tier for it
+hardware = partial(_shipped, "hardware")  # per machine: total memory in GB, USD per hour

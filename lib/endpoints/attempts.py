@@ -20,7 +20,7 @@ from lib.endpoints import price
 from lib.endpoints.requests import Call
 from lib.endpoints.servers import Served, redacted, scrub
 from lib.endpoints.throttle import Throttle
-from lib.waiting import retry_after
+from lib.untrusted import retry_after
 
 PATHS = {"chat": "/chat/completions", "rerank": "/rerank"}
 HOPELESS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)

@@ -21,7 +21,7 @@ import httpx2
 from huggingface_hub import constants, errors, utils
 
 from lib.artifacts import write_bytes
-from lib.waiting import retry_after
+from lib.untrusted import retry_after
 
 REFUSED = "access refused: accept the terms on the model's page or ask its owner, and set HF_TOKEN"
 MISSING = "not found on the Hub, or private: check the name, and HF_TOKEN if it is yours"

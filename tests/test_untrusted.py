@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 
-from lib.waiting import retry_after
+from lib.untrusted import retry_after
 
 
 @pytest.mark.parametrize(
