@@ -1,8 +1,14 @@
 """The brief: `project.yaml`, read and validated."""
 
-from lib.brief.deployment import Deployment, Endpoint, Limits, Options, Price
-from lib.brief.evaluation import Evaluation, Judge, Name
-from lib.brief.project import Project, load_project, problem_sentence
+from lib.brief.deployment import ENDPOINT_URL, Deployment, Endpoint, Limits, Options, Price
+from lib.brief.project import (
+    Evaluation,
+    Judge,
+    Name,
+    Project,
+    load_project,
+    problem_sentence,
+)
 from lib.brief.sections import (
     Candidates,
     Company,
@@ -15,7 +21,7 @@ from lib.brief.sections import (
 )
 
 __all__ = [
-    "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption", "Judge",
-    "Limits", "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements",
+    "ENDPOINT_URL", "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption",
+    "Judge", "Limits", "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements",
     "Section", "Size", "load_project", "problem_sentence",
 ]  # fmt: skip

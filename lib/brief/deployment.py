@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from lib.brief.sections import EnvName, Place, Positive, RepoId, Section, Share, Slug
 
 WAYS = ("embedded", "gguf", "base_url", "base_url_env", "recorded")
-PLACES = {"user": "{input}", "answer": "{target}"}
+ENDPOINT_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 
 
 class Prompt(Section):
@@ -20,10 +20,10 @@ class Prompt(Section):
     user: str | None = None
     answer: str | None = None
 
-    @field_validator(*PLACES)
+    @field_validator("user", "answer")
     @classmethod
     def _has_its_place(cls, value: str | None, field: ValidationInfo) -> str | None:
-        place = PLACES[field.field_name or ""]
+        place = "{input}" if field.field_name == "user" else "{target}"
         if value is not None and place not in value:
             raise ValueError(f"must contain {place}")
         return value
@@ -56,7 +56,7 @@ class Endpoint(Section):
             )
         if self.gguf and not (self.gguf.count("/") >= 2 and self.revision):
             raise ValueError("gguf is owner/name/file.gguf and needs revision: the commit to pin")
-        if self.base_url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", self.base_url):
+        if self.base_url and not ENDPOINT_URL.fullmatch(self.base_url):
             raise ValueError("base_url must be http(s)://host/…, without user name and password")
         return self
 

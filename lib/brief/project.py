@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lib.brief.deployment import Deployment, Prompt
-from lib.brief.evaluation import Evaluation
+from lib.brief.deployment import Deployment, Endpoint, Options, Price, Prompt
 from lib.brief.sections import (
     Candidates,
     Company,
     Exemption,
     Hub,
     Policy,
+    Positive,
     Require,
     Requirements,
     Section,
@@ -28,7 +28,95 @@ from lib.brief.sections import (
 from lib.errors import PlaybookError, did_you_mean
 from lib.tables import DATA
 
-READ_FROM = {"folder", "file"}
+READ_FROM = {"folder", "file"}  # where the brief lies, which it does not say itself
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Shot(Section):
+    """One worked example shown before the item."""
+
+    input: str
+    target: str
+
+
+class JudgeShot(Section):
+    """One worked example of judging: the verdict is a label, a rating, or A, B or tie."""
+
+    input: str = ""
+    target: str = ""
+    output: str = ""
+    first: str = ""
+    second: str = ""
+    verdict: str
+
+
+class Judge(Section):
+    """The model that grades answers: asked, priced and identified like a deployment.
+
+    `user` may hold `{input}`, `{target}` and `{output}`; for a comparison `{first}` and
+    `{second}` instead of `{output}`. Of `labels` those in `pass_labels` count as right; a
+    rating lies in `scale`. `calibration` names a JSONL file of answers with human labels.
+    """
+
+    model: str
+    endpoint: Endpoint
+    hardware: str | None = None
+    price: Price | None = None
+    system: str | None = None
+    user: str
+    answer: str = "{verdict}"
+    shots: list[JudgeShot] = []
+    labels: list[Name] = Field(default=["pass", "fail"], min_length=2)
+    pass_labels: list[Name] = Field(default=["pass"], min_length=1)
+    scale: tuple[float, float] = (1.0, 5.0)
+    calibration: str | None = None
+    options: Options = Options(temperature=0.0, max_tokens=16)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Judge:
+        if strange := sorted(set(self.pass_labels) - set(self.labels)):
+            raise ValueError(f"pass_labels: {strange[0]!r} is not one of labels {self.labels}")
+        if set(self.pass_labels) == set(self.labels):
+            raise ValueError("pass_labels holds all labels: every answer would pass")
+        if not self.scale[0] < self.scale[1]:
+            raise ValueError(f"scale {list(self.scale)}: write the lower end first")
+        return self
+
+
+class Evaluation(Section):
+    """What is asked of every deployment and how the answer is scored.
+
+    What a kind of task wants to know beside this stays as given in `of_kind`: the file of the
+    kind, in `lib/evaluate/kinds/`, says what it may be.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    kind: str
+    items: str | None = None
+    format: Literal["jsonl", "csv"] = "jsonl"
+    columns: dict[str, str] = {}
+    group: str | None = None
+    judge: Judge | None = None
+    prompt: Prompt = Prompt(user="{input}", answer="{target}")
+    shots: list[Shot] = []
+    reasoning_tags: list[Name] = ["think", "thinking", "reasoning"]
+    margin: float = Field(default=0.05, gt=0, lt=1)
+    strategy: Literal["full", "racing"] = "full"
+    block: int = Field(default=25, ge=5)
+    max_usd: Positive | None = None
+    max_tokens: int = Field(default=16, ge=1, le=131072)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    stop: list[str] = []
+    concurrency: int = Field(default=8, ge=1, le=1024)
+    timeout_s: Positive = 60.0
+    total_timeout_s: Positive | None = None
+    max_retries: int = Field(default=4, ge=0, le=20)
+
+    @property
+    def of_kind(self) -> dict[str, Any]:
+        """The options of the kind of task, as given."""
+        return dict(self.model_extra or {})
 
 
 class Project(Section):
@@ -38,7 +126,7 @@ class Project(Section):
     task: str
     policy: Policy
     company: Company = Company()
-    exceptions: list[Exemption] = Field(default_factory=list)
+    exceptions: list[Exemption] = []
     candidates: Candidates = Candidates()
     size: Size
     hub: Hub = Hub()
@@ -54,18 +142,17 @@ class Project(Section):
     @model_validator(mode="after")
     def _deployments(self) -> Project:
         names = [deployment.name for deployment in self.deployments]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"deployments: the name {twice[0]!r} is used twice")
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"deployments: the name {min(repeated)!r} is used twice")
         if "judge" in names and self.evaluation.judge is not None:
             raise ValueError("deployments: the name 'judge' is taken by evaluation.judge")
         if len(marked := [d.name for d in self.deployments if d.baseline]) > 1:
             raise ValueError(f"deployments: {' and '.join(marked)} are marked baseline; mark one")
-        for deployment in self.deployments:
-            if deployment.price is None and deployment.hardware is None:
-                raise ValueError(
-                    f"deployments: {deployment.name!r} needs a price,"
-                    " or hardware whose price data/hardware.csv knows"
-                )
+        if unpriced := [d.name for d in self.deployments if not (d.price or d.hardware)]:
+            raise ValueError(
+                f"deployments: {unpriced[0]!r} needs a price,"
+                " or hardware whose price data/hardware.csv knows"
+            )
         return self
 
     @property
@@ -80,12 +167,10 @@ class Project(Section):
 
 
 def load_project(project: str | Path, **overrides: Any) -> Project:
-    """Read and validate a brief.
+    """Read and validate a brief: the name of a folder in `data/projects/`, a folder or a YAML file.
 
-    Args:
-        project: The name of a folder in `data/projects/`, a folder, or a YAML file.
-        overrides: `section__key=value` replaces one value of the brief for this run;
-            an empty string or zero leaves the brief as it is. Lists are comma-separated.
+    An override `section__key=value` replaces one value of it for this run; an empty string or
+    zero leaves the brief as it is. Lists are comma-separated.
 
     Raises:
         PlaybookError: The brief is missing, unreadable or wrong, in one sentence with the key.
@@ -149,13 +234,9 @@ def _override(raw: dict[Any, Any], section: str, key: str, value: Any) -> None:
 def problem_sentence(
     error: ValidationError, *, model: Any, at: tuple[str, ...] = (), others: Iterable[str] = ()
 ) -> str:
-    """The first problem as one sentence; the count says whether there are more.
+    """The first problem that pydantic found, as one sentence, and how many more there are.
 
-    Args:
-        error: What pydantic found.
-        model: The model that was validated.
-        at: Where the model stands in the brief.
-        others: Further keys that may stand beside those of the model.
+    The `model` stands in the brief at `at`; `others` are keys that may stand beside its own.
     """
     first, *more = error.errors(include_url=False)
     inside, location = first["loc"], (*at, *first["loc"])

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import os
 import platform
-import re
 import select
 import socket
 import subprocess
@@ -22,7 +21,7 @@ import platformdirs
 
 from lib import hub
 from lib.artifacts import shown, writing
-from lib.brief import Deployment, Endpoint, Project
+from lib.brief import ENDPOINT_URL, Deployment, Endpoint, Project
 from lib.endpoints import model_server
 from lib.errors import PlaybookError
 
@@ -101,7 +100,6 @@ def _assemble(name: str, path: Path) -> None:
 
 START_TIMEOUT_S = 120.0
 OURS = {"model", "messages", "stream", "n"}
-URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 
 
 class Served(NamedTuple):
@@ -176,7 +174,7 @@ def _base_url(deployment: Deployment) -> str:
     if not endpoint.base_url_env:
         return endpoint.base_url or ""
     url = os.environ.get(endpoint.base_url_env, "")
-    if not URL.fullmatch(url):
+    if not ENDPOINT_URL.fullmatch(url):
         raise PlaybookError(
             f"deployment {deployment.name!r}: set the environment variable"
             f" {endpoint.base_url_env} to the endpoint's URL, such as http://127.0.0.1:8000/v1"

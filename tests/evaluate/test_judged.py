@@ -16,8 +16,7 @@ from scored import grade, summarise
 
 from lib import endpoints
 from lib.brief.deployment import Deployment
-from lib.brief.evaluation import Evaluation, Judge, JudgeShot
-from lib.brief.project import Project
+from lib.brief.project import Evaluation, Judge, JudgeShot, Project
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 from lib.evaluate import judge, steps
