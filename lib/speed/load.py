@@ -39,12 +39,9 @@ async def offer(
         # One request first: it warms the connection and waits for what an earlier probe left.
         send = functools.partial(_request, api, served.model, slo_s)
         await send(loop.time(), bodies[0], lambda: None)
-        start = loop.time()
+        start, turns = loop.time(), itertools.cycle(bodies)
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(send(start + due_s, body, miss))
-                for due_s, body in zip(due, itertools.cycle(bodies), strict=False)
-            ]
+            tasks = [group.create_task(send(start + s, next(turns), miss)) for s in due]
         end = loop.time()
     requests = []
     for due_s, task in zip(due, tasks, strict=True):
@@ -62,17 +59,18 @@ async def _request(
     loop = asyncio.get_running_loop()
     await asyncio.sleep(due_at - loop.time())
     late = loop.call_at(due_at + slo_s, miss)
+    first, error = None, ""
     try:
         first = await _first_token(api, model, body)
-    except FAILURES as error:
-        if loop.time() < due_at + slo_s:
-            miss()
-        elapsed = loop.time() - due_at
-        return {"latency_s": elapsed, "outcome": "failed", "error": type(error).__name__}
-    finally:
-        if loop.time() < due_at + slo_s:
-            late.cancel()
+    except FAILURES as failure:
+        error = type(failure).__name__
     end = loop.time()
+    if end < due_at + slo_s:
+        late.cancel()
+        if error:
+            miss()
+    if error:
+        return {"latency_s": end - due_at, "outcome": "failed", "error": error}
     return {"ttft_s": (first or end) - due_at, "latency_s": end - due_at, "outcome": "ok"}
 
 

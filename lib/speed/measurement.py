@@ -50,9 +50,8 @@ def measure(
     """Offer rising load to each deployment and bracket the greatest one within the SLO.
 
     Returns:
-        One row per request: `deployment repo_id probe offered_rps planned due_s ttft_s
-        latency_s outcome error`; outcome is `ok`, `failed` or `cut` (abandoned when its probe
-        had failed; its latency is a lower bound).
+        One row per request, with `COLUMNS`; outcome is `ok`, `failed` or `cut` (abandoned when
+        its probe had failed; its latency is a lower bound).
     """
     rows = []
     # There is nothing to load behind published figures and recorded answers.
@@ -68,8 +67,7 @@ def measure(
             bodies = [call.body for call in plan(brief, deployment, items)]
             probes = _probes(brief, deployment, bodies, run, kept, append)
             for number, probe in enumerate(probes, start=1):
-                load = {name: probe[name] for name in ("offered_rps", "planned")}
-                rows += [who | {"probe": number} | load | sent for sent in probe["requests"]]
+                rows += [who | probe | {"probe": number} | sent for sent in probe["requests"]]
                 bar.update()
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -112,12 +110,11 @@ def _next_probe(done: list[Record], slo: float, brief: Project) -> tuple[float, 
     settings, asked = brief.speed, brief.requirements.min_rps or 0.0
     if len(done) >= settings.max_probes:
         return None
-    if (rate := _next_rate(done, slo, brief)) is not None:
+    if rate := _next_rate(done, slo, brief):
         return rate, max(settings.min_requests, math.ceil(rate * settings.probe_s))
     # Enough requests to bound p95: at the least load that passed, which is the safest to repeat.
     enough = [r for r in done if _within(r, slo) and r["offered_rps"] >= asked]
-    short = MIN_FOR_P95 - sum(r["planned"] for r in enough)
-    if not enough or short <= 0:
+    if (short := MIN_FOR_P95 - sum(r["planned"] for r in enough)) <= 0 or not enough:
         return None
     return min(r["offered_rps"] for r in enough), max(settings.min_requests, short) + 1
 
@@ -130,9 +127,8 @@ def _next_rate(done: list[Record], slo: float, brief: Project) -> float | None:
         return 2 * (asked or 0.5)
     failed = [r["offered_rps"] for r in done if not _within(r, slo)]
     high = min(failed, default=math.inf)
-    low = max(
-        (r["offered_rps"] for r in done if _within(r, slo) and r["offered_rps"] < high), default=0.0
-    )
+    # Whatever lies below the least load that failed has passed.
+    low = max((r["offered_rps"] for r in done if r["offered_rps"] < high), default=0.0)
     if not failed:
         return None if low >= ceiling else min(2 * low, ceiling)
     if not low:
@@ -154,7 +150,7 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
     failed are at least the value shown (`stopped_early`).
     """
     rows = []
-    for (name, rate), probe in requests.groupby(["deployment", "offered_rps"], sort=False):
+    for (name, rate), probe in requests.groupby(["deployment", "offered_rps"]):
         ok, latency = probe[probe["outcome"] == "ok"], probe["latency_s"]
         # The same load may have been offered in more than one probe.
         planned = probe.groupby("probe")["planned"].first().sum()
@@ -164,7 +160,7 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
         row += [_quantile(latency, 0.5), _quantile(latency, 0.95), _quantile(ok["ttft_s"], 0.95)]
         row += [len(probe), (probe["outcome"] == "failed").sum(), (probe["outcome"] == "cut").any()]
         rows.append([*row, missed <= MISSES * planned])
-    return pd.DataFrame(rows, columns=LOAD).sort_values(["deployment", "offered_rps"])
+    return pd.DataFrame(rows, columns=LOAD)
 
 
 def capacity(
@@ -172,24 +168,16 @@ def capacity(
 ) -> pd.DataFrame:
     """The greatest load within the SLO per deployment, with the bracket it lies in.
 
-    `max_rps` and `low` are the greatest load that passed, `high` the least that failed
-    (missing where nothing failed up to the ceiling). `p95_s` with its bounds pools the
-    requests of all passing loads at or above `requirements.min_rps`: more load is not
-    faster, so it speaks for `min_rps` as well. Published figures have no bracket.
+    `max_rps` and `low` are the greatest load that passed, `high` the least that failed (missing
+    where none did). `p95_s` with its bounds pools the requests of all passing loads at or above
+    `requirements.min_rps`: more load is not faster, so it speaks for `min_rps` as well.
     """
     probes = summarise(requests, slo_s=brief.requirements.slo_s)
-    rows = [
-        (
-            d.name,
-            d.model,
-            d.published.max_rps,
-            *[NAN] * 5,
-            0,
-            f"published ({d.published.source}, {d.published.checked_on})",
-        )
-        for d in (brief.deployments if deployments is None else deployments)
-        if d.published is not None and d.endpoint is None
-    ]
+    rows: list[tuple[Any, ...]] = []
+    for deployment in brief.deployments if deployments is None else deployments:
+        if (figures := deployment.published) and deployment.endpoint is None:
+            basis = f"published ({figures.source}, {figures.checked_on})"
+            rows.append((deployment.name, deployment.model, figures.max_rps, *[NAN] * 5, 0, basis))
     for name, sent in requests.groupby("deployment", sort=False):
         loads = probes[probes["deployment"] == name]
         high = loads.loc[~loads["within_slo"], "offered_rps"].min()
