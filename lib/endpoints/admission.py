@@ -32,16 +32,15 @@ def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd
     why_by_model = dict(zip(shortlist["repo_id"], shortlist["why"], strict=True))
     table = []
     for deployment in brief.deployments:
-        repo_id = deployment.model
-        facts = facts_by_model.get(repo_id, {})
+        facts = facts_by_model.get(deployment.model, {})
         verdict = facts.get("verdict") or ("baseline" if deployment.baseline else "")
-        objection = host_objection(deployment, brief.policy) or _objection(facts)
         if verdict in CLEARED:
-            why = objection or CLEARED[verdict]
+            objection = host_objection(deployment, brief.policy) or _objection(facts)
         else:
-            why = f"step 3: {verdict}" if verdict else why_by_model.get(repo_id, UNKNOWN)
-        yes = "yes" if verdict in CLEARED and not objection else "no"
-        table.append((deployment.name, repo_id, yes, verdict, why, facts.get("exception") or ""))
+            reason = why_by_model.get(deployment.model, UNKNOWN)
+            objection = f"step 3: {verdict}" if verdict else reason
+        row = [deployment.name, deployment.model, "no" if objection else "yes", verdict]
+        table.append([*row, objection or CLEARED[verdict], facts.get("exception") or ""])
     return pd.DataFrame(table, columns=COLUMNS)
 
 

@@ -45,9 +45,8 @@ def price_of(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
     if price.provider:
         return _provider_price(deployment, price)
     basis = price.basis + (f" ({price.source_url})" if price.source_url else "")
-    return Rate(
-        price.usd_per_hour, price.input_usd_per_million, price.output_usd_per_million, basis
-    )
+    per_token = price.input_usd_per_million, price.output_usd_per_million
+    return Rate(price.usd_per_hour, *per_token, basis)
 
 
 def _machine_price(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
@@ -57,7 +56,7 @@ def _machine_price(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
             f"deployment {deployment.name!r}: data/hardware.csv has no price for"
             f" {deployment.hardware!r}; give price in the brief or one of {', '.join(priced.index)}"
         )
-    row = priced.loc[[deployment.hardware or ""]].iloc[0]
+    row: Any = priced.loc[deployment.hardware or ""]
     return Rate(float(row["usd_per_hour"]), None, None, f"{row['price_basis']}, data/hardware.csv")
 
 
@@ -75,12 +74,8 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
             f" {price.provider!r}; give price.model as that provider names it, or"
             " input_usd_per_million and output_usd_per_million"
         ) from None
-    return Rate(
-        None,
-        float(quote.input_price * 1000),
-        float(quote.output_price * 1000),
-        f"list price of {price.provider}, genai-prices",
-    )
+    per_million = float(quote.input_price * 1000), float(quote.output_price * 1000)
+    return Rate(None, *per_million, f"list price of {price.provider}, genai-prices")
 
 
 def prompt_bytes(call: Call) -> int:
@@ -103,11 +98,7 @@ def usd(rate: Rate, prompt_tokens: float, completion_tokens: float) -> float:
 
 
 def worst_usd(rate: Rate, call: Call, name: str) -> float:
-    """The most that a call of a deployment can cost.
-
-    Raises:
-        PlaybookError: Its answer has no greatest length.
-    """
+    """The most that a call can cost: each byte a token; an answer must have a greatest length."""
     if rate.usd_per_hour is not None:
         return 0.0
     if (most := most_tokens(call)) is None:
@@ -125,9 +116,8 @@ class Exhausted(Exception):
 class Budget:
     """Dollars of a run that are spent, reserved and left; it survives a crash and a restart.
 
-    Before a call is sent its worst case is written down: each byte of the request a token, and as
-    many tokens of output as it may have. Usage replaces it after. A call that died on its way
-    counts with its worst case, since nobody knows what was charged.
+    Before a call is sent its worst case is written down, and its usage after. A call that died on
+    its way counts with its worst case, since nobody knows what was charged.
     """
 
     def __init__(self, run: Path, *, max_usd: float) -> None:
@@ -138,11 +128,7 @@ class Budget:
         self._freed = asyncio.Event()
 
     def rate(self, deployment: Deployment) -> Rate:
-        """The price of a deployment.
-
-        Raises:
-            PlaybookError: No price is known, which is never taken for zero.
-        """
+        """The price of a deployment, which a budget needs to know."""
         try:
             return price_of(deployment, tables.hardware())
         except PlaybookError as error:
@@ -159,11 +145,7 @@ class Budget:
             yield
 
     async def reserve(self, usd: float) -> str:
-        """Set the worst case of a call aside; returns a ticket for `settle`.
-
-        Raises:
-            Exhausted: It does not fit, and no call in flight could make room.
-        """
+        """Set the worst case of a call aside; returns a ticket for `settle`, or Exhausted."""
         if usd == 0:
             return ""
         while self.exhausted or self.spent + sum(self._reserved.values()) + usd > self.max_usd:

@@ -16,10 +16,7 @@ Item = Mapping[str, Any]
 
 
 class Call(NamedTuple):
-    """One request: its key, the endpoint's path, the body without the model's name.
-
-    `part` is the document of a pointwise ranking, otherwise empty.
-    """
+    """One request: its body without the model's name; `part` is a pointwise ranking's document."""
 
     key: str
     api: Literal["chat", "rerank"]
@@ -28,29 +25,24 @@ class Call(NamedTuple):
 
 
 class Plan:
-    """All calls of a deployment, made when they are looped over.
+    """All calls of a deployment, made when they are looped over: bodies would fill the memory.
 
-    A hundred thousand bodies would fill the memory, so only their keys are kept. The key holds
-    the identity of the endpoint, the messages, the options and what constrains the output: the
-    same model worded in two ways is asked twice; under another name it is not.
-
-    Attributes:
-        parts: Of every item, its calls as (part, key).
+    The key of a call holds the identity of the endpoint and the body: the same model worded in two
+    ways is asked twice; under another name it is not. `parts` has, of every item, its calls as
+    (part, key).
     """
 
     def __init__(
         self, who: dict[str, Any], calls_of: Callable[[Item], list[Call]], items: pd.DataFrame
     ) -> None:
-        self._calls_of, self._items = calls_of, items
-        self.parts = [[(c.part, _key(who, c)) for c in calls_of(i)] for i in _rows(items)]
+        self._calls_of = calls_of
+        self._items: list[dict[Any, Any]] = items.to_dict("records")
+        self.parts = [[(c.part, _key(who, c)) for c in calls_of(item)] for item in self._items]
 
     def __iter__(self) -> Iterator[Call]:
-        for item, parts in zip(_rows(self._items), self.parts, strict=True):
+        for item, parts in zip(self._items, self.parts, strict=True):
             for call, (_, key) in zip(self._calls_of(item), parts, strict=True):
                 yield call._replace(key=key)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
 
     def keys(self) -> Iterator[str]:
         """The keys of all calls, in their order."""
@@ -61,18 +53,11 @@ def _key(who: dict[str, Any], call: Call) -> str:
     return key_of(who, call.body, *([] if call.api == "chat" else [call.api]))
 
 
-def _rows(items: pd.DataFrame) -> Iterator[Item]:
-    columns = [str(name) for name in items.columns]
-    for row in items.itertuples(index=False, name=None):
-        yield dict(zip(columns, row, strict=True))
-
-
 def cache_path(deployment: Deployment) -> Path | None:
     """The file that answers of these weights are shared in by all runs, or None.
 
-    Only where the weights are certain (embedded, a GGUF file at a revision, an endpoint that
-    declares its `revision`): what else answers under a name may change any day. The environment
-    variable `PLAYBOOK_CACHE=off` switches it off.
+    Only where the weights are certain: embedded, or at a `revision` that the endpoint declares.
+    The environment variable `PLAYBOOK_CACHE=off` switches it off.
     """
     endpoint = deployment.endpoint
     pinned = endpoint and (endpoint.embedded or endpoint.revision)
@@ -91,20 +76,16 @@ def chat_calls(
 ) -> Callable[..., Call]:
     """A function of a user turn (and a `part`) to its call: system, worked examples, the turn.
 
-    Args:
-        brief: The brief.
-        deployment: One of its deployments, with its own wording and options.
-        user: The wording of the worked examples' questions, unless that of the prompt.
-        answer: Their answers, unless the prompt's wording of the target.
-        options: What is sent beside the options of the brief and the deployment.
+    `user` and `answer` word the examples where the deployment's prompt does not; `options` are
+    sent beside those of the brief and the deployment.
     """
     prompt = brief.prompt_of(deployment)
     question, wording = user or prompt.user or "{input}", prompt.answer or "{target}"
     before = [{"role": "system", "content": prompt.system}] if prompt.system else []
     for shot in brief.evaluation.shots:
-        told = answer(shot.target) if answer else wording.replace("{target}", shot.target)
+        reply = answer(shot.target) if answer else wording.replace("{target}", shot.target)
         before.append({"role": "user", "content": question.replace("{input}", shot.input)})
-        before.append({"role": "assistant", "content": told})
+        before.append({"role": "assistant", "content": reply})
     body = request_options(brief, deployment) | options
 
     def call(text: str, part: str = "") -> Call:

@@ -60,11 +60,7 @@ WEIGHTS = {
 
 
 def weights_path(name: str) -> Path:
-    """The verified model file of an embedded model.
-
-    Raises:
-        PlaybookError: The package is not installed, or the file is not the pinned one.
-    """
+    """The model file of an embedded model, checked against its hash."""
     weights = WEIGHTS[name]
     spec = importlib.util.find_spec(weights.package)
     if spec is None or spec.origin is None:
@@ -118,8 +114,8 @@ class Served(NamedTuple):
 def identity(deployment: Deployment, *, threads: bool = False) -> dict[str, Any]:
     """What makes two deployments answer alike: the weights or the endpoint, never its name.
 
-    With `threads`, a model that runs here is told apart by them as well: its speed depends on
-    them, and what it writes at a temperature above 0.
+    The speed of a model that runs here depends on `threads` too, and so does what it writes at a
+    temperature above 0.
     """
     endpoint = _endpoint(deployment)
     if not endpoint.local:
@@ -146,11 +142,8 @@ def machine() -> str:
 def request_options(brief: Project, deployment: Deployment) -> dict[str, Any]:
     """The options every request is sent with: the brief's, or the deployment's own.
 
-    `options.extra_body` has the last word: what it sets to null is not sent, as endpoints want
-    that refuse `temperature` or know `max_completion_tokens` only.
-
-    Raises:
-        PlaybookError: `extra_body` sets what the playbook sets itself.
+    `options.extra_body` has the last word: what it sets to null is not sent, since some endpoints
+    refuse `temperature` or know `max_completion_tokens` only.
     """
     common = brief.evaluation.model_dump(include={"temperature", "max_tokens", "stop"})
     special = deployment.options.model_dump(exclude_none=True)
@@ -211,7 +204,7 @@ def serving(deployment: Deployment, *, logs: Path) -> Iterator[Served]:
     """Yield an endpoint that answers; a local model is served from here, its log kept in `logs`.
 
     Raises:
-        PlaybookError: The key's variable is unset, or the server does not start.
+        PlaybookError: The variable of its key or URL is unset, or the server does not start.
     """
     endpoint = _endpoint(deployment)
     if endpoint.local:
@@ -268,7 +261,7 @@ def _address(child: subprocess.Popen[bytes], name: str, log: Path) -> str:
         return f"{address}/v1"
     lines = [line for line in log.read_text(errors="replace").split("\n") if line.strip()]
     # llama.cpp marks errors with E; the first says what is wrong, the last only that it stopped.
-    reason = next((line for line in lines if " E " in line), lines[-1] if lines else "no message")
+    reason = next((line for line in lines if " E " in line), (lines or ["no message"])[-1])
     raise PlaybookError(
         f"deployment {name!r}: the model server did not start: {reason[:200]} ({shown(log)})"
     )

@@ -108,7 +108,7 @@ def test_a_plan_holds_the_same_calls_as_asking_item_by_item() -> None:
     table = pd.DataFrame([ITEM | {"item_id": f"i{n}", "input": f"text {n}"} for n in range(5)])
     plan = answers.plan(project, project.deployments[0], table)
     single = [only(project, item) for item in table.to_dict("records")]
-    assert list(plan) == single == list(plan) and len(plan) == 5
+    assert list(plan) == single == list(plan) and len(plan.parts) == 5
     assert list(plan.keys()) == [call.key for call in single]
 
 
