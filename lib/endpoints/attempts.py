@@ -6,7 +6,6 @@ What an endpoint sends back is read as hostile bytes into plain facts.
 import asyncio
 import itertools
 import json
-import math
 import random
 import time
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from lib.endpoints import price
 from lib.endpoints.requests import Call
 from lib.endpoints.servers import Served, redacted, scrub
 from lib.endpoints.throttle import Throttle
-from lib.untrusted import retry_after
+from lib.untrusted import as_count, as_number, retry_after
 
 PATHS = {"chat": "/chat/completions", "rerank": "/rerank"}
 HOPELESS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
@@ -85,11 +84,8 @@ def blank(key: str, served: str) -> Record:
 async def answer_call(link: Link, call: Call) -> Record:
     """The record of a call, tried until there is an answer or no more tries are left.
 
-    Whoever is only put off (429, 503 with a time) may be tried more often, for as long as one
-    answer may take: quotas a minute are no fault of a call.
-
-    Raises:
-        Refused, Exhausted: Asking is hopeless, or the budget does not allow it.
+    Whoever is only put off (429, 503 with a time) is tried again for as long as one answer may
+    take: quotas a minute are no fault of a call. Raises Refused, or Exhausted by the budget.
     """
     most, usd = link.job.evaluation.max_retries, 0.0
     patience_until = time.monotonic() + link.job.evaluation.timeout_s
@@ -102,8 +98,8 @@ async def answer_call(link: Link, call: Call) -> Record:
             break
         if attempt.status not in BUSY:  # those wait for their turn
             pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(retries, 10))
-            jittered_s = pause_s * (1 - random.random() / 4)
-            await asyncio.sleep(jittered_s if attempt.wait_s is None else attempt.wait_s)
+            pause_s *= 1 - random.random() / 4
+            await asyncio.sleep(pause_s if attempt.wait_s is None else attempt.wait_s)
     if attempt.hopeless:
         raise Refused(attempt.facts["error"])
     record = blank(call.key, link.served.model) | attempt.facts
@@ -222,12 +218,11 @@ def _ranking(reply: Any) -> Record:
     """JSON text of one score a document, in the order they were sent."""
     scores: dict[int, float] = {}
     for result in reply["results"]:
-        index, score = result["index"], result.get("relevance_score", result.get("score"))
-        if type(index) is not int or not 0 <= index < MOST_DOCUMENTS or index in scores:
-            raise ValueError("no such document")
-        if isinstance(score, bool) or not math.isfinite(score):
-            raise ValueError("no score")
-        scores[index] = float(score)
+        index = as_count(result["index"])
+        score = as_number(result.get("relevance_score", result.get("score")))
+        if index is None or index >= MOST_DOCUMENTS or index in scores or score is None:
+            raise ValueError("no score of a document")
+        scores[index] = score
     facts: Record = {"output": json.dumps([scores.get(i) for i in range(max(scores) + 1)])}
     usage = reply.get("usage") or {}
     if (prompt := usage.get("prompt_tokens", usage.get("total_tokens"))) is not None:

@@ -12,7 +12,7 @@ from lib.brief import Deployment, Project
 from lib.endpoints.servers import identity, request_options
 from lib.endpoints.store import key_of
 
-Item = Mapping[str, Any]
+Item = Mapping[Any, Any]
 
 
 class Call(NamedTuple):
@@ -36,7 +36,7 @@ class Plan:
         self, who: dict[str, Any], calls_of: Callable[[Item], list[Call]], items: pd.DataFrame
     ) -> None:
         self._calls_of = calls_of
-        self._items: list[dict[Any, Any]] = items.to_dict("records")
+        self._items = items.to_dict("records")
         self.parts = [[(c.part, _key(who, c)) for c in calls_of(item)] for item in self._items]
 
     def __iter__(self) -> Iterator[Call]:

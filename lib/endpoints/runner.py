@@ -1,9 +1,8 @@
 """Performs calls: concurrent, at the pace endpoints bear, within a budget, nothing twice.
 
-A record is written to the store the moment it arrives; what is there is not asked again, but for
-a call that failed. Equal calls, of two items or of two deployments, are made once, by the first
-deployment that needs them. Answers of pinned weights are shared by all runs
-(`requests.cache_path`).
+A record is stored the moment it arrives and only asked again where the call failed. Equal calls,
+of two items or two deployments, are made once, by the first deployment that needs them. Answers
+of pinned weights are shared by all runs (`requests.cache_path`).
 """
 
 import asyncio
@@ -46,12 +45,11 @@ def perform(
     progress: bool = True,
     budget: Budget | None = None,
 ) -> dict[str, Record]:
-    """Perform every call of every deployment that has no answer yet; a budget may stop it.
+    """Perform every call of every deployment that has no answer yet.
 
     Returns:
-        By key, the records of all calls: `key served output tool_calls finish_reason error
-        retries prompt_tokens completion_tokens latency_s usd cached`. `cached` records are from
-        another run; what `total_timeout_s` left unasked says so in `error`.
+        By key, the records of all calls: `key served error cached` and `attempts.FACTS`. Those
+        `cached` are from another run; what `total_timeout_s` left unasked says so in `error`.
 
     Raises:
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key or
