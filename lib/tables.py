@@ -1,7 +1,9 @@
-"""The shipped tables: `data/*.csv`, read through their schemas. The only reader of `data/`."""
+"""Tables: `data/*.csv`, read through their schemas and only here, and the rows of any table."""
 
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
@@ -132,3 +134,10 @@ published_scores = partial(_shipped, "published_scores")  # per model, benchmark
 memory_measurements = partial(_shipped, "memory_measurements")  # per start of an engine
 closed_models = partial(_shipped, "closed_models")  # per closed model, with the tier for it
 hardware = partial(_shipped, "hardware")  # per machine: total memory in GB, USD per hour
+
+
+def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[dict[Any, Any]]:
+    """The rows as dictionaries of plain values, None for blanks and for `columns` not there."""
+    plain = (table if columns is None else table.reindex(columns=list(columns))).astype(object)
+    records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
+    return records

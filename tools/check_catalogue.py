@@ -14,8 +14,8 @@ from license_expression import ExpressionError, get_spdx_licensing
 
 from lib import tables
 from lib.errors import PlaybookError
-from lib.frames import rows
 from lib.legal import ancestors, bases, class_of
+from lib.tables import rows
 
 KINDS = ["stale", "unresolved", "contradictory"]
 FREEDOM = ["permissive", "conditional", "non-commercial"]

@@ -14,8 +14,8 @@ import pandas as pd
 from lib import tables
 from lib.artifacts import hub_cache, shown, write_bytes
 from lib.errors import PlaybookError
-from lib.frames import rows
 from lib.hub import pull
+from lib.tables import rows
 from lib.untrusted import as_count, as_number, as_text
 
 FACTS = ["hub_license", "hub_params_b", "layers", "kv_heads", "head_dim"]  # licences first

@@ -6,8 +6,8 @@ import pandas as pd
 
 from lib.brief import Deployment, Project
 from lib.errors import PlaybookError
-from lib.frames import rows
 from lib.legal import host_objection
+from lib.tables import rows
 
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
 CLEARED = {

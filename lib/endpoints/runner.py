@@ -179,7 +179,7 @@ def _ask_group(
 
 async def _ask(job: Job, served: Served, keys: set[str], keep: Keep) -> None:
     """Workers take calls from one queue; an endpoint that refuses or is down stops them all."""
-    calls = iter(job.calls)
+    calls = (call for call in job.calls if call.key in keys)
     throttle = Throttle(job.evaluation.concurrency, job.deployment.limits)
     refusals: list[str] = []
     kept: Counter[str] = Counter()
@@ -188,8 +188,6 @@ async def _ask(job: Job, served: Served, keys: set[str], keep: Keep) -> None:
         for call in calls:
             if refusals or (job.budget and job.budget.exhausted):
                 return
-            if call.key not in keys:
-                continue
             keys.remove(call.key)
             try:
                 record = await answer_call(link, call)

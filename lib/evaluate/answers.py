@@ -11,7 +11,7 @@ from lib.brief import Deployment, Project
 from lib.endpoints import Budget, Plan, answer_identity, budget_of, perform
 from lib.evaluate import kinds
 from lib.evaluate.scoring import outcome_of
-from lib.frames import rows
+from lib.tables import rows
 
 FACTS = """output finish_reason error retries prompt_tokens completion_tokens latency_s
     cached shared_with""".split()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import endpoints, frames
+from lib import endpoints, tables
 from lib.brief import Deployment, Judge, Options, Project
 from lib.endpoints import Call, answer_identity, request_options
 from lib.errors import PlaybookError
@@ -95,7 +95,7 @@ def ask(
     deployment = as_deployment(judge)
     who, options = answer_identity(brief, deployment), request_options(brief, deployment)
     texts = rows[[name for name in TEXTS if name in rows]].astype(str)
-    bodies = [{"messages": messages(judge, **row), **options} for row in frames.rows(texts)]
+    bodies = [{"messages": messages(judge, **row), **options} for row in tables.rows(texts)]
     keys = [endpoints.key_of(who, body) for body in bodies]
     once = [Call(key, "chat", body) for key, body in dict(zip(keys, bodies, strict=True)).items()]
     jobs = [(deployment, once)]

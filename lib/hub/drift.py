@@ -11,10 +11,10 @@ import yaml
 from lib import tables
 from lib.brief import Project
 from lib.errors import PlaybookError
-from lib.frames import rows
 from lib.hub.facts import Facts, Row, verified
 from lib.legal import JUDGED, VERDICTS, ancestors, bases, judge, keys_on_hub
 from lib.sizing import packed, shortlist, wanted_tiers
+from lib.tables import rows
 from lib.untrusted import as_text
 
 # What step 3 takes from the Hub where it verified it: the rest of step 2's table stands.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.artifacts import write_bytes
 from lib.brief import Require
-from lib.frames import rows
+from lib.tables import rows
 from lib.untrusted import as_number, as_text
 
 # The facts that are compared, and kept.

@@ -12,11 +12,11 @@ import pandas as pd
 from lib import tables
 from lib.brief import Project
 from lib.errors import PlaybookError, did_you_mean
-from lib.frames import rows
 from lib.hub.client import Client
 from lib.hub.listing import Repo, Wanted, look_up, queries, read_list
 from lib.legal import CLASSES, class_of, keys_on_hub
 from lib.sizing import BOUNDS, wanted_tiers
+from lib.tables import rows
 
 TIMEOUT_S = 30.0
 # These answer text as well; the Hub lists most of today's general models under the second.

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lib.brief import Deployment, Exemption, Policy, Project
-from lib.frames import rows
+from lib.tables import rows
 from lib.legal.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding, Terms
 from lib.legal.licenses import assess_expression, terms_by_key
 from lib.legal.verdicts import ancestors, bases

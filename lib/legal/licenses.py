@@ -8,8 +8,8 @@ import license_expression as spdx
 import pandas as pd
 
 from lib.brief import Project
-from lib.frames import rows
 from lib.legal.clauses import ALLOWED, REVIEW, UNREAD, Finding, Terms, assess
+from lib.tables import rows
 
 CLASSES = ["permissive", "conditional", "non-commercial", "unknown"]
 

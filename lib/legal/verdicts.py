@@ -10,9 +10,9 @@ import pandas as pd
 from lib import places
 from lib.brief import Exemption, Policy, Project
 from lib.errors import PlaybookError, did_you_mean
-from lib.frames import rows
 from lib.legal.clauses import BLOCKED, CONDITIONAL, MET, REVIEW, UNREAD, VERDICTS, Finding
 from lib.legal.licenses import CLASSES, assess_expression, class_of, terms_by_key, worst
+from lib.tables import rows
 
 # What `judge` adds to a table of models.
 JUDGED = ["license_class", "verdict", "conditions", "reasons", "exception"]

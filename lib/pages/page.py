@@ -13,8 +13,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lib.frames import rows
 from lib.pages.style import number
+from lib.tables import rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
 URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
