@@ -1,9 +1,7 @@
 """The `deployments` section of a brief: a model on hardware at a price, and how it is asked."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -47,7 +45,7 @@ class Endpoint(Section):
     recorded: str | None = None
 
     @model_validator(mode="after")
-    def _one_of(self) -> Endpoint:
+    def _one_of(self) -> Self:
         ways = [way for way in WAYS if getattr(self, way)]
         if len(ways) != 1:
             raise ValueError(
@@ -78,7 +76,7 @@ class Price(Section):
     source_url: str | None = None
 
     @model_validator(mode="after")
-    def _one_of(self) -> Price:
+    def _one_of(self) -> Self:
         by_token = self.input_usd_per_million is not None
         if by_token != (self.output_usd_per_million is not None):
             raise ValueError("give input_usd_per_million and output_usd_per_million together")

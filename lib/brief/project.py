@@ -1,11 +1,9 @@
 """The brief: one `project.yaml` that says what is chosen, for whom and under which policy."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -73,7 +71,7 @@ class Judge(Section):
     options: Options = Options(temperature=0.0, max_tokens=16)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Judge:
+    def _consistent(self) -> Self:
         if strange := sorted(set(self.pass_labels) - set(self.labels)):
             raise ValueError(f"pass_labels: {strange[0]!r} is not one of labels {self.labels}")
         if set(self.pass_labels) == set(self.labels):
@@ -140,7 +138,7 @@ class Project(Section):
     file: str = Field(default="project.yaml", exclude=True)  # for sentences about the brief
 
     @model_validator(mode="after")
-    def _deployments(self) -> Project:
+    def _deployments(self) -> Self:
         names = [deployment.name for deployment in self.deployments]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"deployments: the name {min(repeated)!r} is used twice")

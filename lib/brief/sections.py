@@ -1,9 +1,7 @@
 """The sections of a brief: what each key may hold, and which keys go together."""
 
-from __future__ import annotations
-
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -79,7 +77,7 @@ class Size(Section):
     concurrent_requests: Annotated[int, Field(ge=1, le=100_000)] = 8
 
     @model_validator(mode="after")
-    def _one_of(self) -> Size:
+    def _one_of(self) -> Self:
         if (self.tier is None) == (self.replaces is None):
             raise ValueError("give either tier or replaces, not both and not neither")
         return self
@@ -129,7 +127,7 @@ class Require(Section):
     max_age_days: Count | None = None
 
     @model_validator(mode="after")
-    def _ordered(self) -> Require:
+    def _ordered(self) -> Self:
         if (self.min_age_days or 0) > (self.max_age_days or float("inf")):
             raise ValueError("min_age_days is above max_age_days: no model could pass")
         return self

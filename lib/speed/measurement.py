@@ -6,8 +6,6 @@ finished, and latency counts from the time a request was due. The load doubles u
 requests missed. Probes on disk (with all raw requests) are used again on the same machine.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -191,5 +189,5 @@ def capacity(
     return pd.DataFrame(rows, columns=CAPACITY)
 
 
-def _quantile(values: pd.Series[float], p: float) -> float:
+def _quantile(values: "pd.Series[float]", p: float) -> float:
     return float(np.quantile(values, p, method="inverted_cdf")) if len(values) else NAN
