@@ -15,8 +15,7 @@ from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
 from lib.endpoints import admit, machine
 from lib.errors import PlaybookError
-from lib.tables import rows
-from lib.tables import DATA
+from lib.tables import DATA, rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
