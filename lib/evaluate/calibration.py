@@ -34,10 +34,7 @@ LABELLED = TypeAdapter(Labelled)
 
 
 def load(brief: Project) -> pd.DataFrame:
-    """Read the items that `judge.calibration` names: `item_id input target output human`.
-
-    `human` is one of the judge's labels, or where it gives ratings a number on its scale.
-    """
+    """The items of `judge.calibration`: `item_id input target output human`, a label or rating."""
     judge = brief.evaluation.judge
     columns = ["item_id", "input", "target", "output", "human"]
     if judge is None or judge.calibration is None:

@@ -30,10 +30,9 @@ def dry_run(
 ) -> pd.DataFrame:
     """How many calls and dollars an evaluation would take, before anything is asked.
 
-    Tokens of prompts are estimated from their bytes (4 a token); `usd_low` counts 5 bytes a
-    token and one token of output, `usd_high` 3 bytes and as many tokens as an answer may have.
-    Retries are not in it. What is answered in the run directory, or cached by other runs, costs
-    nothing. A judge's calls are those about the answers and its calibration items.
+    A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a token and one token of output,
+    `usd_high` 3 bytes and as many tokens as an answer may have. Retries are not in it, nor what
+    this run or another has answered. A judge is asked about answers and calibration items.
 
     Returns:
         One row per deployment, and one for the judge: `deployment calls cached prompt_tokens

@@ -96,7 +96,7 @@ def grade_answers(
 
 
 def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFrame:
-    """The answers with `outcome predicted score`; see `score_answers`."""
+    """As `score_answers`, of what was gathered."""
     return score_answers(brief, gathered.answers, items, graded=gathered.graded)
 
 
