@@ -9,7 +9,7 @@ import pandas as pd
 from lib import stats, tables
 from lib.brief import Deployment, Project
 from lib.endpoints import budget_of
-from lib.evaluate import answers, calibration, judge, kinds, racing
+from lib.evaluate import answers, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
 
@@ -139,7 +139,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
         no rows without a judge or without labels.
     """
     kind = kinds.of(brief.evaluation.kind)
-    labelled = calibration.load(brief) if kind.read_verdicts else pd.DataFrame()
+    labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
     calls: dict[str, Any] = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
@@ -157,7 +157,7 @@ def judge_notes(
     kind = kinds.of(brief.evaluation.kind)
     if brief.evaluation.judge is None or not kind.JUDGED_BY:
         return []
-    kin = calibration.same_family(brief.evaluation.judge, deployments, tables.models())
+    kin = judge.same_family(brief.evaluation.judge, deployments, tables.models())
     return [*kind.judge_notes(brief, gathered.graded, checked), *kin]
 
 

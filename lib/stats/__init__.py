@@ -11,8 +11,14 @@ from lib.stats.intervals import (
 )
 from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_agreement
 from lib.stats.paired_tests import compare_pairs, non_inferiority, tie_groups
-from lib.stats.preferences import consistency, item_scores, pairs, strengths
-from lib.stats.ranking import ranking_by_chance, ranking_measures
+from lib.stats.ranking import (
+    consistency,
+    item_scores,
+    pairs,
+    ranking_by_chance,
+    ranking_measures,
+    strengths,
+)
 
 __all__ = [
     "Bets", "Rates", "beaten", "bootstrap", "compare_pairs", "consistency", "corrected_mean",

@@ -21,7 +21,8 @@ from lib.brief.project import Project
 from lib.endpoints import price as spending
 from lib.endpoints import runner, store
 from lib.errors import PlaybookError
-from lib.evaluate import answers, forecast
+from lib.evaluate import answers
+from lib.evaluate import answers as forecast
 
 CALL = (10 * IN + 1 * OUT) / 1e6  # a call of 10 and 1 tokens costs $0.012
 

@@ -20,7 +20,8 @@ from lib import endpoints
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.evaluate import calibration, kinds, steps
+from lib.evaluate import judge as calibration
+from lib.evaluate import kinds, steps
 from lib.stats import intervals as stats
 from lib.stats import judge_errors
 from lib.stats.judge_errors import Rates
@@ -68,15 +69,15 @@ def counts(both: int, missed: int, leaked: int, neither: int) -> pd.DataFrame:
 
 
 def test_calibration_items_are_read(tmp_path: Path) -> None:
-    table = calibration.load(calibrated(tmp_path, GOOD, BAD | {"note": "kept out"}))
+    table = calibration.load_labelled(calibrated(tmp_path, GOOD, BAD | {"note": "kept out"}))
     assert list(table.columns) == ["item_id", "input", "target", "output", "human"]
     assert table["human"].to_list() == ["pass", "fail"]
     assert table["input"].to_list() == ["q", ""]
 
 
 def test_no_calibration_is_an_empty_table(tmp_path: Path) -> None:
-    assert calibration.load(judged_brief(tmp_path)).empty
-    assert calibration.load(brief(tmp_path)).empty
+    assert calibration.load_labelled(judged_brief(tmp_path)).empty
+    assert calibration.load_labelled(brief(tmp_path)).empty
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_no_calibration_is_an_empty_table(tmp_path: Path) -> None:
 )
 def test_an_unusable_file_is_named(tmp_path: Path, lines: list[Any], message: str) -> None:
     with pytest.raises(PlaybookError, match=message) as error:
-        calibration.load(calibrated(tmp_path, *lines))
+        calibration.load_labelled(calibrated(tmp_path, *lines))
     assert len(str(error.value)) < 500
 
 
@@ -109,12 +110,12 @@ def test_an_unusable_file_is_named(tmp_path: Path, lines: list[Any], message: st
 def test_human_ratings_lie_on_the_scale(tmp_path: Path, human: Any) -> None:
     rated = [GOOD | {"human": 4}, BAD | {"human": human}]
     with pytest.raises(PlaybookError, match=r"line 2: (human|not usable JSON)"):
-        calibration.load(calibrated(tmp_path, *rated, kind="scoring"))
+        calibration.load_labelled(calibrated(tmp_path, *rated, kind="scoring"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlaybookError, match=r"no such file; evaluation\.judge\.calibration"):
-        calibration.load(judged_brief(tmp_path, calibration="nowhere.jsonl"))
+        calibration.load_labelled(judged_brief(tmp_path, calibration="nowhere.jsonl"))
 
 
 # --- agreement
@@ -161,7 +162,8 @@ def test_rating_agreement_is_quadratic_kappa(tmp_path: Path) -> None:
 
 def test_trust_is_one_sentence(tmp_path: Path) -> None:
     project = calibrated(tmp_path, GOOD, BAD)
-    assert "uncalibrated" in calibration.trust(project, calibration.load(judged_brief(tmp_path)))
+    unlabelled = calibration.load_labelled(judged_brief(tmp_path))
+    assert "uncalibrated" in calibration.trust(project, unlabelled)
     told = calibration.trust(project, counts(18, 2, 3, 17))
     assert "was measured on 40 labelled answers: " in told
     assert "may be no better than chance" in calibration.trust(project, counts(6, 4, 5, 5))
@@ -280,6 +282,6 @@ def test_a_worked_example_of_the_judge_is_no_test(
     project = calibrated(tmp_path, GOOD, BAD, shots=[shot])
     if refused:
         with pytest.raises(PlaybookError, match="item 'c1' is also a shot"):
-            calibration.load(project)
+            calibration.load_labelled(project)
     else:
-        assert len(calibration.load(project)) == 2
+        assert len(calibration.load_labelled(project)) == 2

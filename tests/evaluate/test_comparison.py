@@ -17,8 +17,8 @@ from lib.errors import PlaybookError
 from lib.evaluate import judge
 from lib.evaluate.kinds import comparison
 from lib.reading import find_preference
-from lib.stats import preferences
 from lib.stats import preferences as bradley_terry
+from lib.stats import ranking as preferences
 
 JUDGE = {
     "model": "judge-1",

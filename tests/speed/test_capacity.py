@@ -18,7 +18,7 @@ from lib.brief.project import Project, load_project
 from lib.endpoints import store
 from lib.endpoints.servers import Served
 from lib.errors import PlaybookError
-from lib.speed import load
+from lib.speed import measurement as load
 from lib.speed import measurement as speed
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import pandas as pd
 
 from lib.brief import Deployment, Project
-from lib.evaluate import calibration
 from lib.evaluate import judge as judge_model
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, text_target
 from lib.evaluate.scoring import UNUSABLE, Figure, measured, outcome_shares
@@ -13,7 +12,7 @@ from lib.reading import find_label
 
 JUDGED_BY = ("{output}",)
 MARKS = GRADES
-correct = calibration.correct
+correct = judge_model.correct
 
 
 def item_reader(brief: Project) -> Reader:
@@ -93,7 +92,7 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 
 def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
     """How far the judge agrees with people."""
-    return [calibration.trust(brief, checked)]
+    return [judge_model.trust(brief, checked)]
 
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
