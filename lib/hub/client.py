@@ -160,9 +160,8 @@ class Client:
     def fetch(self, name: str, url: str, params: JSON, max_age_days: float) -> JSON:
         """The answer kept under a file name where it is young enough, else the host's, kept.
 
-        It has `asked retrieved_at answer` and `source`: `hub` or `hub (cached <date>)`. Where the
-        host does not answer, the kept one however old, or nothing, with `missed` (no connection)
-        or `problem` (a sentence) and the `code` of the refusal.
+        It has `retrieved_at answer source`. Where the host does not answer, the kept one however
+        old, or nothing, with `missed` (no connection) or `problem` (a sentence) and its `code`.
         """
         path, asked, kept = self._cache / f"{name}.json", address(url), {}
         with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):

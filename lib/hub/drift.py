@@ -20,6 +20,7 @@ from lib.untrusted import as_text
 # What step 3 takes from the Hub where it verified it: the rest of step 2's table stands.
 SHAPE = ["layers", "kv_heads", "head_dim", "context_length"]
 FROM_HUB = ["kv_layout", "state_bytes", "quantization", "params_by_dtype"]
+# `field`: licence, size, context, gated, base model or name; `against`: catalogue or previous run.
 DRIFT = dict.fromkeys(["repo_id", "field", "against", "old", "new"], "str") | {
     "accepted": "bool", "consequence": "str", "changes_verdict": "bool"
 }  # fmt: skip
@@ -38,14 +39,11 @@ def reconcile(
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Find where the Hub says something else, and go through steps 1 and 2 with what it says.
 
-    `sized` stands where nothing of `pulled` was verified against the Hub; `previous` is what an
-    earlier run of the project was told, from `recall`.
+    `previous` is what an earlier run of the project was told, from `recall`.
 
     Returns:
-        All models, sized and judged on what the Hub says. One row per drift: `repo_id field
-        against old new accepted consequence changes_verdict`, where `field` is
-        `licence|size|context|gated|base model|name` and `against` `catalogue|previous run`.
-        What `hub.accept_drift` accepts and no drift answers to, in sentences.
+        All models, sized and judged on what the Hub says; one row per drift, columns as in
+        `DRIFT`; what `hub.accept_drift` accepts and no drift answers to, in sentences.
     """
     drifts, models = list[Row](), sized
     if facts := verified(pulled):

@@ -57,28 +57,22 @@ def _facts(row: Row) -> Row:
 
 
 def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
-    """One screen: of how many models the Hub confirmed, contradicted or left open each fact.
+    """Of how many models the Hub confirmed, contradicted or left open each fact.
 
-    Returns:
-        One row per fact, `fact verified drifted unknown`; each row adds up to all models. What
-        only the catalogue says is unknown, and so is a security scan that has not finished.
+    One row per fact: `fact verified drifted unknown`. What only the catalogue says is unknown.
     """
     asked, counts = pulled["repo_id"].isin(verified(pulled)), []
     for fact, (column, field) in RESTS_ON.items():
-        known = asked & pulled[column].notna() & (pulled[column] != "unknown")
-        if fact == "base model":  # the Hub's silence says that there is none
-            known = asked
+        known = pulled[column].notna() & (pulled[column] != "unknown")
+        known |= fact == "base model"  # the Hub's silence says that there is none
         apart = pulled["repo_id"].isin(drifts.loc[drifts["field"] == field, "repo_id"])
-        agreed, drifted = (known & ~apart).sum(), (asked & apart).sum()
+        agreed, drifted = (asked & known & ~apart).sum(), (asked & apart).sum()
         counts.append((fact, agreed, drifted, len(pulled) - agreed - drifted))
     return pd.DataFrame(counts, columns=["fact", "verified", "drifted", "unknown"])
 
 
 def remember(pulled: pd.DataFrame, path: Path) -> None:
-    """Keep the facts of an accepted pull for the project's next run, in any run directory.
-
-    Rows that were not verified against the Hub replace nothing.
-    """
+    """Keep the facts of an accepted pull that the Hub verified, for the project's next run."""
     if facts := verified(pulled):
         kept = list((recall(path) | facts).values())
         write_bytes(path, json.dumps(kept, indent=1, ensure_ascii=False).encode())
@@ -96,13 +90,8 @@ def recall(path: Path) -> Facts:
 def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:
     """Hold every repository against the brief's `require`.
 
-    `fail` wins over `unknown`, and what is not known never passes. Loading pickle runs code: who
-    has pickle files beside safetensors passes, with a note. A scan must be done. `min_age_days`
-    counts from `created_at`, `max_age_days` from `last_modified`, in whole days to `today`.
-
-    Returns:
-        One row per row of `metadata`, in order: `repo_id supply_verdict supply_reasons`;
-        `pass|fail|unknown`, and reasons that are empty where nothing was required.
+    One row per row of `metadata`: `repo_id supply_verdict supply_reasons`, where the verdict is
+    `pass|fail|unknown`. `fail` wins over `unknown`; what is not known never passes.
     """
     judged = []
     for row in rows(metadata, GATE):

@@ -29,9 +29,7 @@ Facts = dict[str, Any]
 def described(row: dict[Any, Any], answers: Facts) -> Facts:
     """One row of `hub.pull`'s metadata: the Hub's answers where there are some, else the catalogue.
 
-    Args:
-        row: The catalogue's row, null as `None`.
-        answers: `model files config` of `Client.fetch` and `problem`; any may be missing.
+    `answers` are `model files config` of `Client.fetch` and `problem`; any may be missing.
     """
     entry, base, problem = answers.get("model", {}), row["base_model"], answers.get("problem", "")
     facts = {"repo_id": row["repo_id"], "metadata_source": entry.get("source", "catalogue")}
@@ -176,12 +174,7 @@ def valid_id(name: object) -> bool:
 
 
 def offers(answers_by_repo: dict[str, Facts], routing: Facts) -> Iterator[Facts]:
-    """One row per model and provider that the model's page or the router names.
-
-    Args:
-        answers_by_repo: As for `described`, by the catalogue's `repo_id`.
-        routing: The entry of the router's list of models (`/v1/models`).
-    """
+    """One row per model and provider that the model's page or the router (`/v1/models`) names."""
     routes: dict[str, dict[str, Facts]] = {}
     for model in map(as_dict, as_list(as_dict(routing.get("answer")).get("data"))):
         if valid_id(model.get("id")):

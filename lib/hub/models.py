@@ -37,6 +37,12 @@ PROVIDERS = dict.fromkeys(("repo_id", "provider", "status", "retrieved_at"), "st
 PROVIDERS |= {"context_length": "Int64"} | dict.fromkeys(MEASURES, "float")
 
 
+NOT_ASKED = (
+    "check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it again: what was answered is"
+    " kept; a notebook goes on without the Hub as source 'auto'"
+)
+
+
 class Pulled(NamedTuple):
     """What `pull` answers: one row per model, and one per model and provider."""
 
@@ -55,26 +61,19 @@ def pull(
 ) -> Pulled:
     """Ask the Hub about every model: its facts, files, security scan, config.json and providers.
 
-    Args:
-        models: Rows of the catalogue or of a later step.
-        cache: Folder of raw answers, shared by all runs; a killed pull goes on from there.
-        source: `hub` (or an error), `catalogue` (opens no socket), or `auto`: the Hub, and the
-            catalogue for what is not cached once the Hub cannot be reached.
-        timeout_s: Longest wait for a connection and for each part of an answer.
-        max_age_days: Older answers are asked again, but no config.json: it belongs to a commit.
-        progress: Show a bar, which also says when the Hub asks to wait.
+    `source` is `hub` (or an error), `catalogue` (opens no socket) or `auto`: the Hub, and the
+    catalogue for what is not cached once it cannot be reached. `cache` is a folder of raw answers;
+    those older than `max_age_days` are asked again, but no config.json: it belongs to a commit.
 
     Returns:
-        `metadata`: one row per row of `models`, in order; `metadata_source` is `hub`, `hub (cached
-        <date>)` or `catalogue`, sizes are in 1e9 bytes and parameters, what is not known is null,
-        and `problem` says what could not be asked. `providers`: one row per offer.
+        `metadata`: one row per row of `models`, in order; sizes are in 1e9 bytes and parameters,
+        `problem` says what could not be asked. `providers`: one row per offer.
 
     Raises:
         PlaybookError: Unknown source, or `hub` cannot be reached.
     """
     if not timeout_s > 0:
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
-    catalogue = rows(models)
     ids = [] if _checked(source) == "catalogue" else list(models["repo_id"].unique())
     answers, routing = JSON(), JSON()
     with bar(len(ids), "models", show=progress) as shown:
@@ -92,12 +91,9 @@ def pull(
             if "answer" not in routing and missed < len(ids):
                 say("the router's list could not be had: prices and speeds stay unknown")
     if source == "hub" and missed:
-        raise PlaybookError(
-            f"the Hub at {host()!r} could not be asked about {missed} of {len(ids)} models"
-            f" ({as_text(hub.lost)}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it"
-            " again: what was answered is kept; a notebook goes on without the Hub as source 'auto'"
-        )
-    facts = [described(row, answers.get(row["repo_id"], {})) for row in catalogue]
+        what = f"{missed} of {len(ids)} models ({as_text(hub.lost)})"
+        raise PlaybookError(f"the Hub at {host()!r} could not be asked about {what}; {NOT_ASKED}")
+    facts = [described(row, answers.get(row["repo_id"], {})) for row in rows(models)]
     metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
     served = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
     return Pulled(metadata, served)
@@ -120,12 +116,11 @@ def budget(
     missed = [part for answer in answers for part in answer["missed"]]
     entries = [answer.get(part, {}) for answer in answers for part in PARTS]
     kept = sum("answer" in entry and "missed" not in entry for entry in entries)
-    text = f"{len(ids)} models, {kept} answers kept; "
     if why := offline():
-        return f"{text}{why}: nothing is asked"
-    files = missed.count("config")
-    api = len(missed) - files
-    return f"{text}to ask: {api} API requests and {files} files; {_limit(api, hub.with_token)}"
+        return f"{len(ids)} models, {kept} answers kept; {why}: nothing is asked"
+    api, files = len(missed) - missed.count("config"), missed.count("config")
+    ask = f"to ask: {api} API requests and {files} files; {_limit(api, hub.with_token)}"
+    return f"{len(ids)} models, {kept} answers kept; {ask}"
 
 
 def _limit(requests: int, with_token: bool) -> str:

@@ -30,10 +30,7 @@ Row = dict[Any, Any]
 
 
 def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFrame, str]:
-    """The catalogue, or what the brief wants of the whole Hub as rows of the catalogue.
-
-    Returns:
-        Rows in the columns of `tables.models`; and in one sentence what was found and left out.
+    """The catalogue, or what the brief wants of the whole Hub, and that in one sentence.
 
     Raises:
         PlaybookError: The Hub cannot be read, or nothing passes.

@@ -14,6 +14,12 @@ DUTY, OUTPUTS, TERRITORY, MISSING = "duty", "outputs", "territory", "missing"
 MET = (NON_COMMERCIAL, AGREEMENT, TERRITORY, OUTPUTS)
 ANY_SIZE, IN_SHORT = "applies at any size", "the text in short"
 INTERNAL_USE = "counsel must say whether internal use by a company is commercial"
+OUTPUT_CLAUSES = {
+    "unknown": "{license}: not known whether outputs may train other models",
+    "not-allowed": "outputs may not train other models, says {license}",
+    "prefixed": 'the name of a model trained on outputs must begin with "{name_prefix}"',
+    "named": "a model trained on outputs must credit the original, says {license}",
+}
 YES_OR_NO = {True: "yes", False: "no", None: "not given"}
 
 Terms = dict[str, Any]
@@ -33,32 +39,23 @@ def assess(
 ) -> list[Finding]:
     """All findings of one licence text for a company, the mild ones too.
 
-    A fact of the company that the text needs and nobody gave is `review`. `multimodal` says
-    whether the model takes more than text, None where that is not known.
+    A fact that the text needs and nobody gave is `review`; `multimodal` is None where not known.
     """
-    name = terms["license"]
-    unread = "unknown" in (terms["license_class"], terms["commercial_use"])
-    if unread or terms["read"] == "not read":
+    name, license_class = terms["license"], terms["license_class"]
+    if "unknown" in (license_class, terms["commercial_use"]) or terms["read"] == "not read":
         return [Finding(REVIEW, UNREAD, f"the text of {name} has not been read", "licence text")]
     findings: list[Finding] = []
-    if name not in policy.licenses and terms["license_class"] not in policy.licenses:
+    if not {name, license_class} & {*policy.licenses}:
         clause = f"licence {name} is not among policy.licenses"
         findings.append(Finding(BLOCKED, f"accept licence {name}", clause, "policy.licenses"))
     if terms["commercial_use"] == "no":
-        level, clause = BLOCKED, "allows no commercial use"
+        level, clause = BLOCKED, f"licence {name} allows no commercial use"
         if policy.use == "internal":
-            level, clause = REVIEW, f"is non-commercial: {INTERNAL_USE}"
-        findings.append(
-            Finding(level, NON_COMMERCIAL, f"licence {name} {clause}", f"use: {policy.use}")
-        )
-    findings += _services(terms, company, policy)
-    findings += _agreement(terms, company, policy)
-    if terms.get("display_text"):
-        findings += _display(terms, company)
-    findings += _territories(terms, company, multimodal)
-    findings += _outputs(terms, company)
-    findings += _duties(terms, company, policy)
-    return findings
+            level, clause = REVIEW, f"licence {name} is non-commercial: {INTERNAL_USE}"
+        findings.append(Finding(level, NON_COMMERCIAL, clause, f"use: {policy.use}"))
+    findings += [*_services(terms, company, policy), *_agreement(terms, company, policy)]
+    findings += [*_display(terms, company), *_territories(terms, company, multimodal)]
+    return [*findings, *_outputs(terms, company), *_duties(terms, company, policy)]
 
 
 def _services(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
@@ -95,7 +92,9 @@ def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
 
 
 def _display(terms: Terms, company: Company) -> Iterator[Finding]:
-    duty = f'display "{terms["display_text"]}"'
+    if not (text := terms.get("display_text")):
+        return
+    duty = f'display "{text}"'
     if terms.get("display_mau") == 0:
         yield Finding(CONDITIONAL, DUTY, duty, ANY_SIZE)
     else:
@@ -108,26 +107,26 @@ def _thresholds(
     """Each threshold of a kind against the fact it tests, with how near the company is."""
     months = int(terms.get(f"{kind}_revenue_months") or 12)
     usd = f"USD {{}} per {({1: 'month', 12: 'year'}).get(months, f'{months} months')}"
-    users, revenue = company.monthly_active_users, company.revenue
-    # Multiplied first: a revenue of the same period is not rounded.
-    monthly = 12 if revenue and revenue.period == "year" else 1
-    dollars = None if revenue is None else revenue.amount * months / monthly
+    users, dollars = company.monthly_active_users, None
+    if revenue := company.revenue:  # multiplied first: one of the same period is not rounded
+        dollars = revenue.amount * months / (12 if revenue.period == "year" else 1)
     inclusive = kind == "agreement" and terms.get("agreement_at") == "at-or-above"
     for column, key, fact, unit, what in (
         ("mau", "monthly_active_users", users, "{}", "{} monthly users"),
         ("revenue_usd", "revenue", dollars, usd, f"a revenue of {usd}"),
     ):
-        limit = terms.get(f"{kind}_{column}")
-        if limit is None:
+        if (limit := terms.get(f"{kind}_{column}")) is None:
             continue
         clause = f"{duty} {'from' if inclusive else 'above'} {what.format(_count(limit))}"
         if fact is None:
             yield _missing(key, clause)
             continue
-        reached = fact > limit or (inclusive and fact == limit)
-        rule = AGREEMENT if reached and level == BLOCKED else DUTY
-        standing = f"{'reached' if reached else 'not reached'}: {_standing(fact, limit, unit)}"
-        yield Finding(level if reached else CONDITIONAL, rule, clause, standing)
+        standing = _standing(fact, limit, unit)
+        if fact > limit or (inclusive and fact == limit):
+            rule = AGREEMENT if level == BLOCKED else DUTY
+            yield Finding(level, rule, clause, f"reached: {standing}")
+        else:
+            yield Finding(CONDITIONAL, DUTY, clause, f"not reached: {standing}")
 
 
 def _standing(fact: float, limit: float, unit: str) -> str:
@@ -148,16 +147,16 @@ def _standing(fact: float, limit: float, unit: str) -> str:
 def _territories(terms: Terms, company: Company, multimodal: bool | None) -> list[Finding]:
     """Places the licence does not reach: where the company sits, or where it serves."""
     name, excluded = terms["license"], _parts(terms.get("territories_excluded"))
-    area = " or ".join(f"the {p}" if p.startswith(("European", "United")) else p for p in excluded)
-    # A clause on multimodal models speaks of the licensee's seat, a general one of use.
-    only_multimodal = terms.get("territory_scope") == "multimodal"
-    if not excluded or (only_multimodal and multimodal is False):
+    if not excluded:
         return []
+    area = " or ".join(f"the {p}" if p.startswith(("European", "United")) else p for p in excluded)
     key, seats = "territories", company.territories or []
     clause = f"{name} grants no rights in {area}"
-    if only_multimodal:
+    if terms.get("territory_scope") == "multimodal":  # which speaks of the seat, not of use
         key, seats = "domicile", [company.domicile or ""]
         clause = f"{name} grants companies in {area} no rights to multimodal models"
+        if multimodal is False:
+            return []
         if multimodal is None:
             clause += ": data/models.csv does not say whether this model is one"
             return [Finding(REVIEW, "give modality in data/models.csv", clause, MISSING)]
@@ -170,25 +169,18 @@ def _territories(terms: Terms, company: Company, multimodal: bool | None) -> lis
 
 def _outputs(terms: Terms, company: Company) -> list[Finding]:
     """Whether the model's outputs may train other models."""
-    name, prefix, rule = terms["license"], terms.get("name_prefix"), terms.get("output_training")
-    train = company.outputs_train_models
-    fact = f"outputs train models: {YES_OR_NO[train]}"
-    if rule == "unknown" and train:
-        clause = f"{name}: not known whether outputs may train other models"
-        return [Finding(REVIEW, OUTPUTS, clause, fact)]
-    if rule == "not-allowed":
-        clause = f"outputs may not train other models, says {name}"
-    elif rule == "named" and prefix:
-        clause = f'the name of a model trained on outputs must begin with "{prefix}"'
-    elif rule == "named":
-        clause = f"a model trained on outputs must credit the original, says {name}"
-    else:
+    rule, train = terms.get("output_training"), company.outputs_train_models
+    if rule == "named" and terms.get("name_prefix"):
+        rule = "prefixed"
+    if rule not in OUTPUT_CLAUSES or (rule == "unknown" and not train):
         return []
+    clause, level = OUTPUT_CLAUSES[rule].format(**terms), CONDITIONAL
     if train is None:
         return [_missing("outputs_train_models", clause)]
-    if train and rule == "not-allowed":
-        return [Finding(BLOCKED, OUTPUTS, clause, fact)]
-    return [Finding(CONDITIONAL, DUTY, clause, fact)]
+    if train:
+        level = {"unknown": REVIEW, "not-allowed": BLOCKED}.get(rule, CONDITIONAL)
+    fact = f"outputs train models: {YES_OR_NO[train]}"
+    return [Finding(level, DUTY if level == CONDITIONAL else OUTPUTS, clause, fact)]
 
 
 def _duties(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
@@ -198,13 +190,12 @@ def _duties(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]
         yield Finding(level, DUTY, terms["conditions"].removesuffix("."), IN_SHORT)
     elif level == CONDITIONAL:
         yield Finding(level, DUTY, f"keep the terms of {terms['license']}", ANY_SIZE)
-    if terms.get("name_prefix"):
+    if prefix := terms.get("name_prefix"):
         publishes = company.publishes_derivatives
         if publishes is None and policy.use == "redistribution":
             publishes = True
-        clause = f'the name of a derivative must begin with "{terms["name_prefix"]}"'
-        fact = f"publishes derivatives: {YES_OR_NO[publishes]}"
-        yield Finding(CONDITIONAL, DUTY, clause, fact)
+        clause = f'the name of a derivative must begin with "{prefix}"'
+        yield Finding(CONDITIONAL, DUTY, clause, f"publishes derivatives: {YES_OR_NO[publishes]}")
     if terms.get("acceptable_use_policy") == "yes":
         yield Finding(CONDITIONAL, DUTY, "follow the acceptable-use policy", ANY_SIZE)
 

@@ -31,25 +31,23 @@ def for_counsel(
 ) -> Row:
     """Everything counsel's page says, as plain rows for `pages.counsel_page`.
 
-    `judged` and `findings` are what `judge` and `findings` say of the same models; exceptions
-    run out against `today`, this day if left out.
+    `judged` and `findings` are of the same models; exceptions run out against `today`.
     """
     today, texts, direct = today or date.today(), terms_by_key(licenses), bases(judged)
     models = {row["repo_id"]: row for row in rows(judged)}
-    deployed_models = dict.fromkeys(deployment.model for deployment in brief.deployments)
-    others = [row for repo_id, row in models.items() if repo_id not in deployed_models]
+    deployed = dict.fromkeys(deployment.model for deployment in brief.deployments)
+    others = [row for repo_id, row in models.items() if repo_id not in deployed]
 
-    def texts_of(repo_ids: list[str]) -> list[Row]:
+    def texts_of(*repo_ids: str) -> list[Row]:
         """The texts of some models, then those of their base models."""
-        made_from = [base for name in repo_ids for base in ancestors(name, direct)]
-        keys = _keys(models, repo_ids)
-        every = keys | _keys(models, made_from)
-        used = [text | {"of_base": key not in keys} for key, text in texts.items() if key in every]
+        own = _keys(models, repo_ids)
+        every = own | _keys(models, [base for name in repo_ids for base in ancestors(name, direct)])
+        used = [text | {"of_base": key not in own} for key, text in texts.items() if key in every]
         return sorted(used, key=lambda text: text["of_base"])
 
     sections = _sections(others, findings, texts, brief)
     for section in sections:
-        section["texts"] = texts_of([row["repo_id"] for row in section["models"]])
+        section["texts"] = texts_of(*(row["repo_id"] for row in section["models"]))
     return brief.model_dump(include={"name", "task", "policy", "company"}) | {
         "today": today,
         "awaited": _rules(models.values(), findings, "review"),
@@ -58,11 +56,11 @@ def for_counsel(
                 "repo_id": repo_id,
                 "row": models.get(repo_id),
                 "bases": [(base, models.get(base)) for base in ancestors(repo_id, direct)],
-                "texts": texts_of([repo_id]),
+                "texts": texts_of(repo_id),
                 "clauses": _clauses(findings.get(repo_id, [])),
                 "hosts": [_host(d, brief.policy) for d in brief.deployments if d.model == repo_id],
             }
-            for repo_id in deployed_models
+            for repo_id in deployed
         ],
         "sections": sections,
         "verdicts": Counter(row["verdict"] for row in others),
@@ -71,7 +69,7 @@ def for_counsel(
     }
 
 
-def _keys(models: dict[str, Row], repo_ids: list[str]) -> set[str]:
+def _keys(models: dict[str, Row], repo_ids: Iterable[str]) -> set[str]:
     """The licence keys of some models, each part of an expression too."""
     keys = {str(models[repo_id]["license"]) for repo_id in repo_ids if repo_id in models}
     return keys.union(*(re.split(r"[\s()]+", key.lower()) for key in keys))

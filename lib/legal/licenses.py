@@ -17,19 +17,17 @@ CLASSES = ["permissive", "conditional", "non-commercial", "unknown"]
 def assess_expression(
     expression: str, table: dict[str, Terms], brief: Project, *, multimodal: bool | None
 ) -> list[Finding]:
-    """Test a licence key or SPDX expression; every finding names its clause and its fact.
+    """The findings of a licence key or SPDX expression; what nobody knows is `review`.
 
-    Of `A OR B` the mildest alternative counts, of `A AND B` both do. A key that SPDX does
-    not know is looked up in the table; what neither knows is `review`.
+    Of `A OR B` the mildest alternative counts, of `A AND B` both do.
     """
     company, policy = brief.company, brief.policy
     assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
     if expression in table:
         return assess_terms(table[expression])
-    if (tree := _parsed(expression)) is None:
-        clause = f"{expression!r} is not a licence expression"
-        return [Finding(REVIEW, UNREAD, clause, "licence")]
-    return _walk(tree, table, assess_terms)
+    if (tree := _parsed(expression)) is not None:
+        return _walk(tree, table, assess_terms)
+    return [Finding(REVIEW, UNREAD, f"{expression!r} is not a licence expression", "licence")]
 
 
 def _walk(

@@ -28,28 +28,22 @@ def judge(
 ) -> pd.DataFrame:
     """Give every model a verdict and the rules that gave it; no model is dropped.
 
-    The strictest finding wins. What is not known is `review`, never `allowed`. A model
-    answers for the licences and the countries of everything it was made from. Exceptions are
-    held against `today`, this day if left out.
-
-    Returns:
-        The models with `license_class verdict conditions reasons exception` added:
-        `conditions` lists every duty, `reasons` the findings behind the verdict.
+    Adds `license_class verdict conditions reasons exception`: `conditions` lists every duty,
+    `reasons` the findings behind the verdict. The strictest wins; what is not known is `review`.
+    A model answers for everything it was made from. Exceptions run out against `today`.
 
     Raises:
         PlaybookError: The policy names a licence, class or country nobody has heard of.
     """
-    by_repo, verdict_of = findings(models, licenses, brief), cache(_verdict)
+    by_repo, day = findings(models, licenses, brief), today or date.today()
     exceptions = {entry.model: entry for entry in brief.exceptions}
-    day = today or date.today()
     verdicts = [
-        _excepted(verdict_of(tuple(by_repo[repo_id])), exceptions.get(repo_id), day)
+        _excepted(_verdict(by_repo[repo_id]), exceptions.get(repo_id), day)
         for repo_id in models["repo_id"]
     ]
-    judged = models.drop(columns=JUDGED, errors="ignore")
-    classes = licenses.set_index("license")["license_class"]
-    judged["license_class"] = judged["license"].map(classes)
-    return judged.join(pd.DataFrame(verdicts, columns=JUDGED[1:], index=models.index))
+    classes = models["license"].map(licenses.set_index("license")["license_class"])
+    added = pd.DataFrame(verdicts, models.index, JUDGED[1:])
+    return models.drop(columns=JUDGED, errors="ignore").assign(license_class=classes, **added)
 
 
 def findings(
@@ -71,10 +65,10 @@ def findings(
 
     facts = rows(models, ["repo_id", "license", "country", "modality"])
     by_repo, direct = {row["repo_id"]: row for row in facts}, bases(models)
-    by_model: dict[str, list[Finding]] = {}
+    by_model = {}
     for repo_id, row in by_repo.items():
-        by_model[repo_id] = [*of_license(row["license"], row["modality"])[0]]
-        by_model[repo_id] += _country(row["country"], policy, "developer")
+        terms, _ = of_license(row["license"], row["modality"])
+        by_model[repo_id] = terms + _country(row["country"], policy, "developer")
         for base in ancestors(repo_id, direct):
             by_model[repo_id] += _inherited(row, base, by_repo.get(base), of_license, policy)
     return by_model
@@ -113,14 +107,14 @@ def _country(country: str | None, policy: Policy, party: str) -> list[Finding]:
     return [Finding(BLOCKED, f"accept country {country}", clause, country)]
 
 
-def _verdict(about: tuple[Finding, ...]) -> tuple[str, str, str]:
+def _verdict(about: list[Finding]) -> tuple[str, str, str]:
     """Verdict, conditions and reasons of a model's findings."""
     level = worst(about)
     duties = dict.fromkeys(f"{f.clause} ({f.fact})" for f in about if f.level <= CONDITIONAL)
     if level <= CONDITIONAL:
         return VERDICTS[level], "; ".join(duties), USUAL[level]
-    strictest = [f for f in about if f.level == level]
-    reasons = [f"{f.clause} ({f.fact})" if f.rule in MET else f.clause for f in strictest]
+    strictest = (f for f in about if f.level == level)
+    reasons = (f"{f.clause} ({f.fact})" if f.rule in MET else f.clause for f in strictest)
     return VERDICTS[level], "; ".join(duties), "; ".join(dict.fromkeys(reasons))
 
 
@@ -134,40 +128,41 @@ def _excepted(
     signed = f"exception by {entry.approver} until {entry.expires}: {entry.reason}"
     if today >= entry.expires:
         return *judged, f"expired {signed}"
-    if verdict == "blocked":
-        return *judged, f"without effect, blocked is never lifted: {signed}"
     if verdict != entry.lifts:
-        return *judged, f"without effect, the verdict is {verdict}: {signed}"
+        why = "blocked is never lifted" if verdict == "blocked" else f"the verdict is {verdict}"
+        return *judged, f"without effect, {why}: {signed}"
     lifted = "conditional" if verdict == "review" else "allowed"
     return lifted, conditions, f"{reasons} (lifted)", signed
 
 
 def what_if(by_model: dict[str, list[Finding]], models: pd.DataFrame) -> pd.DataFrame:
-    """How many models each rule touches, and how many it alone keeps out.
+    """How many models each rule touches, the greatest first: `rule touches alone families`.
 
-    Returns:
-        One row per rule: `rule touches alone families`; `alone` models of these families would
-        be admitted if this one rule were relaxed, the greatest first.
+    So many models (`alone`) of these families this rule alone keeps out.
     """
     family, pairs = models.set_index("repo_id")["family"], []
     for name, about in by_model.items():
         rules = {finding.rule for finding in about if finding.level >= REVIEW}
         alone = len(rules) == 1
         pairs += [(rule, alone, family[name] if alone else None) for rule in rules]
-    touched = pd.DataFrame(pairs, columns=["rule", "alone", "family"])
-    table = touched.groupby("rule", as_index=False).agg(
-        touches=("alone", "size"),
-        alone=("alone", "sum"),
-        families=("family", lambda family: ", ".join(sorted(family.dropna().unique()))),
+    table = (
+        pd.DataFrame(pairs, columns=["rule", "alone", "family"])
+        .groupby("rule")
+        .agg(
+            touches=("alone", "size"),
+            alone=("alone", "sum"),
+            families=("family", lambda family: ", ".join(sorted(family.dropna().unique()))),
+        )
     )
-    order = ["alone", "touches", "rule"]
-    return table.sort_values(order, ascending=[False, False, True], ignore_index=True)
+    # Where both are equal the rules stay in alphabetical order.
+    return table.sort_values(["alone", "touches"], ascending=False).reset_index()
 
 
 def by_family(judged: pd.DataFrame) -> pd.DataFrame:
     """Count models by family and verdict, the largest families first."""
-    counts = pd.crosstab(judged["family"], judged["verdict"])
-    counts = counts.reindex(columns=VERDICTS, fill_value=0)
+    counts = pd.crosstab(judged["family"], judged["verdict"]).reindex(
+        columns=VERDICTS, fill_value=0
+    )
     counts["models"] = counts.sum(axis=1)
     return counts.sort_values("models", ascending=False, kind="stable").rename_axis(columns=None)
 
@@ -183,7 +178,7 @@ def bases(models: pd.DataFrame) -> dict[str, list[str]]:
     """The direct base models of each repository; a merge has several."""
     direct = {}
     for row in rows(models.dropna(subset=["base_model"]), ["repo_id", "base_model"]):
-        names = [name.strip() for name in row["base_model"].split(";")]
+        names = map(str.strip, row["base_model"].split(";"))
         direct[row["repo_id"]] = [name for name in names if name not in ("", row["repo_id"])]
     return direct
 

@@ -25,6 +25,7 @@ PACKED, PACKED_SHARE = re.compile(r"(U8|I8|I32|F4|F8_E\w+)"), 0.05
 NAMED = r"(?i)(?:^|[-_ ])(\d+(?:\.\d+)?)([BM])(?=$|[-_ .])"
 # Where the layers are not known, the cache counts as a fifth of the weights.
 CACHE_SHARE = 0.2
+LINEAGE = "a base model, listed only because others were made from it"
 # Activations and the runtime took 2 to 11 % of the memory in five published vLLM logs.
 RUNTIME = 1.05
 GIB = 2**30
@@ -63,9 +64,8 @@ def shortlist(
 ) -> pd.DataFrame:
     """Size every model of step 1 and say which are shortlisted and why the others are not.
 
-    Returns:
-        All models with `tier total_params_b active_params_b params_basis weights_gb kv_gb
-        memory_gb memory_basis fits_on shortlisted why` added.
+    Adds `tier total_params_b params_basis weights_gb kv_gb memory_gb memory_basis fits_on
+    shortlisted why`.
     """
     # Count, tier, memory, machine.
     sized = settle(judged)
@@ -74,19 +74,17 @@ def shortlist(
     active = sized["active_params_b"].fillna(sized["total_params_b"])
     sized["fits_on"] = _smallest(sized["memory_gb"], active, hardware)
     # The first objection that holds is why a model is not shortlisted.
-    in_tier, wanted = tier.isin(tiers), f"; wanted {' or '.join(tiers)}"
-    lineage = "a base model, listed only because others were made from it"
+    wanted, standing = f"; wanted {' or '.join(tiers)}", "tier " + tier
     objections = [
         (~sized["verdict"].isin(["allowed", "conditional"]), "step 1: " + sized["verdict"]),
-        (sized["listed_for"] == "lineage", lineage),
+        (sized["listed_for"] == "lineage", LINEAGE),
         (tier == "unknown", "parameter count unknown"),
-        ((tier == "between") & ~in_tier, "between the tiers" + wanted),
-        (~in_tier, "tier " + tier + wanted),
+        (~tier.isin(tiers), standing.replace("tier between", "between the tiers") + wanted),
         (sized["fits_on"].isna(), "no machine in data/hardware.csv holds it"),
     ]
     barred, texts = zip(*objections, strict=True)
     sized["shortlisted"] = ~np.logical_or.reduce(barred)
-    fits = "tier " + tier + ", fits on " + sized["fits_on"].fillna("")
+    fits = standing + ", fits on " + sized["fits_on"].fillna("")
     sized["why"] = np.select(barred, texts, default=fits)
     # A context that is too short is said, and bars nothing.
     short = sized["shortlisted"] & (sized["context_length"] < size.context_tokens)
@@ -101,13 +99,11 @@ def _smallest(
 ) -> pd.Series[str]:
     """The machine with the least usable memory that holds each model, or missing."""
     every = hardware.sort_values(["usable_gb", "usd_per_hour"], kind="stable")
-    fast = every[~every["hardware"].str.startswith("cpu-")]
     names = [
         np.array([*machines["hardware"], None])[np.searchsorted(machines["usable_gb"], memory_gb)]
-        for machines in (every, fast)
+        for machines in (every, every[~every["hardware"].str.startswith("cpu-")])
     ]
-    small = active_b <= CPU_ACTIVE_LIMIT_B
-    return pd.Series(np.where(small, *names), memory_gb.index, dtype="str")
+    return pd.Series(np.where(active_b <= CPU_ACTIVE_LIMIT_B, *names), memory_gb.index, dtype="str")
 
 
 def benchmark_points(
@@ -129,15 +125,10 @@ def benchmark_points(
 
 
 def settle(models: pd.DataFrame) -> pd.DataFrame:
-    """Settle the parameter count of every model and say on what basis.
+    """Settle `total_params_b` of every model; `params_basis` says what it is taken from.
 
-    The stated count (vendor, card) decides. Failing that the Hub's sum of tensors does, which is
-    wrong for packed four-bit weights: there it must agree with the name within 10 %, or else
-    the name decides.
-
-    Returns:
-        The models with `total_params_b` settled and `params_basis` added: what the count is
-        taken from, and what the Hub counts where that is something else.
+    The stated count (vendor, card) decides, failing that the Hub's sum of tensors. That is wrong
+    for packed four-bit weights: there it must agree with the name, or the name decides.
     """
     stated, hub, name = models["total_params_b"], models["hub_params_b"], in_name(models["repo_id"])
     trusted = hub.notna() & (~packed(models) | _near(hub, name))
@@ -169,8 +160,7 @@ def in_name(repo_ids: pd.Series[str]) -> pd.Series[float]:
 def packed(models: pd.DataFrame) -> pd.Series[bool]:
     """Whether the published weights are quantized, so that the Hub may miscount them.
 
-    By `quantization`; where config.json is silent (NVFP4 keeps it in another file), by the
-    types of the tensors in `params_by_dtype`. Either column may be missing.
+    By `quantization`, or where that is silent by `params_by_dtype`; either may be missing.
     """
     facts = models.reindex(columns=["quantization", "params_by_dtype"])
     return facts["quantization"].notna() | facts["params_by_dtype"].map(_is_packed).astype(bool)
@@ -183,11 +173,7 @@ def _is_packed(types: object) -> bool:
 
 
 def cache_gb(kv_layout: str, context_tokens: int) -> float:
-    """The cache of one request's keys and values in BF16, in GB of 1e9 bytes.
-
-    `kv_layout` is as `lib.sizing.model_config` writes it: `COUNTxELEMENTS[@WINDOW]` per kind of
-    layer, joined by `;`. A layer with a window keeps no more tokens than the window.
-    """
+    """One request's keys and values in BF16, in 1e9 bytes; `kv_layout` is as in `config_facts`."""
     elements = sum(
         int(count) * int(size) * min(context_tokens, int(window or context_tokens))
         for count, size, window in LAYERS.findall(kv_layout)
@@ -198,11 +184,9 @@ def cache_gb(kv_layout: str, context_tokens: int) -> float:
 def estimate(models: pd.DataFrame, size: Size) -> pd.DataFrame:
     """Add what every model takes in memory: `weights_gb kv_gb memory_gb memory_basis`.
 
-    Weights are parameters times bytes, or the repository's own files (`file_gb`) where these
-    hold about that much. The cache comes from `kv_layout` and `state_bytes`; failing that from
-    `layers`, `kv_heads` and `head_dim`, an upper bound because every layer then keeps the whole
-    context; failing that it is a fifth of the weights. Activations and the runtime add 5 %.
-    Any column but `total_params_b` may be missing or blank.
+    Weights are parameters times bytes, or the files (`file_gb`) where these hold about that much.
+    The cache comes from `kv_layout` and `state_bytes`, else from `layers kv_heads head_dim`, else
+    it is a fifth of the weights. Any column but `total_params_b` may be missing or blank.
     """
     facts = models.reindex(columns=MEMORY_FACTS).astype("Float64").astype(float)
     computed, files = models["total_params_b"] * BYTES[size.precision], facts["file_gb"]
@@ -210,7 +194,7 @@ def estimate(models: pd.DataFrame, size: Size) -> pd.DataFrame:
     layout, tokens = models.reindex(columns=["kv_layout"])["kv_layout"], size.context_tokens
     by_layer = layout.map(lambda text: cache_gb(text, tokens), na_action="ignore").astype(float)
     by_layer += facts["state_bytes"].fillna(0.0) / 1e9
-    # Keys and values, in two bytes each.
+    # Keys and values in two bytes each; an upper bound, as if every layer kept the whole context.
     plain = 4 * facts["layers"] * facts["kv_heads"] * facts["head_dim"] * tokens / 1e9
     cache = by_layer.fillna(plain) * size.concurrent_requests
     cache = cache.fillna(weights * CACHE_SHARE)
@@ -226,17 +210,13 @@ def estimate(models: pd.DataFrame, size: Size) -> pd.DataFrame:
 def against_measurements(measurements: pd.DataFrame) -> pd.DataFrame:
     """Compare the cache's arithmetic with what an engine logged on start.
 
-    An engine logs how much memory it keeps for the cache and how many tokens fit in. Tensor
-    parallelism splits KV heads, never below one a device; a latent cache is whole on each.
-
-    Returns:
-        The rows with `measured_kb predicted_kb` (bytes of 1e3, per token and device) and
-        `error` (predicted over measured, less one) added.
+    Adds `measured_kb predicted_kb` (1e3 bytes per token and device) and `error` (predicted over
+    measured, less one). Tensor parallelism splits KV heads, never below one a device.
     """
-    devices, heads = measurements["tensor_parallel"], measurements["kv_heads"]
     elements = measurements["kv_layout"].map(lambda layout: cache_gb(layout, 1) * 1e6 / 2)
     size = np.where(measurements["kv_dtype"].str.startswith("fp8"), 1, 2)
-    predicted = elements * size / heads.clip(upper=devices).fillna(1)
+    split = measurements["kv_heads"].clip(upper=measurements["tensor_parallel"])
+    predicted = elements * size / split.fillna(1)  # a latent cache is whole on each device
     measured = measurements["kv_gib"] * GIB / measurements["kv_tokens"] / 1e3
     error = predicted / measured - 1
     return measurements.assign(measured_kb=measured, predicted_kb=predicted, error=error)
