@@ -1,6 +1,5 @@
 """Ask every deployment every item: concurrent, resumable, nothing asked twice."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +41,15 @@ def ask(
 ) -> pd.DataFrame:
     """Ask every deployment every item and return all answers.
 
-    Answers go to `04_answers.jsonl` in the run directory the moment they arrive; what is
-    there is not asked again unless the weights, the endpoint, the wording or the options
-    changed. A failed call is asked again next time. A recorded file is read, not asked.
-    Deployments of the same weights that are asked the same share their answers. The `budget` is
-    shared with a judge; left out, `evaluation.max_usd` makes one.
+    Answers are in `04_answers.jsonl` of the run the moment they arrive. Nothing is asked twice,
+    but for what failed. A recorded file is read. Deployments of the same weights that are asked
+    the same share their answers. Without a `budget` `evaluation.max_usd` makes one.
 
     Returns:
-        One row per deployment and item: `deployment repo_id item_id group target output
-        finish_reason error retries prompt_tokens completion_tokens latency_s cached shared_with`.
-        `output`
-        is text: of tool calls a JSON list of `name` and raw `arguments`; of a ranking JSON text
-        of the score, or of the raw answer, of every document. `cached` answers are from another
-        run, with the latency measured then; one that is shared with the deployment in
-        `shared_with` has no latency.
+        One row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a JSON
+        list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
+        answer. `cached` answers are from another run, with the latency measured then; one that
+        is shared with the deployment in `shared_with` has no latency.
 
     Raises:
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key, or
@@ -66,39 +60,30 @@ def ask(
     plans = {d.name: plan(brief, d, items) for d in live}
     records = {}
     if plans:
-        jobs, budget = [(d, plans[d.name]) for d in live], budget or endpoints.budget_of(brief, run)
-        evaluation = brief.evaluation
-        records = endpoints.perform(
-            jobs, run, evaluation=evaluation, progress=progress, budget=budget
-        )
-    shown, asked_by = rows(items), dict[str, str]()
+        calls: dict[str, Any] = {"evaluation": brief.evaluation, "progress": progress}
+        calls["budget"] = budget or endpoints.budget_of(brief, run)
+        records = endpoints.perform([(d, plans[d.name]) for d in live], run, **calls)
+    asked_by: dict[str, str] = {}
     facts: list[dict[str, Any]] = []
     for deployment in deployments:
         if deployment.name not in plans:
             lines = endpoints.recorded_answers(deployment, brief.folder, items["item_id"].tolist())
             facts += [answer_of(brief, {}, [("", line)]) for line in lines]
             continue
-        for item, parts in zip(shown, plans[deployment.name].parts, strict=True):
+        for item, parts in zip(rows(items), plans[deployment.name].parts, strict=True):
             answer = answer_of(brief, item, [(part, records[key]) for part, key in parts])
             other = asked_by.get(parts[0][1], "")
-            shared = {"shared_with": other, "latency_s": None} if other else {"shared_with": ""}
-            facts.append({**answer, **shared})
+            facts.append({**answer, "shared_with": other} | ({"latency_s": None} if other else {}))
         asked_by = dict.fromkeys(plans[deployment.name].keys(), deployment.name) | asked_by
-    who = [
-        {"deployment": d.name, "repo_id": d.model, **item}
-        for d in deployments
-        for item in rows(items, ["item_id", "group", "target"])
-    ]
     table = pd.DataFrame(facts, columns=FACTS)
     table["cached"] = table["cached"].map(lambda cached: cached is True)
-    return pd.concat([pd.DataFrame(who), table], axis=1).reindex(columns=COLUMNS)
+    names = [(d.name, d.model) for d in deployments]
+    who = pd.DataFrame(names, columns=COLUMNS[:2]).merge(items[COLUMNS[2:5]], how="cross")
+    return pd.concat([who, table], axis=1)
 
 
 def visible_answers(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
-    """The answers with `output` as far as it is visible, and why an answer is `unusable`.
-
-    Reasoning is taken out. `unusable` is failed, refused, truncated, empty, or None.
-    """
+    """The answers with `output` without reasoning, and why one is `unusable`, as `outcome_of`."""
     visible, tags = kinds.of(brief.evaluation.kind).visible, brief.evaluation.reasoning_tags
     texts = [visible(text, tags) if isinstance(text, str) else "" for text in answers["output"]]
     rest = zip(answers["error"], answers["finish_reason"], texts, strict=True)
@@ -115,44 +100,36 @@ def dry_run(
     """How many calls and dollars an evaluation would take, before anything is asked.
 
     A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a token and one token of output,
-    `usd_high` 3 bytes and as many tokens as an answer may have. Retries are not in it, nor what
-    this run or another has answered. A judge is asked about answers and calibration items.
+    `usd_high` 3 bytes and as many tokens as an answer may have. Retries are not in it.
 
     Returns:
         One row per deployment, and one for the judge: `deployment calls cached prompt_tokens
         completion_tokens usd_low usd_high basis`; calls include the cached ones, tokens and
         dollars do not. Dollars are missing where the price is by the hour or not known.
     """
-    rows, planned = [], set[str]()
+    table, planned = [], set[str]()
     for deployment in deployments:
         if deployment.endpoint is None or deployment.endpoint.recorded:
-            rows.append(_row(deployment, 0, 0, []) | {"basis": "recorded: nothing is asked"})
+            table.append(_row(deployment, 0, 0, []) | {"basis": "recorded: nothing is asked"})
             continue
-        calls = plan(brief, deployment, items)
-        keys = set(calls.keys()) - planned
+        calls = {call.key: call for call in plan(brief, deployment, items)}
+        keys = calls.keys() - planned
         planned |= keys
-        files = [path for path in (run / STORE, endpoints.cache_path(deployment)) if path]
-        records = [
-            record for path in files for record in endpoints.read_records(path, keys).items()
-        ]
-        answered = {key for key, record in records if not record["error"]}
-        left = keys - answered
-        sizes = {
-            c.key: (endpoints.prompt_bytes(c), endpoints.most_tokens(c))
-            for c in calls
-            if c.key in left
-        }
-        rows.append(_row(deployment, len(keys), len(answered), sizes.values()))
+        answered = set[str]()
+        for path in filter(None, (run / STORE, endpoints.cache_path(deployment))):
+            records = endpoints.read_records(path, keys).items()
+            answered |= {key for key, record in records if not record["error"]}
+        left = [calls[key] for key in keys - answered]
+        sizes = [(endpoints.prompt_bytes(call), endpoints.most_tokens(call)) for call in left]
+        table.append(_row(deployment, len(keys), len(answered), sizes))
     if brief.evaluation.judge and kinds.of(brief.evaluation.kind).JUDGED_BY:
         judge_sizes = _judge_sizes(brief, deployments, items)
         judge = as_deployment(brief.evaluation.judge)
-        rows.append(_row(judge, len(judge_sizes), 0, judge_sizes))
-    return pd.DataFrame(rows)
+        table.append(_row(judge, len(judge_sizes), 0, judge_sizes))
+    return pd.DataFrame(table)
 
 
-def _row(
-    deployment: Deployment, calls: int, cached: int, sizes: Collection[Size]
-) -> dict[str, Any]:
+def _row(deployment: Deployment, calls: int, cached: int, sizes: list[Size]) -> dict[str, Any]:
     prompt, answers = sum(size for size, _ in sizes), [most for _, most in sizes]
     longest = None if None in answers else sum(most or 0 for most in answers)
     row = {"deployment": deployment.name, "calls": calls, "cached": cached}

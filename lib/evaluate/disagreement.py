@@ -13,19 +13,12 @@ NOTE = 1600  # characters of a remark that are looked at
 
 
 def side_by_side(
-    brief: Project,
-    scored: pd.DataFrame,
-    items: pd.DataFrame | None,
-    *,
+    brief: Project, scored: pd.DataFrame, items: pd.DataFrame | None, *,
     graded: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Everything there is to read, the items that tell the candidates apart most first.
 
-    Args:
-        brief: Its evaluation says what of an output is visible.
-        scored: From `score_answers`.
-        items: From `load_items`; None where the answers have the input (Inspect).
-        graded: The judge's verdicts of a comparison.
+    `items` is None where the answers have the input (Inspect); `graded` are the judge's verdicts.
 
     Returns:
         A row per item and deployment, also where it was not asked: `item_id deployment outcome
@@ -51,12 +44,10 @@ def side_by_side(
         first = table.drop_duplicates("item_id").set_index("item_id").reindex(order.index)
         order = order.assign(**{column: _text(first, column) for column in columns})
     order["verdicts"] = order.index.to_series().map(_verdicts(graded))
-    every = pd.MultiIndex.from_product([order.index, scored["deployment"].unique()])
-    cells = cells.set_index(["item_id", "deployment"]).reindex(
-        every.set_names(["item_id", "deployment"])
-    )
-    cells["note"] = cells["note"].fillna("not asked")
-    return cells.reset_index().join(order.drop(columns=["spread", "outcomes"]), on="item_id")
+    key, names = ["item_id", "deployment"], scored["deployment"].unique()
+    every = pd.MultiIndex.from_product([order.index, names], names=key)
+    cells = cells.set_index(key).reindex(every).fillna({"note": "not asked"})
+    return cells.reset_index().join(order, on="item_id")
 
 
 def _text(table: pd.DataFrame, column: str) -> pd.Series[str]:
@@ -69,9 +60,8 @@ def worst_groups(
 ) -> pd.DataFrame:
     """The groups of items on which a deployment does worst, the worst first.
 
-    The worst of many groups is partly bad luck: read the interval before acting on it. Where the
-    brief names no groups, the field `group` of the `items` file is used: such groups say what an
-    item is like, not that items depend on each other.
+    The worst of many groups is partly bad luck: read the interval. Where the brief names no
+    groups, the field `group` of the `items` file says what an item is like.
 
     Returns:
         `group deployment n score low high`: the mean score with its 95 % interval, where a group
@@ -79,26 +69,22 @@ def worst_groups(
     """
     group = _text(scored, "group").str.strip()
     if items is not None and (group == "").all():
-        kinds = items.drop_duplicates("item_id").set_index("item_id")
-        group = _text(kinds.reindex(scored["item_id"]), "file_group").set_axis(scored.index)
-    grouped = scored.assign(group=group.str.strip())
-    grouped = grouped[(grouped["group"] != "") & grouped["score"].notna()]
-    table = pd.DataFrame(
-        [
-            (key, name, len(answers), *interval(answers["score"]))
-            for (key, name), answers in grouped.groupby(["group", "deployment"], sort=False)
-            if len(answers) >= least
-        ],
-        columns=["group", "deployment", "n", "score", "low", "high"],
-    )
+        named = items.drop_duplicates("item_id").set_index("item_id")
+        group = _text(named.reindex(scored["item_id"]), "file_group").set_axis(scored.index)
+    answers = scored.assign(group=group.str.strip())[scored["score"].notna()]
+    rows = [
+        (*names, len(scores), *interval(scores))
+        for names, scores in answers.groupby(["group", "deployment"], sort=False)["score"]
+        if names[0] and len(scores) >= least
+    ]
+    table = pd.DataFrame(rows, columns=["group", "deployment", "n", "score", "low", "high"])
     return table.sort_values(["score", "high"], kind="stable", ignore_index=True)
 
 
 def _order(scored: pd.DataFrame) -> pd.DataFrame:
-    """Items, those with the widest spread of scores first: `spread disagree`.
+    """Items, those with the widest spread of scores first, and whether candidates `disagree`.
 
-    Candidates disagree where their scores differ or where answers became of different kinds; a
-    failed call is no opinion.
+    They do where scores or kinds of outcome differ; a failed call is no opinion.
     """
     asked = scored[scored["outcome"] != "failed"].astype({"score": float})
     by_item = asked.groupby("item_id", sort=False)
@@ -106,7 +92,8 @@ def _order(scored: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame({"spread": spread, "outcomes": by_item["outcome"].nunique()})
     table = table.reindex(scored["item_id"].drop_duplicates()).fillna(0.0)
     table["disagree"] = (table["spread"] > 1e-9) | (table["outcomes"] > 1)
-    return table.sort_values(["disagree", "spread"], ascending=False, kind="stable")
+    table = table.sort_values(["disagree", "spread"], ascending=False, kind="stable")
+    return table[["disagree"]]
 
 
 def _verdicts(graded: pd.DataFrame | None) -> dict[str, list[str]]:

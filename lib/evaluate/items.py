@@ -22,14 +22,12 @@ TAKEN = ("item_id", "deployment", "repo_id")
 def load_items(brief: Project) -> pd.DataFrame:
     """Read the items of a brief, a file of JSON lines or CSV (`evaluation.format`).
 
-    In CSV structured targets are JSON text. `evaluation.columns` names the file's field for each
-    of ours, such as `{input: question}`; `a.b` is the field b in a.
+    `evaluation.columns` names the file's field for each of ours, such as `{input: question}`.
 
     Returns:
         One row per item, all text: `item_id input target group`, what the kind of task adds
         (`documents`) and the file's further fields, as canonical JSON where they are no text.
-        `group` is the field that `evaluation.group` names, "" without one; a field of that name
-        which it does not name is `file_group`.
+        `group` is the field that `evaluation.group` names; another of that name is `file_group`.
 
     Raises:
         PlaybookError: A line is not usable; names the file, the line and what is wrong.
@@ -49,8 +47,8 @@ def load_items(brief: Project) -> pd.DataFrame:
     if count > 1:
         raise PlaybookError(f"{where}: the id {name!r} is used {count} times")
     items = pd.DataFrame(rows)
-    first = [*COLUMNS, *(f for f in kind.JSON_FIELDS if f not in COLUMNS)]
-    items = items.reindex(columns=list(dict.fromkeys([*first, *items]))).fillna("").astype("str")
+    columns = dict.fromkeys([*COLUMNS, *kind.JSON_FIELDS, *items])
+    items = items.reindex(columns=list(columns)).fillna("").astype("str")
     shots = {shot.input.strip().casefold() for shot in evaluation.shots}
     shown_too = items["input"].str.strip().str.casefold().isin(shots)
     if shown_too.any():

@@ -1,6 +1,5 @@
 """Answers to scores: whether an answer counts, how it is graded by its kind, and honest shares."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,10 +17,7 @@ FIGURES_OF_CALLS = "n n_failed n_truncated n_refused n_unparsed n_empty n_retrie
 
 
 def outcome_of(error: Any, finish_reason: Any, text: str) -> str | None:
-    """Why an answer cannot be scored: failed, refused, truncated or empty; None if it can.
-
-    `text` is what is visible of the answer; the rest is as the endpoint says.
-    """
+    """Why an answer, visibly `text`, is failed, refused, truncated or empty; None if usable."""
     if isinstance(error, str) and error:
         return "failed"
     if finish_reason in ("content_filter", "refusal"):
@@ -37,14 +33,11 @@ def measured(
     """One metric of one deployment: the mean of some values with its 95 % interval.
 
     There is a value for each row of `scored`: right or wrong, or a score from 0 to 1. The rows'
-    `group` clusters the interval. Requirements test the metric that is `primary`.
-
-    Returns:
-        `metric value low high n`, and `primary` if it is; of no values nothing is known: the
-        value is missing and the interval is 0 to 1.
+    `group` clusters the interval. Given are `metric value low high n`, and `primary` if it is:
+    requirements test that metric.
     """
     data = np.array([float(value) for value in values])
-    value, low, high = interval(data, clusters(scored)) if len(data) else (math.nan, 0.0, 1.0)
+    value, low, high = interval(data, clusters(scored))
     row = {"metric": metric, "value": value, "low": low, "high": high, "n": len(data)}
     return row | ({"primary": True} if primary else {})
 

@@ -1,5 +1,7 @@
 """Step 4 for every kind of task: ask, have it judged, score and compare."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,10 @@ from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
     basis primary""".split()
+NOTHING_ASKED = {
+    False: "Nothing was asked: the figures are quoted, not measured.",
+    True: "No answers yet: nothing was asked, or nothing came back.",
+}
 NO_RACE = pd.DataFrame(
     {"deployment": [], "dropped": pd.Series(dtype=bool), "after_items": [], "reason": []}
 )
@@ -45,17 +51,12 @@ class Gathered(NamedTuple):
 
 
 def gather(
-    brief: Project,
-    deployments: list[Deployment],
-    items: pd.DataFrame,
-    run: Path,
-    *,
+    brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path, *,
     progress: bool = True,
-) -> Gathered:
+) -> Gathered:  # fmt: skip
     """Ask the deployments, and the judge where the kind of task has one.
 
     With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
-    Answers and verdicts are in the run directory the moment they arrive; nothing is asked twice.
 
     Raises:
         PlaybookError: An endpoint or a key is missing, or the budget is used up.
@@ -63,36 +64,26 @@ def gather(
     source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
         return Gathered(source, None, NO_RACE)
-    calls: dict[str, Any] = {"progress": progress, "budget": budget_of(brief, run)}
-
-    def ask(left: list[Deployment], some: pd.DataFrame) -> pd.DataFrame:
-        return answers.ask(brief, left, some, run, **calls)
-
-    def grade(asked: pd.DataFrame) -> pd.DataFrame | None:
-        return grade_answers(brief, asked, items, run=run, **calls)
-
-    def rated(block: pd.DataFrame) -> pd.DataFrame:
-        return score_answers(brief, block, items, graded=grade(block))
-
+    calls: Any = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
+    ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
+    grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
     if brief.evaluation.strategy == "full":
         asked, log = ask(deployments, items), NO_RACE
     else:
-        asked, log = racing.run(brief, deployments, items, ask, rated)
+        rated = partial(score_answers, brief, items=items)
+        asked, log = racing.run(
+            brief, deployments, items, ask, lambda block: rated(block, graded=grade(block))
+        )
     return Gathered(asked, grade(asked), log)
 
 
 def grade_answers(
     brief: Project, answers: pd.DataFrame, items: pd.DataFrame, *, run: Path, **calls: Any
 ) -> pd.DataFrame | None:
-    """What the judge says of the answers, None for a kind without a judge; `calls` as `gather`'s.
-
-    An answer that failed, was cut off or refused, or is empty needs no judge and is not sent.
-    """
+    """What the judge says of the usable answers, None for a kind without a judge."""
     kind, texts = kinds.of(brief.evaluation.kind), visible_answers(brief, answers)
     graded: pd.DataFrame | None = kind.grade(brief, texts, items, run=run, **calls)
-    if kind.read_verdicts:
-        graded = kind.read_verdicts(brief, graded)
-    return graded
+    return kind.read_verdicts(brief, graded) if kind.read_verdicts else graded
 
 
 def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFrame:
@@ -101,26 +92,23 @@ def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFra
 
 
 def score_answers(
-    brief: Project,
-    answers: pd.DataFrame,
-    items: pd.DataFrame | None = None,
-    *,
+    brief: Project, answers: pd.DataFrame, items: pd.DataFrame | None = None, *,
     graded: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """The answers of `ask`, none dropped, with `outcome`, `predicted` and `score`.
 
     `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`, `predicted`
     text or null, `score` 0 to 1; some kinds add `detail`. A failed call has no score: nobody
-    knows what the model would have said. An answer that cannot be used scores 0. Only reranking
-    needs the items, and only kinds with a judge what it `graded`.
+    knows what the model would have said. An answer that cannot be used scores 0.
     """
     if answers.empty:
         return answers.assign(outcome="", predicted="", score=pd.Series(dtype="Float64"))
     texts = visible_answers(brief, answers).reset_index(drop=True)
-    outcome = texts["unusable"]
-    scored = pd.DataFrame({"outcome": outcome, "predicted": None, "detail": ""}, dtype=object)
-    scored["score"] = outcome.map(lambda why: None if why == "failed" else 0.0).astype(object)
-    usable, names = np.flatnonzero(outcome.isna()), ["outcome", "predicted", "score"]
+    why, names = texts["unusable"], ["outcome", "predicted", "score"]
+    blank = {"outcome": why, "predicted": None, "detail": "", "score": 0.0}
+    scored = pd.DataFrame(blank, dtype=object)
+    scored.loc[why == "failed", "score"] = None
+    usable = np.flatnonzero(why.isna())
     if len(usable):
         kind, asked = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
         result = kind.score(brief, asked, items=items, graded=graded).set_index(usable)
@@ -142,7 +130,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
-    calls: dict[str, Any] = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
+    calls: Any = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
     asked = judge.ask(brief, labelled, label="calibration", **calls)
     return pd.DataFrame(kind.read_verdicts(brief, asked))
 
@@ -150,10 +138,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
 def judge_notes(
     brief: Project, checked: pd.DataFrame, deployments: list[Deployment], gathered: Gathered
 ) -> list[str]:
-    """What to know about the judge: how far it can be trusted, and whom it may favour.
-
-    `checked` is from `calibrate`, `gathered` from `gather`; the deployments are those asked.
-    """
+    """What to know about the judge: how far it can be trusted, and whom it may favour."""
     kind = kinds.of(brief.evaluation.kind)
     if brief.evaluation.judge is None or not kind.JUDGED_BY:
         return []
@@ -162,23 +147,18 @@ def judge_notes(
 
 
 def summarise(
-    brief: Project,
-    scored: pd.DataFrame,
-    checked: pd.DataFrame,
-    *,
-    deployments: list[Deployment],
-    gathered: Gathered,
-) -> pd.DataFrame:
+    brief: Project, scored: pd.DataFrame, checked: pd.DataFrame, *,
+    deployments: list[Deployment], gathered: Gathered,
+) -> pd.DataFrame:  # fmt: skip
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
-    Failed calls are in no metric; truncated, refused, unparsed and empty answers are, as wrong
-    ones. `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked.
+    Failed calls are in no metric; other answers that cannot be used are, as wrong ones.
+    `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked.
 
     Returns:
-        `deployment repo_id metric value low high n n_failed n_truncated n_refused n_unparsed
-        n_empty n_retried comparable basis primary standing`; `n` is how many answers the metric
-        is of, and exactly one metric of each deployment is the primary one. `standing` says who
-        may be chosen: a `candidate`, not the baseline or what a race dropped.
+        `COLUMNS` and `standing`; `n` is how many answers the metric is of, and exactly one metric
+        of each deployment is the primary one. `standing` says who may be chosen: a `candidate`,
+        not the baseline or what a race dropped.
     """
     kind = kinds.of(brief.evaluation.kind)
     named = {d.name: d for d in deployments}
@@ -190,8 +170,7 @@ def summarise(
         if not joint.empty:
             metrics += joint[joint["deployment"] == name].to_dict("records")
         shared = {"deployment": name, "repo_id": own["repo_id"].iloc[0], **counts_of_calls(own)}
-        endpoint = named[str(name)].endpoint
-        recorded = endpoint.recorded if endpoint else None
+        recorded = getattr(named[str(name)].endpoint, "recorded", None)
         shared["basis"] = f"recorded ({recorded})" if recorded else "measured here"
         table += [{**shared, **m, "primary": i == chief} for i, m in enumerate(metrics)]
     if not kind.ASKS_ITEMS and scored.empty:
@@ -205,20 +184,14 @@ def summarise(
 
 
 def detail(
-    brief: Project,
-    scored: pd.DataFrame,
-    scores: pd.DataFrame,
-    *,
-    items: pd.DataFrame,
-    gathered: Gathered,
-) -> Figure:
+    brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *,
+    items: pd.DataFrame, gathered: Gathered,
+) -> Figure:  # fmt: skip
     """Where do the candidates go wrong? A generic figure's name and frames, for `pages.draw`."""
     kind = kinds.of(brief.evaluation.kind)
-    if scored.empty:
-        quoted = "Nothing was asked: the figures are quoted, not measured."
-        nothing = "No answers yet: nothing was asked, or nothing came back."
-        return "empty", {"text": nothing if kind.ASKS_ITEMS else quoted}
-    figure: Figure = kind.figure(brief, scored, scores, items=items, graded=gathered.graded)
+    figure: Figure = "empty", {"text": NOTHING_ASKED[kind.ASKS_ITEMS]}
+    if not scored.empty:
+        figure = kind.figure(brief, scored, scores, items=items, graded=gathered.graded)
     return figure
 
 

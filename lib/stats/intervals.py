@@ -1,6 +1,7 @@
 """Intervals of scores: how sure a share, a mean, a macro-F1 or a quantile is."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,15 @@ from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_confint
 
 Rows = npt.NDArray[np.intp]
+Groups = Iterable[Any] | None  # one an item, blank for none
+Bounds = tuple[float, float]
+Estimate = tuple[float, float, float]  # a value and its bounds
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
 MOST_ITEMS = 1_000_000  # a larger number of items is no advice
 
 
-def wilson(successes: float, n: float, *, alpha: float = ALPHA) -> tuple[float, float]:
+def wilson(successes: float, n: float, *, alpha: float = ALPHA) -> Bounds:
     """The Wilson score interval of a share (Wilson 1927); nothing is known of none asked."""
     if n == 0:
         return 0.0, 1.0
@@ -24,11 +28,11 @@ def wilson(successes: float, n: float, *, alpha: float = ALPHA) -> tuple[float, 
     return max(0.0, float(low)), min(1.0, float(high))
 
 
-def group_numbers(groups: Iterable[object] | None) -> Rows | None:
+def group_numbers(groups: Groups) -> Rows | None:
     """Number the groups of items; a blank group is the item's own. None where none is shared."""
     if groups is None:
         return None
-    texts = ["" if pd.isna(group) else str(group) for group in groups]  # type: ignore[call-overload]
+    texts: list[str] = ["" if pd.isna(group) else str(group) for group in groups]
     names = [text if text.strip() else f"\0{place}" for place, text in enumerate(texts)]
     numbers, distinct = pd.factorize(np.array(names, dtype=object))
     return None if len(distinct) == len(names) else numbers.astype(np.intp)
@@ -55,9 +59,7 @@ def jackknife(influence: Floats, group: Rows | None = None) -> tuple[float, floa
     return variance, min(max(freedom, 1.0), count - 1.0)
 
 
-def _bounded(
-    value: float, influence: Floats, group: Rows | None, units: float
-) -> tuple[float, float]:
+def _bounded(value: float, influence: Floats, group: Rows | None, units: float) -> Bounds:
     """The Wilson interval at the effective sample size: that of a share as variable as this.
 
     Half an item (a quarter of a group) of the greatest variance is added, so that equal scores
@@ -66,25 +68,21 @@ def _bounded(
     variance, freedom = jackknife(influence, group)
     if not np.isfinite(variance):
         return 0.0, 1.0
-    most = value * (1 - value)
-    size = units
+    most, size = value * (1 - value), units
     if most > 1e-12:
-        little = 0.25 if group is not None else 0.5
+        little = 0.5 if group is None else 0.25
         added = variance * (units - 1) + little * most / units
         size = most / max(added / (units - 1 + little), 1e-12)
     alpha = 2 * float(norm.sf(student.ppf(1 - ALPHA / 2, freedom)))
     return wilson(value * size, size, alpha=alpha)
 
 
-def interval(
-    scores: npt.ArrayLike | pd.Series, groups: Iterable[object] | None = None
-) -> tuple[float, float, float]:
+def interval(scores: npt.ArrayLike | pd.Series, groups: Groups = None) -> Estimate:
     """The mean of scores in 0..1 with its 95 % interval; missing scores are left out.
 
     Scores of only 0 and 1 are a share: Wilson. Graded scores, and items that belong together
-    in groups (one an item, blank for none), get the Wilson interval at their effective sample
-    size (Korn and Graubard 1998; Franco and others 2019) with Student's t for few groups. How
-    well it covers is in `tests/stats`. Without any score nothing is known: `(nan, 0, 1)`.
+    in groups, get the Wilson interval at their effective sample size (Korn and Graubard 1998;
+    Franco and others 2019). Without any score nothing is known: `(nan, 0, 1)`.
     """
     data = pd.Series(scores).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     scored = ~np.isnan(data)
@@ -100,23 +98,19 @@ def interval(
 
 
 def macro_f1_interval(
-    target: Iterable[object],
-    predicted: Iterable[object],
-    labels: Sequence[str],
-    groups: Iterable[object] | None = None,
-) -> tuple[float, float, float]:
+    target: Iterable[Any], predicted: Iterable[Any], labels: Iterable[str], groups: Groups = None
+) -> Estimate:
     """Macro-F1 as scikit-learn defines it, with a 95 % interval from its linearisation.
 
     Each item's influence on the mean of the labels' F1 (delta method, Takahashi and others
     2022) goes the way of `interval`. A label with fewer than some ten items remains a guess.
     """
-    index = pd.Index(list(dict.fromkeys(labels)), dtype=object)
+    index = np.array(list(dict.fromkeys(labels)), dtype=object)
     right, chosen = (
-        index.get_indexer(pd.Index(list(names), dtype=object))[:, None] == np.arange(len(index))
-        for names in (target, predicted)
+        np.array(list(names), dtype=object)[:, None] == index for names in (target, predicted)
     )
     n = len(right)
-    if n == 0 or index.empty:
+    if n == 0 or not len(index):
         return float("nan"), 0.0, 1.0
     both = 2.0 * (right & chosen)
     either = right.astype(float) + chosen
@@ -132,9 +126,7 @@ def macro_f1_interval(
     return value, *_bounded(value, change.mean(axis=1), group, max(units, 1.0))
 
 
-def bootstrap(
-    statistic: Callable[[Rows], float], n: int, *, resamples: int = 1000
-) -> tuple[float, float, float]:
+def bootstrap(statistic: Callable[[Rows], float], n: int, *, resamples: int = 1000) -> Estimate:
     """A statistic of n rows with its percentile bootstrap interval (Efron 1979), seeded."""
     rows = np.arange(n)
     if n < 2:
@@ -144,11 +136,10 @@ def bootstrap(
     return statistic(rows), float(bounds.low), float(bounds.high)
 
 
-def quantile(values: npt.ArrayLike, p: float) -> tuple[float, float, float]:
+def quantile(values: npt.ArrayLike, p: float) -> Estimate:
     """A quantile with distribution-free bounds from order statistics, each 95 % sure by itself.
 
-    A bound that the number of values cannot give is infinite: a p95 has no upper bound
-    below 59 values.
+    A bound that so few values cannot give is infinite: a p95 has none above, below 59 values.
     """
     data = np.asarray(values, dtype=float)
     if data.size == 0:
@@ -171,11 +162,10 @@ def items_needed(value: float, bar: float, *, n: int, low: float, high: float) -
     # How many items are worth one of a simple share: from the width, as Wilson's is at n.
     simple_low, simple_high = wilson(value * n, n)
     size = ((high - low) / (simple_high - simple_low)) ** 2
-    simple = size == 1
-    total = n if simple else n + 1
+    total = n if size == 1 else n + 1
     while total <= MOST_ITEMS:
         right = value * total / size
-        below, above = wilson(round(right) if simple else right, total / size)
+        below, above = wilson(round(right) if size == 1 else right, total / size)
         if below >= bar or above < bar:
             return total
         total = int(total * 1.1) + 1

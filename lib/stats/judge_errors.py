@@ -3,7 +3,6 @@
 Intervals carry the doubt of both samples: few labelled answers make them wide.
 """
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +10,11 @@ import numpy.typing as npt
 from scipy.stats import t
 from sklearn.metrics import cohen_kappa_score
 
-from lib.stats.intervals import bootstrap, group_numbers, jackknife
+from lib.stats.intervals import Estimate, Groups, bootstrap, group_numbers, jackknife
 
 DRAWS = 20_000
 NOTHING_IS_KNOWN = float("nan"), 0.0, 1.0
 Numbers = npt.NDArray[np.float64]
-Groups = Iterable[object] | None
 
 
 class Rates(NamedTuple):
@@ -35,9 +33,7 @@ class Rates(NamedTuple):
         return self.passed_right / self.human_passes + self.failed_right / self.human_fails - 1
 
 
-def judge_agreement(
-    human: npt.ArrayLike, judged: npt.ArrayLike, *, rated: bool
-) -> tuple[float, float, float]:
+def judge_agreement(human: npt.ArrayLike, judged: npt.ArrayLike, *, rated: bool) -> Estimate:
     """Agreement beyond chance, with its bootstrap interval.
 
     Cohen's κ (1960) of labels; of ratings κ with quadratic weights, which for numbers is Lin's
@@ -58,7 +54,7 @@ def _kappa(human: npt.NDArray[Any], judged: npt.NDArray[Any], rated: bool) -> fl
 
 def corrected_rate(
     score: npt.ArrayLike, judged: npt.ArrayLike, counts: Rates, *, groups: Groups = None
-) -> tuple[float, float, float]:
+) -> Estimate:
     """The pass rate people would have given, from a judge that errs (Rogan and Gladen 1978).
 
     θ = (p + specificity − 1) / (sensitivity + specificity − 1) among the answers that were
@@ -102,7 +98,7 @@ def _design_effect(values: Numbers, groups: Groups) -> float:
 
 def corrected_mean(
     score: npt.ArrayLike, judged: npt.ArrayLike, bias: npt.ArrayLike, *, groups: Groups = None
-) -> tuple[float, float, float]:
+) -> Estimate:
     """A mean score less the judge's mean bias, within 0 and 1, with its 95 % interval.
 
     This is the rectifier of prediction-powered inference (Angelopoulos et al. 2023); the

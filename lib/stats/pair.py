@@ -42,10 +42,8 @@ class Pair(NamedTuple):
         """One-sided p value of the claim that the difference is above `at`."""
         if self.worth == 0:
             return 1.0
-        if self.worth is None:
-            score = (self.difference - at) / self.error
-        else:
-            score = _tango(*self._discordant(), at)
+        graded = self.worth is None
+        score = (self.difference - at) / self.error if graded else _tango(*self._discordant(), at)
         return float(student.sf(score, self.freedom))
 
     def p_below(self, at: float) -> float:
@@ -87,16 +85,14 @@ def _tango(more: float, less: float, n: float, at: float) -> float:
 
 def pair_of(table: pd.DataFrame, group: pd.Series | None, first: str, second: str) -> Pair:
     """Compare two columns of a table of items by deployments, `group` naming each item's group."""
-    a, b = table[first].to_numpy(), table[second].to_numpy()
-    both = ~(np.isnan(a) | np.isnan(b))
-    a, b = a[both], b[both]
-    n = len(a)
-    if n == 0:
+    both = table[[first, second]].notna().all(axis=1).to_numpy()
+    a, b = table.loc[both, [first, second]].to_numpy().T
+    if (n := len(a)) == 0:
         return Pair(0, 0, 0, float("nan"), True, 0.0, 0.0, math.inf, 0.0)
     change = np.round(a - b, 12)
     difference, squared = float(change.mean()), float((change**2).mean())
     counts = n, int((change > 0).sum()), int((change < 0).sum()), difference
-    binary = not change.any() or bool(np.isin(np.concatenate([a, b]), (0.0, 1.0)).all())
+    binary = not change.any() or bool(np.isin([a, b], (0.0, 1.0)).all())
     numbers = None if group is None else group_numbers(group[both])
     if numbers is None and binary:
         return Pair(*counts, True, float(n), 0.0, math.inf, squared)
@@ -112,25 +108,22 @@ def pair_of(table: pd.DataFrame, group: pd.Series | None, first: str, second: st
     return Pair(*counts, False, worth, error, freedom, variance * n + difference**2)
 
 
-def minimum_detectable_difference(n: int, *, discordance: float, alpha: float = ALPHA) -> float:
+def minimum_detectable_difference(n: int, discordance: float, *, alpha: float = ALPHA) -> float:
     """The smallest difference that a two-sided paired test of n items shows with 80 % power."""
-    if n < 1:
-        return 1.0
 
     def lacking(difference: float) -> float:
         return _size(difference, max(discordance, difference), 0.0, alpha) - n
 
-    return 1.0 if lacking(1.0) > 0 else float(brentq(lacking, 1e-9, 1.0))
+    return 1.0 if n < 1 or lacking(1.0) > 0 else float(brentq(lacking, 1e-9, 1.0))
 
 
 def items_to_decide(
-    difference: float, *, n: int, discordance: float, bar: float = 0.0, alpha: float = ALPHA
+    difference: float, n: int, discordance: float, *, bar: float = 0.0, alpha: float = ALPHA
 ) -> int | None:
-    """About how many more items would tell a paired difference from a bar with 80 % power.
+    """About how many more items tell a difference on n items from a bar with 80 % power.
 
-    The difference, measured on n items with this `discordance`, is supposed to hold. The bar is
-    0 to show a difference, and minus the margin to show non-inferiority, where the level
-    `alpha` is twice that of the one-sided test. None where the difference lies on the bar.
+    The difference is supposed to hold. `alpha` is two-sided: twice the level of a one-sided test.
+    None where the difference lies on the bar.
     """
     if n < 1 or math.isnan(difference) or abs(difference - bar) < 1e-9:
         return None
@@ -140,8 +133,7 @@ def items_to_decide(
 
 def _size(difference: float, discordance: float, bar: float, alpha: float) -> float:
     """Items until McNemar's test at the bar has the power (Connor 1987)."""
-    if discordance == 0:
-        discordance = abs(bar)  # on the bar at least so many items differ
+    discordance = discordance or abs(bar)  # on the bar at least so many items differ
     under = math.sqrt(max(discordance - bar**2, 0.0))
     true = math.sqrt(max(discordance - difference**2, 0.0))
     reach = float(norm.ppf(1 - alpha / 2)) * under + float(norm.ppf(POWER)) * true

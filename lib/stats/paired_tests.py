@@ -20,30 +20,25 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
     """Compare all deployments on the same items, Holm-adjusted: is one better than the other?
 
     Scores of 0 and 1 get the exact McNemar test and Tango's score interval (1998); where items
-    share a `group`, Tango's test at their effective number with Student's t. Graded scores get
-    the paired t test (on group totals). How often they err is in `tests/stats`.
-
-    Args:
-        scored: `deployment repo_id item_id score`, from 0 to 1 or missing where a call failed.
-            Items of one `group`, where there is that column and it is not blank, are one draw.
+    share a `group` that is not blank, Tango's test at their effective number with Student's t.
+    Graded scores get the paired t test (on group totals). `scored` has `deployment repo_id
+    item_id score`, from 0 to 1 or missing where a call failed, and perhaps `group`.
 
     Returns:
         One row per pair, on the items both answered, with the columns `PAIRS`. `difference` is
         first minus second; its own 95 % interval holds 0 exactly when `p_value` is at least 0.05.
     """
-    names = list(combinations(dict.fromkeys(scored["deployment"]), 2))
-    table, group = _by_item(scored)
-    twin = _twins(scored, table)
+    table, group, twin = _by_item(scored)
     rows, tests = [], []
-    for first, second in names:
+    for first, second in combinations(dict.fromkeys(scored["deployment"]), 2):
         pair = pair_of(table, group, first, second)
         p, (low, high) = pair.p_value(), pair.bounds(ALPHA / 2)
         if p >= ALPHA:  # McNemar's exact test is the stricter: the interval follows it
             low, high = min(low, 0.0), max(high, 0.0)
         counts = pair.n, pair.more, pair.less, pair.difference
         rows.append((first, second, *counts, low, high, p, pair.discordance))
-        same = twin[first] == twin[second]
-        tests.append(None if same else frozenset((twin[first], twin[second])))
+        models = frozenset((twin[first], twin[second]))
+        tests.append(models if len(models) == 2 else None)
     columns = [*PAIRS[: PAIRS.index("p_adjusted")], "discordance"]
     return with_verdicts(pd.DataFrame(rows, columns=columns), tests)
 
@@ -58,15 +53,12 @@ def with_verdicts(table: pd.DataFrame, tests: Sequence[Hashable | None]) -> pd.D
     adjusted = np.array([p for p, _ in holm(tests, table["p_value"])], dtype=float)
     alpha = ALPHA / max(len({*tests} - {None}), 1)
     shown = adjusted < ALPHA
-    sizes = list(zip(table["difference"], table["n"], table["discordance"], strict=True))
-    more = [items_to_decide(gap, n=n, discordance=share, alpha=alpha) for gap, n, share in sizes]
+    sizes = table[["difference", "n", "discordance"]].to_numpy(dtype=object)
+    more = [items_to_decide(*size, alpha=alpha) for size in sizes]
     return table.assign(
         p_adjusted=adjusted,
         verdict=np.where(shown, np.where(table["difference"] > 0, "better", "worse"), "tie"),
-        detectable=[
-            minimum_detectable_difference(n, discordance=share, alpha=alpha)
-            for _, n, share in sizes
-        ],
+        detectable=[minimum_detectable_difference(*size[1:], alpha=alpha) for size in sizes],
         more_items=pd.Series(more, dtype="Int64").mask(shown),
     )[PAIRS]
 
@@ -96,11 +88,10 @@ def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd
         baseline, with one-sided bounds at the level at which Holm tests this candidate. `low >
         -margin` is `good enough`, `high < -margin` is `worse`, all else `not decided`.
     """
-    table, group = _by_item(scored)
+    table, group, twin = _by_item(scored)
     others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]
     pairs = [pair_of(table, group, name, baseline) for name in others]
     p_values = [pair.p_above(-margin) for pair in pairs]
-    twin = _twins(scored, table)
     tests = [twin[name] for name in others]
     passing = holm(tests, p_values)
     failing = holm(tests, [pair.p_below(-margin) for pair in pairs])
@@ -125,34 +116,28 @@ def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd
 def _more(pair: Pair, margin: float, level: float) -> str:
     if pair.n == 0:
         return "no item was answered by both"
-    more = items_to_decide(
-        pair.difference, n=pair.n, discordance=pair.discordance, bar=-margin, alpha=2 * level
-    )
+    size = pair.difference, pair.n, pair.discordance
+    more = items_to_decide(*size, bar=-margin, alpha=2 * level)
     if more is None:
         return "the difference lies on the margin: no number of items decides it"
     return f"about {more:,} more items would decide it, if the difference holds"
 
 
-def _by_item(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None]:
-    """Scores by item and deployment, and the group of each item where there are groups."""
-    table = scored.pivot(index="item_id", columns="deployment", values="score").astype(float)
-    if "group" not in scored:
-        return table, None
-    group = scored.drop_duplicates("item_id").set_index("item_id")["group"]
-    return table, group.reindex(table.index)
+def _by_item(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None, dict[str, str]]:
+    """Scores by item and deployment, the groups of items, and the twin of each deployment.
 
-
-def _twins(scored: pd.DataFrame, table: pd.DataFrame) -> dict[str, str]:
-    """The first deployment of the same model with the same score on every item.
-
-    To ask twice whether a model, on one and on two threads, beats another is one hypothesis.
+    The twin is the first of the same model with the same score on every item: to ask twice
+    whether a model, on one and on two threads, beats another is one hypothesis.
     """
+    table = scored.pivot(index="item_id", columns="deployment", values="score").astype(float)
+    items = scored.drop_duplicates("item_id").set_index("item_id").reindex(table.index)
     model = scored.drop_duplicates("deployment").set_index("deployment")["repo_id"]
-    first: dict[tuple[str, tuple[str, ...]], str] = {}
-    return {
-        name: first.setdefault((str(model[name]), tuple(map(str, table[name]))), name)
+    first: dict[tuple[str, ...], str] = {}
+    twin = {
+        name: first.setdefault((str(model[name]), *map(str, table[name])), name)
         for name in table.columns
     }
+    return table, items.get("group"), twin
 
 
 def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:

@@ -63,12 +63,9 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     label = {"type": "string", "enum": options.labels}
     parts: dict[str, Any] = {"properties": {"label": label}, "required": ["label"]}
     schema = {"type": "object", **parts, "additionalProperties": False}
-
-    def as_json(target: str) -> str:
-        # An example in another form than the one that is enforced would mislead.
-        return json.dumps({"label": target}, ensure_ascii=False)
-
-    return chat_per_item(brief, deployment, answer=as_json, **json_schema_format(schema))
+    # An example in another form than the one that is enforced would mislead.
+    answer = {"answer": lambda label: json.dumps({"label": label}, ensure_ascii=False)}
+    return chat_per_item(brief, deployment, **answer, **json_schema_format(schema))
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
