@@ -57,6 +57,6 @@ def _objection(facts: dict[str, Any]) -> str:
         return f"step 3: {facts['why']}"
     if (supply := facts.get("supply_verdict", "pass")) == "pass":
         return ""
+    state = "fail" if supply == "fail" else "unknown"
     hint = "" if supply == "fail" else "; run step 3 with the Hub reachable"
-    reasons = facts.get("supply_reasons") or "not verified"
-    return f"supply chain: {supply or 'unknown'}: {reasons}{hint}"
+    return f"supply chain: {state}: {facts.get('supply_reasons') or 'not verified'}{hint}"
