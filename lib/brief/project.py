@@ -165,8 +165,7 @@ class Project(Section):
 def load_project(project: str | Path, **overrides: Any) -> Project:
     """Read and validate a brief: the name of a folder in `data/projects/`, a folder or a YAML file.
 
-    An override `section__key=value` replaces a value, lists comma-separated; "" and 0 do not.
-    What is missing, unreadable or wrong is a PlaybookError with the key.
+    An override `section__key=value` replaces a value (not "", 0); PlaybookError names a bad key.
     """
     path = _find(str(project))
     raw = _read(path)

@@ -142,8 +142,7 @@ def _share(work: list[Job], records: dict[str, Record]) -> None:
 def _groups(work: list[Job]) -> list[list[Job]]:
     """Who is asked at the same time: local models as cores allow, then all hosted ones."""
     hosted = [job for job in work if not job.threads]
-    groups: list[list[Job]] = []
-    free = 0
+    groups, free = list[list[Job]](), 0
     for job in sorted((job for job in work if job.threads), key=lambda job: job.threads):
         if job.threads > free:
             groups.append([])

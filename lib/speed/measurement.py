@@ -38,14 +38,12 @@ async def offer(
     brief: Project, served: Served, bodies: list[Record], rate: float, n: int
 ) -> list[Record]:
     """Send n requests at a rate until the SLO is certainly lost; returns a record of each."""
-    slo_s, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), 0
+    slo_s, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), itertools.count(1)
     gaps = np.random.default_rng(0).exponential(1.0, n)  # the same luck in every probe
     due = ((np.cumsum(gaps) - gaps[0]) / rate).tolist()
 
     def miss() -> None:
-        nonlocal misses
-        misses += 1
-        if misses > MISSES * n:  # soon, so that a request that has just failed says so first
+        if next(misses) > MISSES * n:  # soon, so that a request that has just failed says so first
             loop.call_soon(lambda: [task.cancel() for task in tasks])
 
     async with client(served, timeout_s=brief.evaluation.timeout_s) as api:
@@ -103,6 +101,7 @@ async def _first_token(api: openai.AsyncOpenAI, model: str, body: Record) -> flo
 
 
 STORE = "05_probes.jsonl"
+# An outcome is ok, failed or cut (left when its probe had failed: its latency is a lower bound).
 COLUMNS = """deployment repo_id probe offered_rps planned due_s ttft_s latency_s outcome
     error""".split()
 LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s n errors
@@ -122,17 +121,13 @@ def measure(
     *,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Offer rising load to each deployment: one row per request, with `COLUMNS`.
-
-    Its outcome is `ok`, `failed` or `cut`: left when its probe had failed, a lower bound.
-    """
+    """Offer rising load to each deployment; returns one row per request, with `COLUMNS`."""
     rows = []
     # There is nothing to load behind published figures and recorded answers.
     deployments = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
-    most = len(deployments) * brief.speed.max_probes
     with (
         endpoints.appending_records(run / STORE) as append,
-        progress_bar(most, "probes", show=progress) as bar,
+        progress_bar(len(deployments) * brief.speed.max_probes, "probes", show=progress) as bar,
     ):
         kept = endpoints.read_records(run / STORE)
         for deployment in deployments:
@@ -162,10 +157,10 @@ def _probes(
             key = endpoints.key_of(who, len(done), probe)  # the same load may be offered twice
             if key not in kept:
                 served = served or server.enter_context(serving(deployment, logs=run / "logs"))
-                sent = sum(record["planned"] for record in done) % len(bodies)
+                sent = sum(r["planned"] for r in done) % len(bodies)
                 turn = bodies[sent:] + bodies[:sent]
                 requests = run_blocking(offer, brief, served, turn, *probe)
-                errors = [request["error"] for request in requests if "error" in request]
+                errors = [r["error"] for r in requests if "error" in r]
                 if errors and not done and all(r["outcome"] != "ok" for r in requests):
                     text = f"no request of the first probe was answered: {errors[0]}"
                     raise PlaybookError(f"deployment {deployment.name!r}: {text}")
@@ -178,13 +173,13 @@ def _probes(
 
 def _next_probe(done: list[Record], slo: float, brief: Project) -> tuple[float, int] | None:
     """The rate and number of requests of the next probe, or None where enough is known."""
-    settings, asked = brief.speed, brief.requirements.min_rps or 0.0
+    settings, least = brief.speed, brief.requirements.min_rps or 0.0
     if len(done) >= settings.max_probes:
         return None
     if rate := _next_rate(done, slo, brief):
         return rate, max(settings.min_requests, math.ceil(rate * settings.probe_s))
     # Enough requests to bound p95: at the least load that passed, which is the safest to repeat.
-    enough = [r for r in done if _within(r, slo) and r["offered_rps"] >= asked]
+    enough = [r for r in done if _within(r, slo) and r["offered_rps"] >= least]
     if (short := MIN_FOR_P95 - sum(r["planned"] for r in enough)) <= 0 or not enough:
         return None
     return min(r["offered_rps"] for r in enough), max(settings.min_requests, short) + 1
