@@ -3,10 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from lib import pipeline
 from lib.artifacts import shown
 from lib.errors import PlaybookError
+
+STOPPED = "stopped; what was measured is kept, the same command goes on from there\n"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,9 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "stopped; what was measured is kept, the same command goes on from there\n"
-        )
+        sys.stderr.write(STOPPED)
         return 130
     sys.stdout.write(f"{shown(run)}/report.html\n")
     return 0
@@ -41,15 +42,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     run.add_argument(
         "--from", dest="start", default="01", metavar="STEP", help="01 to 06; reuse those before"
     )
-    run.add_argument(
-        "-p",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="override a parameter of the notebooks, as often as needed",
-    )
+    pairs: Any = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    text = "override a parameter of the notebooks, as often as needed"
+    run.add_argument("-p", dest="parameters", help=text, **pairs)
     run.add_argument("--quiet", action="store_true", help="no progress on standard error")
     return cli.parse_args(argv)
 

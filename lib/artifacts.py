@@ -127,11 +127,7 @@ def _manifest(run: Path) -> dict[str, Any]:
 
 
 def load(run: Path, name: str) -> pd.DataFrame:
-    """Read a step's table from the run directory.
-
-    Raises:
-        PlaybookError: It is missing or damaged; names the notebook to run.
-    """
+    """Read a step's table; one missing or damaged is a PlaybookError with the notebook to run."""
     path, again = run / f"{name}.parquet", f"run notebooks/{NOTEBOOKS[name[:2]]}.ipynb"
     if not path.exists():
         raise PlaybookError(f"{path.name} is missing in {shown(run)}; {again} first")

@@ -45,13 +45,10 @@ DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 
 
 def parse_json(text: str, start: int | None = None) -> Any:
-    """Read hostile text as one JSON value: bounded in size and depth, and strict.
-
-    With a `start` the value begins there, and whatever follows it is left.
+    """Read hostile text as one JSON value; with a `start` from there on, leaving what follows.
 
     Raises:
-        ValueError: It is not JSON (NaN and Infinity are not), too large, nested too deeply, or
-            holds half a surrogate pair, which no file can keep.
+        ValueError: It is no strict JSON, too large or deep, or holds half a surrogate pair.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")

@@ -20,10 +20,7 @@ T = TypeVar("T")
 def read_json_lines(path: Path, *, wanted: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a file with its place, such as `items.jsonl line 3`; blank lines are none.
 
-    `wanted` says which keys a line must have, for the sentence that says a line is no object.
-
-    Raises:
-        PlaybookError: A line is not UTF-8, not JSON, too long or no object.
+    Any other line is a PlaybookError, with `wanted`, the keys it must have.
     """
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):

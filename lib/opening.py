@@ -8,11 +8,7 @@ from lib.brief import Project, load_project
 
 
 def open_project(project: str | Path, **overrides: Any) -> Project:
-    """Read a brief as `load_project` does, and have its kind of task check what belongs to it.
-
-    Raises:
-        PlaybookError: The brief is missing, unreadable or wrong, in one sentence with the key.
-    """
+    """Read a brief as `load_project` does, and have its kind of task check what belongs to it."""
     brief = load_project(project, **overrides)
     evaluate.check(brief)
     return brief

@@ -22,14 +22,23 @@ from lib.opening import open_project
 SET_BY_RUNNER = ("project", "run_dir")
 PATHS = {n: artifacts.ROOT / f"notebooks/{stem}.ipynb" for n, stem in artifacts.NOTEBOOKS.items()}
 
+NO_PROGRESS = {"progress_bar": False}
+KERNEL = {
+    # Loopback traffic between runner and kernel is encrypted: no warning.
+    "config": Config({"KernelManager": {"transport_encryption": "auto"}}),
+    # A kernel stopped by Ctrl-C would write a traceback of its own.
+    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
+}
+DIED = (
+    "the kernel died, which is mostly too little memory;"
+    " what was measured is kept, the same command goes on from there"
+)
+
 
 def declared_parameters() -> dict[str, dict[str, str]]:
     """The parameters that each notebook declares, and their types, by the notebook's number."""
-    declared = {n: papermill.inspect_notebook(str(path)) for n, path in PATHS.items()}
-    return {
-        number: {name: declaration["inferred_type_name"] for name, declaration in names.items()}
-        for number, names in declared.items()
-    }
+    declared = {n: papermill.inspect_notebook(str(path)).values() for n, path in PATHS.items()}
+    return {n: {p["name"]: p["inferred_type_name"] for p in ps} for n, ps in declared.items()}
 
 
 def run(
@@ -40,14 +49,12 @@ def run(
     parameters: dict[str, str] | None = None,
     progress: bool = True,
 ) -> Path:
-    """Execute the notebooks of a project, from `start` on, and return the run directory.
+    """Execute the notebooks of a project, from `start` on, into the run directory it returns.
 
-    Each executed notebook is saved there and is its step's log; what earlier steps left is used
-    again. A parameter, its value as text, goes to every notebook that declares it.
+    A parameter, its value as text, goes to every notebook that declares it.
 
     Raises:
-        PlaybookError: An unknown parameter or step, a missing artefact, or the first
-            notebook that failed, with its own sentence.
+        PlaybookError: Of a parameter, a step, a missing artefact or the first notebook to fail.
     """
     declared = declared_parameters()
     values = _typed(parameters or {}, declared)
@@ -73,13 +80,11 @@ def run(
 def _typed(texts: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Values in the type their notebook declares; papermill alone would guess or only warn."""
     types = {name: kind for names in declared.values() for name, kind in names.items()}
-    choices = sorted(types.keys() - SET_BY_RUNNER)
-    values: dict[str, Any] = {}
+    choices, values = sorted(types.keys() - SET_BY_RUNNER), dict[str, Any]()
     for name, text in texts.items():
         if name not in choices:
-            raise PlaybookError(
-                f"no notebook has a parameter {name!r}; {did_you_mean(name, choices)}"
-            )
+            hint = did_you_mean(name, choices)
+            raise PlaybookError(f"no notebook has a parameter {name!r}; {hint}")
         try:
             values[name] = {"int": int, "float": float}.get(types[name], str)(text)
         except ValueError:
@@ -121,27 +126,14 @@ def _reuse(number: str, run: Path, progress: bool) -> None:
 def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool) -> None:
     path, log = PATHS[number], run / PATHS[number].name
     bar = {"desc": f"{number}/06 {path.stem[3:]:<15}", "leave": True}
+    bars = {"progress_bar": bar, "stderr_file": sys.stderr} if progress else NO_PROGRESS
     try:
         with artifacts.writing(log):
-            papermill.execute_notebook(
-                str(path),
-                str(log),
-                parameters,
-                progress_bar=progress and bar,
-                stderr_file=sys.stderr if progress else None,
-                # Loopback traffic between runner and kernel is encrypted: no warning.
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-                # A kernel stopped by Ctrl-C would write a traceback of its own.
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-            )
+            papermill.execute_notebook(str(path), str(log), parameters, **bars, **KERNEL)
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
-        raise PlaybookError(
-            f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"
-            f" (the executed notebook is {artifacts.shown(log)})"
-        ) from None
+        text = f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"
+        saved = f"the executed notebook is {artifacts.shown(log)}"
+        raise PlaybookError(f"{text} ({saved})") from None
     except DeadKernelError:
-        raise PlaybookError(
-            f"{path.stem}: the kernel died, which is mostly too little memory;"
-            " what was measured is kept, the same command goes on from there"
-        ) from None
+        raise PlaybookError(f"{path.stem}: {DIED}") from None

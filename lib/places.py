@@ -34,11 +34,7 @@ def names() -> list[str]:
 
 
 def check(place: str) -> str:
-    """A place as written, if it is a known name or code of one.
-
-    Raises:
-        ValueError: Nobody knows it: a misspelt country would count as outside every exclusion.
-    """
+    """A place as written; ValueError where misspelt, which would lie outside every exclusion."""
     folded = place.strip().casefold()
     aliases = WIDER | OTHER | EUROPEAN_UNION | frozenset().union(*SAME_PLACE.values())
     if folded not in {"", *aliases, *_by_folded_name()}:

@@ -3,7 +3,7 @@
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,8 @@ NUMBER = re.compile(
     r"(?<![\w.,:/])(?<![0-9]-)([-+]?)([0-9]{1,3}(?:,[0-9]{3})+|[0-9]*)(\.[0-9]+)?"
     r"(?!\w|[.,:/-][0-9])"
 )
+MARKS = " ,;:!?\"'`*()[]{}"
+ARTICLE = re.compile(r"(?<!\S)(?:an?|the)\s+(?=\S)", re.IGNORECASE)
 FENCE = re.compile(r"^```\w*\s*\n(.*?)\n?```$", re.DOTALL)
 RATING = re.compile(r"(?<![\w.,/])[-−]?[0-9]{1,9}(?:[.,][0-9]{1,9})?(?![\w/]|[.,][0-9])")
 LEADING = re.compile(rf"\W{{0,9}}(?:[a-z]+\W{{1,9}})?({RATING.pattern})\W{{0,3}}(?:[.,;:)!\n]|$)")
@@ -24,33 +26,10 @@ NOUN = re.compile(r"(?i)(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])")
 
 
 def normalise(text: str, rules: Sequence[str] = RULES) -> str:
-    """Text for comparison, by the rules a brief names; always in this order.
-
-    - `nfkc`: one form of every character (full width, ligatures, combined accents), and the
-      typographic apostrophe as the plain one.
-    - `casefold`: capitals do not count.
-    - `whitespace`: a run of white space is one space; none at the ends.
-    - `punctuation`: punctuation, quotes and brackets around the whole text do not count. What
-      tells one answer from another stays: .5 is not 5, <5 is not >5, ? is not nothing.
-    - `articles`: the English words a, an and the do not count before another word.
-    - `numbers`: a number that stands alone is compared by value: 1,000 = 1000 = 1000.0 = +1000,
-      .50 = 0.5, -0 = 0. A currency sign or a unit beside it stays, so $3.50 is $3.5 and not
-      3.5, and 5% is not 5. Dates, times, exponents and decimal commas stay text.
-    """
-    done = text
-    if "nfkc" in rules:
-        done = unicodedata.normalize("NFKC", done).replace("’", "'")
-    if "casefold" in rules:
-        done = done.casefold()
-    if "whitespace" in rules:
-        done = " ".join(done.split())
-    if "punctuation" in rules:
-        done = done.lstrip(" ,;:!?\"'`*()[]{}").rstrip(" .,;:!?\"'`*()[]{}") or done
-    if "articles" in rules:
-        done = re.sub(r"(?<!\S)(?:an?|the)\s+(?=\S)", "", done, flags=re.IGNORECASE)
-    if "numbers" in rules:
-        done = NUMBER.sub(_canonical, done.replace("−", "-"))
-    return done
+    """Text for comparison, by those of the `STEPS` that a brief names, always in their order."""
+    for rule, step in STEPS.items():
+        text = step(text) if rule in rules else text
+    return text
 
 
 def _canonical(found: re.Match[str]) -> str:
@@ -62,27 +41,39 @@ def _canonical(found: re.Match[str]) -> str:
     return ("-" if sign == "-" and value != "0" else "") + value
 
 
+STEPS: dict[str, Callable[[str], str]] = {
+    # One form of every character (full width, ligatures, accents) and of the apostrophe.
+    "nfkc": lambda text: unicodedata.normalize("NFKC", text).replace("’", "'"),
+    "casefold": str.casefold,
+    "whitespace": lambda text: " ".join(text.split()),
+    # Around the whole text. What tells answers apart stays: .5 is not 5, ? is not nothing.
+    "punctuation": lambda text: text.lstrip(MARKS).rstrip(f".{MARKS}") or text,
+    # The English a, an and the before another word.
+    "articles": lambda text: ARTICLE.sub("", text),
+    # A number that stands alone, by value: 1,000 = 1000.0 = +1000, .50 = 0.5, -0 = 0. A currency
+    # sign or a unit stays: $3.50 is $3.5, not 3.5. Dates, times and decimal commas stay text.
+    "numbers": lambda text: NUMBER.sub(_canonical, text.replace("−", "-")),
+}
+
+
 def find_label(
     text: str, labels: Sequence[str], aliases: Mapping[str, Sequence[str]] | None = None
 ) -> str | None:
-    """The one label an answer names, or None where it names none or several.
+    """The one label (or alias) an answer names, or None where it names none or several.
 
-    A JSON answer is read first: a text, an object with the key `label`, or one with a single
-    value, in a code fence or not. Then the whole answer is compared, then whole words, the
-    longest first: "Sentiment: positive." names positive; "positive or negative" names nothing,
-    nor does "not positive" unless that is a label. An alias counts as its label.
+    JSON is read first, then the whole answer, then whole words, the longest first: "Sentiment:
+    positive." names positive; "positive or negative" and "not positive" name nothing.
     """
-    names, words = _vocabulary(
-        tuple(labels), tuple((label, tuple(own)) for label, own in (aliases or {}).items())
-    )
+    spellings = ((label, tuple(words)) for label, words in (aliases or {}).items())
+    names, words = _vocabulary(tuple(labels), tuple(spellings))
     constrained = _from_json(text)
     if constrained is not None and (label := names.get(normalise(constrained))):
         return label
     answer = normalise(text)
     if answer in names:
         return names[answer]
-    found = {(bool(negation), names[name]) for negation, name in words.findall(answer)}
-    negated, label = found.pop() if len(found) == 1 else (True, "")
+    mentions = {(bool(negation), names[name]) for negation, name in words.findall(answer)}
+    negated, label = mentions.pop() if len(mentions) == 1 else (True, "")
     return None if negated else label
 
 
@@ -98,8 +89,7 @@ def _vocabulary(
 
 
 def _from_json(text: str) -> str | None:
-    inner = text.strip()
-    inner = found[1].strip() if (found := FENCE.match(inner)) else inner
+    inner = FENCE.sub(r"\1", text.strip()).strip()
     if inner[:1] not in ("{", '"'):
         return None
     try:
@@ -165,12 +155,10 @@ def find_order(text: str, n: int) -> tuple[list[int], int] | None:
 
 
 def visible(output: str, tags: Sequence[str]) -> str:
-    """What an answer says to its reader: the text without the model's reasoning.
+    """An answer without the model's reasoning: `<think>…</think>` of any of `tags`.
 
-    Removed are `<think>…</think>` (of any of `tags`, in any case, with attributes), everything
-    after an opening tag that is never closed, and everything before a closing tag that was never
-    opened, because many chat templates open it in the prompt. Inside reasoning another opening
-    tag means nothing. Tags in a code block or between backticks are text about tags.
+    An opening tag never closed ends it, a closing tag never opened starts it: many chat templates
+    open it in the prompt. Tags in a code block or between backticks are text about tags.
     """
     if "<" not in output or not tags:
         return output.strip()

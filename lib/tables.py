@@ -90,11 +90,7 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
 
 
 def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
-    """Read one table of `data/` and check it against its schema.
-
-    Args:
-        name: The file's name without `.csv`; one of `SCHEMAS`.
-        path: Another file with the same columns, for a team's own table.
+    """Read a table of `data/`, or of a team's own `path`, held against its schema.
 
     Raises:
         PlaybookError: The file is missing or breaks its schema; names file, column and value.
@@ -113,10 +109,8 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
         case = error.failure_cases.astype(object).iloc[0]
         value = case["failure_case"]
         value = value.item() if hasattr(value, "item") else value
-        raise PlaybookError(
-            f"{path}: column {case['column']!r}, row {case['index']}:"
-            f" {value!r} breaks {case['check']}"
-        ) from None
+        where = f"{path}: column {case['column']!r}, row {case['index']}"
+        raise PlaybookError(f"{where}: {value!r} breaks {case['check']}") from None
 
 
 @cache

@@ -48,10 +48,8 @@ class Endpoint(Section):
     def _one_of(self) -> Self:
         ways = [way for way in WAYS if getattr(self, way)]
         if len(ways) != 1:
-            raise ValueError(
-                f"give exactly one of {', '.join(WAYS[:-1])} or {WAYS[-1]},"
-                f" not {' and '.join(ways) or 'none'}"
-            )
+            choice = f"{', '.join(WAYS[:-1])} or {WAYS[-1]}"
+            raise ValueError(f"give exactly one of {choice}, not {' and '.join(ways) or 'none'}")
         if self.gguf and not (self.gguf.count("/") >= 2 and self.revision):
             raise ValueError("gguf is owner/name/file.gguf and needs revision: the commit to pin")
         if self.base_url and not ENDPOINT_URL.fullmatch(self.base_url):

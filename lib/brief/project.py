@@ -147,10 +147,8 @@ class Project(Section):
         if len(marked := [d.name for d in self.deployments if d.baseline]) > 1:
             raise ValueError(f"deployments: {' and '.join(marked)} are marked baseline; mark one")
         if unpriced := [d.name for d in self.deployments if not (d.price or d.hardware)]:
-            raise ValueError(
-                f"deployments: {unpriced[0]!r} needs a price,"
-                " or hardware whose price data/hardware.csv knows"
-            )
+            need = "a price, or hardware whose price data/hardware.csv knows"
+            raise ValueError(f"deployments: {unpriced[0]!r} needs {need}")
         return self
 
     @property
@@ -167,11 +165,7 @@ class Project(Section):
 def load_project(project: str | Path, **overrides: Any) -> Project:
     """Read and validate a brief: the name of a folder in `data/projects/`, a folder or a YAML file.
 
-    An override `section__key=value` replaces one value of it for this run; an empty string or
-    zero leaves the brief as it is. Lists are comma-separated.
-
-    Raises:
-        PlaybookError: The brief is missing, unreadable or wrong, in one sentence with the key.
+    An override `section__key=value` replaces a value (not "", 0); PlaybookError names a bad key.
     """
     path = _find(str(project))
     raw = _read(path)

@@ -19,14 +19,10 @@ UNKNOWN = "not in data/models.csv: add it, with its licence and source"
 
 
 def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
-    """Say which deployments of the brief may be asked, and why the others are not.
+    """Which deployments may be asked, and why the others not: a row for each, with `COLUMNS`.
 
-    Step 3's `metadata` has the verdict after licence drift and, where they were judged,
-    `shortlisted why` with the Hub's facts and `supply_verdict supply_reasons`, of which only
-    `pass` is admitted. The baseline may be a closed model that steps 1 to 3 do not know.
-
-    Returns:
-        One row per deployment: `deployment repo_id admitted verdict why exception`.
+    Step 3's `metadata` has the verdict after drift and, where judged, `shortlisted why` and
+    `supply_verdict supply_reasons`. Steps 1 to 3 may not know the baseline, a closed model.
     """
     facts_by_model = {row["repo_id"]: row for row in rows(metadata)}
     why_by_model = dict(zip(shortlist["repo_id"], shortlist["why"], strict=True))
@@ -45,11 +41,7 @@ def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd
 
 
 def admitted(brief: Project, verdicts: pd.DataFrame) -> list[Deployment]:
-    """The deployments that `admit` lets through.
-
-    Raises:
-        PlaybookError: It lets none through.
-    """
+    """The deployments that `admit` lets through; PlaybookError where it lets none."""
     names = set(verdicts.loc[verdicts["admitted"] == "yes", "deployment"])
     if not names:
         first = verdicts.iloc[0]
@@ -63,9 +55,8 @@ def _objection(facts: dict[str, Any]) -> str:
     """Why step 3 keeps a model out with the Hub's facts; empty where it does not."""
     if not facts.get("shortlisted", True):
         return f"step 3: {facts['why']}"
-    supply, reasons = facts.get("supply_verdict", "pass"), facts.get("supply_reasons")
-    if supply == "pass":
+    if (supply := facts.get("supply_verdict", "pass")) == "pass":
         return ""
-    if supply == "fail":
-        return f"supply chain: fail: {reasons}"
-    return f"supply chain: unknown: {reasons or 'not verified'}; run step 3 with the Hub reachable"
+    state = "fail" if supply == "fail" else "unknown"
+    hint = "" if supply == "fail" else "; run step 3 with the Hub reachable"
+    return f"supply chain: {state}: {facts.get('supply_reasons') or 'not verified'}{hint}"

@@ -34,11 +34,7 @@ class Rate(NamedTuple):
 
 
 def price_of(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
-    """The price of a deployment: the brief's, genai-prices', or the machine's list price.
-
-    Raises:
-        PlaybookError: No price is known; an unknown price is never taken for zero.
-    """
+    """The brief's price, genai-prices', or the machine's; PlaybookError where none is known."""
     price = deployment.price
     if price is None:
         return _machine_price(deployment, hardware)
@@ -172,5 +168,4 @@ class Budget:
 
 def budget_of(brief: Project, run: Path) -> Budget | None:
     """The budget of a brief, or None where it sets none."""
-    limit = brief.evaluation.max_usd
-    return None if limit is None else Budget(run, max_usd=limit)
+    return Budget(run, max_usd=limit) if (limit := brief.evaluation.max_usd) else None

@@ -35,8 +35,7 @@ class Plan:
     def __init__(
         self, who: dict[str, Any], calls_of: Callable[[Item], list[Call]], items: pd.DataFrame
     ) -> None:
-        self._calls_of = calls_of
-        self._items = items.to_dict("records")
+        self._calls_of, self._items = calls_of, items.to_dict("records")
         self.parts = [[(c.part, _key(who, c)) for c in calls_of(item)] for item in self._items]
 
     def __iter__(self) -> Iterator[Call]:
@@ -54,11 +53,7 @@ def _key(who: dict[str, Any], call: Call) -> str:
 
 
 def cache_path(deployment: Deployment) -> Path | None:
-    """The file that answers of these weights are shared in by all runs, or None.
-
-    Only where the weights are certain: embedded, or at a `revision` that the endpoint declares.
-    The environment variable `PLAYBOOK_CACHE=off` switches it off.
-    """
+    """The file that all runs share answers in, or None: weights unpinned, `PLAYBOOK_CACHE=off`."""
     endpoint = deployment.endpoint
     pinned = endpoint and (endpoint.embedded or endpoint.revision)
     if not pinned or os.environ.get("PLAYBOOK_CACHE", "").lower() in ("off", "0"):
@@ -76,8 +71,7 @@ def chat_calls(
 ) -> Callable[..., Call]:
     """A function of a user turn (and a `part`) to its call: system, worked examples, the turn.
 
-    `user` and `answer` word the examples where the deployment's prompt does not; `options` are
-    sent beside those of the brief and the deployment.
+    `user` and `answer` word the examples; `options` are sent beside those of the brief.
     """
     prompt = brief.prompt_of(deployment)
     question, wording = user or prompt.user or "{input}", prompt.answer or "{target}"

@@ -45,17 +45,15 @@ def perform(
     progress: bool = True,
     budget: Budget | None = None,
 ) -> dict[str, Record]:
-    """Perform every call of every deployment that has no answer yet.
+    """Perform every call that has no answer yet; returns the records of all calls by key.
 
-    Returns:
-        By key, the records of all calls: `key served error cached` and `attempts.FACTS`. Those
-        `cached` are from another run; what `total_timeout_s` left unasked says so in `error`.
+    A record has `key served error cached` and `attempts.FACTS`. Those `cached` are from another
+    run; what `total_timeout_s` left unasked says so in `error`.
 
     Raises:
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key or
             is down, or the budget is used up; what was answered is kept.
     """
-    # Who makes which call, and until when.
     total_s = evaluation.total_timeout_s or math.inf
     stop_at = time.monotonic() + total_s
     work = _divided(jobs, evaluation, budget)
@@ -75,7 +73,7 @@ def perform(
         records = storage.read_records(run / STORE, wanted)
         bar.update(len(wanted) - sum(len(_unanswered(job, records)) for job in work))
         _borrow(work, records, keep)
-        # All the rest is asked.
+        # The rest is asked, and shared.
         try:
             for group in _groups([job for job in work if _unanswered(job, records)]):
                 if time.monotonic() < stop_at:
@@ -106,8 +104,7 @@ def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
 
 def _divided(jobs: Jobs, evaluation: Evaluation, budget: Budget | None) -> list[Job]:
     """Who makes which calls; every price must be known before anything is asked."""
-    work: list[Job] = []
-    taken: set[str] = set()
+    work, taken = list[Job](), set[str]()
     for deployment, calls in jobs:
         keys = {call.key for call in calls} - taken
         rate = budget.rate(deployment) if budget else None
@@ -134,7 +131,7 @@ def _share(work: list[Job], records: dict[str, Record]) -> None:
     for job in work:
         answered = job.keys - _unanswered(job, records)
         if answered and (path := cache_path(job.deployment)):
-            # Another run may hold the file or the disk be full: this run has its answers anyway.
+            # The file may be held or the disk full: this run has its answers anyway.
             with contextlib.suppress(PlaybookError, OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with storage.appending_records(path, wait_s=10) as append:
@@ -145,8 +142,7 @@ def _share(work: list[Job], records: dict[str, Record]) -> None:
 def _groups(work: list[Job]) -> list[list[Job]]:
     """Who is asked at the same time: local models as cores allow, then all hosted ones."""
     hosted = [job for job in work if not job.threads]
-    groups: list[list[Job]] = []
-    free = 0
+    groups, free = list[list[Job]](), 0
     for job in sorted((job for job in work if job.threads), key=lambda job: job.threads):
         if job.threads > free:
             groups.append([])

@@ -75,10 +75,8 @@ def weights_path(name: str) -> Path:
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     if sha256 != weights.sha256:
-        raise PlaybookError(
-            f"{path} has SHA-256 {sha256[:12]}…, not the pinned {weights.sha256[:12]}…;"
-            f" delete it and run `{INSTALL}`"
-        )
+        differs = f"has SHA-256 {sha256[:12]}…, not the pinned {weights.sha256[:12]}…"
+        raise PlaybookError(f"{path} {differs}; delete it and run `{INSTALL}`")
     return path
 
 
@@ -110,19 +108,14 @@ class Served(NamedTuple):
 
 
 def identity(deployment: Deployment, *, threads: bool = False) -> dict[str, Any]:
-    """What makes two deployments answer alike: the weights or the endpoint, never its name.
-
-    The speed of a model that runs here depends on `threads` too, and so does what it writes at a
-    temperature above 0.
-    """
+    """What makes two deployments answer alike: weights or endpoint, and `threads` where asked."""
     endpoint = _endpoint(deployment)
     if not endpoint.local:
         hosted = {"url": _base_url(deployment), "model": endpoint.model or deployment.model}
         return hosted | ({"revision": endpoint.revision} if endpoint.revision else {})
     weights: dict[str, Any] = {"gguf": endpoint.gguf, "revision": endpoint.revision}
-    if endpoint.embedded:
-        pinned_file = WEIGHTS[endpoint.embedded]
-        weights = {"sha256": pinned_file.sha256, "template": pinned_file.template}
+    if file := WEIGHTS.get(endpoint.embedded or ""):
+        weights = {"sha256": file.sha256, "template": file.template}
     return weights | ({"threads": endpoint.threads} if threads else {})
 
 
@@ -138,19 +131,13 @@ def machine() -> str:
 
 
 def request_options(brief: Project, deployment: Deployment) -> dict[str, Any]:
-    """The options every request is sent with: the brief's, or the deployment's own.
-
-    `options.extra_body` has the last word: what it sets to null is not sent, since some endpoints
-    refuse `temperature` or know `max_completion_tokens` only.
-    """
+    """The brief's options under the deployment's own; nothing for what `extra_body` has as null."""
     common = brief.evaluation.model_dump(include={"temperature", "max_tokens", "stop"})
     special = deployment.options.model_dump(exclude_none=True)
     extra = special.pop("extra_body")
     if reserved := sorted(OURS & set(extra)):
-        raise PlaybookError(
-            f"deployment {deployment.name!r}: options.extra_body may not set {reserved[0]!r};"
-            " the playbook does"
-        )
+        text = f"options.extra_body may not set {reserved[0]!r}; the playbook does"
+        raise PlaybookError(f"deployment {deployment.name!r}: {text}")
     options = common | special | extra
     return {key: value for key, value in options.items() if value is not None and value != []}
 
@@ -177,12 +164,10 @@ def client(served: Served, *, timeout_s: float) -> openai.AsyncOpenAI:
     """An OpenAI client of an endpoint that tries once; only here the key is read to be sent."""
     # A proxy set for the outside world must not see requests to our own port.
     outside = not served.base_url.startswith("http://127.0.0.1")
+    http = openai.DefaultAsyncHttpxClient(trust_env=outside)
+    url, key = served.base_url, served.key or "none"
     return openai.AsyncOpenAI(
-        base_url=served.base_url,
-        api_key=served.key or "none",
-        timeout=timeout_s,
-        max_retries=0,
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=outside),
+        base_url=url, api_key=key, timeout=timeout_s, max_retries=0, http_client=http
     )
 
 
@@ -199,11 +184,7 @@ def scrub(text: str, served: Served) -> str:
 
 @contextlib.contextmanager
 def serving(deployment: Deployment, *, logs: Path) -> Iterator[Served]:
-    """Yield an endpoint that answers; a local model is served from here, its log kept in `logs`.
-
-    Raises:
-        PlaybookError: The variable of its key or URL is unset, or the server does not start.
-    """
+    """Yield an endpoint that answers, a local one served from here; PlaybookError if none does."""
     endpoint = _endpoint(deployment)
     if endpoint.local:
         with _local_server(deployment, logs / f"{deployment.name}.log") as base_url:
@@ -227,9 +208,9 @@ def _local_server(deployment: Deployment, log: Path) -> Iterator[str]:
         path, template = hub.download_gguf(endpoint.gguf or "", endpoint.revision or ""), ""
     if endpoint.port:
         _refuse_used_port(name, endpoint.port)
-    # By path and with -P, so that no folder called `lib` where the caller stands is in the way.
-    command = [sys.executable, "-P", model_server.__file__, str(path), name, template]
-    command += [str(endpoint.threads), str(endpoint.port)]
+    settings = [str(path), name, template, str(endpoint.threads), str(endpoint.port)]
+    # With -P no folder called `lib` where the caller stands is in the way.
+    command = [sys.executable, "-P", model_server.__file__, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)
     # The child serves until its standard input closes: also when this process is killed.
     with (
@@ -252,13 +233,13 @@ def _refuse_used_port(name: str, port: int) -> None:
 
 
 def _address(child: subprocess.Popen[bytes], name: str, log: Path) -> str:
-    """Where a server says that it answers, which it does once its model is loaded."""
+    """Where a server answers, which it says once its model is loaded."""
     assert child.stdout is not None
     ready = select.select([child.stdout], [], [], START_TIMEOUT_S)[0]
     if ready and (address := child.stdout.readline().decode().strip()):
         return f"{address}/v1"
     lines = [line for line in log.read_text(errors="replace").split("\n") if line.strip()]
-    # llama.cpp marks errors with E; the first says what is wrong, the last only that it stopped.
+    # llama.cpp marks errors with E: the first says what is wrong, the last that it stopped.
     reason = next((line for line in lines if " E " in line), (lines or ["no message"])[-1])
     raise PlaybookError(
         f"deployment {name!r}: the model server did not start: {reason[:200]} ({shown(log)})"

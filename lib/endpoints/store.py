@@ -25,11 +25,7 @@ def key_of(*parts: Any) -> str:
 
 
 def read_records(path: Path, wanted: Container[str] | None = None) -> dict[str, Record]:
-    """The records by their `key`, the newest of each; of the `wanted` keys only, if given.
-
-    A line counts only if it is complete and its checksum holds: a crash in the middle of a write
-    costs that one record.
-    """
+    """The newest record of each `key`, of the `wanted` ones only, if given; half a line is none."""
     records: dict[str, Record] = {}
     if not path.exists():
         return records
@@ -45,11 +41,7 @@ def read_records(path: Path, wanted: Container[str] | None = None) -> dict[str, 
 
 @contextlib.contextmanager
 def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Record], None]]:
-    """Hold the file alone and yield a function that appends one record at once.
-
-    Raises:
-        PlaybookError: Another process still writes to it after `wait_s`, or the disk refuses.
-    """
+    """Hold the file alone (PlaybookError after `wait_s`), and yield a function that appends."""
 
     def append(record: Record) -> None:
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
@@ -61,16 +53,14 @@ def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Re
                 os.ftruncate(stream.fileno(), stream.tell() - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
     with contextlib.ExitStack() as stack:
         with writing(path):
-            lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
             try:
                 stack.enter_context(lock)
             except Timeout:
-                raise PlaybookError(
-                    f"{shown(path)} is being written by another process;"
-                    " wait for it, or use another run_dir"
-                ) from None
+                busy = "is being written by another process; wait for it, or use another run_dir"
+                raise PlaybookError(f"{shown(path)} {busy}") from None
             stream = stack.enter_context(path.open("a+b", buffering=0))
             end = stream.tell()
             if end and os.pread(stream.fileno(), 1, end - 1) != b"\n":

@@ -37,21 +37,18 @@ Miss = Callable[[], None]
 async def offer(
     brief: Project, served: Served, bodies: list[Record], rate: float, n: int
 ) -> list[Record]:
-    """Send n requests at a rate; stop when the SLO is certainly lost. One record a request."""
-    slo_s, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), 0
-    # The same unit-rate arrivals in every probe: rates differ, luck does not.
-    gaps = np.random.default_rng(0).exponential(1.0, n)
+    """Send n requests at a rate until the SLO is certainly lost; returns a record of each."""
+    slo_s, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), itertools.count(1)
+    gaps = np.random.default_rng(0).exponential(1.0, n)  # the same luck in every probe
     due = ((np.cumsum(gaps) - gaps[0]) / rate).tolist()
 
     def miss() -> None:
-        nonlocal misses
-        misses += 1
-        if misses > MISSES * n:  # soon, so that a request that has just failed says so first
+        if next(misses) > MISSES * n:  # soon, so that a request that has just failed says so first
             loop.call_soon(lambda: [task.cancel() for task in tasks])
 
     async with client(served, timeout_s=brief.evaluation.timeout_s) as api:
-        # One request first: it warms the connection and waits for what an earlier probe left.
         send = functools.partial(_request, api, served.model, slo_s)
+        # One request first: it warms the connection and waits for what an earlier probe left.
         await send(loop.time(), bodies[0], lambda: None)
         start, turns = loop.time(), itertools.cycle(bodies)
         async with asyncio.TaskGroup() as group:
@@ -73,19 +70,18 @@ async def _request(
     loop = asyncio.get_running_loop()
     await asyncio.sleep(due_at - loop.time())
     late = loop.call_at(due_at + slo_s, miss)
-    first, error = None, ""
     try:
         first = await _first_token(api, model, body)
+        end = loop.time()
+        facts: Record = {"ttft_s": (first or end) - due_at, "outcome": "ok"}
     except FAILURES as failure:
-        error = type(failure).__name__
-    end = loop.time()
+        end = loop.time()
+        facts = {"outcome": "failed", "error": type(failure).__name__}
     if end < due_at + slo_s:
         late.cancel()
-        if error:
+        if "error" in facts:
             miss()
-    if error:
-        return {"latency_s": end - due_at, "outcome": "failed", "error": error}
-    return {"ttft_s": (first or end) - due_at, "latency_s": end - due_at, "outcome": "ok"}
+    return facts | {"latency_s": end - due_at}
 
 
 async def _first_token(api: openai.AsyncOpenAI, model: str, body: Record) -> float | None:
@@ -96,15 +92,16 @@ async def _first_token(api: openai.AsyncOpenAI, model: str, body: Record) -> flo
     first, ended = None, False
     async for chunk in await api.chat.completions.create(model=model, stream=True, **body):
         for choice in chunk.choices[:1]:
-            ended = ended or bool(choice.finish_reason)
-            if first is None and choice.delta.content:
-                first = asyncio.get_running_loop().time()
+            ended |= bool(choice.finish_reason)
+            if choice.delta.content:
+                first = first or asyncio.get_running_loop().time()
     if not ended:  # a page, nothing at all, or cut off half-way
         raise ValueError("no chat completion")
     return first
 
 
 STORE = "05_probes.jsonl"
+# An outcome is ok, failed or cut (left when its probe had failed: its latency is a lower bound).
 COLUMNS = """deployment repo_id probe offered_rps planned due_s ttft_s latency_s outcome
     error""".split()
 LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s n errors
@@ -124,19 +121,13 @@ def measure(
     *,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Offer rising load to each deployment and bracket the greatest one within the SLO.
-
-    Returns:
-        One row per request, with `COLUMNS`; outcome is `ok`, `failed` or `cut` (abandoned when
-        its probe had failed; its latency is a lower bound).
-    """
+    """Offer rising load to each deployment; returns one row per request, with `COLUMNS`."""
     rows = []
     # There is nothing to load behind published figures and recorded answers.
     deployments = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
-    most = len(deployments) * brief.speed.max_probes
     with (
         endpoints.appending_records(run / STORE) as append,
-        progress_bar(most, "probes", show=progress) as bar,
+        progress_bar(len(deployments) * brief.speed.max_probes, "probes", show=progress) as bar,
     ):
         kept = endpoints.read_records(run / STORE)
         for deployment in deployments:
@@ -166,17 +157,15 @@ def _probes(
             key = endpoints.key_of(who, len(done), probe)  # the same load may be offered twice
             if key not in kept:
                 served = served or server.enter_context(serving(deployment, logs=run / "logs"))
-                sent = sum(record["planned"] for record in done) % len(bodies)
+                sent = sum(r["planned"] for r in done) % len(bodies)
                 turn = bodies[sent:] + bodies[:sent]
                 requests = run_blocking(offer, brief, served, turn, *probe)
-                errors = [request["error"] for request in requests if "error" in request]
+                errors = [r["error"] for r in requests if "error" in r]
                 if errors and not done and all(r["outcome"] != "ok" for r in requests):
-                    raise PlaybookError(
-                        f"deployment {deployment.name!r}: no request of the first probe was"
-                        f" answered: {errors[0]}"
-                    )
-                kept[key] = {"key": key, "offered_rps": probe[0], "planned": probe[1]}
-                kept[key]["requests"] = requests
+                    text = f"no request of the first probe was answered: {errors[0]}"
+                    raise PlaybookError(f"deployment {deployment.name!r}: {text}")
+                facts = {"offered_rps": probe[0], "planned": probe[1], "requests": requests}
+                kept[key] = {"key": key, **facts}
                 append(kept[key])
             done.append(kept[key])
             yield kept[key]
@@ -184,13 +173,13 @@ def _probes(
 
 def _next_probe(done: list[Record], slo: float, brief: Project) -> tuple[float, int] | None:
     """The rate and number of requests of the next probe, or None where enough is known."""
-    settings, asked = brief.speed, brief.requirements.min_rps or 0.0
+    settings, least = brief.speed, brief.requirements.min_rps or 0.0
     if len(done) >= settings.max_probes:
         return None
     if rate := _next_rate(done, slo, brief):
         return rate, max(settings.min_requests, math.ceil(rate * settings.probe_s))
     # Enough requests to bound p95: at the least load that passed, which is the safest to repeat.
-    enough = [r for r in done if _within(r, slo) and r["offered_rps"] >= asked]
+    enough = [r for r in done if _within(r, slo) and r["offered_rps"] >= least]
     if (short := MIN_FOR_P95 - sum(r["planned"] for r in enough)) <= 0 or not enough:
         return None
     return min(r["offered_rps"] for r in enough), max(settings.min_requests, short) + 1
@@ -200,16 +189,13 @@ def _next_rate(done: list[Record], slo: float, brief: Project) -> float | None:
     """Double until a probe fails, halve until one passes, then bisect geometrically."""
     asked, ceiling = brief.requirements.min_rps, brief.speed.ceiling_rps
     if not done:
-        # Twice what is asked for: passing there settles the requirement with room to spare.
-        return 2 * (asked or 0.5)
+        return 2 * (asked or 0.5)  # passing there settles `min_rps` with room to spare
     failed = [r["offered_rps"] for r in done if not _within(r, slo)]
-    high = min(failed, default=math.inf)
-    # Whatever lies below the least load that failed has passed.
+    high = min(failed, default=math.inf)  # whatever lies below it has passed
     low = max((r["offered_rps"] for r in done if r["offered_rps"] < high), default=0.0)
     if not failed:
         return None if low >= ceiling else min(2 * low, ceiling)
-    if not low:
-        # Below what is asked for there is nothing left to decide.
+    if not low:  # below what is asked for there is nothing left to decide
         settled = high <= asked if asked else len(failed) > MAX_HALVINGS
         return None if settled else high / 2
     return None if high / low <= CLOSE_ENOUGH else round(math.sqrt(low * high), 3)
@@ -221,11 +207,7 @@ def _within(record: Record, slo: float) -> bool:
 
 
 def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
-    """One row per deployment and offered load: percentiles, errors, whether within the SLO.
-
-    Latencies of requests that were cut are lower bounds, so percentiles of a probe that
-    failed are at least the value shown (`stopped_early`).
-    """
+    """One row per deployment and offered load, with `LOAD`; `stopped_early`: at least so late."""
     rows = []
     for (name, rate), probe in requests.groupby(["deployment", "offered_rps"]):
         ok, latency = probe[probe["outcome"] == "ok"], probe["latency_s"]
@@ -243,11 +225,10 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
 def capacity(
     brief: Project, requests: pd.DataFrame, *, deployments: list[Deployment] | None = None
 ) -> pd.DataFrame:
-    """The greatest load within the SLO per deployment, with the bracket it lies in.
+    """The greatest load within the SLO, `max_rps`, and the least above it that failed, `high`.
 
-    `max_rps` and `low` are the greatest load that passed, `high` the least that failed (missing
-    where none did). `p95_s` with its bounds pools the requests of all passing loads at or above
-    `requirements.min_rps`: more load is not faster, so it speaks for `min_rps` as well.
+    `p95_s` with its bounds pools the requests of all passing loads from `min_rps` on: more load
+    is not faster, so it speaks for `min_rps` as well.
     """
     probes = summarise(requests, slo_s=brief.requirements.slo_s)
     rows: list[tuple[Any, ...]] = []
@@ -262,9 +243,8 @@ def capacity(
         low = passed.max() if len(passed) else 0.0
         enough = passed[passed >= (brief.requirements.min_rps or 0.0)]
         pool = sent.loc[sent["offered_rps"].isin(enough), "latency_s"]
-        p95 = stats.quantile(pool, 0.95)
-        repo_id = sent["repo_id"].iloc[0]
-        rows.append((name, repo_id, low, low, high, *p95, len(pool), "measured here"))
+        bracket, p95 = (low, low, high), stats.quantile(pool, 0.95)
+        rows.append((name, sent["repo_id"].iloc[0], *bracket, *p95, len(pool), "measured here"))
     return pd.DataFrame(rows, columns=CAPACITY)
 
 
