@@ -31,14 +31,12 @@ TONES = [
     ("open", "", ["partly right", "partial score"]),
     ("open", "", ["truncated", "refused", "failed", "empty", "unparsed"]),
 ]
+Facts = Mapping[str, Any]
 MARKS = {word: (tone, sign) for tone, sign, words in TONES for word in words}
 
 
 def decision_page(
-    decision: Mapping[str, Any],
-    tradeoffs: pd.DataFrame,
-    checks: pd.DataFrame,
-    figures: Mapping[str, bytes],
+    decision: Facts, tradeoffs: pd.DataFrame, checks: pd.DataFrame, figures: Mapping[str, bytes]
 ) -> str:
     """The page for whoever decides: the record, the rows it is from, and PNGs by their names."""
     rules: dict[tuple[str, str], list[str]] = {}
@@ -49,7 +47,7 @@ def decision_page(
     return PAGES.get_template("decision.html.j2").render(decision=decision, **tables)
 
 
-def counsel_page(facts: Mapping[str, Any]) -> str:
+def counsel_page(facts: Facts) -> str:
     """The page for counsel, one sitting long, from what `legal.for_counsel` prepared."""
     return PAGES.get_template("counsel.html.j2").render(**facts)
 
@@ -147,12 +145,8 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _sha256(script: str) -> str:
-    """What the page's security policy names the script by: no other one may run."""
-    return "sha256-" + _base64(hashlib.sha256(script.encode()).digest())
-
-
-# A missing value is an error; all text is escaped.
+# A missing value is an error; all text is escaped. The security policy names the page's script by
+# its hash: no other one may run.
 FOLDER = FileSystemLoader(Path(__file__).parent)
 PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
