@@ -164,4 +164,6 @@ def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: 
 def intervals(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
     """The rows with an interval, as `low high`; without an upper end to ten times the value."""
     both = table.dropna(subset=[value, low, high]).astype({value: float, low: float, high: float})
-    return both.assign(low=both[low], high=both[high].where(both[high] < math.inf, both[value] * 10))
+    return both.assign(
+        low=both[low], high=both[high].where(both[high] < math.inf, both[value] * 10)
+    )
