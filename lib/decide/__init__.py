@@ -1,7 +1,6 @@
 """Cost, requirements, the pick and its record."""
 
-from lib.decide.costs import cost, tradeoffs
-from lib.decide.decision import check, choose, qualify, stability
+from lib.decide.decision import check, choose, cost, qualify, stability, tradeoffs
 from lib.decide.record import write_decision
 
 __all__ = ["check", "choose", "cost", "qualify", "stability", "tradeoffs", "write_decision"]

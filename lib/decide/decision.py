@@ -1,4 +1,4 @@
-"""Requirements on the bounds of intervals, the ranking, and what would change it."""
+"""Cost, quality and speed side by side, requirements on their bounds, and the ranking."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import numpy as np
 import pandas as pd
 
 from lib.brief import Project, Requirements
-from lib.stats import items_needed
+from lib.endpoints import Rate, price_of
+from lib.errors import PlaybookError
+from lib.stats import bootstrap, items_needed, tie_groups
+
+NAN = float("nan")
+Bounds = tuple[float, float, float]
 
 
 class Bar(NamedTuple):
@@ -37,12 +42,94 @@ TIES = {
 }
 
 
+def cost(
+    brief: Project, capacity: pd.DataFrame, answers: pd.DataFrame, hardware: pd.DataFrame
+) -> pd.DataFrame:
+    """Dollars per 1,000 requests of every deployment measured; missing where no load met the SLO.
+
+    An hourly price is divided by the capacity (from `speed.capacity`): the cost at full use, twice
+    as much at half the load. A token price is multiplied by the tokens of the answers
+    (`prompt_tokens completion_tokens`), with a bootstrap interval of their mean.
+    """
+    rows = []
+    loads = capacity.set_index("deployment").to_dict("index")
+    for deployment in (d for d in brief.deployments if d.name in loads):
+        name, rate = deployment.name, price_of(deployment, hardware)
+        if rate.usd_per_hour is not None:
+            bounds = _by_hour(rate.usd_per_hour, loads[name])
+            price = f"${rate.usd_per_hour:.3g}/hour"
+        else:
+            bounds = _by_token(rate, answers[answers["deployment"] == name], name)
+            in_, out = rate.input_usd_per_million, rate.output_usd_per_million
+            price = f"${in_:.3g} in, ${out:.3g} out per million tokens"
+        rows.append((name, deployment.hardware or "hosted", price, rate.basis, *bounds))
+    columns = "deployment hardware price price_basis usd_per_1k usd_per_1k_low usd_per_1k_high"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def _by_hour(usd_per_hour: float, load: Mapping[Any, Any]) -> Bounds:
+    """The capacity lies between the load that passed and `high`, which failed or is missing."""
+    if not load["max_rps"] > 0:
+        return NAN, NAN, NAN
+    cost, least = (usd_per_hour / 3600 / load[rps] * 1000 for rps in ("max_rps", "high"))
+    measured = load["basis"] == "measured here"  # a published load has no bracket
+    return (cost, least, cost) if measured else (cost, NAN, NAN)
+
+
+def _by_token(rate: Rate, answers: pd.DataFrame, name: str) -> Bounds:
+    used = answers.dropna(subset=["prompt_tokens", "completion_tokens"])
+    if used.empty:
+        raise PlaybookError(
+            f"deployment {name!r}: the endpoint reports no token usage, so a token price gives"
+            " no cost; give price.usd_per_hour instead"
+        )
+    dollars = (
+        used["prompt_tokens"] * (rate.input_usd_per_million or 0.0)
+        + used["completion_tokens"] * (rate.output_usd_per_million or 0.0)
+    ).to_numpy(dtype=float) / 1000
+    return bootstrap(lambda rows: float(dollars[rows].mean()), len(dollars))
+
+
+def dollar_signs(usd_per_1k: pd.Series[float]) -> pd.Series[str]:
+    """`$` for the cheapest, one more `$` for each dearer configuration, at most five."""
+    return usd_per_1k.rank(method="dense").clip(upper=5).fillna(0).map(lambda n: "$" * int(n))
+
+
+def tradeoffs(
+    scores: pd.DataFrame, capacity: pd.DataFrame, cost: pd.DataFrame, pairs: pd.DataFrame
+) -> pd.DataFrame:
+    """Quality (the primary metric), speed and cost in one row per deployment, with intervals.
+
+    The cost of a correct answer takes the worst of both bounds, so its are wider than 95 %.
+    `tie_group` 1 holds the best quality and all that a paired test cannot tell apart from it.
+    """
+    primary = scores[scores["primary"].astype(bool)]
+    primary = primary.assign(tie_group=primary["deployment"].map(tie_groups(primary, pairs)))
+    quality = {"value": "quality", "low": "quality_low", "high": "quality_high"}
+    speed = capacity.drop(columns=["repo_id", "n", "basis"], errors="ignore")
+    speed = speed.rename(columns={"low": "rps_low", "high": "rps_high"})
+    table = primary.rename(columns=quality).merge(speed, on="deployment", how="left")
+    table = table.merge(cost, on="deployment", how="left")
+    for end, other in {"": "", "_low": "_high", "_high": "_low"}.items():
+        table[f"usd_per_1k_correct{end}"] = table[f"usd_per_1k{end}"] / table[f"quality{other}"]
+    table["dollars"] = dollar_signs(table["usd_per_1k"])
+    return table.assign(on_frontier=frontier(table))
+
+
+def frontier(table: pd.DataFrame) -> pd.Series[bool]:
+    """Whether nothing beats it in cost, speed and quality; false where one of them is missing."""
+    gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
+    # Every row against every row: as good in all three, and better in one.
+    own = gains[:, None]
+    beaten = np.any(np.all(own <= gains, axis=2) & np.any(own < gains, axis=2), axis=1)
+    return pd.Series(~beaten & ~np.isnan(gains).any(axis=1), index=table.index)
+
+
 def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     """Test every deployment against every requirement, on the bound of its interval.
 
-    Returns:
-        `deployment requirement wanted threshold value low high verdict note`: `met` when the worse
-        bound meets it, `not met` when the better one misses it, otherwise `not decided`.
+    The `verdict` is `met` when the worse bound meets it, `not met` when the better one misses it,
+    otherwise `not decided`, and the `note` says what would decide it.
     """
     rows = []
     for row, (name, bar) in product(table.to_dict("records"), BARS.items()):
@@ -51,8 +138,7 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
             threshold = threshold or 0.0  # also without a bar, its quality counts for nothing
         if threshold is not None:
             wanted = bar.wording.format(threshold) if threshold else "comparable quality"
-            columns = (bar.value, f"{bar.ends}_low", f"{bar.ends}_high")
-            interval = [float(row[column]) for column in columns]
+            interval = [float(row[c]) for c in (bar.value, f"{bar.ends}_low", f"{bar.ends}_high")]
             verdict = _verdict(name, row, threshold, *interval)
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
     names = "deployment requirement wanted threshold value low high verdict note"
@@ -93,8 +179,7 @@ def _verdict(
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     """Add `qualifies` (`yes`, `no`, `not decided`) and `why` to the tradeoff table.
 
-    Only a `candidate` (column `standing`) can qualify: not the baseline that the others are
-    compared with, nor what was dropped from a race with fewer items asked.
+    Only a `candidate` (column `standing`) can qualify: no baseline, nor what a race dropped early.
     """
     failing = checks[checks["verdict"] != "met"].groupby(["deployment", "verdict"])["wanted"]
     wanted = failing.agg("; ".join).to_dict()
@@ -113,10 +198,7 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
 
 
 def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
-    """The deployments that qualify in order of preference, and the tie rule of the first in words.
-
-    What ties for an objective, and to whom the tie goes, is said in `TIES`.
-    """
+    """The deployments that qualify in order of preference, and the first one's rule, of `TIES`."""
     left = table[table["qualifies"] == "yes"]
     order: list[str] = []
     rule = ""

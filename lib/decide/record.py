@@ -20,22 +20,16 @@ from lib.tables import DATA, rows
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
 Record = dict[str, Any]
+Frame = pd.DataFrame
 
 
 def write_decision(
-    brief: Project,
-    run: Path,
-    *,
-    table: pd.DataFrame,
-    checks: pd.DataFrame,
-    metadata: pd.DataFrame,
-    shortlist: pd.DataFrame,
+    brief: Project, run: Path, *, table: Frame, checks: Frame, metadata: Frame, shortlist: Frame
 ) -> Record:
     """Choose from `qualify`'s table, and write `06_decision.json`; returns it as written.
 
     Raises:
-        PlaybookError: Steps 1 to 3 (`shortlist`, `metadata`) do not let a deployment through that
-            has figures.
+        PlaybookError: A deployment has figures that steps 1 to 3 do not let through.
     """
     verdicts = admit(brief, shortlist, metadata)
     has_figures = verdicts["deployment"].isin(table["deployment"])
@@ -78,7 +72,7 @@ def write_decision(
     return record
 
 
-def _summary(record: Record, table: pd.DataFrame) -> str:
+def _summary(record: Record, table: Frame) -> str:
     if pick := record["pick"]:
         basis = str(table.set_index("deployment").at[pick["deployment"], "basis"])
         how = "on published figures only" if basis.startswith("published") else basis
@@ -92,7 +86,7 @@ def _summary(record: Record, table: pd.DataFrame) -> str:
 
 
 def _rejected(
-    brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame, table: pd.DataFrame, pick: str
+    brief: Project, shortlist: Frame, metadata: Frame, table: Frame, pick: str
 ) -> list[Record]:
     """Every model and configuration that is out, with the step and the rule."""
     out = [
@@ -104,31 +98,26 @@ def _rejected(
     barred = metadata[metadata["verdict"].isin(["review", "blocked"])]
     out += [(row["repo_id"], "3", f"{row['verdict']}: {row['reasons']}") for row in rows(barred)]
     models = {deployment.model for deployment in brief.deployments}.union(what for what, *_ in out)
-    unasked = sorted(set(metadata["repo_id"]) - models)
-    out += [(repo_id, "4", "no deployment of it in the brief") for repo_id in unasked]
-    out += [
-        (deployment.name, "4", f"not asked: {deployment.model} did not pass steps 1 to 3")
-        for deployment in brief.deployments
-        if deployment.name not in set(table["deployment"])
-    ]
-    lost = f"qualifies; preferred was {pick}"
-    out += [
-        (row["deployment"], "6", lost if row["qualifies"] == "yes" else row["why"])
-        for row in rows(table[table["deployment"] != pick])
-    ]
+    without = sorted(set(metadata["repo_id"]) - models)
+    out += [(repo_id, "4", "no deployment of it in the brief") for repo_id in without]
+    unasked = [d for d in brief.deployments if d.name not in set(table["deployment"])]
+    out += [(d.name, "4", f"not asked: {d.model} did not pass steps 1 to 3") for d in unasked]
+    others = table[table["deployment"] != pick]
+    why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {pick}")
+    out += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]
     return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
 
 
-def _unverified(metadata: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+def _unverified(metadata: Frame, table: Frame) -> list[str]:
     """What a reader must know before relying on it."""
-    offline = metadata[metadata["metadata_source"] == "catalogue"]
-    dates = offline["retrieved_at"].astype(str)
-    problems = metadata[metadata["problem"] != ""]
-    sentences = list(problems["repo_id"] + ": " + problems["problem"])
+    dates = metadata.loc[metadata["metadata_source"] == "catalogue", "retrieved_at"].astype(str)
+    sentences = []
     if len(dates):
+        models = f"{len(dates)} of {len(metadata)} shortlisted models were not verified"
         facts = f"the catalogue's, of {dates.min()} to {dates.max()}, and no revision is pinned"
-        models = f"{len(dates)} of {len(metadata)} shortlisted models"
-        sentences[:0] = [f"{models} were not verified against the Hub: their facts are {facts}."]
+        sentences.append(f"{models} against the Hub: their facts are {facts}.")
+    problems = metadata[metadata["problem"] != ""]
+    sentences += list(problems["repo_id"] + ": " + problems["problem"])
     if table["basis"].str.startswith("published").any():
         sentences.append("Quality and speed are published figures; nothing was measured here.")
     bases = sorted(set(table["price_basis"].dropna()))
@@ -136,7 +125,7 @@ def _unverified(metadata: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     return [*sentences, "The licence table is a reading aid, not legal advice."]
 
 
-def _basis(metadata: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+def _basis(metadata: Frame, table: Frame) -> list[str]:
     sources = metadata["metadata_source"].value_counts()
     return [
         f"Quality and speed: {', '.join(sorted(set(table['basis'])))} ({machine()})",

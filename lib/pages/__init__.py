@@ -1,8 +1,7 @@
 """Figures and pages: frames in, pictures out."""
 
-from lib.pages.export import export_csv
 from lib.pages.generic import draw
-from lib.pages.page import answers_page, counsel_page, decision_page, disagreements
+from lib.pages.page import answers_page, counsel_page, decision_page, disagreements, export_csv
 from lib.pages.plots import (
     cost_per_correct,
     latency_by_load,

@@ -1,4 +1,4 @@
-"""The HTML pages: self-contained, everything escaped, numbers for people, links only to the web."""
+"""The HTML pages: self-contained, everything escaped, links only to the web; and tables as CSV."""
 
 import base64
 import hashlib
@@ -13,11 +13,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lib import artifacts
 from lib.pages.style import number
 from lib.tables import rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
 URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
+FORMULA = re.compile(r"[=+\-@\t\r]")  # how a text begins that a spreadsheet would run
 MANY = 8  # longer lists are folded
 MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
 BUDGET = 6_000_000  # characters of answers on it
@@ -31,14 +33,12 @@ TONES = [
     ("open", "", ["partly right", "partial score"]),
     ("open", "", ["truncated", "refused", "failed", "empty", "unparsed"]),
 ]
+Facts = Mapping[str, Any]
 MARKS = {word: (tone, sign) for tone, sign, words in TONES for word in words}
 
 
 def decision_page(
-    decision: Mapping[str, Any],
-    tradeoffs: pd.DataFrame,
-    checks: pd.DataFrame,
-    figures: Mapping[str, bytes],
+    decision: Facts, tradeoffs: pd.DataFrame, checks: pd.DataFrame, figures: Mapping[str, bytes]
 ) -> str:
     """The page for whoever decides: the record, the rows it is from, and PNGs by their names."""
     rules: dict[tuple[str, str], list[str]] = {}
@@ -49,16 +49,15 @@ def decision_page(
     return PAGES.get_template("decision.html.j2").render(decision=decision, **tables)
 
 
-def counsel_page(facts: Mapping[str, Any]) -> str:
+def counsel_page(facts: Facts) -> str:
     """The page for counsel, one sitting long, from what `legal.for_counsel` prepared."""
     return PAGES.get_template("counsel.html.j2").render(**facts)
 
 
 def answers_page(cells: pd.DataFrame, *, name: str, task: str) -> str:
-    """The page of answers, with one script, its own filters; without scripts it is a plain table.
+    """The page of answers, of which its one script filters; it says what was left out or cut.
 
-    `cells` (from `evaluate.side_by_side`) has a row per item and deployment. At most 2,000 items
-    and 20,000 answers are shown and long answers are cut; the page says what is left out.
+    `cells` (from `evaluate.side_by_side`) has a row per item and deployment.
     """
     names = list(cells["deployment"].unique())
     width = max(len(names), 1)
@@ -80,8 +79,8 @@ def answers_page(cells: pd.DataFrame, *, name: str, task: str) -> str:
 def disagreements(cells: pd.DataFrame, *, limit: int = 8) -> pd.DataFrame:
     """The items that tell the candidates apart most, from the `cells` of `answers_page`.
 
-    Indexed by `item_id`: `input`, `target` and a column per deployment with its score (✓ is 1 and
-    ✗ is 0) or what became of the call, and the beginning of its visible output.
+    By `item_id`: `input target`, and per deployment its score (✓ is 1, ✗ is 0) or what became of
+    the call, and the beginning of its visible output.
     """
     names = list(cells["deployment"].unique())
     part = cells[cells["disagree"]][: limit * len(names)]
@@ -90,6 +89,24 @@ def disagreements(cells: pd.DataFrame, *, limit: int = 8) -> pd.DataFrame:
     texts = part.drop_duplicates("item_id").set_index("item_id")[["input", "target"]]
     wide = texts.map(lambda text: cut(text[:1000], 80)).join(wide[names])
     return wide.astype("str").rename_axis(columns=None)
+
+
+def export_csv(run: Path, scored: pd.DataFrame, scores: pd.DataFrame) -> list[Path]:
+    """Write `scores.csv` and `answers.csv` into `exports/` of the run, and return their paths.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    paths = [run / "exports" / name for name in ("scores.csv", "answers.csv")]
+    for path, table in zip(paths, (scores, scored), strict=True):
+        text = table.map(_harmless).to_csv(index=False, lineterminator="\n")
+        artifacts.write_bytes(path, text.encode(errors="replace"))
+    return paths
+
+
+def _harmless(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return ("'" if FORMULA.match(value) else "") + value.replace("\0", "\ufffd")
 
 
 def _line(outcome: str, score: float, text: str) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -36,8 +35,7 @@ def verdicts_by_family(legal: pd.DataFrame, *, caption: str) -> Figure:
     counts = counts.reindex(columns=list(VERDICTS), fill_value=0)
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     others = counts.drop(index=list(FAMILIES), errors="ignore")
-    seven = counts.loc[[family for family in FAMILIES if family in counts.index]]
-    families = pd.concat([seven, others[:MOST_OTHERS]])
+    families = pd.concat([counts.filter(list(FAMILIES), axis=0), others[:MOST_OTHERS]])
     if rest := len(others[MOST_OTHERS:]):
         families.loc[f"other families ({rest})"] = others[MOST_OTHERS:].sum()
     figure, (ax,) = style.new("Licence verdicts, by family", caption, (8, height(len(families))))
@@ -58,7 +56,8 @@ def quality_by_size(
     """
     points = points.dropna(subset=["total_params_b", "score"]).sort_values("score", kind="stable")
     seven = points["family"].isin(list(FAMILIES))
-    points = points.assign(group=points["family"].where(seven, "other families"))
+    short = points["repo_id"].str.split("/").str[-1]
+    points = points.assign(group=points["family"].where(seven, "other families"), name=short)
     sizes, order = points["total_params_b"], [f for f in FAMILIES if f in set(points["group"])]
     figure, (ax,) = style.new(f"{benchmark}, by model size and family", caption, (9, 5.6))
     left, right = min([0.08, *sizes / 1.3]), max([4000.0, *sizes * 1.3])
@@ -71,7 +70,6 @@ def quality_by_size(
                     hue_order=order, style_order=order, palette=FAMILIES if order else None,
                     markers=dict(zip(FAMILIES, MARKERS, strict=True)), ax=ax, zorder=3)  # fmt: skip
     best = points.drop_duplicates("group", keep="last")
-    best = best.assign(name=best["repo_id"].str.split("/").str[-1])
     labels = style.labels(ax, best, "total_params_b", "score", "name")
     ax.set(xscale="log", xlim=(left, right), ylabel=safe(unit, 60), xlabel="total parameters")
     ax.set_xticks(list(SIZES), list(SIZES.values()))
@@ -92,8 +90,8 @@ def score_intervals(
     With the prefix `$` it is a cost, of which the least is the best.
     """
     table = scores.sort_values("value", ascending=prefix == "$", kind="stable")
-    title = f"{_leading(metric)}, by configuration"
-    figure, (ax,) = style.new(title, caption, (8, height(len(table)) - 0.2))
+    size = (8, height(len(table)) - 0.2)
+    figure, (ax,) = style.new(f"{metric}, by configuration", caption, size)
     dots(ax, table, prefix=prefix)
     ax.margins(x=0.08)
     spans = style.intervals(table, "value", "low", "high")
@@ -110,11 +108,6 @@ def cost_per_correct(tradeoffs: pd.DataFrame, *, caption: str) -> Figure:
     costs = tradeoffs.rename(columns=dict(zip(values, ["value", "low", "high"], strict=True)))
     metric = "cost of 1,000 correct answers"
     return score_intervals(costs, metric=metric, caption=caption, prefix="$")
-
-
-def _leading(metric: str) -> str:
-    """A metric at the head of a title: accuracy gets a capital, nDCG@10 has its own."""
-    return metric if any(letter.isupper() for letter in metric) else metric.capitalize()
 
 
 @styled
@@ -163,15 +156,12 @@ def quality_against(
     table = tradeoffs.dropna(subset=[x, "quality"])
     if len(absent := tradeoffs["deployment"].drop(table.index)):
         caption = f"{caption.rstrip('.')}. Not measured, so not drawn: {', '.join(absent)}."
-    title = f"{_leading(metric)} against {dimension}, by configuration"
-    figure, (ax,) = style.new(title, caption, (9, 5.6))
+    figure, (ax,) = style.new(f"{metric} against {dimension}, by configuration", caption, (9, 5.6))
     # Intervals of both, and the frontier, which steps up from the cheapest or down to the fastest.
-    low, high = f"{ends}_low", f"{ends}_high"
-    grey: dict[str, Any] = {"color": style.LIGHT, "lw": 1.2}
-    spans = style.intervals(table, x, low, high)
-    ax.hlines(spans["quality"], spans[low], spans[high], **grey)
+    spans = style.intervals(table, x, f"{ends}_low", f"{ends}_high")
+    ax.hlines(spans["quality"], spans["low"], spans["high"], color=style.LIGHT, lw=1.2)
     spans = style.intervals(table, "quality", "quality_low", "quality_high")
-    ax.vlines(spans[x], spans["quality_low"], spans["quality_high"], **grey)
+    ax.vlines(spans[x], spans["low"], spans["high"], color=style.LIGHT, lw=1.2)
     picks, leaders = table["pick"].astype(bool), table["on_frontier"].astype(bool)
     front = table[leaders].sort_values(x, ascending=dimension == "cost")
     front = front[front["quality"] > front["quality"].cummax().shift(fill_value=-math.inf)]

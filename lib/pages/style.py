@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Sequence
 from contextlib import ContextDecorator
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -37,12 +36,14 @@ TONES = {"good": BLUE, "fair": SKY, "bad": RED, "doubt": AMBER, "pink": "#CC79A7
 TONES |= {"grey": GREY, "light": LIGHT, "pale": "#E2E2E2"}
 QUALIFIES = {"qualifies": BLUE, "not decided": AMBER, "does not qualify": RED}
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "."]
+HALO = [withStroke(linewidth=2.5, foreground="white")]
 LABELLED = 11  # names stand beside the points where there are fewer than a dozen
 STYLE = sns.axes_style("whitegrid") | {
     **{"font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.labelsize": 9},
     **{"xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "text.color": INK},
     **{"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6"},
 }
+GLYPHS = frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 Size = tuple[float, float]
 styled = cast(ContextDecorator, plt.rc_context(STYLE))
 
@@ -58,8 +59,8 @@ def number(value: float, *, digits: int = 3) -> str:
 def readable() -> None:
     """Tables for people in a notebook: three significant digits, whole sentences, few rows."""
     # Without MathJax: two dollar signs in a model's answer are no formula.
-    options = {"float_format": number, "max_colwidth": 90, "max_rows": 40, "max_columns": 20}
     pd.options.display.html.use_mathjax = False
+    options = {"float_format": number, "max_colwidth": 90, "max_rows": 40, "max_columns": 20}
     for name, value in options.items():
         pd.set_option(f"display.{name}", value)
 
@@ -75,17 +76,12 @@ def save(figure: Figure, path: Path) -> None:
     artifacts.write_bytes(path, png(figure))
 
 
-@cache
-def _glyphs() -> frozenset[int]:
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
-
-
 def safe(value: object, limit: int = 32) -> str:
     """Hostile text as a label: one line, cut in the middle, drawable, never read as mathematics."""
     text = " ".join(str(value).split())
     if len(text) > limit:
         text = f"{text[: limit // 2]}…{text[-((limit - 1) // 2) :]}"
-    drawable = (c if c.isprintable() and ord(c) in _glyphs() else "□" for c in text)
+    drawable = (c if c.isprintable() and ord(c) in GLYPHS else "□" for c in text)
     return "".join(drawable).replace("$", r"\$")
 
 
@@ -97,6 +93,8 @@ def new(
         *grid, figsize=size, dpi=100, layout="constrained", squeeze=False, width_ratios=widths
     )
     plt.close(figure)  # the cell shows what is returned; pyplot must not show it a second time
+    # A metric at the head of a title: accuracy gets a capital, nDCG@10 has its own.
+    title = title if any(map(str.isupper, title)) else title.capitalize()
     heading = textwrap.fill(safe(title, 200), int(size[0] * 10))
     figure.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
     source = textwrap.fill(safe(caption, 600), int(size[0] * 15))
@@ -117,11 +115,10 @@ def finish(figure: Figure, labels: Sequence[Text] = (), avoid: Sequence[Text] = 
         return figure
     ax = figure.axes[0]
     boxes = [text.get_window_extent() for text in avoid]
-    for points in ax.collections:
-        if isinstance(points, PathCollection):
-            half = math.sqrt(max(points.get_sizes(), default=0)) / 2 * figure.dpi / 72
-            centres = ax.transData.transform(np.asarray(points.get_offsets()))
-            boxes += [Bbox([centre - half, centre + half]) for centre in centres]
+    for points in (c for c in ax.collections if isinstance(c, PathCollection)):
+        half = math.sqrt(max(points.get_sizes(), default=0)) / 2 * figure.dpi / 72
+        centres = ax.transData.transform(np.asarray(points.get_offsets()))
+        boxes += [Bbox([centre - half, centre + half]) for centre in centres]
     objects = [box.transformed(ax.transData.inverted()) for box in boxes]
     # A limit on steps, not on seconds: the same figure on every machine.
     adjust_text(list(labels), objects=objects, ax=ax, iter_lim=2000, ensure_inside_axes=False,
@@ -132,14 +129,12 @@ def finish(figure: Figure, labels: Sequence[Text] = (), avoid: Sequence[Text] = 
 
 def labels(ax: Axes, table: pd.DataFrame, x: str, y: str, name: str = "deployment") -> list[Text]:
     """A name for every point, to be placed beside it by `finish`; the pick's says so."""
-    halo = [withStroke(linewidth=2.5, foreground="white")]
-    look: dict[str, Any] = {"fontsize": 8.5, "zorder": 5, "path_effects": halo}
-    return [
-        ax.text(row[x], row[y], safe(f"pick: {row[name]}"), **look, weight="bold")
-        if row.get("pick")
-        else ax.text(row[x], row[y], safe(row[name]), **look)
-        for row in table.to_dict("records")
-    ]
+    texts = []
+    for row in table.to_dict("records"):
+        mark, weight = ("pick: ", "bold") if row.get("pick") else ("", "normal")
+        texts.append(ax.text(row[x], row[y], safe(f"{mark}{row[name]}"), weight=weight,
+                             fontsize=8.5, zorder=5, path_effects=HALO))  # fmt: skip
+    return texts
 
 
 def line(ax: Axes, which: Literal["x", "y"], at: float, text: str) -> Text:
@@ -167,6 +162,8 @@ def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: 
 
 
 def intervals(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
-    """The rows with an interval; one without an upper end runs to ten times its value."""
+    """The rows with an interval, as `low high`; without an upper end to ten times the value."""
     both = table.dropna(subset=[value, low, high]).astype({value: float, low: float, high: float})
-    return both.assign(**{high: both[high].where(both[high] < math.inf, both[value] * 10)})
+    return both.assign(
+        low=both[low], high=both[high].where(both[high] < math.inf, both[value] * 10)
+    )

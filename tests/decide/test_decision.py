@@ -15,7 +15,6 @@ from tradeoff_rows import NAN, PUBLISHED, table
 from lib import tables
 from lib.brief.project import load_project
 from lib.brief.sections import Requirements
-from lib.decide import costs as tradeoffs
 from lib.decide import decision
 from lib.speed import measurement as speed
 from lib.stats import paired_tests as stats
@@ -165,7 +164,7 @@ def test_qualify() -> None:
 
 def frontier(*rows: tuple[float, float, float]) -> list[bool]:
     columns = ["usd_per_1k", "max_rps", "quality"]
-    return tradeoffs.frontier(pd.DataFrame(rows, columns=columns, dtype=float)).to_list()
+    return decision.frontier(pd.DataFrame(rows, columns=columns, dtype=float)).to_list()
 
 
 def test_frontier() -> None:
@@ -344,7 +343,7 @@ def test_tradeoffs() -> None:
          "usd_per_1k_low": 0.45, "usd_per_1k_high": 0.9}
     )  # fmt: skip
     pairs = pd.DataFrame({"deployment": ["a"], "other": ["b"], "verdict": ["better"]})
-    joined = tradeoffs.tradeoffs(scores, capacity, cost, pairs).set_index("deployment")
+    joined = decision.tradeoffs(scores, capacity, cost, pairs).set_index("deployment")
     row = joined.loc["a"]
     assert list(joined.index) == ["a", "b"]
     assert (row["quality"], row["n"], row["rps_high"], row["dollars"]) == (0.9, 100, 5.0, "$")
@@ -391,9 +390,9 @@ def test_the_article_picks_the_small_one() -> None:
     scored = pd.DataFrame(columns=columns)
     requests = pd.DataFrame(columns=speed.COLUMNS)
     capacity = speed.capacity(article, requests)
-    cost = tradeoffs.cost(article, capacity, scored, tables.hardware())
+    cost = decision.cost(article, capacity, scored, tables.hardware())
     scores = summarise(article, scored)
-    measured = tradeoffs.tradeoffs(scores, capacity, cost, stats.compare_pairs(scored))
+    measured = decision.tradeoffs(scores, capacity, cost, stats.compare_pairs(scored))
     assert measured["dollars"].to_list() == ["$$$", "$$", "$"]
     assert measured["tie_group"].to_list() == [1, 2, 3]
     assert measured["on_frontier"].all()

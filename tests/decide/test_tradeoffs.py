@@ -13,7 +13,7 @@ from briefs import brief
 from lib import tables
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project, load_project
-from lib.decide import costs as tradeoffs
+from lib.decide import decision
 from lib.endpoints.price import Rate, price_of
 from lib.errors import PlaybookError
 from lib.speed import measurement as speed
@@ -48,7 +48,7 @@ def answers(*tokens: tuple[float | None, float | None]) -> pd.DataFrame:
 
 def cost(folder: Path, price: dict[str, Any], measured: pd.DataFrame, said: pd.DataFrame) -> Any:
     project = brief(folder, "deployments.0.price", price)
-    table = tradeoffs.cost(project, measured, said, HARDWARE)
+    table = decision.cost(project, measured, said, HARDWARE)
     assert list(table["deployment"]) == ["a"]
     return table.iloc[0]
 
@@ -110,11 +110,11 @@ def test_no_usage_is_an_error(tmp_path: Path) -> None:
 
 def test_a_deployment_nobody_measured_has_no_row(tmp_path: Path) -> None:
     both = pd.concat([capacity(), capacity().assign(deployment="b")])
-    assert list(tradeoffs.cost(brief(tmp_path), both, answers(), HARDWARE)["deployment"]) == [
+    assert list(decision.cost(brief(tmp_path), both, answers(), HARDWARE)["deployment"]) == [
         "a",
         "b",
     ]
-    assert list(tradeoffs.cost(brief(tmp_path), capacity(), answers(), HARDWARE)["deployment"]) == [
+    assert list(decision.cost(brief(tmp_path), capacity(), answers(), HARDWARE)["deployment"]) == [
         "a"
     ]
 
@@ -178,20 +178,20 @@ def article() -> tuple[Project, pd.DataFrame]:
     project = load_project("article")
     requests = pd.DataFrame(columns=["deployment", "offered_rps", "latency_s"])
     table = speed.capacity(project, requests.assign(outcome="", ttft_s=0.0, planned=0, repo_id=""))
-    return project, tradeoffs.cost(project, table, answers(), tables.hardware())
+    return project, decision.cost(project, table, answers(), tables.hardware())
 
 
 def test_the_articles_order() -> None:
     _, table = article()
-    assert tradeoffs.dollar_signs(table["usd_per_1k"]).to_list() == ["$$$", "$$", "$"]
+    assert decision.dollar_signs(table["usd_per_1k"]).to_list() == ["$$$", "$$", "$"]
     # 84, 18.36 and 7.98 dollars an hour at 2, 10 and 20 requests a second
     assert table["usd_per_1k"].to_list() == pytest.approx([11.6667, 0.51, 0.110833], rel=1e-4)
 
 
 def test_signs() -> None:
     values = pd.Series([3.0, 1.0, NAN, 1.0, 7.0])
-    assert tradeoffs.dollar_signs(values).to_list() == ["$$", "$", "", "$", "$$$"]
+    assert decision.dollar_signs(values).to_list() == ["$$", "$", "", "$", "$$$"]
     assert (
-        tradeoffs.dollar_signs(pd.Series(range(1, 8), dtype=float)).to_list()[-3:] == ["$$$$$"] * 3
+        decision.dollar_signs(pd.Series(range(1, 8), dtype=float)).to_list()[-3:] == ["$$$$$"] * 3
     )
-    assert tradeoffs.dollar_signs(pd.Series([NAN, NAN])).to_list() == ["", ""]
+    assert decision.dollar_signs(pd.Series([NAN, NAN])).to_list() == ["", ""]

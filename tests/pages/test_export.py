@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.pages.export import export_csv
+from lib.pages.page import export_csv
 
 
 def test_files_are_written_and_no_cell_is_a_formula(tmp_path: Path) -> None:
