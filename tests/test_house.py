@@ -34,8 +34,8 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = [room for rooms in FLOORS for room in rooms] + ["pages"]  # which stands on the ground
 ROOF = {"__init__", "__main__", "opening", "pipeline"}
-MOST_LINES = {"file": 300, "room": 1500, "evaluate": 3000, "decide and pages": 1800, "lib": 11_900}
-MOST_FILES, MOST_REQUIREMENTS = 95, 25
+MOST_LINES = {"file": 300, "room": 1500, "evaluate": 3000, "decide and pages": 1800, "lib": 11_500}
+MOST_FILES, MOST_REQUIREMENTS = 85, 25
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPTIONAL = {"inspect_ai", "dask", "distributed"}
@@ -454,9 +454,9 @@ def test_rooms_and_the_house_have_their_size() -> None:
     assert problems("hub", 6) == ["hub: 1800 lines, at most 1500"]
     assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3000"]
     assert problems("pages", 7)[1] == "decide and pages: 2100 lines, at most 1800"
-    assert problems("evaluate", 40)[1] == "lib: 12000 lines, at most 11900"
-    many = {f"lib/hub/f{n}.py": "" for n in range(96)}
-    assert too_large(many) == ["lib: 96 files, at most 95"]
+    assert problems("evaluate", 39)[1] == "lib: 11700 lines, at most 11500"
+    many = {f"lib/hub/f{n}.py": "" for n in range(86)}
+    assert too_large(many) == ["lib: 86 files, at most 85"]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import judge
 from lib.evaluate.kinds import comparison
 from lib.reading import find_preference
-from lib.stats import preferences as bradley_terry
+from lib.stats import ranking as bradley_terry
 from lib.stats import ranking as preferences
 
 JUDGE = {

@@ -11,7 +11,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 from scored import calls_of
 
-from lib import tables
+from lib import stats, tables
 from lib.brief.project import Project, load_project
 from lib.endpoints.runner import STORE
 from lib.evaluate import items
@@ -184,7 +184,12 @@ def test_rankings_are_better_than_chance(example: tuple[Project, Path, Measured]
     if brief.evaluation.kind != "reranking":
         assert "nDCG@5" not in set(measured.scores["metric"])
         return
-    chance = reranking.by_chance(items.load_items(brief), k=5)["nDCG@5"].mean()
+    chance = pd.DataFrame(
+        stats.ranking_by_chance(
+            json.loads(item["target"]), [name for name, _ in reranking.documents(item)], k=5
+        )
+        for item in items.load_items(brief).to_dict("records")
+    )["nDCG@5"].mean()
     found = measured.scores.loc[measured.scores["primary"].astype(bool), "value"]
     assert (found > chance + 0.1).all(), (found, chance)
 
