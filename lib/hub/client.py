@@ -130,11 +130,8 @@ class Limit:
 class Client:
     """Asks one host, with threads that keep to its limits together.
 
-    Args:
-        timeout_s: Longest wait for a connection and for each part of an answer.
-        cache: Folder of raw answers, one dated JSON file each.
-        token: Whether the Hub gets the token of HF_TOKEN or `hf auth login`; a mirror never does.
-        say: Told about a wait for the limit, and `models` when it is over, as a bar's label.
+    `timeout_s` holds for each part of an answer, `cache` keeps one JSON file an answer, and `say`
+    is told about a wait for the limit. With `token` the Hub gets the user's; a mirror never does.
     """
 
     def __init__(self, timeout_s: float, cache: Path = Path(), *, token: bool = True,
@@ -192,7 +189,7 @@ class Client:
 
         Raises:
             Unreachable: There is no connection; further requests then fail without trying.
-            Failed: This request alone was refused, broke off or took too long.
+            Failed: This request alone failed.
         """
         for pause in PAUSES_S:
             try:

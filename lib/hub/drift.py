@@ -65,9 +65,8 @@ def reconcile(
 def compare(models: pd.DataFrame, facts: Facts, previous: Facts, brief: Project) -> list[Row]:
     """What the Hub says differently from the catalogue and from an earlier pull.
 
-    What the catalogue or the Hub leaves blank is no drift, but a licence or base model that is
-    gone is. A size drifts when it is more than 10 % off every count the catalogue has: the Hub
-    miscounts packed weights, so it may hold two.
+    What either leaves blank is no drift, but a licence or base model that is gone is. A size
+    drifts that is more than 10 % off every count of the catalogue, which may hold two.
     """
     accepted = {(entry.model.lower(), entry.field) for entry in brief.hub.accept_drift}
     catalogue, keys = {row["repo_id"]: row for row in rows(models)}, keys_on_hub(tables.licenses())
@@ -128,9 +127,8 @@ def _rejudged(
 ) -> pd.DataFrame:
     """Step 1's table, stricter where the Hub's base models and licences make it so, never milder.
 
-    A model is judged again where the Hub traces it to other models, or where an accepted drift
-    puts it under another licence. A licence drift that nobody accepted makes it `review`: the
-    permission was given for another text. What a model was made from counts as itself.
+    A model is judged again where the Hub traces it to other models, or an accepted drift puts it
+    under another licence. A licence drift that nobody accepted makes it `review`.
     """
     # The licences that somebody accepted, as keys of the table where they have one.
     licenses, ids = tables.licenses(), judged["repo_id"]

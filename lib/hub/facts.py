@@ -57,10 +57,7 @@ def _facts(row: Row) -> Row:
 
 
 def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
-    """Of how many models the Hub confirmed, contradicted or left open each fact.
-
-    One row per fact: `fact verified drifted unknown`. What only the catalogue says is unknown.
-    """
+    """How many models the Hub confirmed and contradicted: `fact verified drifted unknown`."""
     asked, counts = pulled["repo_id"].isin(verified(pulled)), []
     for fact, (column, field) in RESTS_ON.items():
         known = pulled[column].notna() & (pulled[column] != "unknown")

@@ -61,9 +61,8 @@ def pull(
 ) -> Pulled:
     """Ask the Hub about every model: its facts, files, security scan, config.json and providers.
 
-    `source` is `hub` (or an error), `catalogue` (opens no socket) or `auto`: the Hub, and the
-    catalogue for what is not cached once it cannot be reached. `cache` is a folder of raw answers;
-    those older than `max_age_days` are asked again, but no config.json: it belongs to a commit.
+    `source` is `hub` (or an error), `catalogue` (opens no socket) or `auto`: the Hub, or else the
+    catalogue. `cache` keeps raw answers; only those older than `max_age_days` are asked again.
 
     Returns:
         `metadata`: one row per row of `models`, in order; sizes are in 1e9 bytes and parameters,
@@ -87,8 +86,7 @@ def pull(
         if ids and (url := _router_url()):
             router = Client(timeout_s, cache, token=False, say=say)
             routing = router.fetch("router/models", url, {}, max_age_days)
-            # Where the Hub itself is out of reach, its router is no news.
-            if "answer" not in routing and missed < len(ids):
+            if "answer" not in routing and missed < len(ids):  # else it is no news
                 say("the router's list could not be had: prices and speeds stay unknown")
     if source == "hub" and missed:
         what = f"{missed} of {len(ids)} models ({as_text(hub.lost)})"
@@ -102,15 +100,11 @@ def pull(
 def budget(
     models: pd.DataFrame, cache: Path, *, source: str = "auto", max_age_days: float = 1.0
 ) -> str:
-    """Say in one sentence what `pull` would ask, and how that stands to the Hub's limit.
-
-    Raises:
-        PlaybookError: Unknown source.
-    """
+    """Say in one sentence what `pull` would ask, and how that stands to the Hub's limit."""
     if _checked(source) == "catalogue":
         return f"{models['repo_id'].nunique()} models, source 'catalogue': nothing is asked"
     hub = Client(1.0, cache)
-    hub.lost = hub.lost or "only counted"
+    hub.lost = "only counted"
     ids = [name for name in dict.fromkeys(models["repo_id"]) if valid_id(name)]
     answers = [_ask(repo_id, hub, max_age_days) for repo_id in ids]
     missed = [part for answer in answers for part in answer["missed"]]

@@ -15,7 +15,7 @@ CLASSES = ["permissive", "conditional", "non-commercial", "unknown"]
 
 
 def assess_expression(
-    expression: str, table: dict[str, Terms], brief: Project, *, multimodal: bool | None
+    expression: str | None, table: dict[str, Terms], brief: Project, *, multimodal: bool | None
 ) -> list[Finding]:
     """The findings of a licence key or SPDX expression; what nobody knows is `review`.
 
@@ -25,9 +25,11 @@ def assess_expression(
     assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
     if expression in table:
         return assess_terms(table[expression])
-    if (tree := _parsed(expression)) is not None:
+    if (tree := _parsed(expression or "")) is not None:
         return _walk(tree, table, assess_terms)
-    return [Finding(REVIEW, UNREAD, f"{expression!r} is not a licence expression", "licence")]
+    recorded = expression is not None
+    why = f"{expression!r} is not a licence expression" if recorded else "no licence is recorded"
+    return [Finding(REVIEW, UNREAD, why, "licence")]
 
 
 def _walk(

@@ -10,7 +10,7 @@ import pandas as pd
 from lib import places
 from lib.brief import Exemption, Policy, Project
 from lib.errors import PlaybookError, did_you_mean
-from lib.legal.clauses import BLOCKED, CONDITIONAL, MET, REVIEW, UNREAD, VERDICTS, Finding
+from lib.legal.clauses import BLOCKED, CONDITIONAL, MET, REVIEW, VERDICTS, Finding
 from lib.legal.licenses import CLASSES, assess_expression, class_of, terms_by_key, worst
 from lib.tables import rows
 
@@ -51,17 +51,15 @@ def findings(
 ) -> dict[str, list[Finding]]:
     """Every finding about every model, the mild ones too, by repository."""
     policy, table = brief.policy, terms_by_key(licenses)
-    countries = sorted({*models["country"].dropna(), *places.names()})
     _check_names("policy.licenses", policy.licenses, [*CLASSES[:-1], *table])
+    countries = sorted({*models["country"].dropna(), *places.names()})
     _check_names("policy.countries", policy.countries or [], countries)
 
     @cache
     def of_license(license_: str | None, modality: str | None) -> tuple[list[Finding], int]:
-        rank = CLASSES.index(class_of(license_, table))
-        if license_ is None:
-            return [Finding(REVIEW, UNREAD, "no licence is recorded", "licence")], rank
         multimodal = None if modality is None else modality == "multimodal"
-        return assess_expression(license_, table, brief, multimodal=multimodal), rank
+        about = assess_expression(license_, table, brief, multimodal=multimodal)
+        return about, CLASSES.index(class_of(license_, table))
 
     facts = rows(models, ["repo_id", "license", "country", "modality"])
     by_repo, direct = {row["repo_id"]: row for row in facts}, bases(models)
@@ -145,14 +143,11 @@ def what_if(by_model: dict[str, list[Finding]], models: pd.DataFrame) -> pd.Data
         rules = {finding.rule for finding in about if finding.level >= REVIEW}
         alone = len(rules) == 1
         pairs += [(rule, alone, family[name] if alone else None) for rule in rules]
-    table = (
-        pd.DataFrame(pairs, columns=["rule", "alone", "family"])
-        .groupby("rule")
-        .agg(
-            touches=("alone", "size"),
-            alone=("alone", "sum"),
-            families=("family", lambda family: ", ".join(sorted(family.dropna().unique()))),
-        )
+    touched = pd.DataFrame(pairs, columns=["rule", "alone", "family"])
+    table = touched.groupby("rule").agg(
+        touches=("alone", "size"),
+        alone=("alone", "sum"),
+        families=("family", lambda family: ", ".join(sorted(family.dropna().unique()))),
     )
     # Where both are equal the rules stay in alphabetical order.
     return table.sort_values(["alone", "touches"], ascending=False).reset_index()

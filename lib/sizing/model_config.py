@@ -39,14 +39,9 @@ DEFAULTS = {"gemma3_text": GEMMA3 | {"max_position_embeddings": 131072}}
 def config_facts(config: object) -> dict[str, Any]:
     """The facts of a raw config.json; null where it does not say or has parts not known here.
 
-    Args:
-        config: The parsed file, whatever its type. Text models inside multimodal ones are found.
-
-    Returns:
-        `context_length layers kv_heads head_dim kv_layout state_bytes quantization remote_code`.
-        `kv_layout` is `COUNTxELEMENTS[@WINDOW]` per kind of layer, joined by `;`: so many layers
-        keep so many cache elements a token, over at most so many tokens. `state_bytes` is what
-        recurrent layers keep per sequence.
+    `kv_layout` is `COUNTxELEMENTS[@WINDOW]` per kind of layer, joined by `;`: so many layers keep
+    so many cache elements a token, over at most so many tokens. `state_bytes` is what recurrent
+    layers keep per sequence. Text models inside multimodal ones are found.
     """
     root = as_dict(config)
     nested = next(filter(None, (as_dict(root.get(key)) for key in NESTED)), {})

@@ -109,19 +109,15 @@ def _smallest(
 def benchmark_points(
     sized: pd.DataFrame, published: pd.DataFrame, *, benchmark: str
 ) -> pd.DataFrame:
-    """Published scores of one benchmark beside the size of each model, best variant only.
-
-    Raises:
-        PlaybookError: `data/published_scores.csv` has no such benchmark.
-    """
+    """Published scores of one benchmark beside the size of each model, best variant only."""
     scores = published[published["benchmark"] == benchmark]
     if scores.empty:
         names = ", ".join(sorted(published["benchmark"].unique()))
         raise PlaybookError(f"benchmark {benchmark!r} is not in published_scores; known: {names}")
     best = scores.sort_values("score", ascending=False).drop_duplicates("repo_id")
-    columns = ["repo_id", "score", "unit", "kind", "source_url", "checked_on"]
+    best = best[["repo_id", "score", "unit", "kind", "source_url", "checked_on"]]
     sizes = sized[["repo_id", "family", "total_params_b", "tier", "verdict"]]
-    return sizes.merge(best[columns], on="repo_id").dropna(subset=["total_params_b"])
+    return sizes.merge(best, on="repo_id").dropna(subset=["total_params_b"])
 
 
 def settle(models: pd.DataFrame) -> pd.DataFrame:
@@ -218,5 +214,5 @@ def against_measurements(measurements: pd.DataFrame) -> pd.DataFrame:
     split = measurements["kv_heads"].clip(upper=measurements["tensor_parallel"])
     predicted = elements * size / split.fillna(1)  # a latent cache is whole on each device
     measured = measurements["kv_gib"] * GIB / measurements["kv_tokens"] / 1e3
-    error = predicted / measured - 1
-    return measurements.assign(measured_kb=measured, predicted_kb=predicted, error=error)
+    table = measurements.assign(measured_kb=measured, predicted_kb=predicted)
+    return table.assign(error=predicted / measured - 1)
