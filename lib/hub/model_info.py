@@ -27,10 +27,7 @@ Facts = dict[str, Any]
 
 
 def described(row: dict[Any, Any], answers: Facts) -> Facts:
-    """One row of `hub.pull`'s metadata: the Hub's answers where there are some, else the catalogue.
-
-    `answers` are `model files config` of `Client.fetch` and `problem`; any may be missing.
-    """
+    """One row of `hub.pull`'s metadata, from the Hub's answers or else the catalogue."""
     entry, base, problem = answers.get("model", {}), row["base_model"], answers.get("problem", "")
     facts = {"repo_id": row["repo_id"], "metadata_source": entry.get("source", "catalogue")}
     facts["retrieved_at"] = entry.get("retrieved_at") or row["checked_on"]
