@@ -21,11 +21,7 @@ COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]
 
 
 def plan(brief: Project, deployment: Deployment, items: pd.DataFrame) -> Plan:
-    """All calls that a deployment of the brief is asked the items with, built once.
-
-    Raises:
-        PlaybookError: A schema or tools file is not usable, or an option is not allowed.
-    """
+    """All calls that a deployment of the brief is asked the items with, built once."""
     calls_of = kinds.of(brief.evaluation.kind).calls_of(brief, deployment)
     return Plan(endpoints.answer_identity(brief, deployment), calls_of, items)
 
@@ -76,9 +72,10 @@ def ask(
             facts.append({**answer, "shared_with": other} | ({"latency_s": None} if other else {}))
         asked_by = dict.fromkeys(plans[deployment.name].keys(), deployment.name) | asked_by
     table = pd.DataFrame(facts, columns=FACTS)
-    table["cached"] = table["cached"].map(lambda cached: cached is True)
+    table["cached"] = table["cached"].eq(True)
     names = [(d.name, d.model) for d in deployments]
-    who = pd.DataFrame(names, columns=COLUMNS[:2]).merge(items[COLUMNS[2:5]], how="cross")
+    asked = items.reindex(columns=["item_id", "group", "target"])
+    who = pd.DataFrame(names, columns=["deployment", "repo_id"]).merge(asked, how="cross")
     return pd.concat([who, table], axis=1)
 
 

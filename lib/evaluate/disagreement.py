@@ -63,9 +63,8 @@ def worst_groups(
     The worst of many groups is partly bad luck: read the interval. Where the brief names no
     groups, the field `group` of the `items` file says what an item is like.
 
-    Returns:
-        `group deployment n score low high`: the mean score with its 95 % interval, where a group
-        has at least `least` answers; failed calls do not count.
+    `group deployment n score low high`: the mean score with its 95 % interval, where a group
+    has at least `least` answers; failed calls do not count.
     """
     group = _text(scored, "group").str.strip()
     if items is not None and (group == "").all():

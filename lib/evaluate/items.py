@@ -32,11 +32,10 @@ def load_items(brief: Project) -> pd.DataFrame:
     Raises:
         PlaybookError: A line is not usable; names the file, the line and what is wrong.
     """
-    evaluation, kind = brief.evaluation, kinds.of(brief.evaluation.kind)
+    kind = kinds.of(brief.evaluation.kind)
     if not kind.ASKS_ITEMS:
         return pd.DataFrame(columns=COLUMNS, dtype="str")
-    path = brief.items_path
-    where = shown(path)
+    where = shown(path := brief.items_path)
     if not path.is_file():
         raise PlaybookError(f"{where}: no such file; evaluation.items in project.yaml names it")
     read = kind.item_reader(brief)
@@ -49,10 +48,9 @@ def load_items(brief: Project) -> pd.DataFrame:
     items = pd.DataFrame(rows)
     columns = dict.fromkeys([*COLUMNS, *kind.JSON_FIELDS, *items])
     items = items.reindex(columns=list(columns)).fillna("").astype("str")
-    shots = {shot.input.strip().casefold() for shot in evaluation.shots}
+    shots = {shot.input.strip().casefold() for shot in brief.evaluation.shots}
     shown_too = items["input"].str.strip().str.casefold().isin(shots)
-    if shown_too.any():
-        name = items.loc[shown_too, "item_id"].iloc[0]
+    for name in items.loc[shown_too, "item_id"]:
         raise PlaybookError(f"{where}: item {name!r} is also a shot; a worked example is no test")
     return items
 

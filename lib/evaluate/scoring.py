@@ -54,13 +54,12 @@ def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
 
     With more than 2 % of calls failed they are not: the items left may not be like the others.
     """
-    outcomes = rows["outcome"].value_counts()
-    failed = int(outcomes.get("failed", 0))
+    outcomes = rows["outcome"].value_counts().reindex(["failed", *UNUSABLE], fill_value=0)
+    failed = int(outcomes["failed"])
     retries = pd.to_numeric(rows.get("retries", pd.Series(dtype=float)), errors="coerce")
     return {
+        **{f"n_{outcome}": int(count) for outcome, count in outcomes.items()},
         "n": len(rows) - failed,
-        "n_failed": failed,
-        **{f"n_{name}": int(outcomes.get(name, 0)) for name in UNUSABLE},
         "n_retried": int((retries > 0).sum()),
         "comparable": "no" if failed > MAX_FAILED_SHARE * len(rows) else "yes",
     }

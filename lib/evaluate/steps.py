@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
     basis primary""".split()
+NOT_COMPARED = "deployment baseline n difference low high margin p_value verdict note".split()
 NOTHING_ASKED = {
     False: "Nothing was asked: the figures are quoted, not measured.",
     True: "No answers yet: nothing was asked, or nothing came back.",
@@ -104,27 +105,23 @@ def score_answers(
     if answers.empty:
         return answers.assign(outcome="", predicted="", score=pd.Series(dtype="Float64"))
     texts = visible_answers(brief, answers).reset_index(drop=True)
-    why, names = texts["unusable"], ["outcome", "predicted", "score"]
-    blank = {"outcome": why, "predicted": None, "detail": "", "score": 0.0}
-    scored = pd.DataFrame(blank, dtype=object)
+    why = texts["unusable"]
+    scored = pd.DataFrame({"outcome": why, "predicted": None, "score": 0.0}, dtype=object)
     scored.loc[why == "failed", "score"] = None
-    usable = np.flatnonzero(why.isna())
-    if len(usable):
+    if len(usable := np.flatnonzero(why.isna())):
         kind, asked = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
         result = kind.score(brief, asked, items=items, graded=graded).set_index(usable)
-        names = list(result.columns)
-        scored.loc[usable, names] = result.astype(object)
-    types = {"outcome": "str", "predicted": "str", "score": "Float64", "detail": "str"}
-    scored = scored.fillna({"detail": ""}).astype(types)[names]
+        scored = scored.reindex(columns=result.columns).astype(object)
+        scored.loc[usable] = result.astype(object)
+    score = scored["score"].astype("Float64")
+    scored = scored.fillna({"detail": ""}).astype("str").assign(score=score)
     return answers.assign(**scored.set_index(answers.index))
 
 
 def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFrame:
     """The judge's verdicts on the items people labelled, asked exactly as about any answer.
 
-    Returns:
-        One row per item: `item_id input target output human said judge_error verdict rating`;
-        no rows without a judge or without labels.
+    `item_id input target output human said judge_error verdict rating`; no rows without labels.
     """
     kind = kinds.of(brief.evaluation.kind)
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
@@ -175,12 +172,12 @@ def summarise(
         table += [{**shared, **m, "primary": i == chief} for i, m in enumerate(metrics)]
     if not kind.ASKS_ITEMS and scored.empty:
         table = [row for row in kind.metrics(brief, scored) if row["deployment"] in named]
-    plain = pd.DataFrame(table, columns=COLUMNS)
-    scores: pd.DataFrame = kind.correct(brief, plain, scored, checked)
+    scores = kind.correct(brief, pd.DataFrame(table, columns=COLUMNS), scored, checked)
     standing = {d.name: BASELINE for d in deployments if d.baseline}
     for name, n, reason in gathered.dropped[["deployment", "after_items", "reason"]].to_numpy():
         standing[str(name)] = f"dropped after {n} items: {reason}"
-    return scores.assign(standing=[standing.get(d, "candidate") for d in scores["deployment"]])
+    of_rows = [standing.get(name, "candidate") for name in scores["deployment"]]
+    return cast(pd.DataFrame, scores.assign(standing=of_rows))
 
 
 def detail(
@@ -189,10 +186,9 @@ def detail(
 ) -> Figure:  # fmt: skip
     """Where do the candidates go wrong? A generic figure's name and frames, for `pages.draw`."""
     kind = kinds.of(brief.evaluation.kind)
-    figure: Figure = "empty", {"text": NOTHING_ASKED[kind.ASKS_ITEMS]}
-    if not scored.empty:
-        figure = kind.figure(brief, scored, scores, items=items, graded=gathered.graded)
-    return figure
+    if scored.empty:
+        return "empty", {"text": NOTHING_ASKED[kind.ASKS_ITEMS]}
+    return cast(Figure, kind.figure(brief, scored, scores, items=items, graded=gathered.graded))
 
 
 def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.DataFrame:
@@ -201,15 +197,12 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
     What a race dropped is not compared: with fewer items it would only weaken the other tests.
     """
     left = scored[~scored["deployment"].isin(gathered.dropped["deployment"])]
-    pairs: pd.DataFrame = kinds.of(brief.evaluation.kind).compare(left, gathered.graded)
-    return pairs
+    return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(left, gathered.graded))
 
 
 def non_inferiority(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
     """Whether each deployment is good enough to replace the baseline; empty without one."""
-    baseline = [d.name for d in brief.deployments if d.baseline]
-    named = [name for name in baseline if name in set(scored["deployment"])]
-    if not named:
-        columns = "deployment baseline n difference low high margin p_value verdict note"
-        return pd.DataFrame(columns=columns.split())
-    return stats.non_inferiority(scored, baseline=named[0], margin=brief.evaluation.margin)
+    asked = set(scored["deployment"])
+    for name in (d.name for d in brief.deployments if d.baseline and d.name in asked):
+        return stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
+    return pd.DataFrame(columns=NOT_COMPARED)

@@ -41,8 +41,7 @@ def group_numbers(groups: Groups) -> Rows | None:
 def jackknife(influence: Floats, group: Rows | None = None) -> tuple[float, float]:
     """Variance and degrees of freedom of an estimate from what each item adds to its error.
 
-    The jackknife over whole groups (Binder 1983), with Satterthwaite's degrees of freedom from
-    the fourth moments: few groups, or few that differ from the rest, widen the interval.
+    The jackknife over whole groups (Binder 1983), with Satterthwaite's degrees of freedom.
     """
     n = len(influence)
     numbers = np.arange(n) if group is None else group
@@ -51,9 +50,9 @@ def jackknife(influence: Floats, group: Rows | None = None) -> tuple[float, floa
     if count < 2:
         return float("inf"), 1.0
     squares = (sums / (1 - np.bincount(numbers) / n)) ** 2
-    fourth = float((squares**2).sum())
-    freedom = 2 * float(squares.sum()) ** 2 / fourth if fourth > 0 else count - 1.0
-    variance = float(squares.sum()) * (count - 1) / count
+    total, fourth = float(squares.sum()), float((squares**2).sum())
+    freedom = 2 * total**2 / fourth if fourth > 0 else count - 1.0
+    variance = total * (count - 1) / count
     if group is not None:  # items of a group seldom tell more together than apart
         variance = max(variance, jackknife(influence)[0])
     return variance, min(max(freedom, 1.0), count - 1.0)
@@ -102,8 +101,7 @@ def macro_f1_interval(
 ) -> Estimate:
     """Macro-F1 as scikit-learn defines it, with a 95 % interval from its linearisation.
 
-    Each item's influence on the mean of the labels' F1 (delta method, Takahashi and others
-    2022) goes the way of `interval`. A label with fewer than some ten items remains a guess.
+    By the delta method (Takahashi and others 2022). A label with few items remains a guess.
     """
     index = np.array(list(dict.fromkeys(labels)), dtype=object)
     right, chosen = (
@@ -154,8 +152,8 @@ def quantile(values: npt.ArrayLike, p: float) -> Estimate:
 def items_needed(value: float, bar: float, *, n: int, low: float, high: float) -> int | None:
     """About how many items in all would bring a score's interval past a bar, if the score holds.
 
-    `value` was measured on n items with the bounds low and high, which draw in with the root of
-    the number of items. None where the value lies on the bar itself: no number decides it.
+    The bounds draw in with the root of the number of items. None where the value lies on the
+    bar itself: no number decides it.
     """
     if low >= bar or high < bar:
         return n

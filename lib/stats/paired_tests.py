@@ -21,8 +21,7 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
 
     Scores of 0 and 1 get the exact McNemar test and Tango's score interval (1998); where items
     share a `group` that is not blank, Tango's test at their effective number with Student's t.
-    Graded scores get the paired t test (on group totals). `scored` has `deployment repo_id
-    item_id score`, from 0 to 1 or missing where a call failed, and perhaps `group`.
+    Graded scores get the paired t test (on group totals). A failed call has no score.
 
     Returns:
         One row per pair, on the items both answered, with the columns `PAIRS`. `difference` is
@@ -47,8 +46,8 @@ def with_verdicts(table: pd.DataFrame, tests: Sequence[Hashable | None]) -> pd.D
     """Add to compared pairs what Holm's adjustment says of them.
 
     `tests` names the hypothesis of each row, None where two are one model and answer alike.
-    Added are `p_adjusted`; `verdict`: `better`, `worse` or `tie`; `detectable`: the difference that
-    so many items show; `more_items`: how many more a tie takes, missing where no number does.
+    `verdict` is `better`, `worse` or `tie`, `detectable` the difference that so many items show,
+    `more_items` how many more a tie takes, missing where no number does.
     """
     adjusted = np.array([p for p, _ in holm(tests, table["p_value"])], dtype=float)
     alpha = ALPHA / max(len({*tests} - {None}), 1)

@@ -22,11 +22,7 @@ SOURCES = {"published": "lib.evaluate.published", "inspect": "lib.evaluate.inspe
 
 @cache
 def of(name: str) -> SimpleNamespace:
-    """What the kind of this name says and does, with the defaults for what its file leaves out.
-
-    Raises:
-        PlaybookError: There is none.
-    """
+    """What the kind of this name says and does, with the defaults for what its file leaves out."""
     names = sorted({*SOURCES, *(m.name for m in pkgutil.iter_modules(__path__))} - {"defaults"})
     if name not in names:
         raise PlaybookError(f"unknown kind {name!r}; {did_you_mean(name, names)}")
@@ -40,11 +36,7 @@ def options_of(brief: Project) -> Any:
 
 
 def check(brief: Project) -> None:
-    """Hold a brief against its kind of task: its options, its judge, its worked examples.
-
-    Raises:
-        PlaybookError: One sentence with the key that is wrong.
-    """
+    """Hold a brief against its kind of task; a PlaybookError says which key is wrong."""
     evaluation = brief.evaluation
     try:
         kind = of(evaluation.kind)
@@ -53,10 +45,10 @@ def check(brief: Project) -> None:
         options = options_of(brief)
         if kind.ASKS_ITEMS and not evaluation.items:
             raise ValueError(f"kind {evaluation.kind!r} needs items: the name of a file of items")
-        if kind.JUDGED_BY and evaluation.judge is None:
-            raise ValueError(f"kind {evaluation.kind!r} needs judge")
         for place in kind.JUDGED_BY:
-            if evaluation.judge and place not in evaluation.judge.user:
+            if evaluation.judge is None:
+                raise ValueError(f"kind {evaluation.kind!r} needs judge")
+            if place not in evaluation.judge.user:
                 raise ValueError(f"judge.user must contain {place} for kind {evaluation.kind!r}")
         if not kind.ASKS_ITEMS and evaluation.strategy == "racing":
             raise ValueError(f"kind {evaluation.kind!r} asks no items to race on: strategy: full")
