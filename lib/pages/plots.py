@@ -108,7 +108,7 @@ def cost_per_correct(tradeoffs: pd.DataFrame, *, caption: str) -> Figure:
 def latency_by_load(
     speed: pd.DataFrame, *, slo_s: float, capacity: pd.DataFrame, caption: str
 ) -> Figure:
-    """p95 latency over load (`deployment offered_rps p95_s within_slo`), `capacity` as bars below."""
+    """p95 latency over load (`deployment offered_rps p95_s within_slo`); bars: `capacity`."""
     caption = f"{caption.rstrip('.')}. Hollow: beyond the SLO. Bars: greatest load within it."
     figure, (ax,) = style.new("Latency under load, by configuration", caption, (9, 5.2))
     speed = speed.dropna(subset=["offered_rps", "p95_s"]).sort_values("offered_rps")
