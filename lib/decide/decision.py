@@ -71,9 +71,9 @@ def _by_hour(usd_per_hour: float, load: Mapping[Any, Any]) -> Bounds:
     """The capacity lies between the load that passed and `high`, which failed or is missing."""
     if not load["max_rps"] > 0:
         return NAN, NAN, NAN
-    cost, least = (usd_per_hour / 3600 / load[rps] * 1000 for rps in ("max_rps", "high"))
+    most, least = (usd_per_hour / 3600 / load[rps] * 1000 for rps in ("max_rps", "high"))
     measured = load["basis"] == "measured here"  # a published load has no bracket
-    return (cost, least, cost) if measured else (cost, NAN, NAN)
+    return (most, least, most) if measured else (most, NAN, NAN)
 
 
 def _by_token(rate: Rate, answers: pd.DataFrame, name: str) -> Bounds:
@@ -170,17 +170,13 @@ def _verdict(
     if name != "min_quality":
         return "not decided", "the interval is too wide: more requests or probes would do"
     n = int(row["n"])
-    total = items_needed(value, wanted, n=n, low=low, high=high)
-    if total is None:
+    if (total := items_needed(value, wanted, n=n, low=low, high=high)) is None:
         return "not decided", "the measured quality lies on the bar: no number of items decides it"
     return "not decided", f"about {total - n:,} more items would do, if the share holds"
 
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
-    """Add `qualifies` (`yes`, `no`, `not decided`) and `why` to the tradeoff table.
-
-    Only a `candidate` (column `standing`) can qualify: no baseline, nor what a race dropped early.
-    """
+    """Add `qualifies` (`yes`, `no`, `not decided`) and `why`; only a `candidate` can qualify."""
     failing = checks[checks["verdict"] != "met"].groupby(["deployment", "verdict"])["wanted"]
     wanted = failing.agg("; ".join).to_dict()
     answers = []

@@ -66,7 +66,7 @@ def multiples(
     for place, (ax, (name, table)) in enumerate(zip(axes, tables, strict=False)):
         dots(ax, table, terse=len(tables) > 2)
         _from_0_to_1(ax)
-        ax.set_title(safe(name, 22 if across > 2 else 40), fontsize=10)
+        ax.set_title(safe(name, 22 if across > 2 else 40))
         if place % across:
             ax.set_yticklabels([])
         if name in references:
@@ -76,10 +76,7 @@ def multiples(
 
 @styled
 def confusion(counts: pd.DataFrame, *, labels: Sequence[str], caption: str) -> Figure:
-    """Targets against predictions (`deployment target predicted count`), the first six panels.
-
-    Predictions that are no label, such as "unparsed", come after the labels.
-    """
+    """Targets against predictions (`deployment target predicted count`), the first six panels."""
     matrices = list(counts.groupby("deployment", sort=False))
     panels = matrices[:MOST_MATRICES]
     across = 2 if len(panels) == 4 else min(max(len(panels), 1), 3)
@@ -100,8 +97,7 @@ def confusion(counts: pd.DataFrame, *, labels: Sequence[str], caption: str) -> F
                     annot=text if len(predicted) <= 6 else False, annot_kws={"fontsize": 9},
                     xticklabels=[safe(word, 12) for word in predicted],
                     yticklabels=[safe(word, 12) for word in targets])  # fmt: skip
-        ax.set_title(safe(name, 26), fontsize=10)
-        ax.set(xlabel="predicted", ylabel="target")
+        ax.set(title=safe(name, 26), xlabel="predicted", ylabel="target")
         ax.tick_params(axis="x", rotation=0 if len(predicted) <= 3 else 90)
         ax.tick_params(axis="y", rotation=0)
     return finish(figure)

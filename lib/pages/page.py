@@ -19,7 +19,7 @@ from lib.tables import rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
 URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
-FORMULA = re.compile(r"[=+\-@\t\r]")  # how a text begins that a spreadsheet would run
+FORMULA = re.compile(r"[=+\-@\t\r]")  # a text that begins so gets an apostrophe in front
 MANY = 8  # longer lists are folded
 MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
 BUDGET = 6_000_000  # characters of answers on it
@@ -92,10 +92,7 @@ def disagreements(cells: pd.DataFrame, *, limit: int = 8) -> pd.DataFrame:
 
 
 def export_csv(run: Path, scored: pd.DataFrame, scores: pd.DataFrame) -> list[Path]:
-    """Write `scores.csv` and `answers.csv` into `exports/` of the run, and return their paths.
-
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
-    """
+    """Write `scores.csv` and `answers.csv` into `exports/` of the run, and return their paths."""
     paths = [run / "exports" / name for name in ("scores.csv", "answers.csv")]
     for path, table in zip(paths, (scores, scored), strict=True):
         text = table.map(_harmless).to_csv(index=False, lineterminator="\n")

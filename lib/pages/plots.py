@@ -15,7 +15,7 @@ from lib.pages.generic import dots, height, stack
 from lib.pages.style import FAMILIES, MARKERS, QUALIFIES, VERDICTS, number, safe, styled
 
 MOST_OTHERS = 10  # families drawn beside the seven; the rest are one row
-Tiers = Mapping[str, tuple[float, float]]
+Tiers = Mapping[str, tuple[float, float]]  # least and most billions of parameters
 Bar = float | None
 Bars = Mapping[str, Bar]
 SIZES = {0.1: "0.1B", 0.3: "0.3B", 1: "1B", 3: "3B", 10: "10B", 30: "30B", 100: "100B"}
@@ -50,10 +50,7 @@ def verdicts_by_family(legal: pd.DataFrame, *, caption: str) -> Figure:
 def quality_by_size(
     points: pd.DataFrame, *, benchmark: str, unit: str, tiers: Tiers, caption: str
 ) -> Figure:
-    """Scores over size (`repo_id family total_params_b score`); the best of each family named.
-
-    Bands behind the points are the `tiers`: least and most billions of parameters.
-    """
+    """Scores over size (`repo_id family total_params_b score`), the best named; `tiers`: bands."""
     points = points.dropna(subset=["total_params_b", "score"]).sort_values("score", kind="stable")
     seven = points["family"].isin(list(FAMILIES))
     short = points["repo_id"].str.split("/").str[-1]
@@ -85,10 +82,7 @@ def quality_by_size(
 def score_intervals(
     scores: pd.DataFrame, *, metric: str, caption: str, requirement: Bar = None, prefix: str = ""
 ) -> Figure:
-    """A score per deployment (`deployment value low high`), best on top, and the requirement.
-
-    With the prefix `$` it is a cost, of which the least is the best.
-    """
+    """A score per deployment (`deployment value low high`), best on top; with `$`, the cheapest."""
     table = scores.sort_values("value", ascending=prefix == "$", kind="stable")
     size = (8, height(len(table)) - 0.2)
     figure, (ax,) = style.new(f"{metric}, by configuration", caption, size)
@@ -114,10 +108,7 @@ def cost_per_correct(tradeoffs: pd.DataFrame, *, caption: str) -> Figure:
 def latency_by_load(
     speed: pd.DataFrame, *, slo_s: float, capacity: pd.DataFrame, caption: str
 ) -> Figure:
-    """p95 latency over load (`deployment offered_rps p95_s within_slo`); hollow misses the SLO.
-
-    Each row of `capacity` (`deployment max_rps low high`) is a bar under the SLO's line.
-    """
+    """p95 latency over load (`deployment offered_rps p95_s within_slo`); bars: `capacity`."""
     caption = f"{caption.rstrip('.')}. Hollow: beyond the SLO. Bars: greatest load within it."
     figure, (ax,) = style.new("Latency under load, by configuration", caption, (9, 5.2))
     speed = speed.dropna(subset=["offered_rps", "p95_s"]).sort_values("offered_rps")
@@ -175,9 +166,9 @@ def quality_against(
     ax.scatter(table[x][picks], table["quality"][picks], s=220, facecolor="none",
                edgecolor=style.INK, lw=1.6, zorder=4)  # fmt: skip
     # Names, of the pick and the frontier only where there are many.
-    named_rows = table[picks | leaders | (len(table) <= style.LABELLED)]
-    named_rows = named_rows.sort_values("pick", ascending=False)[: style.LABELLED]
-    labels = style.labels(ax, named_rows, x, "quality")
+    labelled = table[picks | leaders | (len(table) <= style.LABELLED)]
+    labelled = labelled.sort_values("pick", ascending=False)[: style.LABELLED]
+    labels = style.labels(ax, labelled, x, "quality")
     style.scale(ax, "x", table[x], prefix)
     style.scale(ax, "y", table["quality"])
     ax.margins(0.14)

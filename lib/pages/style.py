@@ -42,6 +42,7 @@ STYLE = sns.axes_style("whitegrid") | {
     **{"font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.labelsize": 9},
     **{"xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "text.color": INK},
     **{"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6"},
+    "axes.titlesize": 10,
 }
 GLYPHS = frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 Size = tuple[float, float]
