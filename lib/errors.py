@@ -1,7 +1,10 @@
-"""The one error a user of the playbook should ever have to read."""
+"""What a user reads of a run: one sentence where it must stop, and a bar while it goes on."""
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
 
 
 class PlaybookError(Exception):
@@ -18,3 +21,10 @@ def did_you_mean(word: str, choices: Iterable[str], *, most: int = 1, otherwise:
     if near:
         return f"did you mean {' or '.join(near)}?"
     return otherwise or f"known: {', '.join(choices)}"
+
+
+def bar(total: int, what: str, *, show: bool = True) -> "tqdm[Any]":
+    """A bar for `total` steps of something."""
+    # Only where it is not passed does tqdm look at TQDM_DISABLE.
+    hidden = {} if show else {"disable": True}
+    return tqdm(total=total, desc=what, mininterval=1.0, **hidden)

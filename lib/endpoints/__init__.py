@@ -1,6 +1,5 @@
 """Where a model answers: serve, send, keep, price."""
 
-from lib.endpoints.admission import admit, admitted
 from lib.endpoints.price import (
     BYTES_PER_TOKEN,
     Budget,
@@ -11,8 +10,16 @@ from lib.endpoints.price import (
     prompt_bytes,
     usd,
 )
-from lib.endpoints.recorded import recorded_answers, recorded_path
-from lib.endpoints.requests import Call, Item, Plan, cache_path, chat_calls, json_schema_format
+from lib.endpoints.requests import (
+    Call,
+    Item,
+    Plan,
+    admit,
+    admitted,
+    cache_path,
+    chat_calls,
+    json_schema_format,
+)
 from lib.endpoints.runner import STORE, perform, run_blocking
 from lib.endpoints.servers import (
     Served,
@@ -24,7 +31,13 @@ from lib.endpoints.servers import (
     scrub,
     serving,
 )
-from lib.endpoints.store import appending_records, key_of, read_records
+from lib.endpoints.store import (
+    appending_records,
+    key_of,
+    read_records,
+    recorded_answers,
+    recorded_path,
+)
 
 __all__ = [
     "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "admit",

@@ -26,7 +26,7 @@ from lib.endpoints.requests import Call, cache_path
 from lib.endpoints.servers import Served, client, serving
 from lib.endpoints.throttle import Throttle
 from lib.errors import PlaybookError
-from lib.progress import bar as progress_bar
+from lib.errors import bar as progress_bar
 
 STORE = "04_answers.jsonl"
 GIVE_UP_AFTER = 20  # calls without one answer: the endpoint is down, not unlucky

@@ -1,4 +1,4 @@
-"""An append-only file of measurements: what is on disk is never asked again, also after a crash."""
+"""Answers that are there already: appended as they come, never lost, or recorded elsewhere."""
 
 import contextlib
 import errno
@@ -8,12 +8,15 @@ import os
 import zlib
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 from filelock import FileLock, Timeout
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
 from lib.artifacts import shown, writing
+from lib.brief import Deployment
 from lib.errors import PlaybookError
+from lib.untrusted import read_json_lines, validated
 
 Record = dict[str, Any]
 
@@ -66,3 +69,87 @@ def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Re
             if end and os.pread(stream.fileno(), 1, end - 1) != b"\n":
                 stream.write(b"\n")  # a crash left half a line
         yield append
+
+
+Count = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class _Called(BaseModel):
+    """A tool that was called, by itself or in OpenAI's form with `function` around it."""
+
+    name: str
+    arguments: Annotated[
+        str, BeforeValidator(lambda v: v if isinstance(v, str) else json.dumps(v))
+    ] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unwrapped(cls, value: Any) -> Any:
+        return value.get("function", value) if isinstance(value, dict) else value
+
+
+class _Line(BaseModel):
+    """A line of the file."""
+
+    id: str = Field(min_length=1, validation_alias=AliasChoices("id", "item_id"))
+    output: str | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    tool_calls: list[_Called] | None = None
+    latency_s: Count | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.output is None and not self.tool_calls and not self.error:
+            raise ValueError("has neither output nor tool_calls nor error")
+        return self
+
+
+def recorded_path(deployment: Deployment, folder: Path) -> Path:
+    """The file of recorded outputs, beside the brief.
+
+    Raises:
+        PlaybookError: It is not there.
+    """
+    endpoint = deployment.endpoint
+    path = folder / (endpoint.recorded if endpoint and endpoint.recorded else "")
+    if not path.is_file():
+        raise PlaybookError(
+            f"{shown(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
+        )
+    return path
+
+
+LINE = TypeAdapter(_Line)
+
+
+def recorded_answers(
+    deployment: Deployment, folder: Path, item_ids: list[str]
+) -> list[dict[str, Any]]:
+    """The recorded outputs of items, in their order, as facts of an answer.
+
+    A line is `{"id", "output"}` with, where known, `latency_s prompt_tokens completion_tokens
+    finish_reason error tool_calls`; `item_id` may stand for `id`. Lines of other items are
+    passed over. An item without a line is a failed call; so is a line with an `error`.
+
+    Raises:
+        PlaybookError: The file is missing, a line is not usable, an id is there twice, or no
+            item has a line.
+    """
+    path = recorded_path(deployment, folder)
+    answers: dict[str, dict[str, Any]] = {}
+    for where, line in read_json_lines(path, wanted="id and output"):
+        facts = validated(LINE, line, where).model_dump()
+        if facts["id"] in answers:
+            raise PlaybookError(f"{where}: {facts['id']!r} is there twice")
+        answers[facts["id"]] = facts | {"error": facts["error"] or "", "retries": None}
+    if item_ids and not any(item_id in answers for item_id in item_ids):
+        raise PlaybookError(
+            f"{shown(path)}: has no line for any item, such as {item_ids[0]!r};"
+            " its id must be that of the items file"
+        )
+    missing = dict.fromkeys(_Line.model_fields) | {"retries": None}
+    missing["error"] = "not recorded: the file has no line for this item"
+    return [answers.get(item_id, missing) for item_id in item_ids]

@@ -10,10 +10,9 @@ import httpx2
 import pandas as pd
 from huggingface_hub import constants, errors, hf_hub_download
 
-from lib.errors import PlaybookError
+from lib.errors import PlaybookError, bar
 from lib.hub.client import JSON, UNREACHABLE, Client, host, is_hub, offline, refusal
 from lib.hub.model_info import commit, described, offers, valid_id
-from lib.progress import bar
 from lib.tables import rows
 from lib.untrusted import as_dict, as_text
 

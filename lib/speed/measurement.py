@@ -24,8 +24,8 @@ from lib import endpoints, stats
 from lib.brief import Deployment, Project
 from lib.endpoints import Served, client, identity, machine, request_options, run_blocking, serving
 from lib.errors import PlaybookError
+from lib.errors import bar as progress_bar
 from lib.evaluate import plan
-from lib.progress import bar as progress_bar
 
 MISSES = 0.05  # p95 within the SLO means at most this share outside it
 FAILURES = (openai.APIError, httpx2.HTTPError, AttributeError, TypeError, ValueError)

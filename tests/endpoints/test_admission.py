@@ -10,7 +10,7 @@ import pytest
 from briefs import BASE, brief
 
 from lib.brief.project import Project
-from lib.endpoints import admission
+from lib.endpoints import requests
 
 
 def test_admit(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_admit(tmp_path: Path) -> None:
             "exception": ["", "exception by X", ""],
         }
     )
-    admitted = admission.admit(project, shortlist, metadata)
+    admitted = requests.admit(project, shortlist, metadata)
     assert admitted[["admitted", "verdict", "why"]].to_numpy().tolist() == [
         ["yes", "allowed", "on the shortlist"],
         ["yes", "conditional", "on the shortlist"],
@@ -88,7 +88,7 @@ def test_hosts(
     shortlist = pd.DataFrame({"repo_id": ["org/a"], "why": ["tier low"]})
     for verdict in ("allowed", "conditional", "review", "blocked"):
         metadata = pd.DataFrame({"repo_id": ["org/a"], "verdict": [verdict], "exception": [""]})
-        row = admission.admit(project, shortlist, metadata).iloc[0]
+        row = requests.admit(project, shortlist, metadata).iloc[0]
         cleared = verdict in ("allowed", "conditional")
         assert row["admitted"] == ("yes" if cleared and not why else "no")
         expected = (why or "on the shortlist") if cleared else f"step 3: {verdict}"
@@ -101,7 +101,7 @@ def one(**supply: Any) -> pd.Series:
     project = Project(**BASE | {"deployments": [hosted]})
     shortlist = pd.DataFrame({"repo_id": ["org/a"], "why": ["tier low"]})
     facts = {"repo_id": "org/a", "verdict": "allowed", "exception": ""} | supply
-    return admission.admit(project, shortlist, pd.DataFrame([facts])).iloc[0]
+    return requests.admit(project, shortlist, pd.DataFrame([facts])).iloc[0]
 
 
 AGAIN = "; run step 3 with the Hub reachable"
@@ -163,7 +163,7 @@ def test_a_model_that_step_3_never_saw(tmp_path: Path) -> None:
         columns=["repo_id", "verdict", "exception", "supply_verdict", "supply_reasons"]
     )
     shortlist = pd.DataFrame({"repo_id": ["org/a"], "why": ["tier high; wanted low"]})
-    admitted = admission.admit(project, shortlist, nothing)
+    admitted = requests.admit(project, shortlist, nothing)
     assert list(admitted["admitted"]) == ["no", "no"]
     assert list(admitted["why"]) == [
         "tier high; wanted low",

@@ -10,7 +10,7 @@ import openai_stub
 import pytest
 from asking import ask, brief, items, outcomes
 
-from lib.endpoints import recorded
+from lib.endpoints import store
 from lib.endpoints.runner import STORE
 from lib.errors import PlaybookError
 from lib.evaluate import answers
@@ -23,7 +23,7 @@ def write(folder: Path, *lines: Any) -> None:
 
 def load(folder: Path, *item_ids: str) -> list[dict[str, Any]]:
     project = brief({"recorded": "old.jsonl"}, folder=folder)
-    return recorded.recorded_answers(project.deployments[0], folder, list(item_ids))
+    return store.recorded_answers(project.deployments[0], folder, list(item_ids))
 
 
 def test_recorded_answers_stand_beside_asked_ones(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from scipy.stats import multinomial, norm
 from statsmodels.stats.multitest import multipletests
 
 from lib.stats import paired_tests as stats
-from lib.stats.pair import Pair, items_to_decide, minimum_detectable_difference, pair_of
+from lib.stats.paired_tests import Pair, items_to_decide, minimum_detectable_difference, pair_of
 
 
 def simple(more: int, less: int, n: int) -> Pair:

@@ -27,8 +27,7 @@ from lib.json_values import (
     same,
     validator_of,
 )  # fmt: skip
-from lib.lines import validated
-from lib.untrusted import as_dict
+from lib.untrusted import as_dict, validated
 
 JSON_FIELDS = ("target",)
 visible = visible_or_record
