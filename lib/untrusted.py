@@ -1,20 +1,10 @@
-"""What comes from outside, read with distrust: JSON lines, CSV, and values of any shape."""
+"""Values from outside (files, the Hub, endpoints): what is of another shape becomes nothing."""
 
-import csv
-import json
 import math
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
-
-from lib.artifacts import shown
-from lib.errors import PlaybookError
-from lib.json_values import parse_json
+from typing import Any
 
 
 def as_dict(value: object) -> dict[str, Any]:
@@ -59,108 +49,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, date.timestamp() - time.time())
     except (ValueError, OverflowError, OSError):
         return None
-
-
-MAX_LINE_BYTES = 1_000_000
-T = TypeVar("T")
-
-
-def read_json_lines(path: Path, *, wanted: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object of a file with its place, such as `items.jsonl line 3`; blank lines are none.
-
-    Any other line is a PlaybookError, with `wanted`, the keys it must have.
-    """
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                where = f"{shown(path)} line {number}"
-                yield where, _object(line, where, wanted)
-
-
-def _object(line: bytes, where: str, wanted: str) -> dict[str, Any]:
-    if len(line) > MAX_LINE_BYTES:
-        raise _too_long(where, len(line))
-    try:
-        value = parse_json(line.decode("utf-8-sig").rstrip())
-    except UnicodeDecodeError as error:
-        raise PlaybookError(f"{where}: not UTF-8 (byte {error.start}); save as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise PlaybookError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
-    except ValueError as error:
-        raise PlaybookError(f"{where}: not usable JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise PlaybookError(f"{where}: must be an object with {wanted}")
-    return value
-
-
-def read_csv_lines(
-    path: Path, *, wanted: Mapping[str, str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every line of a CSV file with its place, as text by the names in its header.
-
-    `wanted` says which columns there must be, by the names we give them.
-
-    Raises:
-        PlaybookError: The file is not UTF-8, no CSV or lacks a column, or a line is too long.
-    """
-    where = shown(path)
-    csv.field_size_limit(MAX_LINE_BYTES)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = next(reader, [])
-            _check_header(header, where, wanted)
-            for cells in reader:
-                place = f"{where} line {reader.line_num}"
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) != len(header):
-                    raise PlaybookError(
-                        f"{place}: {len(cells)} cells, but the header has {len(header)};"
-                        " put quotes around a cell that holds a comma"
-                    )
-                if (size := sum(len(cell.encode()) for cell in cells)) > MAX_LINE_BYTES:
-                    raise _too_long(place, size)
-                yield place, dict(zip(header, cells, strict=True))
-    except UnicodeDecodeError as error:
-        raise PlaybookError(f"{where}: not UTF-8 ({error.reason}); save as UTF-8") from None
-    except csv.Error as error:
-        raise PlaybookError(f"{where} line {reader.line_num}: not CSV: {error}") from None
-
-
-def _check_header(header: list[str], where: str, wanted: Mapping[str, str]) -> None:
-    if not header:
-        raise PlaybookError(f"{where}: empty; its first line must name the columns")
-    name, count = Counter(header).most_common(1)[0]
-    if count > 1:
-        raise PlaybookError(f"{where} line 1: the column {name!r} is there twice; rename one")
-    for name, column in wanted.items():
-        if column not in header:
-            hint = f"; evaluation.columns can say which is: {{{name}: …}}"
-            raise PlaybookError(
-                f"{where} line 1: no column {column!r} among {header}"[:400]
-                + ("; separate the columns by commas" if len(header) == 1 else hint)
-            )
-
-
-def _too_long(where: str, size: int) -> PlaybookError:
-    return PlaybookError(
-        f"{where}: {size / 1e6:.1f} MB long; an item has at most {MAX_LINE_BYTES / 1e6:.0f} MB"
-    )
-
-
-def validated(adapter: TypeAdapter[T], value: Any, where: str, key: str = "") -> T:
-    """A value as pydantic reads it strictly, or one sentence with its place and the key.
-
-    Raises:
-        PlaybookError: The value does not fit.
-    """
-    try:
-        return adapter.validate_python(value, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, [key, *first["loc"]] if key else first["loc"]))
-        text = first["msg"].removeprefix("Value error, ")
-        if first["type"] not in ("missing", "value_error"):
-            text += f", not {first['input']!r:.200}"
-        raise PlaybookError(f"{where}: {place + ': ' if place else ''}{text}") from None

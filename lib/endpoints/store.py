@@ -16,7 +16,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapte
 from lib.artifacts import shown, writing
 from lib.brief import Deployment
 from lib.errors import PlaybookError
-from lib.untrusted import read_json_lines, validated
+from lib.lines import read_json_lines, validated
 
 Record = dict[str, Any]
 

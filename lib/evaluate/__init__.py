@@ -1,9 +1,9 @@
 """Items to answers to scores."""
 
 from lib.evaluate.answers import ask, dry_run, plan
+from lib.evaluate.disagreement import side_by_side, worst_groups
 from lib.evaluate.items import load_items
 from lib.evaluate.kinds import check
-from lib.evaluate.scoring import side_by_side, worst_groups
 from lib.evaluate.steps import (
     calibrate,
     compare,

@@ -13,7 +13,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.kinds.defaults import Reader
 from lib.json_values import canonical, parse_json
-from lib.untrusted import read_csv_lines, read_json_lines
+from lib.lines import read_csv_lines, read_json_lines
 
 COLUMNS = ["item_id", "input", "target", "group"]
 TAKEN = ("item_id", "deployment", "repo_id")

@@ -19,9 +19,9 @@ from lib.endpoints import Call, answer_identity, request_options
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.scoring import clusters
+from lib.lines import read_json_lines, validated
 from lib.reading import visible
 from lib.stats import Rates, corrected_mean, corrected_rate, judge_agreement
-from lib.untrusted import read_json_lines, validated
 
 TEXTS = ["input", "target", "output", "first", "second"]
 PLACEHOLDER = re.compile(rf"\{{({'|'.join(TEXTS)})\}}")

@@ -15,7 +15,7 @@ from briefs import changed, write
 from test_report import EVIL, Page
 
 from lib.brief.project import Project, load_project
-from lib.evaluate.scoring import side_by_side, worst_groups
+from lib.evaluate.disagreement import side_by_side, worst_groups
 from lib.pages.page import BUDGET, answers_page
 from lib.pages.page import disagreements as table_of
 

@@ -24,10 +24,11 @@ from lib.evaluate.kinds import defaults, options_of
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_record
 from lib.evaluate.scoring import Figure, measured
 from lib.json_values import canonical
+from lib.lines import validated
 from lib.reading import MOST_READ, find_label, find_order
 from lib.stats import ranking_by_chance, ranking_measures
 from lib.tables import rows
-from lib.untrusted import as_dict, as_list, as_number, validated
+from lib.untrusted import as_dict, as_list, as_number
 
 JSON_FIELDS = ("target", "documents")
 visible = visible_or_record

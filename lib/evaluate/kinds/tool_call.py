@@ -27,7 +27,8 @@ from lib.json_values import (
     same,
     validator_of,
 )  # fmt: skip
-from lib.untrusted import as_dict, validated
+from lib.lines import validated
+from lib.untrusted import as_dict
 
 JSON_FIELDS = ("target",)
 visible = visible_or_record
