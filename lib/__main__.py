@@ -15,7 +15,10 @@ STOPPED = "stopped; what was measured is kept, the same command goes on from the
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, run the notebooks, and return the exit status."""
     args = _arguments(argv)
+    names = [name for name, _ in args.parameters]
     try:
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise PlaybookError(f"-p {repeated[0]} is given twice")
         run = pipeline.run(
             args.project,
             # Relative to the caller, as with any command; notebooks resolve to the repository.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from filelock import FileLock
 
 from lib.errors import PlaybookError
@@ -19,6 +20,8 @@ from lib.untrusted import as_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))}
+
+Overrides = dict[str, dict[str, Any]]  # by step, then by key of the brief
 
 COLUMNS = {
     "01_legal": "repo_id family developer country license verdict conditions reasons exception"
@@ -114,16 +117,75 @@ def _save(content: bytes, run: Path, file: str, **facts: Any) -> None:
     write_bytes(run / file, content)
     facts |= {"sha256": hashlib.sha256(content).hexdigest()}
     facts |= {"written_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    with _changing(run) as manifest:
+        manifest["files"][file] = facts | {"made_from": manifest["steps"].get(file[:2], {})}
+
+
+@contextlib.contextmanager
+def _changing(run: Path) -> Iterator[dict[str, dict[str, Any]]]:
     with writing(run / "manifest.json"), FileLock(run / ".manifest.lock", timeout=30):
-        text = json.dumps(_manifest(run) | {file: facts}, indent=1, sort_keys=True)
-        write_bytes(run / "manifest.json", text.encode())
+        yield (manifest := _manifest(run))
+        write_bytes(run / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
 
 
-def _manifest(run: Path) -> dict[str, Any]:
-    """The manifest, empty where it is missing or damaged: its steps must then run again."""
+def _manifest(run: Path) -> dict[str, dict[str, Any]]:
+    """`files` written and what `steps` began with; empty where damaged: steps must run again."""
+    manifest: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return as_dict(json.loads((run / "manifest.json").read_bytes()))
-    return {}
+        manifest = as_dict(json.loads((run / "manifest.json").read_bytes()))
+    parts = {part: as_dict(manifest.get(part)) for part in ("files", "steps")}
+    return {part: {k: as_dict(v) for k, v in values.items()} for part, values in parts.items()}
+
+
+def begin(run: Path, step: str, made_from: dict[str, str], changes: Overrides) -> None:
+    """Note what a step will be made from, and what the run sets differently.
+
+    What it wrote before counts no more, and an older decision and its page move to `previous/`.
+    """
+    with _changing(run) as manifest:
+        manifest["steps"][step] = made_from
+        for file in [file for file in manifest["files"] if file[:2] in (step, "06")]:
+            del manifest["files"][file]
+    write_bytes(
+        run / "overrides.yaml", yaml.safe_dump({k: v for k, v in changes.items() if v}).encode()
+    )
+    for path in (run / "06_decision.json", run / "report.html"):
+        if path.exists():
+            with writing(path):
+                (run / "previous").mkdir(exist_ok=True)
+                path.replace(run / "previous" / path.name)
+
+
+def made_from(run: Path, step: str) -> dict[str, str]:
+    """What the tables of a finished step were made from; PlaybookError where one is missing."""
+    files = _manifest(run)["files"]
+    for name in (name for name in COLUMNS if name.startswith(step)):
+        if f"{name}.parquet" not in files:
+            raise PlaybookError(
+                f"{name}.parquet is missing in {shown(run)}, or its step did not end;"
+                f" run notebooks/{NOTEBOOKS[step]}.ipynb first, or --from {step}"
+            )
+        hashes: dict[str, str] = files[f"{name}.parquet"].get("made_from", {})
+    return hashes
+
+
+def inputs(run: Path) -> dict[str, str]:
+    """SHA-256 of all that a run's files were made from, and of the files: by name."""
+    manifest, hashes = _manifest(run), dict[str, str]()
+    for made_from_hashes in manifest["steps"].values():
+        hashes |= made_from_hashes
+    hashes |= {file: entry.get("sha256", "") for file, entry in manifest["files"].items()}
+    return dict(sorted(hashes.items()))
+
+
+def overrides(run: Path) -> Overrides:
+    """What the run sets differently from the brief: by step, then by key."""
+    path = run / "overrides.yaml"
+    try:
+        by_step = as_dict(yaml.safe_load(path.read_bytes())) if path.exists() else {}
+    except yaml.YAMLError:
+        raise PlaybookError(f"{shown(path)} is no valid YAML; delete it and run again") from None
+    return {str(step): as_dict(keys) for step, keys in by_step.items()}
 
 
 def load(run: Path, name: str) -> pd.DataFrame:
@@ -131,14 +193,9 @@ def load(run: Path, name: str) -> pd.DataFrame:
     path, again = run / f"{name}.parquet", f"run notebooks/{NOTEBOOKS[name[:2]]}.ipynb"
     if not path.exists():
         raise PlaybookError(f"{path.name} is missing in {shown(run)}; {again} first")
-    content, entry = path.read_bytes(), as_dict(_manifest(run).get(path.name))
-    if not entry:
+    content, entry = path.read_bytes(), _manifest(run)["files"].get(path.name)
+    if entry is None:
         raise PlaybookError(f"{shown(run)}/manifest.json does not know {path.name}; {again}")
     if entry.get("sha256") != hashlib.sha256(content).hexdigest():
         raise PlaybookError(f"{shown(path)} is damaged or was edited; {again} again")
     return pd.read_parquet(BytesIO(content))
-
-
-def existing(run: Path) -> set[str]:
-    """The names of the tables and documents a run has, by its manifest."""
-    return set(_manifest(run))

@@ -1,21 +1,11 @@
-"""JSON that models write: read strictly, within bounds, held against a schema, and compared."""
+"""JSON that models write: read strictly, within bounds, and compared."""
 
 import json
 import math
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-import jsonschema
-from jsonschema.exceptions import SchemaError
-from jsonschema.protocols import Validator
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012, specification_with
-
-from lib.artifacts import shown
-from lib.errors import PlaybookError
 from lib.reading import RULES, normalise
 from lib.untrusted import as_list
 
@@ -41,7 +31,16 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key is given twice")
+    return value
+
+
+DECODER = json.JSONDecoder(
+    parse_float=_finite, parse_constant=_no_constant, object_pairs_hook=_no_key_twice
+)
 
 
 def parse_json(text: str, start: int | None = None) -> Any:
@@ -97,87 +96,6 @@ def _after(text: str, start: int) -> int:
         if depth == 0:
             return text.find("{", brace.end())
     return -1
-
-
-def validator_of(schema: Mapping[str, Any], where: str) -> Validator:
-    """A validator of one JSON schema that never leaves it.
-
-    Raises:
-        PlaybookError: The schema is wrong, or points outside itself; `where` names its place.
-    """
-    draft = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        draft.check_schema(schema)
-        _check_references(schema, draft.META_SCHEMA, where)
-        # An empty registry: the default one would fetch whatever a $ref names.
-        validator = draft(schema, registry=Registry())
-        validator.is_valid({})
-    except SchemaError as error:
-        place = ".".join(str(part) for part in error.absolute_path) or "the top"
-        raise PlaybookError(f"{where}: not a JSON schema: {place}: {error.message[:200]}") from None
-    except RecursionError:
-        raise PlaybookError(f"{where}: a $ref leads back to itself without end") from None
-    return validator
-
-
-def _check_references(schema: Mapping[str, Any], draft: Mapping[str, Any], where: str) -> None:
-    dialect = specification_with(draft.get("$id", draft.get("id", "")), default=DRAFT202012)
-    resolver = Registry().with_resource("", dialect.create_resource(schema)).resolver()
-    for reference in _references(schema):
-        if not reference.startswith("#"):
-            raise PlaybookError(
-                f"{where}: $ref {reference!r} points outside the schema, and nothing is"
-                " fetched; copy what it names into $defs"
-            )
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            problem = f"{where}: $ref {reference!r} names nothing in the schema"
-            raise PlaybookError(problem) from None
-
-
-def _references(part: Any) -> Iterator[str]:
-    if isinstance(part, dict):
-        if isinstance(reference := part.get("$ref"), str):
-            yield reference
-        part = list(part.values())
-    for inner in as_list(part):
-        yield from _references(inner)
-
-
-def misfit(value: Any, validator: Validator, *, incomplete: bool = False) -> str:
-    """Why a value does not fit a schema, in a few words; "" if it fits.
-
-    With `incomplete` required fields may be missing, as in an item that states only some.
-    """
-    try:
-        for error in validator.iter_errors(value):
-            if not (incomplete and error.validator == "required"):
-                place = ".".join(str(part) for part in error.absolute_path)
-                return (f"{place}: " if place else "") + str(error.message)[:200]
-    except RecursionError:
-        return "nested too deeply for the schema"
-    except Unresolvable:
-        return "the schema points to what it does not hold"
-    return ""
-
-
-def json_of(value: Any, folder: Path, key: str) -> Any:
-    """A value of the brief, read from the JSON file beside it where it is a file's name.
-
-    Raises:
-        PlaybookError: The file is missing or no JSON; `key` names its place in the brief.
-    """
-    if not isinstance(value, str):
-        return value
-    path = folder / value
-    try:
-        return json.loads(path.read_bytes())
-    except OSError:
-        problem = f"no such file; {key} in project.yaml names it"
-    except (ValueError, RecursionError) as error:
-        problem = f"not JSON: {error}"
-    raise PlaybookError(f"{shown(path)}: {problem}")
 
 
 def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") -> dict[str, Any]:

@@ -1,10 +1,40 @@
-"""Open a step: the brief, read and held against everything it names."""
+"""Open a step: the brief with what this run sets differently, and what the step stands on."""
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lib import evaluate
+from lib import artifacts, evaluate
+from lib.artifacts import Overrides
 from lib.brief import Project, load_project
+from lib.endpoints import key_of
+from lib.errors import PlaybookError
+from lib.tables import DATA
+
+
+class Reads(NamedTuple):
+    """What a step is made from: keys of the brief, tables of `data/`, tables of earlier steps."""
+
+    brief: str
+    data: str
+    steps: str = ""
+
+
+# A bar, a price and the objective belong to step 6: no paid answer grows stale by them.
+READS = {
+    "01": Reads("policy company exceptions candidates", "models licenses"),
+    "02": Reads("size", "hardware closed_models", "01_legal"),
+    "03": Reads("hub require models", "models licenses hardware", "01_legal 02_shortlist"),
+    "04": Reads("policy evaluation asked files", "models", "02_shortlist 03_metadata"),
+    "05": Reads("policy evaluation asked files speed slo_s", "", "02_shortlist 03_metadata"),
+    "06": Reads(
+        "requirements objective deployments file",
+        "hardware",
+        "02_shortlist 03_metadata 04_answers 04_scores 04_pairs 05_capacity",
+    ),
+}
+PRICED = {"price", "hardware"}
+PATIENCE = {"max_usd", "concurrency", "timeout_s", "total_timeout_s", "max_retries"}
 
 
 def open_project(project: str | Path, **overrides: Any) -> Project:
@@ -12,3 +42,87 @@ def open_project(project: str | Path, **overrides: Any) -> Project:
     brief = load_project(project, **overrides)
     evaluate.check(brief)
     return brief
+
+
+def open_run(
+    step: str, project: str | Path, run_dir: str = "", **overrides: Any
+) -> tuple[Project, Path, str]:
+    """Open a step, such as `04`: its brief, its run directory, and what it stands on in a sentence.
+
+    An override `section__key=value` replaces a value of the brief from this step on; "" and 0
+    override nothing. What the step wrote before counts no more, and neither does a decision.
+
+    Raises:
+        PlaybookError: The brief is wrong, or an earlier step is missing or was made from something
+            else than what is there now.
+    """
+    run = artifacts.run_directory(open_project(project).name, run_dir)
+    for number in sorted(_steps_below(step)):
+        check_step(number, project, run)
+    changes = {k.replace("__", "."): v for k, v in overrides.items() if v not in ("", 0, None)}
+    overridden = artifacts.overrides(run) | {step: changes}
+    brief = _brief(project, overridden, step)
+    artifacts.begin(run, step, _made_from(step, brief, run), overridden)
+    return brief, run, _standing(step, brief, overridden)
+
+
+def check_step(number: str, project: str | Path, run: Path) -> None:
+    """PlaybookError where a step is not finished, or was made from what has changed since."""
+    now = _made_from(number, _brief(project, artifacts.overrides(run), number), run)
+    then = artifacts.made_from(run, number)
+    for name in [name for name in now | then if now.get(name) != then.get(name)]:
+        raise PlaybookError(
+            f"step {number} in {artifacts.shown(run)} was made from another {name} than there is"
+            f" now; run notebooks/{artifacts.NOTEBOOKS[number]}.ipynb again, or --from {number}"
+        )
+
+
+def _steps_below(step: str) -> set[str]:
+    direct = {name[:2] for name in READS[step].steps.split()}
+    return direct.union(*map(_steps_below, direct))
+
+
+def _brief(project: str | Path, overridden: Overrides, step: str) -> Project:
+    """The brief as a step reads it: with what it and the steps before set differently."""
+    keys: dict[str, Any] = {}
+    for number in sorted(number for number in overridden if number <= step):
+        keys |= {key.replace(".", "__"): value for key, value in overridden[number].items()}
+    return open_project(project, **keys)
+
+
+def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
+    """The hash of everything a step reads: parts of the brief, files it names, tables."""
+    reads, evaluation = READS[step], brief.evaluation
+    parts = brief.model_dump(mode="json", exclude={"evaluation": PATIENCE | {"judge"}})
+    judge = evaluation.judge and evaluation.judge.model_dump(mode="json", exclude=PRICED)
+    parts["evaluation"]["judge"] = judge
+    parts["models"] = [deployment.model for deployment in brief.deployments]
+    parts["asked"] = [d.model_dump(mode="json", exclude=PRICED) for d in brief.deployments]
+    parts["slo_s"] = brief.requirements.slo_s
+    wanted = ["name", *reads.brief.split()]
+    if step == "01" and brief.candidates.source == "hub":
+        wanted += ["size", "models"]
+    if evaluation.strategy == "racing" and step == "04":  # who is dropped depends on them
+        wanted += ["requirements", "objective"]
+    hashes = {f"{part} in the brief": key_of(parts[part]) for part in wanted if part in parts}
+    files = {"files": brief.named_files, "file": [Path(brief.file).name]}
+    paths = {name: brief.folder / name for part in wanted for name in files.get(part, ())}
+    paths |= {f"data/{name}.csv": DATA / f"{name}.csv" for name in reads.data.split()}
+    for name, path in paths.items():
+        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    written = artifacts.inputs(run)
+    return hashes | {f"{t}.parquet": written.get(f"{t}.parquet", "") for t in reads.steps.split()}
+
+
+def _standing(step: str, brief: Project, overridden: Overrides) -> str:
+    below = READS[step].steps.replace(" ", ", ") or "the brief and data/ alone"
+    changes = [
+        f"{key}: {value} (step {number})"
+        for number, keys in sorted(overridden.items())
+        for key, value in keys.items()
+        if number <= step
+    ]
+    return (
+        f"{brief.name}: stands on {below}."
+        f" Set differently for this run: {', '.join(changes) or 'nothing'}."
+    )

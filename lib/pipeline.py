@@ -17,7 +17,7 @@ from traitlets.config import Config
 
 from lib import artifacts
 from lib.errors import PlaybookError, did_you_mean
-from lib.opening import open_project
+from lib.opening import check_step, open_project
 
 SET_BY_RUNNER = ("project", "run_dir")
 PATHS = {n: artifacts.ROOT / f"notebooks/{stem}.ipynb" for n, stem in artifacts.NOTEBOOKS.items()}
@@ -57,9 +57,12 @@ def run(
         PlaybookError: Of a parameter, a step, a missing artefact or the first notebook to fail.
     """
     declared = declared_parameters()
-    values = _typed(parameters or {}, declared)
     if start not in declared:
         raise PlaybookError(f"--from {start!r} is not a step; choose one of {', '.join(declared)}")
+    values = _typed(parameters or {}, declared)
+    for name in values:
+        if start > (last := max(n for n, names in declared.items() if name in names)):
+            raise PlaybookError(f"parameter {name!r} is of step {last}: run with --from {last}")
     run_path = artifacts.run_directory(open_project(project).name, run_dir)
     # A path is relative to the caller; a notebook may be started anywhere.
     if os.sep in project or project.endswith((".yaml", ".yml")):
@@ -67,7 +70,9 @@ def run(
     with _noting_ctrl_c() as pressed:
         for number, names in declared.items():
             if number < start:
-                _reuse(number, run_path, progress)
+                check_step(number, project, run_path)
+                if progress:
+                    sys.stderr.write(f"{number} {artifacts.NOTEBOOKS[number]}: reused\n")
                 continue
             passed = {name: value for name, value in values.items() if name in names}
             passed |= {"project": project, "run_dir": str(run_path)}
@@ -109,18 +114,6 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _reuse(number: str, run: Path, progress: bool) -> None:
-    """Say that a step is reused, and refuse where its files are not there."""
-    files = [f"{name}.parquet" for name in artifacts.COLUMNS if name.startswith(number)]
-    if lacking := [file for file in files if file not in artifacts.existing(run)]:
-        raise PlaybookError(
-            f"cannot reuse step {number}: {artifacts.shown(run)} has no {lacking[0]};"
-            f" run again with --from {number}"
-        )
-    if progress:
-        sys.stderr.write(f"{number} {artifacts.NOTEBOOKS[number]}: reused\n")
 
 
 def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool) -> None:

@@ -156,6 +156,15 @@ class Project(Section):
         """The item file named in the brief, beside it."""
         return self.folder / (self.evaluation.items or "")
 
+    @property
+    def named_files(self) -> list[str]:
+        """The files named in the brief, as written: items, recorded answers, labels, a kind's."""
+        evaluation = self.evaluation
+        names = [evaluation.items, evaluation.judge.calibration if evaluation.judge else None]
+        names += [d.endpoint.recorded for d in self.deployments if d.endpoint]
+        names += [v.partition("@")[0] for v in evaluation.of_kind.values() if isinstance(v, str)]
+        return [name for name in dict.fromkeys(names) if name and (self.folder / name).is_file()]
+
     def prompt_of(self, deployment: Deployment) -> Prompt:
         """The wording a deployment is asked with: its own where it has one."""
         common = self.evaluation.prompt.model_dump(exclude_none=True)
@@ -197,9 +206,24 @@ def _find(project: str) -> Path:
     return path
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key given twice, of which YAML would quietly keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                problem = f"the key {key.value[:60]!r} is given twice"
+                raise yaml.constructor.ConstructorError(
+                    problem=problem, problem_mark=key.start_mark
+                )
+            keys.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path) -> dict[Any, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError as error:
         raise PlaybookError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:  # without its snippet, which may show a secret

@@ -1,7 +1,5 @@
 """The decision record: what was picked or refused, by which rule, from which inputs."""
 
-import hashlib
-import json
 import math
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +13,7 @@ from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
 from lib.endpoints import admit, machine
 from lib.errors import PlaybookError
-from lib.tables import DATA, rows
+from lib.tables import rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
@@ -64,7 +62,8 @@ def write_decision(
         "basis": _basis(metadata, table),
         "machine": machine(),
         "versions": {name: version(name) for name in LIBRARIES},
-        "inputs": _inputs(brief, run),
+        "overrides": artifacts.overrides(run),
+        "inputs": {k: v for k, v in artifacts.inputs(run).items() if k[:2] != "06"},
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     record["summary"] = _summary(record, table)
@@ -132,12 +131,3 @@ def _basis(metadata: Frame, table: Frame) -> list[str]:
         "Model facts: " + ", ".join(f"{source} ({n})" for source, n in sources.items()),
         *(f"Price of {r.deployment}: {r.price}, {r.price_basis}" for r in table.itertuples()),
     ]
-
-
-def _inputs(brief: Project, run: Path) -> dict[str, str]:
-    """SHA-256 of everything the decision was made from: brief, items, tables, artefacts."""
-    files = [*DATA.glob("*.csv"), *brief.folder.glob("*.yaml"), brief.items_path]
-    hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    artefacts = {name: entry["sha256"] for name, entry in manifest.items() if name[:2] != "06"}
-    return dict(sorted((hashes | artefacts).items()))

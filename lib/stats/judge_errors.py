@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import t
-from sklearn.metrics import cohen_kappa_score
 
 from lib.stats.intervals import Estimate, Groups, bootstrap, group_numbers, jackknife
 
@@ -47,6 +46,8 @@ def _kappa(human: npt.NDArray[Any], judged: npt.NDArray[Any], rated: bool) -> fl
     if len({*human, *judged}) < 2:
         return 0.0
     if not rated:
+        from sklearn.metrics import cohen_kappa_score  # 0.2 s, and few steps measure a judge
+
         return float(cohen_kappa_score(human, judged))
     apart = human.var() + judged.var() + (human.mean() - judged.mean()) ** 2
     return float(2 * np.mean((human - human.mean()) * (judged - judged.mean())) / apart)

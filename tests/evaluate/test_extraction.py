@@ -14,6 +14,7 @@ from briefs import brief
 from lib import json_values
 from lib.brief.project import Project
 from lib.errors import PlaybookError
+from lib.evaluate import schemas
 from lib.json_values import canonical, find_object, parse_json
 from lib.stats import intervals as stats
 
@@ -206,9 +207,9 @@ def test_references_within(tmp_path: Path) -> None:
     for name in drafts:
         text = {"definitions": {"t": {"type": "string"}}}
         schema = {"$schema": name, "properties": {"a": {"$ref": "#/definitions/t"}}, **text}
-        validator = json_values.validator_of(schema, "here")
-        assert json_values.misfit({"a": 1}, validator) == "a: 1 is not of type 'string'", name
-        assert not json_values.misfit({"a": "x"}, validator)
+        validator = schemas.validator_of(schema, "here")
+        assert schemas.misfit({"a": 1}, validator) == "a: 1 is not of type 'string'", name
+        assert not schemas.misfit({"a": "x"}, validator)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +242,8 @@ def test_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("urllib.request.urlopen", fetch)
     hidden = {"properties": {"a": {"$dynamicRef": "https://host/x.json"}}}
-    validator = json_values.validator_of(hidden, "here")
-    assert json_values.misfit({"a": 1}, validator) == "the schema points to what it does not hold"
+    validator = schemas.validator_of(hidden, "here")
+    assert schemas.misfit({"a": 1}, validator) == "the schema points to what it does not hold"
 
 
 def test_a_schema_file(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from lib.endpoints import Call, Item, json_schema_format
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import exact, options_of
 from lib.evaluate.kinds.defaults import Reader, by_metric, chat_per_item, score_each
+from lib.evaluate.schemas import json_of, misfit, validator_of
 from lib.evaluate.scoring import Figure, measured
-from lib.json_values import canonical, find_object, flatten, json_of, misfit, same, validator_of
+from lib.json_values import canonical, find_object, flatten, same
 
 JSON_FIELDS = ("target",)
 

@@ -17,16 +17,9 @@ from lib.endpoints import Call, Item
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import extraction, options_of
 from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, visible_or_record
+from lib.evaluate.schemas import json_of, misfit, validator_of
 from lib.evaluate.scoring import Figure, measured, shares
-from lib.json_values import (
-    canonical,
-    find_object,
-    json_of,
-    misfit,
-    parse_json,
-    same,
-    validator_of,
-)  # fmt: skip
+from lib.json_values import canonical, find_object, parse_json, same
 from lib.lines import validated
 from lib.untrusted import as_dict
 
