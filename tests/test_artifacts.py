@@ -43,9 +43,10 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
     save(table(), tmp_path, NAME)
     pd.testing.assert_frame_equal(load(tmp_path, NAME), table())
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert list(manifest) == ["05_capacity.parquet"]
-    assert manifest["05_capacity.parquet"]["rows"] == 2
-    assert artifacts.existing(tmp_path) == {"05_capacity.parquet"}
+    assert list(manifest["files"]) == ["05_capacity.parquet"]
+    entry = manifest["files"]["05_capacity.parquet"]
+    assert entry["rows"] == 2
+    assert artifacts.inputs(tmp_path) == {"05_capacity.parquet": entry["sha256"]}
     (tmp_path / "plain").touch()  # a colleague may read what the user's other files let read
     modes = {(tmp_path / name).stat().st_mode for name in ("plain", "05_capacity.parquet")}
     assert len(modes) == 1
@@ -113,7 +114,7 @@ def test_edited_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "manifest", ["", "{", "[]", "null", '{"05_capacity.parquet": 1}', "{}", "\x00", '"text"']
+    "manifest", ["", "{", "[]", "null", '{"files": 1}', '{"files": {"x": 1}}', "\x00", '"text"']
 )
 def test_a_damaged_manifest_is_told_and_mended(tmp_path: Path, manifest: str) -> None:
     save(table(), tmp_path, NAME)
@@ -128,7 +129,7 @@ def test_a_damaged_manifest_is_told_and_mended(tmp_path: Path, manifest: str) ->
 
 
 def test_a_removed_manifest_is_told(tmp_path: Path) -> None:
-    assert artifacts.existing(tmp_path) == set()
+    assert artifacts.inputs(tmp_path) == {}
     save(table(), tmp_path, NAME)
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(PlaybookError, match=r"manifest\.json does not know 05_capacity\.parquet"):
@@ -203,7 +204,7 @@ def test_a_stuck_lock_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_two_tables_share_the_manifest(tmp_path: Path) -> None:
     save(table(), tmp_path, NAME)
     save_json([], tmp_path, "06_decision.json")
-    assert artifacts.existing(tmp_path) == {"05_capacity.parquet", "06_decision.json"}
+    assert set(artifacts.inputs(tmp_path)) == {"05_capacity.parquet", "06_decision.json"}
     load(tmp_path, NAME)
 
 

@@ -142,6 +142,8 @@ def test_goes_on_from_a_later_step(article: tuple[Path, float, str], env: dict[s
         (["article", "-p", "timeout_s", "[1"], "'timeout_s' must be float, not"),
         (["article", "--from", "07"], "--from '07' is not a step; choose one of 01, 02"),
         (["article", "--from", "six"], "--from 'six' is not a step"),
+        (["article", "-p", "use", "x", "-p", "use", "y"], "-p use is given twice"),
+        (["article", "-p", "tier", "low", "--from", "04"], "'tier' is of step 02: run with --from"),
         (["artcile"], "no project 'artcile'.*did you mean 'article'"),
         (["no/such.yaml"], "no/such.yaml: no such brief"),
     ],
@@ -172,7 +174,7 @@ def test_from_without_artefacts_names_the_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, file: str
 ) -> None:
     monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path))
-    with pytest.raises(PlaybookError, match=rf"runs/article has no {file}; .*--from 01"):
+    with pytest.raises(PlaybookError, match=rf"{file} is missing in runs/article, .*--from 01"):
         pipeline.run("article", start=start, progress=False)
 
 

@@ -169,23 +169,16 @@ def test_json_without_nan(tmp_path: Path) -> None:
     assert (first["low"], first["high"], first["value"]) == (None, None, None)
 
 
-def test_hashes_of_the_inputs(tmp_path: Path) -> None:
-    done, project, run = decide(tmp_path, table(a={}))
-    shipped = {path.name: path for path in record.DATA.glob("*.csv")}
-    files = shipped | {
-        "project.yaml": tmp_path / "project.yaml",
-        "items.jsonl": project.items_path,
-        "05_note.json": run / "05_note.json",
-    }
-    assert done["inputs"] == {
-        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
-    }
-    again, _, _ = decide(tmp_path, table(a={}))
-    assert again["inputs"] == done["inputs"]
-    write(tmp_path, BASE | {"task": "another"})
-    changed, _, _ = decide(tmp_path, table(a={}), task="another")
-    differs = {k for k, v in changed["inputs"].items() if v != done["inputs"][k]}
-    assert differs == {"project.yaml"}
+def test_inputs_and_overrides_are_those_of_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    changes = {"02": {"size.tier": "low"}, "06": {"objective": "cheapest"}}
+    artifacts.begin(run, "04", {"sub/items.jsonl": "a", "items.jsonl": "b"}, changes)
+    artifacts.begin(run, "06", {"items.jsonl": "b", "project.yaml": "c"}, changes)
+    done, _, _ = decide(tmp_path, table(a={}))
+    note = hashlib.sha256((run / "05_note.json").read_bytes()).hexdigest()
+    hashes = {"sub/items.jsonl": "a", "items.jsonl": "b", "project.yaml": "c"}
+    assert done["inputs"] == hashes | {"05_note.json": note}
+    assert done["overrides"] == changes
 
 
 def test_what_was_not_verified_is_told(tmp_path: Path) -> None:

@@ -182,6 +182,11 @@ def test_hostile_text_takes_no_time(tmp_path: Path, piece: str) -> None:
     assert time.perf_counter() - started < 5
 
 
+def test_a_key_given_twice_is_no_json() -> None:
+    with pytest.raises(ValueError, match="^a key is given twice$"):
+        find_object('I say {"a": 1, "a": 2}')
+
+
 def test_parse_json_is_one_value() -> None:
     assert parse_json(' [1, "a"] ') == [1, "a"]
     with pytest.raises(ValueError, match="Extra data"):
