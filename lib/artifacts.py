@@ -66,11 +66,8 @@ def run_directory(name: str, run_dir: str = "") -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as messages and committed outputs show it: relative where it can be."""
-    for base, prefix in ((runs_root(), "runs"), (ROOT, "")):
-        if path.is_relative_to(base):
-            return str(Path(prefix) / path.relative_to(base))
-    return str(path)
+    """A path as messages show it: from the repository on where it lies there."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 @contextlib.contextmanager
