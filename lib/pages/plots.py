@@ -7,7 +7,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from lib.pages import style
@@ -124,7 +123,7 @@ def latency_by_load(
     beyond = speed[~speed["within_slo"].astype(bool)]
     sns.scatterplot(beyond, **both, **points, color="white", s=18, zorder=4)
     ends = speed.drop_duplicates("deployment", keep="last")
-    labels = style.labels(ax, ends, "offered_rps", "p95_s")
+    labels = style.labels(ax, ends, "offered_rps", "p95_s", colours=colours)
     for turn, row in enumerate(capacity.to_dict("records"), start=1):
         down = ScaledTranslation(0, -turn * 6 / 72, figure.dpi_scale_trans)
         ax.plot([row["low"], row["max_rps"], row["high"]], [slo_s] * 3, lw=2.5, marker="|",
@@ -134,8 +133,8 @@ def latency_by_load(
     style.scale(ax, "y", pd.concat([speed["p95_s"], pd.Series([slo_s])]))
     ax.set(xlabel="offered load, requests/s", ylabel="p95 latency, s")
     ax.margins(x=0.06, y=0.12)
-    slo = style.line(ax, "y", slo_s, f"SLO: p95 within {number(slo_s)} s")
-    return style.finish(figure, labels, [slo])
+    style.line(ax, "y", slo_s, f"SLO: p95\nwithin {number(slo_s)} s")
+    return style.finish(figure, labels)
 
 
 @styled
@@ -172,26 +171,24 @@ def quality_against(
     style.scale(ax, "x", table[x], prefix)
     style.scale(ax, "y", table["quality"])
     ax.margins(0.14)
-    bounds = _required(ax, dimension, requirements)
+    _required(ax, dimension, requirements)
     ax.set(xlabel=words, ylabel=safe(metric, 60))
     if len(table):
         ax.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1.04), ncols=4, frameon=False)
-    return style.finish(figure, labels, bounds)
+    return style.finish(figure, labels)
 
 
-def _required(ax: Axes, dimension: str, requirements: Bars) -> list[Text]:
+def _required(ax: Axes, dimension: str, requirements: Bars) -> None:
     """Lines at the requirements, and the corner that meets them."""
     _, _, requirement, prefix, _ = DIMENSIONS[dimension]
     bound, floor = requirements.get(requirement), requirements.get("min_quality")
-    texts = []
     if bound is not None:
         word = "most" if dimension == "cost" else "least"
-        texts.append(style.line(ax, "x", bound, f"at {word} {safe(prefix)}{number(bound)}"))
+        style.line(ax, "x", bound, f"at {word} {safe(prefix)}{number(bound)}")
     if floor is not None:
-        texts.append(style.line(ax, "y", floor, f"at least {number(floor)}"))
+        style.line(ax, "y", floor, f"at least {number(floor)}")
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    if texts:
+    if bound is not None or floor is not None:
         sides = (left, bound or right) if dimension == "cost" else (bound or left, right)
         ax.fill_between(sides, floor or bottom, top, color=style.BLUE, alpha=0.07, lw=0, zorder=0)
     ax.set(xlim=(left, right), ylim=(bottom, top))
-    return texts

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ContextDecorator
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,15 +15,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from adjustText import adjust_text
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from lib import artifacts
 
@@ -45,7 +46,12 @@ STYLE = sns.axes_style("whitegrid") | {
     "axes.titlesize": 10,
 }
 GLYPHS = frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+# Where a label may stand: on 16 sides of its point, nearer ones first, so many pixels off.
+SPOTS = np.tile([(math.cos(a), math.sin(a)) for a in np.arange(16) * math.pi / 8], (12, 1))
+REACH = np.repeat([[4], [9], [15], [23], [33], [45], [60], [80], [105], [135], [170], [210]], 16, 0)
 Size = tuple[float, float]
+Pixels = NDArray[np.float64]
+Colours = Mapping[str, Any] | None
 styled = cast(ContextDecorator, plt.rc_context(STYLE))
 
 
@@ -103,8 +109,8 @@ def new(
     return figure, list(axes.flat)
 
 
-def finish(figure: Figure, labels: Sequence[Text] = (), avoid: Sequence[Text] = ()) -> Figure:
-    """Lay out once, then move the labels off each other, off every point and off `avoid`."""
+def finish(figure: Figure, labels: Sequence[Text] = ()) -> Figure:
+    """Lay out once, then put each label where nothing else is drawn."""
     for ax in figure.axes:
         if not ax.has_data():
             ax.set_axis_off()
@@ -112,40 +118,99 @@ def finish(figure: Figure, labels: Sequence[Text] = (), avoid: Sequence[Text] = 
         figure.set_layout_engine("constrained", rect=(0, 0, 0.95, 1))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    if not labels:
-        return figure
-    ax = figure.axes[0]
-    boxes = [text.get_window_extent() for text in avoid]
-    for points in (c for c in ax.collections if isinstance(c, PathCollection)):
-        half = math.sqrt(max(points.get_sizes(), default=0)) / 2 * figure.dpi / 72
-        centres = ax.transData.transform(np.asarray(points.get_offsets()))
-        boxes += [Bbox([centre - half, centre + half]) for centre in centres]
-    objects = [box.transformed(ax.transData.inverted()) for box in boxes]
-    # A limit on steps, not on seconds: the same figure on every machine.
-    adjust_text(list(labels), objects=objects, ax=ax, iter_lim=2000, ensure_inside_axes=False,
-                expand=(1.02, 1.1), force_static=(0.5, 0.8),
-                arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})  # fmt: skip
+    _place(figure.axes[0], _one_a_place(figure.axes[0], labels))
     return figure
 
 
-def labels(ax: Axes, table: pd.DataFrame, x: str, y: str, name: str = "deployment") -> list[Text]:
+def _one_a_place(ax: Axes, labels: Sequence[Text]) -> list[Text]:
+    """Labels of one colour at one place become one, a name a line."""
+    places: dict[tuple[Any, ...], Text] = {}
+    for label in labels:
+        at = ax.transData.transform(label.get_position())
+        first = places.setdefault((label.get_color(), *(np.round(at / 4))), label)
+        if first is not label:
+            first.set(text=f"{first.get_text()}\n{label.get_text()}", weight="normal")
+            label.remove()
+    return list(places.values())
+
+
+def _place(ax: Axes, labels: Sequence[Text]) -> None:
+    """Move each label to the nearest free place around its point, and tie it there by a line."""
+    dots, lines = _drawn(ax)
+    texts = [t for t in ax.figure.findobj(Text) if t.get_text() and t.get_visible()]
+    blocks = [*(t for t in texts if t not in labels), *filter(None, [ax.get_legend()])]
+    taken = [block.get_window_extent().extents for block in blocks]
+    for label in labels:
+        at = ax.transData.transform(label.get_position())
+        half = np.array(label.get_window_extent().size) / 2 + 2
+        centres = at + SPOTS * (half + REACH)
+        boxes = np.hstack([centres - half, centres + half])
+        # Nothing may lie in a box, nor under its tie: dots, lines, other texts, the figure's edge.
+        ties = np.linspace(at, np.clip(at, boxes[:, :2], boxes[:, 2:]), 24, axis=1)
+        others = dots[np.hypot(*(dots - at).T) > 4]
+        near = np.hypot(*np.moveaxis(ties[:, :, None] - others, -1, 0)) < 8
+        meet = (boxes[:, None, :2] < np.array(taken)[:, 2:]) & (
+            boxes[:, None, 2:] > np.array(taken)[:, :2]
+        )
+        outside = (boxes[:, :2] < 0) | (boxes[:, 2:] > ax.figure.bbox.size)
+        faults = _inside(np.vstack([dots, lines]), boxes).sum(axis=1) + 5 * near.any(axis=(1, 2))
+        faults += 9 * meet.all(axis=2).sum(axis=1) + 9 * outside.any(axis=1)
+        faults += 9 * np.array([_inside(tie, np.array(taken)).any() for tie in ties])
+        best = int((300 * faults + REACH[:, 0]).argmin())
+        taken.append(boxes[best])
+        lines = np.vstack([lines, ties[best]])
+        to_data = ax.transData.inverted().transform
+        tie = Line2D(*to_data(ties[best][[0, -1]]).T, color=GREY, lw=0.6, clip_on=False, zorder=2)
+        ax.add_artist(tie)
+        label.set(position=to_data(centres[best]), ha="center", va="center", ma="left")
+
+
+def _inside(points: Pixels, boxes: Pixels) -> NDArray[np.bool_]:
+    """Of every box (left, bottom, right, top) and point, whether it lies inside."""
+    return ((points > boxes[:, None, :2]) & (points < boxes[:, None, 2:])).all(axis=2)
+
+
+def _drawn(ax: Axes) -> tuple[Pixels, Pixels]:
+    """The middle of all dots, and points on their rims, all lines and the axis at the left."""
+    turns, dots = np.linspace(0, 2 * math.pi, 13), [np.empty((0, 2))]
+    lines = [np.linspace(ax.bbox.p0, (ax.bbox.x0, ax.bbox.y1), 200)]
+    for artist in [*ax.lines, *ax.collections]:
+        if isinstance(artist, PathCollection):
+            dots.append(ax.transData.transform(np.asarray(artist.get_offsets())))
+            radius = math.sqrt(max(artist.get_sizes(), default=0)) / 2 * ax.figure.dpi / 72
+            rim = np.column_stack([np.cos(turns), np.sin(turns)]) * radius
+            lines += [dot + rim for dot in dots[-1]]
+        elif isinstance(artist, Line2D | LineCollection):
+            paths = [artist.get_path()] if isinstance(artist, Line2D) else artist.get_paths()
+            for path in paths:
+                corners = artist.get_transform().transform(path.vertices)
+                for start, end in pairwise(corners[np.isfinite(corners).all(axis=1)]):
+                    lines.append(np.linspace(start, end, 2 + int(math.dist(start, end) / 4)))
+    return np.vstack(dots), np.vstack(lines)
+
+
+def labels(
+    ax: Axes, table: pd.DataFrame, x: str, y: str, name: str = "deployment", colours: Colours = None
+) -> list[Text]:
     """A name for every point, to be placed beside it by `finish`; the pick's says so."""
     texts = []
     for row in table.to_dict("records"):
         mark, weight = ("pick: ", "bold") if row.get("pick") else ("", "normal")
         texts.append(ax.text(row[x], row[y], safe(f"{mark}{row[name]}"), weight=weight,
-                             fontsize=8.5, zorder=5, path_effects=HALO))  # fmt: skip
+                             color=(colours or {}).get(row[name], INK), fontsize=8.5, zorder=5,
+                             path_effects=HALO))  # fmt: skip
     return texts
 
 
 def line(ax: Axes, which: Literal["x", "y"], at: float, text: str) -> Text:
     """A dashed line at a requirement, with its name at the end."""
-    draw, end, shift, along, side = {
-        "x": (ax.axvline, (at, 1), (0, 3), ax.get_xaxis_transform(), "center"),
-        "y": (ax.axhline, (0, at), (4, 3), ax.get_yaxis_transform(), "left"),
+    draw, end, shift, along, sides = {
+        "x": (ax.axvline, (at, 1), (0, 3), ax.get_xaxis_transform(), ("bottom", "center")),
+        "y": (ax.axhline, (1, at), (4, 0), ax.get_yaxis_transform(), ("center", "left")),
     }[which]
     draw(at, color=INK, ls="--", lw=1)
-    return ax.annotate(text, end, shift, along, "offset points", va="bottom", ha=side)
+    va, ha = sides
+    return ax.annotate(text, end, shift, along, "offset points", va=va, ha=ha)
 
 
 def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: str = "") -> None:
