@@ -1,7 +1,16 @@
 """Figures and pages: frames in, pictures out."""
 
 from lib.pages.generic import draw
-from lib.pages.page import answers_page, counsel_page, decision_page, disagreements, export_csv
+from lib.pages.page import (
+    answers_page,
+    counsel_page,
+    decision_page,
+    disagreements,
+    export_csv,
+    grid,
+    sentence,
+    table,
+)
 from lib.pages.plots import (
     cost_per_correct,
     latency_by_load,
@@ -10,10 +19,10 @@ from lib.pages.plots import (
     score_intervals,
     verdicts_by_family,
 )
-from lib.pages.style import readable, save
+from lib.pages.style import save
 
 __all__ = [
     "answers_page", "cost_per_correct", "counsel_page", "decision_page", "disagreements",
-    "draw", "export_csv", "latency_by_load", "quality_against", "quality_by_size", "readable",
-    "save", "score_intervals", "verdicts_by_family",
+    "draw", "export_csv", "grid", "latency_by_load", "quality_against", "quality_by_size", "save",
+    "score_intervals", "sentence", "table", "verdicts_by_family",
 ]  # fmt: skip

@@ -1,17 +1,20 @@
-"""The HTML pages: self-contained, everything escaped, links only to the web; and tables as CSV."""
+"""Pages, and tables and sentences of a notebook: all escaped, links only to the web; CSV."""
 
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from pandas.api.types import infer_dtype
 
 from lib import artifacts
 from lib.pages.style import number
@@ -33,6 +36,35 @@ TONES = [
     ("open", "", ["partly right", "partial score"]),
     ("open", "", ["truncated", "refused", "failed", "empty", "unparsed"]),
 ]
+# Words for the columns whose name and unit do not say enough.
+HEADINGS = {
+    "repo_id": "Model", "license": "Licence", "license_class": "Class of licence",
+    "agreement_mau": "Users a month", "agreement_revenue_usd": "Revenue ($)",
+    "agreement_revenue_months": "Over (months)", "agreement_scope": "For",
+    "rule": "Relaxation", "touches": "Models it touches", "alone": "Models it alone keeps out",
+    "params_basis": "Basis of the size", "count": "Models", "closed_model": "Closed models",
+    "total_params_b": "Parameters (billions)", "hub_params_b": "Counted by the Hub (billions)",
+    "kv_gb": "Cache (GB)", "kv_gib": "Cache (GiB)", "kv_tokens": "Tokens in the cache",
+    "fits_on": "Smallest machine", "memory_basis": "Basis of the memory",
+    "metadata_source": "Source", "retrieved_at": "As of", "license_on_hub": "Licence on the Hub",
+    "formats": "File formats", "security": "Security scan", "tensor_parallel": "GPUs",
+    "supply_verdict": "Supply chain", "supply_reasons": "Why", "context_length": "Context (tokens)",
+    "first_token_latency_ms": "First token (ms)", "error": "Error (%)", "item_id": "Item",
+    "file_group": "Group", "system": "System prompt", "user": "Prompt", "answer": "Answer in shots",
+    "low": "95 % from", "high": "95 % to", "n": "Answers", "n_failed": "Failed calls",
+    "other": "Compared with", "p_adjusted": "p (Holm)", "detectable": "Detectable difference",
+    "usd_low": "Least ($)", "usd_high": "Most ($)", "group": "Group of items",
+    "offered_rps": "Offered load (requests/s)", "max_rps": "Greatest load (requests/s)",
+    "p50_s": "Median latency (s)", "p95_s": "p95 latency (s)", "p95_low": "95 % from (s)",
+    "p95_high": "95 % to (s)", "ttft_p95_s": "p95 to first token (s)", "within_slo": "Within SLO",
+    "usd_per_1k": "1,000 requests ($)", "usd_per_1k_correct": "1,000 correct answers ($)",
+    "dollars": "Price class", "tie_group": "Quality group", "min_quality": "Least quality",
+    "max_p95_s": "Most p95 latency (s)", "min_rps": "Least load (requests/s)",
+    "max_usd_per_1k": "Most for 1,000 requests ($)",
+}  # fmt: skip
+UNITS = {"s": "s", "gb": "GB", "tokens": "tokens", "million": "per million tokens"}
+NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
+MOST_TEXT = 2000  # characters of one cell in a notebook
 Facts = Mapping[str, Any]
 MARKS = {word: (tone, sign) for tone, sign, words in TONES for word in words}
 
@@ -89,6 +121,84 @@ def disagreements(cells: pd.DataFrame, *, limit: int = 8) -> pd.DataFrame:
     texts = part.drop_duplicates("item_id").set_index("item_id")[["input", "target"]]
     wide = texts.map(lambda text: cut(text[:1000], 80)).join(wide[names])
     return wide.astype("str").rename_axis(columns=None)
+
+
+def grid(checks: pd.DataFrame) -> pd.DataFrame:
+    """Requirement checks, a row per deployment and a column per requirement: verdict and value."""
+    cells = [
+        f"{MARKS.get(verdict, ('', '? '))[1]}{verdict} ({number(value)}){note and f': {note}'}"
+        for verdict, value, note in checks[["verdict", "value", "note"]].to_numpy()
+    ]
+    return checks.assign(cell=cells).set_index(["deployment", "wanted"])["cell"].unstack(sort=False)
+
+
+class Shown(NamedTuple):
+    """What a cell of a notebook shows: text in a terminal, on a page a table and sentences."""
+
+    text: str
+    cells: list[list[tuple[str, str, int]]]
+    lines: Sequence[str]
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return SHOWN.render(cells=self.cells, lines=self.lines)
+
+
+def table(
+    frame: Any, columns: str = "", *, rows: int = 12, says: str = "", empty: str = "None.",
+    **headings: str,
+) -> Shown:  # fmt: skip
+    """A table for people, and the sentence that it `says`; of no rows the sentence `empty`.
+
+    `frame` is what pandas makes a table of, or facts by their names; a named index is a column.
+    Of the `columns` those are left out that are blank everywhere; `headings` are by column.
+    """
+    if isinstance(frame, Mapping):
+        frame = pd.DataFrame({"fact": map(_heading, frame), "value": map(_words, frame.values())})
+    frame = pd.DataFrame(frame)
+    frame = frame.reset_index() if any(frame.index.names) else frame
+    frame = frame.reindex(columns=columns.split()) if columns else frame
+    texts = frame[:rows].map(_words)
+    texts = texts.loc[:, texts.ne("").any()]
+    if texts.empty:
+        return sentence(empty)
+    sides = [">" if infer_dtype(frame[name], skipna=True) in NUMBERS else "<" for name in texts]
+    names = [headings.get(str(name)) or _heading(str(name)) for name in texts]
+    lines = [names, *texts.to_numpy().tolist()]
+    widths = [min(max(map(len, column)), 40) for column in zip(*lines, strict=True)]
+    cells = [list(zip(line, sides, widths, strict=True)) for line in lines]
+    text = ["  ".join(f"{t:{side}{width}}" for t, side, width in line).rstrip() for line in cells]
+    more = [f"and {len(frame) - rows:,} more"] if len(frame) > rows else []
+    return Shown("\n".join([*text, *more, says]).rstrip(), cells, [*more, says])
+
+
+def sentence(*lines: str) -> Shown:
+    """Sentences of a notebook; the last says what its section means for this project."""
+    return Shown("\n".join(lines), [], lines)
+
+
+def _heading(name: str) -> str:
+    """A column in words with its unit; names of deployments stay as they are."""
+    if name in HEADINGS or not re.fullmatch("[a-z_ ]+", name):
+        return HEADINGS.get(name, name)
+    words, _, unit = name.rpartition("_")
+    words = f"{words} ({UNITS[unit]})" if unit in UNITS and words else name
+    return (words[:1].upper() + words[1:]).replace("_", " ")
+
+
+def _words(value: Any) -> str:
+    """A value for people: blank where missing, counts in full, other numbers to three digits."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_words(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value)) or "none"
+    if pd.isna(value):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, Integral) else cut(value, MOST_TEXT)
 
 
 def export_csv(run: Path, scored: pd.DataFrame, scores: pd.DataFrame) -> list[Path]:
@@ -157,6 +267,11 @@ def _interval(low: float | None, high: float | None) -> str:
     return f"at least {ends[0]}" if ends[0] else f"up to {ends[1]}" if ends[1] else ""
 
 
+def _undollared(text: str) -> Markup:
+    """Text of which no notebook makes a formula: it would look for one between two dollars."""
+    return Markup("<span>$</span>").join(text.split("$"))
+
+
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
@@ -172,4 +287,16 @@ PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
 PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "base64": _base64}
+PAGES.filters["undollared"] = _undollared
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}
+# GitHub keeps `align` and drops styles; JupyterLab's own style overrules `align`.
+SHOWN = PAGES.from_string("""
+{% if cells %}<table>
+{% for row in cells %}{% set tag = "th" if loop.first else "td" %}
+<tr>{% for text, side, _ in row %}{% set to = "right" if side == ">" else "left" %}
+<{{ tag }} align="{{ to }}" style="text-align: {{ to }}">{{ text | undollared }}</{{ tag }}>
+{% endfor %}</tr>
+{% endfor %}</table>{% endif %}
+{% for line in lines if line %}
+<p>{% if loop.last %}<b>{{ line | undollared }}</b>{% else %}{{ line | undollared }}{% endif %}</p>
+{% endfor %}""")

@@ -63,15 +63,6 @@ def number(value: float, *, digits: int = 3) -> str:
     return f"{float(text):,.0f}" if abs(value) >= 1000 else text
 
 
-def readable() -> None:
-    """Tables for people in a notebook: three significant digits, whole sentences, few rows."""
-    # Without MathJax: two dollar signs in a model's answer are no formula.
-    pd.options.display.html.use_mathjax = False
-    options = {"float_format": number, "max_colwidth": 90, "max_rows": 40, "max_columns": 20}
-    for name, value in options.items():
-        pd.set_option(f"display.{name}", value)
-
-
 def png(figure: Figure) -> bytes:
     """The figure as a PNG of 144 dots per inch; the same figure gives the same bytes."""
     figure.savefig(buffer := BytesIO(), format="png", dpi=144, metadata={"Software": None})
