@@ -1,9 +1,11 @@
 """What a user reads of a run: one sentence where it must stop, and a bar while it goes on."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from IPython import display, get_ipython
 from tqdm import tqdm
 
 
@@ -23,8 +25,13 @@ def did_you_mean(word: str, choices: Iterable[str], *, most: int = 1, otherwise:
     return otherwise or f"known: {', '.join(choices)}"
 
 
-def bar(total: int, what: str, *, show: bool = True) -> "tqdm[Any]":
-    """A bar for `total` steps of something."""
+@contextlib.contextmanager
+def bar(total: int, what: str, *, show: bool = True) -> "Iterator[tqdm[Any]]":
+    """A bar for `total` steps; in a notebook it leaves neither red text nor a widget behind."""
     # Only where it is not passed does tqdm look at TQDM_DISABLE.
     hidden = {} if show else {"disable": True}
-    return tqdm(total=total, desc=what, mininterval=1.0, **hidden)
+    with tqdm(total=total, desc=what, mininterval=1.0, **hidden) as progress:
+        visible = not progress.disable
+        yield progress
+    if visible and get_ipython() is not None:
+        display.clear_output()  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -58,9 +58,10 @@ HEADINGS = {
     "p50_s": "Median latency (s)", "p95_s": "p95 latency (s)", "p95_low": "95 % from (s)",
     "p95_high": "95 % to (s)", "ttft_p95_s": "p95 to first token (s)", "within_slo": "Within SLO",
     "usd_per_1k": "1,000 requests ($)", "usd_per_1k_correct": "1,000 correct answers ($)",
-    "dollars": "Price class", "tie_group": "Quality group", "min_quality": "Least quality",
-    "max_p95_s": "Most p95 latency (s)", "min_rps": "Least load (requests/s)",
-    "max_usd_per_1k": "Most for 1,000 requests ($)",
+    "dollars": "Price class", "tie_group": "Quality group", "min_quality": "Quality at least",
+    "max_p95_s": "p95 latency at most (s)", "min_rps": "Load at least (requests/s)",
+    "max_usd_per_1k": "1,000 requests at most ($)", "second-hand": "Second-hand",
+    "licenses": "Licences", "cached": "There already",
 }  # fmt: skip
 UNITS = {"s": "s", "gb": "GB", "tokens": "tokens", "million": "per million tokens"}
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
@@ -133,17 +134,16 @@ def grid(checks: pd.DataFrame) -> pd.DataFrame:
 
 
 class Shown(NamedTuple):
-    """What a cell of a notebook shows: text in a terminal, on a page a table and sentences."""
+    """What a cell of a notebook shows: text in a terminal, HTML on a page."""
 
     text: str
-    cells: list[list[tuple[str, str, int]]]
-    lines: Sequence[str]
+    html: str
 
     def __repr__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
-        return SHOWN.render(cells=self.cells, lines=self.lines)
+        return self.html
 
 
 def table(
@@ -164,19 +164,32 @@ def table(
     texts = texts.loc[:, texts.ne("").any()]
     if texts.empty:
         return sentence(empty)
-    sides = [">" if infer_dtype(frame[name], skipna=True) in NUMBERS else "<" for name in texts]
+    right = [infer_dtype(frame[name], skipna=True) in NUMBERS for name in texts]
     names = [headings.get(str(name)) or _heading(str(name)) for name in texts]
     lines = [names, *texts.to_numpy().tolist()]
     widths = [min(max(map(len, column)), 40) for column in zip(*lines, strict=True)]
-    cells = [list(zip(line, sides, widths, strict=True)) for line in lines]
-    text = ["  ".join(f"{t:{side}{width}}" for t, side, width in line).rstrip() for line in cells]
-    more = [f"and {len(frame) - rows:,} more"] if len(frame) > rows else []
-    return Shown("\n".join([*text, *more, says]).rstrip(), cells, [*more, says])
+    cells = [list(zip(line, right, widths, strict=True)) for line in lines]
+    text = ["  ".join(t.rjust(w) if r else t.ljust(w) for t, r, w in row).rstrip() for row in cells]
+    html = [
+        f"<tr>{''.join(_cell('td' if turn else 'th', text, r) for text, r, _ in row)}</tr>"
+        for turn, row in enumerate(cells)
+    ]
+    more = f"and {len(frame) - rows:,} more" if len(frame) > rows else ""
+    end = sentence(*filter(None, [more, says]))
+    return Shown("\n".join([*text, end.text]), "\n".join(["<table>", *html, "</table>", end.html]))
 
 
 def sentence(*lines: str) -> Shown:
     """Sentences of a notebook; the last says what its section means for this project."""
-    return Shown("\n".join(lines), [], lines)
+    *notes, last = map(_undollared, lines or [""])
+    html = [*(f"<p>{note}</p>" for note in notes), f"<p><b>{last}</b></p>"]
+    return Shown("\n".join(lines), "\n".join(html))
+
+
+def _cell(tag: str, text: str, right: bool) -> str:
+    # GitHub keeps `align` and drops styles; JupyterLab's own style overrules `align`.
+    to, short = "right" if right else "left", "; white-space: nowrap" * (len(text) < 25)
+    return f'<{tag} align="{to}" style="text-align: {to}{short}">{_undollared(text)}</{tag}>'
 
 
 def _heading(name: str) -> str:
@@ -268,7 +281,7 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _undollared(text: str) -> Markup:
-    """Text of which no notebook makes a formula: it would look for one between two dollars."""
+    """Text in which a notebook finds no formula: it would look for one between two dollars."""
     return Markup("<span>$</span>").join(text.split("$"))
 
 
@@ -287,16 +300,4 @@ PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
 PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "base64": _base64}
-PAGES.filters["undollared"] = _undollared
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}
-# GitHub keeps `align` and drops styles; JupyterLab's own style overrules `align`.
-SHOWN = PAGES.from_string("""
-{% if cells %}<table>
-{% for row in cells %}{% set tag = "th" if loop.first else "td" %}
-<tr>{% for text, side, _ in row %}{% set to = "right" if side == ">" else "left" %}
-<{{ tag }} align="{{ to }}" style="text-align: {{ to }}">{{ text | undollared }}</{{ tag }}>
-{% endfor %}</tr>
-{% endfor %}</table>{% endif %}
-{% for line in lines if line %}
-<p>{% if loop.last %}<b>{{ line | undollared }}</b>{% else %}{{ line | undollared }}{% endif %}</p>
-{% endfor %}""")

@@ -158,7 +158,7 @@ def _place(ax: Axes, labels: Sequence[Text]) -> None:
 
 def _inside(points: Pixels, boxes: Pixels) -> NDArray[np.bool_]:
     """Of every box (left, bottom, right, top) and point, whether it lies inside."""
-    return ((points > boxes[:, None, :2]) & (points < boxes[:, None, 2:])).all(axis=2)
+    return np.all([points > boxes[:, None, :2], points < boxes[:, None, 2:]], axis=(0, 3))
 
 
 def _drawn(ax: Axes) -> tuple[Pixels, Pixels]:
