@@ -14,8 +14,8 @@ playbook: .venv/ready  ## set up and run the shipped example to runs/review-sent
 test: .venv/ready  ## set up, check style and types, run all tests and the main job
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy lib && $(BIN)/python -m pytest -q
 
-lab: .venv/ready  ## open JupyterLab at notebooks/
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/
+lab: .venv/ready  ## open JupyterLab at notebooks/, or with PROJECT=name at copies of its own
+	$(BIN)/python -m lib lab $(PROJECT)
 
 notebooks: .venv/ready  ## run the notebooks in place, to commit their outputs
 	HF_HUB_OFFLINE=1 TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb

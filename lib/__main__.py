@@ -1,45 +1,66 @@
-"""The command line: run the playbook headless."""
+"""The command line: run the playbook headless, or open it in JupyterLab."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lib import pipeline
-from lib.artifacts import shown
+from lib.artifacts import ROOT, shown
 from lib.errors import PlaybookError
 
 STOPPED = "stopped; what was measured is kept, the same command goes on from there\n"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line, run the notebooks, and return the exit status."""
+    """Parse the command line, do what it says, and return the exit status."""
     args = _arguments(argv)
-    names = [name for name, _ in args.parameters]
     try:
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise PlaybookError(f"-p {repeated[0]} is given twice")
-        run = pipeline.run(
-            args.project,
-            # Relative to the caller, as with any command; notebooks resolve to the repository.
-            run_dir=args.run_dir and str(Path(args.run_dir).resolve()),
-            start=args.start,
-            parameters=dict(args.parameters),
-            progress=not args.quiet,
-        )
+        args.command(args)
     except PlaybookError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(STOPPED)
         return 130
-    sys.stdout.write(f"{shown(run)}/report.html\n")
     return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    names = [name for name, _ in args.parameters]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise PlaybookError(f"-p {repeated[0]} is given twice")
+    run = pipeline.run(
+        args.project,
+        # Relative to the caller, as with any command; notebooks resolve to the repository.
+        run_dir=args.run_dir and str(Path(args.run_dir).resolve()),
+        start=args.start,
+        parameters=dict(args.parameters),
+        progress=not args.quiet,
+    )
+    sys.stdout.write(f"{shown(run)}/report.html\n")
+
+
+def _lab(args: argparse.Namespace) -> None:
+    """JupyterLab takes this process; its root is the repository, for links to `data/`."""
+    folder = ROOT / "notebooks"
+    if args.project:
+        folder, kept = pipeline.copy(args.project)
+        for path in kept:
+            sys.stderr.write(f"{shown(path)} is kept; delete it for a fresh copy\n")
+    root = ROOT if folder.is_relative_to(ROOT) else folder
+    first = quote((folder / pipeline.PATHS["01"].name).relative_to(root).as_posix())
+    command = [sys.executable, "-m", "jupyterlab", "--allow-root", f"--ServerApp.root_dir={root}"]
+    os.execv(command[0], [*command, f"--LabApp.default_url=/lab/tree/{first}", *args.options])
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     cli = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
-    run = cli.add_subparsers(required=True).add_parser("run", help="execute the six notebooks")
+    commands = cli.add_subparsers(required=True)
+    run = commands.add_parser("run", help="execute the six notebooks")
+    run.set_defaults(command=_run)
     run.add_argument("project", help="a name in data/projects/, a folder, or a YAML file")
     run.add_argument("--run-dir", default="", help="where the run's files go (runs/<name>/)")
     run.add_argument(
@@ -49,6 +70,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     text = "override a parameter of the notebooks, as often as needed"
     run.add_argument("-p", dest="parameters", help=text, **pairs)
     run.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    lab = commands.add_parser("lab", help="open JupyterLab, on a project's own copies if named")
+    lab.set_defaults(command=_lab)
+    lab.add_argument("project", nargs="?", default="", help="as for run")
+    lab.add_argument("options", nargs=argparse.REMAINDER, help="options of JupyterLab")
     return cli.parse_args(argv)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -27,11 +28,12 @@ def did_you_mean(word: str, choices: Iterable[str], *, most: int = 1, otherwise:
 
 @contextlib.contextmanager
 def bar(total: int, what: str, *, show: bool = True) -> "Iterator[tqdm[Any]]":
-    """A bar for `total` steps; in a notebook it leaves neither red text nor a widget behind."""
+    """A bar for `total` steps; in a notebook it is not red, no widget, and gone at the end."""
     # Only where it is not passed does tqdm look at TQDM_DISABLE.
-    hidden = {} if show else {"disable": True}
-    with tqdm(total=total, desc=what, mininterval=1.0, **hidden) as progress:
+    hidden, notebook = {} if show else {"disable": True}, get_ipython() is not None
+    file = sys.stdout if notebook else sys.stderr
+    with tqdm(total=total, desc=what, mininterval=1.0, file=file, **hidden) as progress:
         visible = not progress.disable
         yield progress
-    if visible and get_ipython() is not None:
+    if visible and notebook:
         display.clear_output()  # type: ignore[no-untyped-call]

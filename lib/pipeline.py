@@ -12,7 +12,9 @@ from typing import Any
 
 import papermill
 from nbclient.exceptions import DeadKernelError
+from papermill import iorw
 from papermill.exceptions import PapermillExecutionError
+from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
 from lib import artifacts
@@ -63,10 +65,7 @@ def run(
     for name in values:
         if start > (last := max(n for n, names in declared.items() if name in names)):
             raise PlaybookError(f"parameter {name!r} is of step {last}: run with --from {last}")
-    run_path = artifacts.run_directory(open_project(project).name, run_dir)
-    # A path is relative to the caller; a notebook may be started anywhere.
-    if os.sep in project or project.endswith((".yaml", ".yml")):
-        project = str(Path(project).expanduser().resolve())
+    project, run_path = _place(project, run_dir)
     with _noting_ctrl_c() as pressed:
         for number, names in declared.items():
             if number < start:
@@ -80,6 +79,50 @@ def run(
             if pressed:
                 raise KeyboardInterrupt
     return run_path
+
+
+def copy(project: str, *, run_dir: str = "") -> tuple[Path, list[Path]]:
+    """Put the notebooks into a project's run directory, to step through; those there are kept."""
+    project, run_path = _place(project, run_dir)
+    paths = {number: run_path / path.name for number, path in PATHS.items()}
+    kept = [path for path in paths.values() if path.exists()]
+    for number, path in paths.items():
+        if path not in kept:
+            _renew(number, project, run_path)
+    return run_path, kept
+
+
+def _place(project: str, run_dir: str) -> tuple[str, Path]:
+    """The project as a notebook finds it from anywhere, and its run directory."""
+    run_path = artifacts.run_directory(open_project(project).name, run_dir)
+    # A path is relative to the caller; a notebook may be started anywhere.
+    if os.sep in project or project.endswith((".yaml", ".yml")):
+        project = str(Path(project).expanduser().resolve())
+    return project, run_path
+
+
+def _renew(number: str, project: str, run: Path) -> None:
+    """Write a notebook as committed, for a run; one there that was edited goes to `previous/`."""
+    path, fresh = run / PATHS[number].name, iorw.load_notebook_node(str(PATHS[number]))
+    for cell in fresh.cells:
+        cell.source = cell.source.replace("](../", f"]({os.path.relpath(artifacts.ROOT, run)}/")
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
+    fresh = parameterize_notebook(fresh, {"project": project, "run_dir": str(run)})
+    before = None
+    with contextlib.suppress(OSError, ValueError):  # none there, or its writing was cut off
+        before = _sources(iorw.load_notebook_node(str(path)))
+    if before not in (None, _sources(fresh)):
+        (run / "previous").mkdir(exist_ok=True)
+        path.replace(run / "previous" / path.name)
+    with artifacts.writing(path):
+        iorw.write_ipynb(fresh, str(path))
+
+
+def _sources(notebook: Any) -> list[str]:
+    """The cells as somebody wrote them: all but the parameters of one run."""
+    injected = "injected-parameters"
+    return [c.source for c in notebook.cells if injected not in c.metadata.get("tags", [])]
 
 
 def _typed(texts: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[str, Any]:
@@ -119,10 +162,13 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
 def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool) -> None:
     path, log = PATHS[number], run / PATHS[number].name
     bar = {"desc": f"{number}/06 {path.stem[3:]:<15}", "leave": True}
-    bars = {"progress_bar": bar, "stderr_file": sys.stderr} if progress else NO_PROGRESS
+    shown = {"progress_bar": bar, "stdout_file": sys.stderr, "stderr_file": sys.stderr}
     try:
         with artifacts.writing(log):
-            papermill.execute_notebook(str(path), str(log), parameters, **bars, **KERNEL)
+            _renew(number, parameters["project"], run)
+            papermill.execute_notebook(
+                str(log), str(log), parameters, **(shown if progress else NO_PROGRESS), **KERNEL
+            )
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
         text = f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"

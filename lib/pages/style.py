@@ -158,7 +158,8 @@ def _place(ax: Axes, labels: Sequence[Text]) -> None:
 
 def _inside(points: Pixels, boxes: Pixels) -> NDArray[np.bool_]:
     """Of every box (left, bottom, right, top) and point, whether it lies inside."""
-    return np.all([points > boxes[:, None, :2], points < boxes[:, None, 2:]], axis=(0, 3))
+    inside = (points > boxes[:, None, :2]) & (points < boxes[:, None, 2:])
+    return cast(NDArray[np.bool_], inside.all(axis=2))
 
 
 def _drawn(ax: Axes) -> tuple[Pixels, Pixels]:
