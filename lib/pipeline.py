@@ -166,9 +166,8 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
     try:
         with artifacts.writing(log):
             _renew(number, parameters["project"], run)
-            papermill.execute_notebook(
-                str(log), str(log), parameters, **(shown if progress else NO_PROGRESS), **KERNEL
-            )
+            options = (shown if progress else NO_PROGRESS) | KERNEL
+            papermill.execute_notebook(str(log), str(log), parameters, **options)
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
         text = f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"

@@ -118,13 +118,55 @@ def test_outputs_hold_no_machine(notebook: Notebook) -> None:
             assert not re.search(r"0x[0-9a-f]{8,}|\d\.\d{9}", text)
 
 
+def texts(cell: Notebook, kind: str = "text/plain") -> list[str]:
+    """What a cell shows, output by output."""
+    return ["".join(o.get("data", {}).get(kind, o.get("text", ""))) for o in cell["outputs"]]
+
+
 def test_result_cell_is_compared(notebook: Notebook) -> None:
     last = code_cells(notebook)[-1]
     assert "nbval-ignore-output" not in last["metadata"].get("tags", [])
-    assert any(output.get("name") == "stdout" for output in last["outputs"])
+    assert last["outputs"] and len(texts(last)[-1].splitlines()) <= 2
+
+
+def test_every_section_ends_with_a_sentence(notebook: Notebook) -> None:
+    sections: list[list[Notebook]] = []
+    for cell in notebook["cells"]:
+        if source(cell).startswith("## "):
+            sections.append([])
+        elif cell["cell_type"] == "code" and sections and cell["outputs"]:
+            sections[-1].append(cell)
+    assert len(sections) >= 6 and all(sections)
+    for cells in sections:
+        assert re.search(r"<p><b>.+\.</b></p>$", texts(cells[-1], "text/html")[-1])
+
+
+def test_no_console_in_the_outputs(notebook: Notebook) -> None:
+    for cell in code_cells(notebook):
+        assert "print(" not in source(cell)
+        for output in cell["outputs"]:
+            assert output["output_type"] in ("display_data", "execute_result"), output
+            kinds = set(output["data"])
+            assert kinds in ({"text/plain", "text/html"}, {"text/plain", "image/png"}), kinds
+        for text in texts(cell):
+            assert not re.search(r"\b(nan|NaN|NaT|None|<NA>|Name:|dtype:|Empty DataFrame)\b", text)
+            assert not re.search(r"\{'|\['|': |^ *\d+ {2,}\S", text, re.M), "dictionary, row number"
+    assert "widgets" not in notebook["metadata"]
+
+
+def test_tables_are_for_people(notebook: Notebook) -> None:
+    tables = [h for c in code_cells(notebook) for h in texts(c, "text/html") if "<table>" in h]
+    assert len(tables) >= 4
+    for table in tables:
+        heads, rows = re.findall(r"<th[^>]*>(.*?)</th>", table), table.count("<tr>") - 1
+        assert 1 <= rows <= 12 and len(heads) == len(set(heads))
+        assert not any(re.search("[a-z]_[a-z]", head) for head in heads), heads
+        numbers = re.findall(r'align="right"[^>]*>([^<]*)</td>', table)
+        assert all(re.fullmatch(r"(-?[\d,]+(\.\d+)?)?", number) for number in numbers), numbers
+        assert all(len(n.split(".")[-1].lstrip("0")) <= 3 for n in numbers if "." in n), numbers
 
 
 def test_every_plot_is_committed(notebook: Notebook) -> None:
     for cell in code_cells(notebook):
-        if re.search(r"plots\.\w+\(", source(cell)):
+        if re.search(r"^(fig|display\(fig\))$|pages\.(verdicts_|quality_by)", source(cell), re.M):
             assert any("image/png" in output.get("data", {}) for output in cell["outputs"])

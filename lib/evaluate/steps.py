@@ -47,7 +47,7 @@ class Gathered(NamedTuple):
         pairs = self.answers.get(["deployment", "shared_with"], pd.DataFrame()).drop_duplicates()
         same = "the same weights, wording and options as {}: asked once, latency not shared"
         return [f"{name}: {reason}" for name, reason in out] + [
-            f"{name}: {same.format(other)}" for name, other in pairs.to_numpy() if other
+            f"{name}: {same.format(other)}" for name, other in pairs.dropna().to_numpy() if other
         ]
 
 

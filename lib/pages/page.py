@@ -181,9 +181,10 @@ def table(
 
 def sentence(*lines: str) -> Shown:
     """Sentences of a notebook; the last says what its section means for this project."""
-    *notes, last = map(_undollared, lines or [""])
-    html = [*(f"<p>{note}</p>" for note in notes), f"<p><b>{last}</b></p>"]
-    return Shown("\n".join(lines), "\n".join(html))
+    texts = [cut(line, MOST_TEXT) for line in lines]
+    html = [f"<p>{_undollared(line)}</p>" for line in texts]
+    html[-1:] = [f"<p><b>{_undollared(line)}</b></p>" for line in texts[-1:]]
+    return Shown("\n".join(texts), "\n".join(html))
 
 
 def _cell(tag: str, text: str, right: bool) -> str:
@@ -204,7 +205,7 @@ def _heading(name: str) -> str:
 def _words(value: Any) -> str:
     """A value for people: blank where missing, counts in full, other numbers to three digits."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_words(part)}" for key, part in value.items())
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value)) or "none"
     if pd.isna(value):

@@ -136,18 +136,17 @@ def _place(ax: Axes, labels: Sequence[Text]) -> None:
         half = np.array(label.get_window_extent().size) / 2 + 2
         centres = at + SPOTS * (half + REACH)
         boxes = np.hstack([centres - half, centres + half])
-        # Nothing may lie in a box, nor under its tie: dots, lines, other texts, the figure's edge.
+        # Nothing may lie in a box: dots, lines, other texts, the edge of the figure. Its tie had
+        # better not meet another dot or text. All else equal the nearest place is the best.
         ties = np.linspace(at, np.clip(at, boxes[:, :2], boxes[:, 2:]), 24, axis=1)
-        others = dots[np.hypot(*(dots - at).T) > 4]
+        others, blocked = dots[np.hypot(*(dots - at).T) > 4], np.array(taken)
         near = np.hypot(*np.moveaxis(ties[:, :, None] - others, -1, 0)) < 8
-        meet = (boxes[:, None, :2] < np.array(taken)[:, 2:]) & (
-            boxes[:, None, 2:] > np.array(taken)[:, :2]
-        )
+        meet = (boxes[:, None, :2] < blocked[:, 2:]) & (boxes[:, None, 2:] > blocked[:, :2])
         outside = (boxes[:, :2] < 0) | (boxes[:, 2:] > ax.figure.bbox.size)
-        faults = _inside(np.vstack([dots, lines]), boxes).sum(axis=1) + 5 * near.any(axis=(1, 2))
-        faults += 9 * meet.all(axis=2).sum(axis=1) + 9 * outside.any(axis=1)
-        faults += 9 * np.array([_inside(tie, np.array(taken)).any() for tie in ties])
-        best = int((300 * faults + REACH[:, 0]).argmin())
+        cost = REACH[:, 0] + 5e3 * _inside(np.vstack([dots, lines]), boxes).sum(axis=1)
+        cost += 5e5 * (meet.all(axis=2).sum(axis=1) + outside.any(axis=1))
+        cost += 500 * near.any(axis=(1, 2)) + [900 * _inside(t, blocked).any() for t in ties]
+        best = int(cost.argmin())
         taken.append(boxes[best])
         lines = np.vstack([lines, ties[best]])
         to_data = ax.transData.inverted().transform

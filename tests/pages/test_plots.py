@@ -9,9 +9,10 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.path import Path as Path_
 from matplotlib.text import Text
 
 from lib.pages import generic, plots, style
@@ -117,8 +118,17 @@ def labels(figure: Figure) -> list[Text]:
     return [text for text in figure.axes[0].texts if text.get_path_effects()]
 
 
+def lines(figure: Figure) -> list[Path_]:
+    """Every line and interval of the axes, in pixels, but what ties a label to its point."""
+    ax = figure.axes[0]
+    drawn = [(x.get_path(), x.get_transform()) for x in ax.lines if x.get_color() != style.GREY]
+    for spans in (c for c in ax.collections if isinstance(c, LineCollection)):
+        drawn += [(path, spans.get_transform()) for path in spans.get_paths()]
+    return [transform.transform_path(path) for path, transform in drawn]
+
+
 def check(figure: Figure) -> None:
-    """Nothing too small, cut off, on top of another label or on top of a point."""
+    """Nothing too small, cut off, on top of another label, a line, an interval or a point."""
     figure.draw_without_rendering()
     for text in figure.findobj(Text):
         if text.get_text() and text.get_visible():
@@ -129,6 +139,11 @@ def check(figure: Figure) -> None:
     assert inside.x1 < width + 0.02 and inside.y1 < height + 0.02
     boxes = [label.get_window_extent() for label in labels(figure)]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    others = [t for t in figure.findobj(Text) if t.get_text() and t not in labels(figure)]
+    others = [t.get_window_extent() for t in others if t.get_visible()]
+    assert not any(box.overlaps(other) for box in boxes for other in others)
+    for path in lines(figure):
+        assert not any(path.intersects_bbox(box, filled=False) for box in boxes)
     for points in ax.collections:
         if isinstance(points, PathCollection):
             for x, y in ax.transData.transform(np.asarray(points.get_offsets())):
@@ -149,6 +164,47 @@ def test_every_figure_is_legible(rows: int) -> None:
     for figure in every(tradeoffs(rows)):
         check(figure)
         assert CAPTION[:20] in figure.get_supxlabel()
+
+
+def at_one_place(rows: int, together: int) -> pd.DataFrame:
+    """So many of some deployments measured to be exactly alike, at the edge of the figure."""
+    table = tradeoffs(rows)
+    alike = table.columns.difference(["deployment", "pick"])
+    table.loc[: together - 1, alike] = table.loc[[0] * together, alike].to_numpy()
+    return table
+
+
+@pytest.mark.parametrize("together", [2, 3, 8])
+def test_deployments_at_one_place_share_a_label(together: int) -> None:
+    for dimension in ("cost", "speed"):
+        figure = against(dimension, at_one_place(8, together), requirements={"min_quality": 0.7})
+        check(figure)
+        shared = max((text.get_text() for text in labels(figure)), key=len).splitlines()
+        assert shared[0] == "pick: gemma3-270m-1cpu" and len(shared) == together
+        assert len(labels(figure)) == 9 - together
+
+
+def test_long_names_and_points_at_the_edges_are_legible() -> None:
+    table = tradeoffs(8)
+    table["deployment"] = [f"{'a-deployment-with-a-long-name-' * 2}{i}" for i in range(8)]
+    table.loc[[0, 7], ["max_rps", "rps_low", "rps_high"]] = [[0.01] * 3, [400.0] * 3]
+    table.loc[[1, 6], ["quality", "quality_low", "quality_high"]] = [[0.01] * 3, [1.0] * 3]
+    bars = {"min_quality": 0.78, "min_rps": 2, "max_usd_per_1k": 0.02}
+    for dimension in ("cost", "speed"):
+        check(against(dimension, table, requirements=bars))
+
+
+def test_lines_that_end_at_one_place_keep_a_label_each_in_their_colour() -> None:
+    table, names = tradeoffs(), list(tradeoffs().deployment)
+    probes = speed(names)
+    probes.loc[probes["offered_rps"] == 16, "p95_s"] = 1.0
+    capacity = table[["deployment", "max_rps", "rps_low", "rps_high"]]
+    capacity = capacity.set_axis(["deployment", "max_rps", "low", "high"], axis=1)
+    figure = plots.latency_by_load(probes, slo_s=1, capacity=capacity, caption=CAPTION)
+    check(figure)
+    assert sorted(text.get_text() for text in labels(figure)) == sorted(names)
+    ends = {line.get_color() for line in figure.axes[0].lines}
+    assert {text.get_color() for text in labels(figure)} <= ends
 
 
 def test_figures_by_family_are_legible() -> None:
