@@ -38,32 +38,29 @@ TONES = [
 ]
 # Words for the columns whose name and unit do not say enough.
 HEADINGS = {
-    "repo_id": "Model", "license": "Licence", "license_class": "Class of licence",
+    "repo_id": "Model", "license": "Licence", "licenses": "Licences", "tie_group": "Quality group",
+    "license_class": "Class of licence", "license_on_hub": "Licence on the Hub",
     "agreement_mau": "Users a month", "agreement_revenue_usd": "Revenue ($)",
     "agreement_revenue_months": "Over (months)", "agreement_scope": "For",
     "rule": "Relaxation", "touches": "Models it touches", "alone": "Models it alone keeps out",
-    "params_basis": "Basis of the size", "count": "Models", "closed_model": "Closed models",
+    "params_basis": "Basis of the size", "count": "Models", "fits_on": "Smallest machine",
     "total_params_b": "Parameters (billions)", "hub_params_b": "Counted by the Hub (billions)",
     "kv_gb": "Cache (GB)", "kv_gib": "Cache (GiB)", "kv_tokens": "Tokens in the cache",
-    "fits_on": "Smallest machine", "memory_basis": "Basis of the memory",
-    "metadata_source": "Source", "retrieved_at": "As of", "license_on_hub": "Licence on the Hub",
-    "formats": "File formats", "security": "Security scan", "tensor_parallel": "GPUs",
-    "supply_verdict": "Supply chain", "supply_reasons": "Why", "context_length": "Context (tokens)",
-    "first_token_latency_ms": "First token (ms)", "error": "Error (%)", "item_id": "Item",
-    "file_group": "Group", "system": "System prompt", "user": "Prompt", "answer": "Answer in shots",
-    "low": "95 % from", "high": "95 % to", "n": "Answers", "n_failed": "Failed calls",
-    "other": "Compared with", "p_adjusted": "p (Holm)", "detectable": "Detectable difference",
-    "usd_low": "Least ($)", "usd_high": "Most ($)", "group": "Group of items",
+    "tensor_parallel": "GPUs", "first_token_latency_ms": "First token (ms)", "error": "Error (%)",
+    "input_usd_per_million": "Input ($ per million tokens)",
+    "output_usd_per_million": "Output ($ per million tokens)",
+    "item_id": "Item", "file_group": "Group", "n": "Answers", "n_failed": "Failed calls",
+    "low": "95 % from", "high": "95 % to", "other": "Compared with", "p_adjusted": "p (Holm)",
+    "detectable": "Detectable difference", "usd_low": "Least ($)", "usd_high": "Most ($)",
     "offered_rps": "Offered load (requests/s)", "max_rps": "Greatest load (requests/s)",
     "p50_s": "Median latency (s)", "p95_s": "p95 latency (s)", "p95_low": "95 % from (s)",
     "p95_high": "95 % to (s)", "ttft_p95_s": "p95 to first token (s)", "within_slo": "Within SLO",
     "usd_per_1k": "1,000 requests ($)", "usd_per_1k_correct": "1,000 correct answers ($)",
-    "dollars": "Price class", "tie_group": "Quality group", "min_quality": "Quality at least",
+    "dollars": "Price class", "min_quality": "Quality at least",
     "max_p95_s": "p95 latency at most (s)", "min_rps": "Load at least (requests/s)",
-    "max_usd_per_1k": "1,000 requests at most ($)", "second-hand": "Second-hand",
-    "licenses": "Licences", "cached": "There already",
+    "max_usd_per_1k": "1,000 requests at most ($)",
 }  # fmt: skip
-UNITS = {"s": "s", "gb": "GB", "tokens": "tokens", "million": "per million tokens"}
+UNITS = {"s": "s", "gb": "GB", "tokens": "tokens", "length": "tokens"}
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
 MOST_TEXT = 2000  # characters of one cell in a notebook
 Facts = Mapping[str, Any]
@@ -194,8 +191,8 @@ def _cell(tag: str, text: str, right: bool) -> str:
 
 
 def _heading(name: str) -> str:
-    """A column in words with its unit; names of deployments stay as they are."""
-    if name in HEADINGS or not re.fullmatch("[a-z_ ]+", name):
+    """A column in words with its unit; what has digits or capitals stays as it is."""
+    if name in HEADINGS or not re.fullmatch("[a-z_ -]+", name):
         return HEADINGS.get(name, name)
     words, _, unit = name.rpartition("_")
     words = f"{words} ({UNITS[unit]})" if unit in UNITS and words else name

@@ -109,20 +109,9 @@ def finish(figure: Figure, labels: Sequence[Text] = ()) -> Figure:
         figure.set_layout_engine("constrained", rect=(0, 0, 0.95, 1))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    _place(figure.axes[0], _one_a_place(figure.axes[0], labels))
+    if labels:
+        _place(figure.axes[0], labels)
     return figure
-
-
-def _one_a_place(ax: Axes, labels: Sequence[Text]) -> list[Text]:
-    """Labels of one colour at one place become one, a name a line."""
-    places: dict[tuple[Any, ...], Text] = {}
-    for label in labels:
-        at = ax.transData.transform(label.get_position())
-        first = places.setdefault((label.get_color(), *(np.round(at / 4))), label)
-        if first is not label:
-            first.set(text=f"{first.get_text()}\n{label.get_text()}", weight="normal")
-            label.remove()
-    return list(places.values())
 
 
 def _place(ax: Axes, labels: Sequence[Text]) -> None:
@@ -130,26 +119,24 @@ def _place(ax: Axes, labels: Sequence[Text]) -> None:
     dots, lines = _drawn(ax)
     texts = [t for t in ax.figure.findobj(Text) if t.get_text() and t.get_visible()]
     blocks = [*(t for t in texts if t not in labels), *filter(None, [ax.get_legend()])]
-    taken = [block.get_window_extent().extents for block in blocks]
+    taken = np.vstack([dots, *(block.get_window_extent().extents for block in blocks)])
+    to_data, edge = ax.transData.inverted().transform, (*ax.bbox.p0, *ax.figure.bbox.size)
     for label in labels:
         at = ax.transData.transform(label.get_position())
         half = np.array(label.get_window_extent().size) / 2 + 2
         centres = at + SPOTS * (half + REACH)
         boxes = np.hstack([centres - half, centres + half])
-        # Nothing may lie in a box: dots, lines, other texts, the edge of the figure. Its tie had
-        # better not meet another dot or text. All else equal the nearest place is the best.
+        # Nothing may lie in a box: dots, texts, lines. Its tie had better not meet another one's
+        # dot or text. All else equal the nearest place is the best.
+        meet = (boxes[:, None, :2] < taken[:, 2:]) & (boxes[:, None, 2:] > taken[:, :2])
+        outside = (boxes[:, :2] < edge[:2]) | (boxes[:, 2:] > edge[2:])
         ties = np.linspace(at, np.clip(at, boxes[:, :2], boxes[:, 2:]), 24, axis=1)
-        others, blocked = dots[np.hypot(*(dots - at).T) > 4], np.array(taken)
-        near = np.hypot(*np.moveaxis(ties[:, :, None] - others, -1, 0)) < 8
-        meet = (boxes[:, None, :2] < blocked[:, 2:]) & (boxes[:, None, 2:] > blocked[:, :2])
-        outside = (boxes[:, :2] < 0) | (boxes[:, 2:] > ax.figure.bbox.size)
-        cost = REACH[:, 0] + 5e3 * _inside(np.vstack([dots, lines]), boxes).sum(axis=1)
-        cost += 5e5 * (meet.all(axis=2).sum(axis=1) + outside.any(axis=1))
-        cost += 500 * near.any(axis=(1, 2)) + [900 * _inside(t, blocked).any() for t in ties]
+        others = taken[~_inside(at[None], taken)[:, 0]]
+        cost = 5e5 * (meet.all(axis=2).sum(axis=1) + outside.any(axis=1)) + REACH[:, 0]
+        cost += 5e3 * _inside(lines, boxes).sum(axis=1)
+        cost += [900 * _inside(tie, others).any() for tie in ties]
         best = int(cost.argmin())
-        taken.append(boxes[best])
-        lines = np.vstack([lines, ties[best]])
-        to_data = ax.transData.inverted().transform
+        taken, lines = np.vstack([taken, boxes[best]]), np.vstack([lines, ties[best]])
         tie = Line2D(*to_data(ties[best][[0, -1]]).T, color=GREY, lw=0.6, clip_on=False, zorder=2)
         ax.add_artist(tie)
         label.set(position=to_data(centres[best]), ha="center", va="center", ma="left")
@@ -162,34 +149,37 @@ def _inside(points: Pixels, boxes: Pixels) -> NDArray[np.bool_]:
 
 
 def _drawn(ax: Axes) -> tuple[Pixels, Pixels]:
-    """The middle of all dots, and points on their rims, all lines and the axis at the left."""
-    turns, dots = np.linspace(0, 2 * math.pi, 13), [np.empty((0, 2))]
-    lines = [np.linspace(ax.bbox.p0, (ax.bbox.x0, ax.bbox.y1), 200)]
-    for artist in [*ax.lines, *ax.collections]:
+    """Boxes around all dots of the axes, and points on its lines, 4 pixels from each other."""
+    dots = [np.empty((0, 4))]
+    paths = [line.get_transform().transform_path(line.get_path()) for line in ax.lines]
+    for artist in ax.collections:
         if isinstance(artist, PathCollection):
-            dots.append(ax.transData.transform(np.asarray(artist.get_offsets())))
+            centres = ax.transData.transform(np.asarray(artist.get_offsets()))
             radius = math.sqrt(max(artist.get_sizes(), default=0)) / 2 * ax.figure.dpi / 72
-            rim = np.column_stack([np.cos(turns), np.sin(turns)]) * radius
-            lines += [dot + rim for dot in dots[-1]]
-        elif isinstance(artist, Line2D | LineCollection):
-            paths = [artist.get_path()] if isinstance(artist, Line2D) else artist.get_paths()
-            for path in paths:
-                corners = artist.get_transform().transform(path.vertices)
-                for start, end in pairwise(corners[np.isfinite(corners).all(axis=1)]):
-                    lines.append(np.linspace(start, end, 2 + int(math.dist(start, end) / 4)))
-    return np.vstack(dots), np.vstack(lines)
+            dots.append(np.hstack([centres - radius, centres + radius]))
+        elif isinstance(artist, LineCollection):
+            paths += [artist.get_transform().transform_path(path) for path in artist.get_paths()]
+    corners = [np.asarray(path.vertices, dtype=float) for path in paths]
+    ends = [pair for path in corners for pair in pairwise(path) if np.isfinite(pair).all()]
+    lines = [np.linspace(*pair, 2 + int(math.dist(*pair) / 4)) for pair in ends]
+    return np.vstack(dots), np.vstack([np.empty((0, 2)), *lines])
 
 
 def labels(
     ax: Axes, table: pd.DataFrame, x: str, y: str, name: str = "deployment", colours: Colours = None
 ) -> list[Text]:
-    """A name for every point, to be placed beside it by `finish`; the pick's says so."""
+    """A name for every point, to be placed beside it by `finish`; those at one place share one.
+
+    The pick's says so. With `colours` by name each has its own.
+    """
     texts = []
-    for row in table.to_dict("records"):
-        mark, weight = ("pick: ", "bold") if row.get("pick") else ("", "normal")
-        texts.append(ax.text(row[x], row[y], safe(f"{mark}{row[name]}"), weight=weight,
-                             color=(colours or {}).get(row[name], INK), fontsize=8.5, zorder=5,
-                             path_effects=HALO))  # fmt: skip
+    table = table.assign(pick=table.get("pick", False))
+    for _, rows in table.groupby([x, y, *([name] if colours else [])], sort=False):
+        names = [safe(f"{'pick: ' * bool(pick)}{n}") for n, pick in rows[[name, "pick"]].to_numpy()]
+        bold = "bold" if len(rows) == 1 and rows["pick"].any() else "normal"
+        colour = colours[rows[name].iloc[0]] if colours else INK
+        at = {"x": rows[x].iloc[0], "y": rows[y].iloc[0], "s": "\n".join(names), "weight": bold}
+        texts.append(ax.text(**at, color=colour, fontsize=8.5, zorder=5, path_effects=HALO))
     return texts
 
 
