@@ -23,11 +23,10 @@ from lib.tables import rows
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
 URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
 FORMULA = re.compile(r"[=+\-@\t\r]")  # a text that begins so gets an apostrophe in front
-MANY = 8  # longer lists are folded
+MANY, MOST_GROUPS = 8, 200  # longer lists are folded; choices of the filter of answers
 MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
 BUDGET = 6_000_000  # characters of answers on it
 FIRST, LONGEST = 200, 4000  # characters of an answer before "more", and with what is behind it
-MOST_GROUPS = 200  # choices of its filter
 TONES = [
     ("good", "✓ ", ["met", "yes", "allowed", "running", "right", "full score"]),
     ("bad", "✗ ", ["not met", "no", "blocked", "expired", "wrong", "score 0"]),
@@ -179,9 +178,9 @@ def table(
 def sentence(*lines: str) -> Shown:
     """Sentences of a notebook; the last says what its section means for this project."""
     texts = [cut(line, MOST_TEXT) for line in lines]
-    html = [f"<p>{_undollared(line)}</p>" for line in texts]
+    html = [f"<p>{_undollared(line)}</p>\n" for line in texts]
     html[-1:] = [f"<p><b>{_undollared(line)}</b></p>" for line in texts[-1:]]
-    return Shown("\n".join(texts), "\n".join(html))
+    return Shown("\n".join(texts), "".join(html))
 
 
 def _cell(tag: str, text: str, right: bool) -> str:
