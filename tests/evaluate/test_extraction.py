@@ -183,7 +183,7 @@ def test_hostile_text_takes_no_time(tmp_path: Path, piece: str) -> None:
 
 
 def test_a_key_given_twice_is_no_json() -> None:
-    with pytest.raises(ValueError, match="^a key is given twice$"):
+    with pytest.raises(ValueError, match=r"^a key is given twice$"):
         find_object('I say {"a": 1, "a": 2}')
 
 
