@@ -19,6 +19,7 @@ from lib.endpoints.requests import (
     cache_path,
     chat_calls,
     json_schema_format,
+    model_objection,
 )
 from lib.endpoints.runner import STORE, perform, run_blocking
 from lib.endpoints.servers import (
@@ -42,7 +43,7 @@ from lib.endpoints.store import (
 __all__ = [
     "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "admit",
     "admitted", "answer_identity", "appending_records", "budget_of", "cache_path", "chat_calls",
-    "client", "identity", "json_schema_format", "key_of", "machine", "most_tokens", "perform",
-    "price_of", "prompt_bytes", "read_records", "recorded_answers", "recorded_path",
-    "request_options", "run_blocking", "scrub", "serving", "usd",
+    "client", "identity", "json_schema_format", "key_of", "machine", "model_objection",
+    "most_tokens", "perform", "price_of", "prompt_bytes", "read_records", "recorded_answers",
+    "recorded_path", "request_options", "run_blocking", "scrub", "serving", "usd",
 ]  # fmt: skip
