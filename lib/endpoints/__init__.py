@@ -1,14 +1,17 @@
 """Where a model answers: serve, send, keep, price."""
 
+from lib.endpoints.attempts import read_ranking
 from lib.endpoints.price import (
     BYTES_PER_TOKEN,
     Budget,
     Rate,
     budget_of,
+    context_tokens,
     most_tokens,
     price_of,
     prompt_bytes,
     usd,
+    worst_usd,
 )
 from lib.endpoints.requests import (
     Call,
@@ -43,7 +46,8 @@ from lib.endpoints.store import (
 __all__ = [
     "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "admit",
     "admitted", "answer_identity", "appending_records", "budget_of", "cache_path", "chat_calls",
-    "client", "identity", "json_schema_format", "key_of", "machine", "model_objection",
-    "most_tokens", "perform", "price_of", "prompt_bytes", "read_records", "recorded_answers",
-    "recorded_path", "request_options", "run_blocking", "scrub", "serving", "usd",
+    "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
+    "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_ranking",
+    "read_records", "recorded_answers", "recorded_path", "request_options", "run_blocking",
+    "scrub", "serving", "usd", "worst_usd",
 ]  # fmt: skip

@@ -46,6 +46,10 @@ class Plan:
             for call, (_, key) in zip(self._calls_of(item), parts, strict=True):
                 yield call._replace(key=key)
 
+    def by_item(self) -> list[list[Call]]:
+        """The calls of every item, without keys."""
+        return [self._calls_of(item) for item in self._items]
+
     def keys(self) -> Iterator[str]:
         """The keys of all calls, in their order."""
         return (key for parts in self.parts for _, key in parts)

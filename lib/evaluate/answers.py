@@ -107,7 +107,7 @@ def dry_run(
     table, planned = [], set[str]()
     for deployment in deployments:
         if deployment.endpoint is None or deployment.endpoint.recorded:
-            table.append(_row(deployment, 0, 0, []) | {"basis": "recorded: nothing is asked"})
+            table.append(forecast(deployment, 0, 0, []) | {"basis": "recorded: nothing is asked"})
             continue
         calls = {call.key: call for call in plan(brief, deployment, items)}
         keys = calls.keys() - planned
@@ -118,15 +118,16 @@ def dry_run(
             answered |= {key for key, record in records if not record["error"]}
         left = [calls[key] for key in keys - answered]
         sizes = [(endpoints.prompt_bytes(call), endpoints.most_tokens(call)) for call in left]
-        table.append(_row(deployment, len(keys), len(answered), sizes))
+        table.append(forecast(deployment, len(keys), len(answered), sizes))
     if brief.evaluation.judge and kinds.of(brief.evaluation.kind).JUDGED_BY:
         judge_sizes = _judge_sizes(brief, deployments, items)
         judge = as_deployment(brief.evaluation.judge)
-        table.append(_row(judge, len(judge_sizes), 0, judge_sizes))
+        table.append(forecast(judge, len(judge_sizes), 0, judge_sizes))
     return pd.DataFrame(table)
 
 
-def _row(deployment: Deployment, calls: int, cached: int, sizes: list[Size]) -> dict[str, Any]:
+def forecast(deployment: Deployment, calls: int, cached: int, sizes: list[Size]) -> dict[str, Any]:
+    """A row of `dry_run`, from the sizes of the calls that are left to make."""
     prompt, answers = sum(size for size, _ in sizes), [most for _, most in sizes]
     longest = None if None in answers else sum(most or 0 for most in answers)
     row = {"deployment": deployment.name, "calls": calls, "cached": cached}
