@@ -20,7 +20,8 @@ from lib.evaluate import answers, racing, steps
 from lib.stats import betting
 from lib.stats.betting import Bets
 from lib.stats.intervals import wilson
-from lib.stats.paired_tests import compare_pairs, tie_groups
+from lib.stats.paired_tests import compare_pairs
+from lib.stats.ranking import tie_groups
 
 Matrix = npt.NDArray[np.float64]
 EIGHT = (0.90, 0.86, 0.84, 0.80, 0.75, 0.70, 0.65, 0.60)

@@ -167,7 +167,7 @@ def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
 
 def compare(scored: pd.DataFrame, graded: pd.DataFrame | None) -> pd.DataFrame:
     """By the judge's own verdicts."""
-    return stats.pairs(graded) if graded is not None else pd.DataFrame()
+    return stats.pairs(graded, scored) if graded is not None else pd.DataFrame()
 
 
 def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
