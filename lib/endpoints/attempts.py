@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import httpx2
 import openai
 
-from lib.brief import Deployment, Evaluation
+from lib.brief import Deployment, Evaluation, Size
 from lib.endpoints import price
 from lib.endpoints.requests import Call
 from lib.endpoints.servers import Served, redacted, scrub
@@ -46,6 +46,7 @@ class Job(NamedTuple):
     calls: Iterable[Call]
     keys: set[str]
     evaluation: Evaluation
+    size: Size
     budget: price.Budget | None
     rate: price.Rate | None
 

@@ -6,8 +6,9 @@ A price is by the hour or by token, never zero where it is not known.
 import asyncio
 import contextlib
 import json
+import math
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import genai_prices
 import pandas as pd
 
 from lib import tables
-from lib.brief import Deployment, Price, Project
+from lib.brief import Deployment, Price, Project, Size
 from lib.endpoints import store
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
@@ -85,6 +86,20 @@ def most_tokens(call: Call) -> int | None:
         return 0
     limits = [call.body.get(name) for name in ("max_tokens", "max_completion_tokens")]
     return max((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
+def context_tokens(calls: Iterable[Call], size: Size) -> int:
+    """The tokens of prompt and answer that a local server must hold for one request.
+
+    What the brief sizes memory for, or more where the longest call is likely to need it (a third
+    of its bytes), but no more than a call can fill.
+    """
+    most = 0.0
+    for call in calls:
+        prompt, answer = prompt_bytes(call), most_tokens(call)
+        room = max(size.context_tokens, prompt / 3 + (answer or 0))
+        most = max(most, room if answer is None else min(room, prompt + answer))
+    return math.ceil(most)
 
 
 def usd(rate: Rate, prompt_tokens: float, completion_tokens: float) -> float:

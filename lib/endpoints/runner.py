@@ -8,7 +8,6 @@ of pinned weights are shared by all runs (`requests.cache_path`).
 import asyncio
 import contextlib
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,12 +15,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import joblib
 from anyio.from_thread import start_blocking_portal
 
-from lib.brief import Deployment, Evaluation
+from lib.brief import Deployment, Project
 from lib.endpoints import store as storage
 from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
-from lib.endpoints.price import Budget, Exhausted
+from lib.endpoints.price import Budget, Exhausted, context_tokens
 from lib.endpoints.requests import Call, cache_path
 from lib.endpoints.servers import Served, client, serving
 from lib.endpoints.throttle import Throttle
@@ -40,7 +40,7 @@ def perform(
     jobs: Jobs,
     run: Path,
     *,
-    evaluation: Evaluation,
+    brief: Project,
     label: str = "answers",
     progress: bool = True,
     budget: Budget | None = None,
@@ -54,9 +54,9 @@ def perform(
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key or
             is down, or the budget is used up; what was answered is kept.
     """
-    total_s = evaluation.total_timeout_s or math.inf
+    total_s = brief.evaluation.total_timeout_s or math.inf
     stop_at = time.monotonic() + total_s
-    work = _divided(jobs, evaluation, budget)
+    work = _divided(jobs, brief, budget)
     wanted = {key for job in work for key in job.keys}
     with (
         storage.appending_records(run / STORE) as append,
@@ -102,13 +102,13 @@ def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         return portal.call(function, *args)
 
 
-def _divided(jobs: Jobs, evaluation: Evaluation, budget: Budget | None) -> list[Job]:
+def _divided(jobs: Jobs, brief: Project, budget: Budget | None) -> list[Job]:
     """Who makes which calls; every price must be known before anything is asked."""
     work, taken = list[Job](), set[str]()
     for deployment, calls in jobs:
         keys = {call.key for call in calls} - taken
         rate = budget.rate(deployment) if budget else None
-        work.append(Job(deployment, calls, keys, evaluation, budget, rate))
+        work.append(Job(deployment, calls, keys, brief.evaluation, brief.size, budget, rate))
         taken |= keys
     return work
 
@@ -146,7 +146,7 @@ def _groups(work: list[Job]) -> list[list[Job]]:
     for job in sorted((job for job in work if job.threads), key=lambda job: job.threads):
         if job.threads > free:
             groups.append([])
-            free = os.cpu_count() or 1
+            free = joblib.cpu_count()  # of affinity and a container's quota too
         groups[-1].append(job)
         free -= job.threads
     return [*groups, hosted] if hosted else groups
@@ -166,8 +166,11 @@ def _ask_group(
             return []
 
     with ExitStack() as servers:
-        logs = run / "logs"
-        endpoints = [(j, servers.enter_context(serving(j.deployment, logs=logs))) for j in group]
+        endpoints = []
+        for job in group:
+            context = context_tokens(job.calls, job.size) if job.threads else 0
+            local = serving(job.deployment, logs=run / "logs", context_tokens=context)
+            endpoints.append((job, servers.enter_context(local)))
         problems = run_blocking(ask_all)
     for problem in filter(None, problems):
         raise problem.exceptions[0] if isinstance(problem, BaseExceptionGroup) else problem

@@ -56,7 +56,7 @@ def ask(
     plans = {d.name: plan(brief, d, items) for d in live}
     records = {}
     if plans:
-        calls: dict[str, Any] = {"evaluation": brief.evaluation, "progress": progress}
+        calls: dict[str, Any] = {"brief": brief, "progress": progress}
         calls["budget"] = budget or endpoints.budget_of(brief, run)
         records = endpoints.perform([(d, plans[d.name]) for d in live], run, **calls)
     asked_by: dict[str, str] = {}

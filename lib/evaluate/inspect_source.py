@@ -76,7 +76,8 @@ def _log(brief: Project, deployment: Deployment, run: Path) -> Path:
     with contextlib.suppress(PlaybookError):  # there is none yet, or it cannot be read
         if (read_log(path, deployment)["error"] != "").mean() <= MAX_FAILED_SHARE:
             return path
-    with serving(deployment, logs=run / "logs") as served, tempfile.TemporaryDirectory() as place:
+    local = serving(deployment, logs=run / "logs", context_tokens=brief.size.context_tokens)
+    with local as served, tempfile.TemporaryDirectory() as place:
         env = {name: text for name, text in os.environ.items() if not name.startswith("INSPECT_")}
         env |= {"PLAYBOOK_BASE_URL": served.base_url, "PLAYBOOK_API_KEY": served.key or "none"}
         # Traces, which may hold what an endpoint sends back, go where they are thrown away.

@@ -106,7 +106,7 @@ def ask(
     keys = [endpoints.key_of(who, body) for body in bodies]
     once = [Call(key, "chat", body) for key, body in dict(zip(keys, bodies, strict=True)).items()]
     jobs = [(deployment, once)]
-    records = endpoints.perform(jobs, run, evaluation=brief.evaluation, label=label, **calls)
+    records = endpoints.perform(jobs, run, brief=brief, label=label, **calls)
     read = [_read(records[key], brief.evaluation.reasoning_tags) for key in keys]
     table = pd.DataFrame(read, rows.index, columns=["said", "judge_error"], dtype=str)
     return rows.assign(said=table["said"], judge_error=table["judge_error"])

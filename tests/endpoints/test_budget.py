@@ -18,8 +18,10 @@ from asking import IN, OUT, ask, brief, items, priced
 from openai_stub import Reply, error
 
 from lib.brief.project import Project
+from lib.brief.sections import Size
 from lib.endpoints import price as spending
 from lib.endpoints import runner, store
+from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 from lib.evaluate import answers
 from lib.evaluate import answers as forecast
@@ -151,13 +153,13 @@ def test_a_judge_spends_from_the_same_budget(tmp_path: Path) -> None:
         budget = spending.Budget(tmp_path, max_usd=limit)
         runner.perform(
             [(deployment, answers.plan(project, deployment, items(8)))],
-            tmp_path, evaluation=project.evaluation, progress=False, budget=budget,
+            tmp_path, brief=project, progress=False, budget=budget,
         )  # fmt: skip
         again = items(8).assign(input=[f"judge {i}" for i in range(8)])
         with pytest.raises(PlaybookError, match="5 of 8 verdicts are not asked"):
             runner.perform(
                 [(deployment, answers.plan(project, deployment, again))],
-                tmp_path, evaluation=project.evaluation, label="verdicts", progress=False,
+                tmp_path, brief=project, label="verdicts", progress=False,
                 budget=budget,
             )  # fmt: skip
         assert len(stub.requests) == 11 and budget.spent <= limit
@@ -249,3 +251,22 @@ def test_the_ledger_holds_numbers_only(tmp_path: Path) -> None:
     for line in (tmp_path / spending.LEDGER).read_text().splitlines():
         assert set(json.loads(line.split(" ", 1)[1])) == {"key", "usd"}
     assert os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sized", "length", "most", "tokens"),
+    [
+        (8192, 30, 16, (40, 150)),  # short calls cannot fill what the brief sizes
+        (512, 3000, 16, (1000, 1100)),  # more than the brief sizes, if the call is likely to
+        (2000, 3000, 16, (2000, 2000)),
+        (8192, 100_000, 4096, (37_000, 38_000)),
+        (8192, 30, None, (8192, 8192)),  # an answer without a limit
+    ],
+)
+def test_the_context_of_a_local_server(
+    sized: int, length: int, most: int | None, tokens: tuple[int, int]
+) -> None:
+    body = {"messages": [{"role": "user", "content": "x" * length}]}
+    calls = [Call("", "chat", body | ({"max_tokens": most} if most else {}))] * 2
+    low, high = tokens
+    assert low <= spending.context_tokens(calls, Size(tier="low", context_tokens=sized)) <= high

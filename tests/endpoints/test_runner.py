@@ -422,7 +422,7 @@ def test_two_jobs_of_one_deployment_are_both_done(tmp_path: Path) -> None:
         project = brief({"base_url": stub.url})
         deployment, table = project.deployments[0], items(6)
         jobs = [(deployment, answers.plan(project, deployment, table[i : i + 3])) for i in (0, 3)]
-        records = runner.perform(jobs, tmp_path, evaluation=project.evaluation, progress=False)
+        records = runner.perform(jobs, tmp_path, brief=project, progress=False)
     assert len(records) == 6 == len(stub.requests)
     assert Counter(record["output"] for record in records.values()) == {"positive": 6}
 
