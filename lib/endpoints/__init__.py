@@ -2,9 +2,7 @@
 
 from lib.endpoints.price import (
     BYTES_PER_TOKEN,
-    Budget,
     Rate,
-    budget_of,
     most_tokens,
     price_of,
     prompt_bytes,
@@ -20,7 +18,7 @@ from lib.endpoints.requests import (
     chat_calls,
     json_schema_format,
 )
-from lib.endpoints.runner import STORE, perform, run_blocking
+from lib.endpoints.runner import STORE, Session, perform, run_blocking
 from lib.endpoints.servers import (
     Served,
     answer_identity,
@@ -40,8 +38,8 @@ from lib.endpoints.store import (
 )
 
 __all__ = [
-    "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "admit",
-    "admitted", "answer_identity", "appending_records", "budget_of", "cache_path", "chat_calls",
+    "BYTES_PER_TOKEN", "STORE", "Call", "Item", "Plan", "Rate", "Served", "Session", "admit",
+    "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
     "client", "identity", "json_schema_format", "key_of", "machine", "most_tokens", "perform",
     "price_of", "prompt_bytes", "read_records", "recorded_answers", "recorded_path",
     "request_options", "run_blocking", "scrub", "serving", "usd",

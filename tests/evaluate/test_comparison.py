@@ -53,13 +53,13 @@ def items_of(n: int) -> pd.DataFrame:
 
 def pairs_of(graded: pd.DataFrame, models: dict[str, str] | None = None) -> pd.DataFrame:
     """The pairs as step 4 compares them, every deployment of a model of its own."""
-    scored = preferences.item_scores(graded)
-    names = scored["deployment"].drop_duplicates()
+    names = dict.fromkeys([*graded["deployment"], *graded["other"]])
     every = pd.MultiIndex.from_product([names, graded["item_id"].unique()])
-    rest = every.difference(pd.MultiIndex.from_frame(scored[["deployment", "item_id"]]))
-    left_out = pd.DataFrame(list(rest), columns=["deployment", "item_id"])
-    scored = pd.concat([scored, left_out])
-    return preferences.pairs(graded, scored.assign(repo_id=scored["deployment"].replace(models or {})))
+    scored = preferences.item_scores(graded).set_index(["deployment", "item_id"]).reindex(every)
+    scored = scored.rename_axis(["deployment", "item_id"]).reset_index()
+    return preferences.pairs(
+        graded, scored.assign(repo_id=scored["deployment"].replace(models or {}))
+    )
 
 
 @pytest.fixture

@@ -389,7 +389,7 @@ def outcome(
 ) -> tuple[Endpoint, pd.DataFrame, pd.DataFrame]:
     endpoint = Endpoint(full)
     items = ITEMS.iloc[: len(next(iter(full.values())))]
-    answers, log = racing.run(brief, brief.deployments, items, endpoint.ask, endpoint.score)
+    answers, log = racing.run(brief, items, endpoint.ask, endpoint.score)
     assert len(set(endpoint.asked)) == len(endpoint.asked) == len(answers)
     return endpoint, answers, log.set_index("deployment")
 
@@ -507,7 +507,6 @@ def test_a_race_run_again_asks_nothing(tmp_path: Path) -> None:
         def race_of() -> tuple[pd.DataFrame, pd.DataFrame]:
             return racing.run(
                 brief,
-                brief.deployments,
                 items,
                 lambda left, block: answers.ask(brief, left, block, tmp_path, progress=False),
                 lambda block: steps.score_answers(brief, block),
