@@ -17,6 +17,7 @@ from lib.tables import rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
+NOT_PRICED = "not used, since no load was offered to divide it by"
 Record = dict[str, Any]
 Frame = pd.DataFrame
 
@@ -44,14 +45,16 @@ def write_decision(
     candidates = table.loc[table["standing"] == "candidate", "deployment"]
     miss = None if order else nearest_miss(checks[checks["deployment"].isin(candidates)])
     undecided = (table["qualifies"] == "not decided").any()
-    tied = table["tie_group"].isin(table.loc[table["deployment"].isin(order[:1]), "tie_group"])
+    # Those that qualify and cannot be told apart from the pick.
+    better = table.set_index("deployment")["beaten_by"].str.split(", ")
+    tied = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
     record = {
         "project": {key: getattr(brief, key) for key in ("name", "task", "objective")}
         | {"metric": ", ".join(dict.fromkeys(table["metric"]))},
         "outcome": "picked" if order else "not decided" if undecided else "none qualifies",
         "pick": pick,
         "runner_up": runner_up,
-        "tie_group": list(table.loc[tied, "deployment"]),
+        "tie_group": tied,
         "tie_rule": rule,
         "nearest_miss": miss,
         # JSON has no NaN and no infinity: both are null there.
@@ -128,8 +131,10 @@ def _unverified(metadata: Frame, table: Frame) -> list[str]:
 
 def _basis(metadata: Frame, table: Frame) -> list[str]:
     sources = metadata["metadata_source"].value_counts()
+    known = table["price"].notna()
+    prices = (table["price"] + ", " + table["price_basis"]).where(known, NOT_PRICED)
     return [
         f"Quality and speed: {', '.join(sorted(set(table['basis'])))} ({machine()})",
         "Model facts: " + ", ".join(f"{source} ({n})" for source, n in sources.items()),
-        *(f"Price of {r.deployment}: {r.price}, {r.price_basis}" for r in table.itertuples()),
+        *("Price of " + table["deployment"] + ": " + prices),
     ]

@@ -5,7 +5,6 @@ from lib.endpoints.price import (
     BYTES_PER_TOKEN,
     Budget,
     Rate,
-    budget_of,
     context_tokens,
     most_tokens,
     price_of,
@@ -24,7 +23,7 @@ from lib.endpoints.requests import (
     json_schema_format,
     model_objection,
 )
-from lib.endpoints.runner import STORE, perform, run_blocking
+from lib.endpoints.runner import STORE, Session, perform, run_blocking
 from lib.endpoints.servers import (
     Served,
     answer_identity,
@@ -44,8 +43,8 @@ from lib.endpoints.store import (
 )
 
 __all__ = [
-    "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "admit",
-    "admitted", "answer_identity", "appending_records", "budget_of", "cache_path", "chat_calls",
+    "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "Session",
+    "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
     "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
     "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_ranking",
     "read_records", "recorded_answers", "recorded_path", "request_options", "run_blocking",

@@ -16,7 +16,7 @@ import genai_prices
 import pandas as pd
 
 from lib import tables
-from lib.brief import Deployment, Price, Project, Size
+from lib.brief import Deployment, Price, Size
 from lib.endpoints import store
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
@@ -179,8 +179,3 @@ class Budget:
         self.spent += usd
         self._freed.set()
         self._freed = asyncio.Event()  # a new one: each belongs to the loop that waits for it
-
-
-def budget_of(brief: Project, run: Path) -> Budget | None:
-    """The budget of a brief, or None where it sets none."""
-    return Budget(run, max_usd=limit) if (limit := brief.evaluation.max_usd) else None

@@ -23,6 +23,8 @@ from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
 from lib.untrusted import as_text
 
 ASKS_ITEMS = False
+UNPLANNED = "the task decides what it asks"
+UNPLANNED = "the task decides what it asks"
 NOT_READ = {"messages", "store", "attachments", "events"}
 WORDS = {"c": 1.0, "p": 0.5, "i": 0.0, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 EVALUATE = "import inspect_ai, json, sys; inspect_ai.eval(**json.load(sys.stdin))"

@@ -91,7 +91,7 @@ def ask(
     """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
 
     Rows hold texts: those of `input target output first second` that there are. A progress bar
-    counts `label`; `calls` are the `progress` and `budget` of `runner.perform`.
+    counts `label`; `calls` are the `progress` and `session` of `runner.perform`.
 
     Returns:
         The rows with `said`, the judge's answer without its reasoning, and `judge_error`, why

@@ -1,6 +1,7 @@
 """Step 4 for every kind of task: ask, have it judged, score and compare."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -10,7 +11,7 @@ import pandas as pd
 
 from lib import stats, tables
 from lib.brief import Deployment, Project
-from lib.endpoints import budget_of
+from lib.endpoints import Session
 from lib.evaluate import answers, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
@@ -65,17 +66,20 @@ def gather(
     source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
         return Gathered(source, None, NO_RACE)
-    calls: Any = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
-    ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
-    grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
-    if brief.evaluation.strategy == "full":
-        asked, log = ask(deployments, items), NO_RACE
-    else:
+    # Who is compared to whom hangs on all that are asked, not on who is left of a race.
+    brief = brief.model_copy(update={"deployments": deployments})
+    race = brief.evaluation.strategy == "racing"
+    with Session(brief, run).opened() if race else nullcontext() as session:
+        calls: Any = {"run": run, "progress": progress, "session": session}
+        ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
+        grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
         rated = partial(score_answers, brief, items=items)
-        asked, log = racing.run(
-            brief, deployments, items, ask, lambda block: rated(block, graded=grade(block))
+        asked, log = (
+            racing.run(brief, items, ask, lambda block: rated(block, graded=grade(block)))
+            if race
+            else (ask(deployments, items), NO_RACE)
         )
-    return Gathered(asked, grade(asked), log)
+        return Gathered(asked, grade(asked), log)
 
 
 def grade_answers(
@@ -127,8 +131,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
-    calls: Any = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
-    asked = judge.ask(brief, labelled, label="calibration", **calls)
+    asked = judge.ask(brief, labelled, run, label="calibration", progress=progress)
     return pd.DataFrame(kind.read_verdicts(brief, asked))
 
 

@@ -98,6 +98,26 @@ def test_a_pick(tmp_path: Path) -> None:
     )
 
 
+def test_only_equals_that_qualify_are_in_the_picks_tie_group(tmp_path: Path) -> None:
+    worse = {"beaten_by": "b", "usd_per_1k_low": 0.4, "usd_per_1k_high": 0.5}
+    unfit = {"quality_low": 0.5}
+    rows = table(a=worse, b={}, c={"repo_id": "org/a"} | unfit)
+    done, _, _ = decide(tmp_path, rows, {"min_quality": 0.8})
+    assert (done["pick"]["deployment"], done["tie_group"]) == ("b", ["b"])
+
+
+def test_a_price_that_was_not_used_is_said_in_words(tmp_path: Path) -> None:
+    """A recorded baseline is not loaded, so it has no cost here."""
+    recorded = {"standing": "the baseline", "basis": "recorded (today.jsonl)", "repo_id": "org/b"}
+    rows = table(a={}, closed=recorded | {"price": None, "price_basis": None})
+    done, _, _ = decide(tmp_path, rows)
+    assert done["basis"][-2:] == [
+        "Price of a: $1/hour, assumed",
+        "Price of closed: not used, since no load was offered to divide it by",
+    ]
+    assert "nan" not in json.dumps(done["basis"])
+
+
 def test_none_qualifies(tmp_path: Path) -> None:
     worse = {"quality": 0.5, "quality_low": 0.4, "quality_high": 0.6}
     done, _, _ = decide(tmp_path, table(a=worse, b=worse), {"min_quality": 0.8})

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import openai_stub
 import pandas as pd
@@ -146,23 +147,23 @@ def test_calls_in_flight_at_a_kill_count_with_their_worst_case(tmp_path: Path) -
 
 
 def test_a_judge_spends_from_the_same_budget(tmp_path: Path) -> None:
-    """Two performs with one budget, as answers and their judge are."""
+    """Two performs of one run, as answers and their judge are."""
     with openai_stub.running() as stub:
         project = priced(brief({"base_url": stub.url}))
         deployment, limit = project.deployments[0], worst(project) + 10.5 * CALL
-        budget = spending.Budget(tmp_path, max_usd=limit)
+        evaluation = project.evaluation.model_copy(update={"max_usd": limit})
+        project = project.model_copy(update={"evaluation": evaluation})
         runner.perform(
             [(deployment, answers.plan(project, deployment, items(8)))],
-            tmp_path, brief=project, progress=False, budget=budget,
+            tmp_path, brief=project, progress=False,
         )  # fmt: skip
         again = items(8).assign(input=[f"judge {i}" for i in range(8)])
         with pytest.raises(PlaybookError, match="5 of 8 verdicts are not asked"):
             runner.perform(
                 [(deployment, answers.plan(project, deployment, again))],
                 tmp_path, brief=project, label="verdicts", progress=False,
-                budget=budget,
             )  # fmt: skip
-        assert len(stub.requests) == 11 and budget.spent <= limit
+        assert len(stub.requests) == 11 and spent(tmp_path) <= limit
 
 
 def test_a_call_waits_for_room_that_others_in_flight_free(tmp_path: Path) -> None:
@@ -226,16 +227,23 @@ JUDGE = {
 }
 
 
+LABELLED = (
+    '{{"id": "1", "output": "x", "human": {}}}\n\n{{"id": "2", "output": "y", "human": {}}}\n'
+)
+
+
 @pytest.mark.parametrize(
-    ("kind", "user", "calls"),
+    ("kind", "user", "human", "calls"),
     [
-        ("scoring", "Rate {output}", 3 * 20 + 2),
-        ("judged", "Grade {output}", 3 * 20 + 2),
-        ("comparison", "{first} or {second}", 3 * 20 * 2 + 2),
+        ("scoring", "Rate {output}", "12", 3 * 20 + 2),
+        ("judged", "Grade {output}", ['"pass"', '"fail"'], 3 * 20 + 2),
+        ("comparison", "{first} or {second}", "12", 3 * 20 * 2),  # whose judge nobody labels
     ],
 )
-def test_a_dry_run_counts_the_judge(tmp_path: Path, kind: str, user: str, calls: int) -> None:
-    (tmp_path / "human.jsonl").write_text('{"id": "1"}\n\n{"id": "2"}\n')
+def test_a_dry_run_counts_the_judge(
+    tmp_path: Path, kind: str, user: str, human: Any, calls: int
+) -> None:
+    (tmp_path / "human.jsonl").write_text(LABELLED.format(*human))
     url = {"base_url": "http://127.0.0.1:9/v1"}
     judge = JUDGE | {"user": user, "calibration": "human.jsonl"}
     project = brief(url, url, url, kind=kind, judge=judge, folder=tmp_path)

@@ -15,7 +15,7 @@ from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.evaluate import steps as evaluation
 from lib.evaluate.items import load_items
-from lib.stats import paired_tests as stats
+from lib.stats import ranking
 
 N = 120
 LABELS = ["positive", "negative"]
@@ -79,7 +79,7 @@ def test_a_race_drops_the_hopeless_and_never_picks_it(tmp_path: Path) -> None:
     assert list(standing[["good", "fair"]]) == ["candidate", "candidate"]
     pairs = evaluation.compare(brief, scored, got)
     assert set(pairs["deployment"]) | set(pairs["other"]) == {"good", "fair"}
-    assert set(stats.tie_groups(scores[scores["primary"]], pairs)) == {"good", "fair", "bad"}
+    assert set(ranking.tie_groups(scores[scores["primary"]], pairs)) == {"good", "fair", "bad"}
 
 
 def test_a_recorded_baseline_is_compared_and_not_chosen(tmp_path: Path) -> None:
