@@ -36,37 +36,12 @@ ALIASES = """
 """
 
 
-@cache
-def _names() -> dict[str, str]:
-    """The name of every country, group and region, by CLDR's code."""
-    english = {str(code): str(name) for code, name in Locale("en").territories.items()}
-    return {code: name for code, name in (english | NAMES).items() if code not in NOWHERE}
-
-
-@cache
-def _groups() -> dict[str, frozenset[str]]:
-    """The countries of those groups whose members are beyond doubt."""
-    codes = {"EU": UNION, "EEA": [*UNION, "IS", "LI", "NO"], "EZ": {*UNION} - {*NO_EURO}}
-    return {_names()[code]: frozenset(_names()[c] for c in codes[code]) for code in codes}
-
-
-@cache
-def countries() -> frozenset[str]:
-    """The name of every country, and of what is a place of its own, such as Hong Kong."""
-    of_two_letters = {name for code, name in _names().items() if len(code) == 2}
-    return frozenset(of_two_letters - _groups().keys())
-
-
-@cache
-def _by_spelling() -> dict[str, str]:
-    names = _names()
-    codes = {**{code: code for code in names}, "UK": "GB"}
-    codes |= {c: new[0] for c, new in get_global("territory_aliases").items() if len(c) == 3}
-    spellings = {_folded(code): names[new] for code, new in codes.items() if new in names}
-    for entry in re.split(r"[·\n]", ALIASES):
-        name, _, others = entry.strip().partition(": ")
-        spellings |= {_folded(other): name for other in others.split(", ") if other}
-    return spellings | {_folded(name): name for name in names.values()}
+# The name of every country, group and region by CLDR's code, and the members of groups.
+_NAMES = {str(code): str(name) for code, name in Locale("en").territories.items()} | NAMES
+_NAMES = {code: name for code, name in _NAMES.items() if code not in NOWHERE}
+_CODES = {"EU": UNION, "EEA": [*UNION, "IS", "LI", "NO"], "EZ": {*UNION} - {*NO_EURO}}
+GROUPS = {_NAMES[group]: {_NAMES[code] for code in codes} for group, codes in _CODES.items()}
+COUNTRIES = {name for code, name in _NAMES.items() if len(code) == 2} - GROUPS.keys()
 
 
 def _folded(place: str) -> str:
@@ -74,6 +49,17 @@ def _folded(place: str) -> str:
     plain = unicodedata.normalize("NFKD", place.casefold().replace("&", " and "))
     words = re.findall(r"\w+", "".join(c for c in plain if not unicodedata.combining(c)))
     return "".join({"the": "", "saint": "st"}.get(word, word) for word in words)
+
+
+@cache
+def _by_spelling() -> dict[str, str]:
+    codes = {c: new[0] for c, new in get_global("territory_aliases").items() if len(c) == 3}
+    codes |= {"UK": "GB"} | {code: code for code in _NAMES}
+    spellings = {_folded(code): _NAMES[new] for code, new in codes.items() if new in _NAMES}
+    for entry in re.split(r"[·\n]", ALIASES):
+        name, _, others = entry.strip().partition(": ")
+        spellings |= {_folded(other): name for other in others.split(", ") if other}
+    return spellings | {_folded(name): name for name in _NAMES.values()}
 
 
 def canonical(place: object) -> str:
@@ -85,7 +71,7 @@ def canonical(place: object) -> str:
         return ""
     if name := _by_spelling().get(_folded(str(place))):
         return name
-    hint = did_you_mean(str(place).strip().title(), countries(), otherwise="write its English name")
+    hint = did_you_mean(str(place).strip().title(), COUNTRIES, otherwise="write its English name")
     if place is False:
         hint = "YAML takes NO for false: write Norway"
     raise ValueError(f"unknown place {place!r:.80}; {hint}")
@@ -93,21 +79,21 @@ def canonical(place: object) -> str:
 
 def one_country(name: str) -> str:
     """A canonical name; ValueError where it is a group or a region, which matches no country."""
-    if name in countries():
-        return name
-    raise ValueError(f"{name!r} is not one country: write which one")
+    if name not in COUNTRIES:
+        raise ValueError(f"{name!r} is not one country: write which one")
+    return name
 
 
 def members(names: Iterable[str]) -> list[str]:
     """The countries of canonical names, groups resolved; ValueError where a region is none."""
-    resolved = [c for name in names for c in sorted(_groups().get(name, {name}))]
-    if vague := [name for name in resolved if name not in countries()]:
-        groups = ", ".join(_groups())
-        raise ValueError(f"{vague[0]!r} is no list of countries: name them, or one of {groups}")
+    resolved = [c for name in names for c in sorted(GROUPS.get(name, {name}))]
+    if vague := [name for name in resolved if name not in COUNTRIES]:
+        choice = f"name them, or one of {', '.join(GROUPS)}"
+        raise ValueError(f"{vague[0]!r} is no list of countries: {choice}")
     return list(dict.fromkeys(resolved))
 
 
 def within(place: str, excluded: str) -> bool:
     """Whether a canonical place overlaps one that a licence excludes; a region may do so."""
-    inside, outside = (_groups().get(name, frozenset({name})) for name in (place, excluded))
-    return bool(inside & outside) or not inside <= countries()
+    inside, outside = (GROUPS.get(name, {name}) for name in (place, excluded))
+    return bool(inside & outside) or not inside <= COUNTRIES

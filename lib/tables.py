@@ -35,7 +35,7 @@ def _places(*groups: str) -> pa.Column:
     """Names of countries as `lib.places` has them, or of these groups, between semicolons."""
 
     def names_of_places(cell: str) -> bool:
-        return {*cell.split(";")} <= {*places.countries(), *groups}
+        return {*cell.split(";")} <= {*places.COUNTRIES, *groups}
 
     return pa.Column(str, pa.Check(names_of_places, element_wise=True), nullable=True)
 

@@ -71,7 +71,7 @@ def test_what_is_no_place_is_refused(word: object, hint: str) -> None:
 
 
 def test_every_name_code_and_alias_leads_to_a_name() -> None:
-    names = places.countries()
+    names = places.COUNTRIES
     assert len(names) > 240 and {"Hong Kong", "Taiwan", "Kosovo", "Canary Islands"} <= names
     assert all(places.canonical(name) == name == places.canonical(name.upper()) for name in names)
     for entry in places.ALIASES.replace("\n", "·").split("·"):
@@ -130,7 +130,7 @@ def test_within(place: str, excluded: str, inside: bool) -> None:
 
 
 def test_every_place_of_the_tables_has_its_one_name() -> None:
-    assert {*tables.models()["country"].dropna()} <= places.countries()
+    assert {*tables.models()["country"].dropna()} <= places.COUNTRIES
     cells = tables.licenses()["territories_excluded"].dropna()
     names = {name for cell in cells for name in cell.split(";")}
     assert {"European Union", "South Korea"} <= names

@@ -146,7 +146,10 @@ class Speed(Section):
 
 
 class Requirements(Section):
-    """What the service needs. Each is met only when the bound of its interval meets it."""
+    """What the service needs, met only when the bound of its interval meets it.
+
+    A request is one item with all its calls: of a pointwise ranking the whole query.
+    """
 
     min_quality: Share | None = None
     max_p95_s: Positive | None = None

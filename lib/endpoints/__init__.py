@@ -1,6 +1,6 @@
 """Where a model answers: serve, send, keep, price."""
 
-from lib.endpoints.attempts import read_ranking
+from lib.endpoints.attempts import stream
 from lib.endpoints.price import (
     BYTES_PER_TOKEN,
     Budget,
@@ -46,7 +46,7 @@ __all__ = [
     "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "Session",
     "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
     "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
-    "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_ranking",
-    "read_records", "recorded_answers", "recorded_path", "request_options", "run_blocking",
-    "scrub", "serving", "usd", "worst_usd",
+    "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_records",
+    "recorded_answers", "recorded_path", "request_options", "run_blocking",
+    "scrub", "serving", "stream", "usd", "worst_usd",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ MOST_TOKENS = 10**9
 MOST_DOCUMENTS = 10**6
 
 Record = dict[str, Any]
+Timed = tuple[float, int | None, int | None]
 
 
 class Refused(Exception):
@@ -159,6 +160,31 @@ async def _send(link: Link, call: Call) -> _Attempt:
     return _read(served, call.api, response.content, latency_s)
 
 
+async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> Timed:
+    """Wait for a whole answer in a stream: when its first token came, and its tokens if counted.
+
+    Raises an error of `openai` or httpx, or what reading another shape raises.
+    """
+    clock, first, ended, usage = asyncio.get_running_loop().time, 0.0, False, None
+    if call.api == "rerank":  # which comes whole
+        body = {"model": model, **call.body}
+        reply = await api.post(PATHS["rerank"], cast_to=httpx2.Response, body=body)
+        facts = _ranking(json.loads(reply.content))
+        return clock(), facts.get("prompt_tokens"), facts.get("completion_tokens")
+    turns, more = call.body["messages"], options | call.body
+    chat = api.chat.completions
+    async for chunk in await chat.create(model=model, messages=turns, stream=True, extra_body=more):
+        usage = chunk.usage or usage
+        for choice in chunk.choices[:1]:
+            ended |= bool(choice.finish_reason)
+            if choice.delta.content:
+                first = first or clock()
+    if not ended:  # a page, nothing at all, or cut off half-way
+        raise ValueError("no chat completion")
+    read, written = (getattr(usage, f"{part}_tokens", None) for part in ("prompt", "completion"))
+    return first or clock(), as_count(read), as_count(written)
+
+
 def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
     return _Attempt({"error": scrub(error, served)}, status, **facts)
 
@@ -184,7 +210,7 @@ def _read(served: Served, api: str, content: bytes, latency_s: float) -> _Attemp
     try:
         reply = json.loads(content)
         parsed = True
-        facts = _chat(served, reply) if api == "chat" else read_ranking(reply)
+        facts = _chat(served, reply) if api == "chat" else _ranking(reply)
     except WRONG_SHAPE as error:
         what = "a chat completion" if api == "chat" else "a ranking"
         text = f"the answer is not {what} ({type(error).__name__})"
@@ -215,7 +241,7 @@ def _chat(served: Served, reply: Any) -> Record:
     return facts
 
 
-def read_ranking(reply: Any) -> Record:
+def _ranking(reply: Any) -> Record:
     """JSON text of one score a document, in the order they were sent."""
     scores: dict[int, float] = {}
     for result in reply["results"]:

@@ -25,6 +25,9 @@ LEDGER = "04_spending.jsonl"
 BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
 
 
+Record = dict[str, Any]
+
+
 class Rate(NamedTuple):
     """What a deployment costs: by the hour or by million tokens, and where that comes from."""
 
@@ -165,10 +168,37 @@ class Budget:
                 self._freed.set()
                 raise Exhausted
             await self._freed.wait()
+        return self._set_aside(usd)
+
+    def _set_aside(self, usd: float) -> str:
         ticket = uuid.uuid4().hex
         self._append({"key": ticket, "usd": usd})
         self._reserved[ticket] = usd
         return ticket
+
+    def pay(
+        self, deployment: Deployment, items: list[list[Call]], send: Callable[[], list[Record]]
+    ) -> list[Record]:
+        """Send a load of items if the most that it may cost is left; returns its requests.
+
+        The first item warms up and is no request; the last may never be sent. Those whose tokens
+        nobody counted are charged with the most.
+        """
+        rate, name = self.rate(deployment), deployment.name
+        most = [sum(worst_usd(rate, call, name) for call in item) for item in items]
+        if self.spent + sum(most) > self.max_usd:
+            raise PlaybookError(
+                f"evaluation.max_usd of ${self.max_usd:g} would be exceeded: ${self.spent:.4g} is"
+                f" spent and the next load of {name!r} may take ${sum(most):.4g}; what was measured"
+                " is kept, a higher max_usd goes on from there"
+            )
+        ticket, requests, charged = self._set_aside(sum(most)), send(), most[:1]
+        for dearest, request in zip(most[1:], requests, strict=False):
+            read, written = request.get("prompt_tokens"), request.get("completion_tokens")
+            uncounted = read is None or written is None
+            charged.append(dearest if uncounted else usd(rate, read or 0, written or 0))
+        self.settle(ticket, sum(charged))
+        return requests
 
     def settle(self, ticket: str, usd: float) -> None:
         """Put what a call did cost in the place of what was set aside."""
