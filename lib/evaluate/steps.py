@@ -203,9 +203,17 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
     return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(left, gathered.graded))
 
 
-def non_inferiority(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
-    """Whether each deployment is good enough to replace the baseline; empty without one."""
+def non_inferiority(
+    brief: Project, scored: pd.DataFrame, checked: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Whether each deployment is good enough to replace the baseline; empty without one.
+
+    To a judge whose labels, `checked`, show that it tells nothing, all would be alike.
+    """
     asked = set(scored["deployment"])
     for name in (d.name for d in brief.deployments if d.baseline and d.name in asked):
-        return stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
+        table = stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
+        if checked is not None and len(checked) and (flaw := judge.flaw(brief, checked)):
+            table = table.assign(verdict="not decided", note=f"the judge {flaw}")
+        return table
     return pd.DataFrame(columns=NOT_COMPARED)
