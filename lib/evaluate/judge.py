@@ -34,10 +34,8 @@ READ = 10_000  # characters of a judge's answer that are read
 def as_deployment(judge: Judge) -> Deployment:
     """The judge as a deployment named `judge`, so that it is asked, priced and cached like one.
 
-    Temperature 0, 16 tokens and no stop unless its own options say otherwise.
-
-    Raises:
-        PlaybookError: The endpoint is a file of recorded outputs.
+    Temperature 0, 16 tokens and no stop unless its own options say otherwise. PlaybookError where
+    its endpoint is a file.
     """
     endpoint, model = judge.endpoint, judge.model
     if endpoint.recorded:
@@ -90,12 +88,9 @@ def ask(
 ) -> pd.DataFrame:
     """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
 
-    Rows hold texts: those of `input target output first second` that there are. A progress bar
-    counts `label`; `calls` are the `progress` and `session` of `runner.perform`.
-
-    Returns:
-        The rows with `said`, the judge's answer without its reasoning, and `judge_error`, why
-        there is none, or "".
+    Rows hold texts: those of `input target output first second` that there are. Added are `said`,
+    the judge's answer without its reasoning, and `judge_error`, why there is none, or "". `label`
+    and `calls` are for `endpoints.perform`.
     """
     judge = brief.evaluation.judge
     assert judge is not None

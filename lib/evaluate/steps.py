@@ -59,9 +59,7 @@ def gather(
     """Ask the deployments, and the judge where the kind of task has one.
 
     With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
-
-    Raises:
-        PlaybookError: An endpoint or a key is missing, or the budget is used up.
+    Raises what `endpoints.perform` does.
     """
     source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
@@ -153,12 +151,10 @@ def summarise(
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
     Failed calls are in no metric; other answers that cannot be used are, as wrong ones.
-    `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked.
-
-    Returns:
-        `COLUMNS` and `standing`; `n` is how many answers the metric is of, and exactly one metric
-        of each deployment is the primary one. `standing` says who may be chosen: a `candidate`,
-        not the baseline or what a race dropped.
+    `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked. The
+    columns are `COLUMNS` and `standing`: `n` is how many answers the metric is of, exactly one
+    metric of each deployment is `primary`, and `standing` says who may be chosen: a `candidate`,
+    not the baseline or what a race dropped.
     """
     kind = kinds.of(brief.evaluation.kind)
     named = {d.name: d for d in deployments}
