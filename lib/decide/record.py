@@ -11,7 +11,7 @@ import pandas as pd
 from lib import artifacts
 from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
-from lib.endpoints import admit, machine
+from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.tables import rows
 
@@ -59,7 +59,7 @@ def write_decision(
         "nearest_miss": miss,
         # JSON has no NaN and no infinity: both are null there.
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
-        "rejected": _rejected(brief, shortlist, metadata, table, order[0] if order else ""),
+        "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
         "stability": rows(stability(table, brief)),
         "unverified": _unverified(metadata, table),
         "basis": _basis(metadata, table),
@@ -88,7 +88,7 @@ def _summary(record: Record, table: Frame) -> str:
 
 
 def _rejected(
-    brief: Project, shortlist: Frame, metadata: Frame, table: Frame, pick: str
+    shortlist: Frame, metadata: Frame, verdicts: Frame, table: Frame, pick: str
 ) -> list[Record]:
     """Every model and configuration that is out, with the step and the rule."""
     out = [
@@ -97,13 +97,15 @@ def _rejected(
         else (row["repo_id"], "2", row["why"])
         for row in rows(shortlist[~shortlist["shortlisted"]])
     ]
-    barred = metadata[metadata["verdict"].isin(["review", "blocked"])]
-    out += [(row["repo_id"], "3", f"{row['verdict']}: {row['reasons']}") for row in rows(barred)]
-    models = {deployment.model for deployment in brief.deployments}.union(what for what, *_ in out)
-    without = sorted(set(metadata["repo_id"]) - models)
-    out += [(repo_id, "4", "no deployment of it in the brief") for repo_id in without]
-    unasked = [d for d in brief.deployments if d.name not in set(table["deployment"])]
-    out += [(d.name, "4", f"not asked: {d.model} did not pass steps 1 to 3") for d in unasked]
+    for row in rows(metadata):
+        barred = f"{row['verdict']}: {row['reasons']}"
+        rule = barred if row["verdict"] in ("review", "blocked") else model_objection(row)
+        out += [(row["repo_id"], "3", rule.removeprefix("step 3: "))] if rule else []
+    without = set(metadata["repo_id"]) - {*verdicts["repo_id"], *(what for what, *_ in out)}
+    out += [(repo_id, "4", "no deployment of it in the brief") for repo_id in sorted(without)]
+    for row in rows(verdicts[~verdicts["deployment"].isin(table["deployment"])]):
+        barred = f"not asked: {row['why']}" if row["admitted"] == "no" else ""
+        out.append((row["deployment"], "4", barred or "no figures of it: run steps 4 and 5 again"))
     others = table[table["deployment"] != pick]
     why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {pick}")
     out += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]

@@ -1,12 +1,16 @@
 """Where a model answers: serve, send, keep, price."""
 
+from lib.endpoints.attempts import read_ranking
 from lib.endpoints.price import (
     BYTES_PER_TOKEN,
+    Budget,
     Rate,
+    context_tokens,
     most_tokens,
     price_of,
     prompt_bytes,
     usd,
+    worst_usd,
 )
 from lib.endpoints.requests import (
     Call,
@@ -17,6 +21,7 @@ from lib.endpoints.requests import (
     cache_path,
     chat_calls,
     json_schema_format,
+    model_objection,
 )
 from lib.endpoints.runner import STORE, Session, perform, run_blocking
 from lib.endpoints.servers import (
@@ -38,9 +43,10 @@ from lib.endpoints.store import (
 )
 
 __all__ = [
-    "BYTES_PER_TOKEN", "STORE", "Call", "Item", "Plan", "Rate", "Served", "Session", "admit",
-    "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
-    "client", "identity", "json_schema_format", "key_of", "machine", "most_tokens", "perform",
-    "price_of", "prompt_bytes", "read_records", "recorded_answers", "recorded_path",
-    "request_options", "run_blocking", "scrub", "serving", "usd",
+    "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "Session",
+    "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
+    "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
+    "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_ranking",
+    "read_records", "recorded_answers", "recorded_path", "request_options", "run_blocking",
+    "scrub", "serving", "usd", "worst_usd",
 ]  # fmt: skip

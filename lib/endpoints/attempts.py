@@ -184,7 +184,7 @@ def _read(served: Served, api: str, content: bytes, latency_s: float) -> _Attemp
     try:
         reply = json.loads(content)
         parsed = True
-        facts = _chat(served, reply) if api == "chat" else _ranking(reply)
+        facts = _chat(served, reply) if api == "chat" else read_ranking(reply)
     except WRONG_SHAPE as error:
         what = "a chat completion" if api == "chat" else "a ranking"
         text = f"the answer is not {what} ({type(error).__name__})"
@@ -215,7 +215,7 @@ def _chat(served: Served, reply: Any) -> Record:
     return facts
 
 
-def _ranking(reply: Any) -> Record:
+def read_ranking(reply: Any) -> Record:
     """JSON text of one score a document, in the order they were sent."""
     scores: dict[int, float] = {}
     for result in reply["results"]:

@@ -128,6 +128,11 @@ def dry_run(
     return pd.DataFrame(table)
 
 
+def forecast(deployment: Deployment, calls: list[Call]) -> dict[str, Any]:
+    """A row of `dry_run`, of calls that are still to be made."""
+    return _row(deployment, len(calls), 0, [_size(call) for call in calls])
+
+
 def _size(call: Call) -> Size:
     prompt = endpoints.prompt_bytes(call)
     return Size(prompt, prompt, endpoints.most_tokens(call))

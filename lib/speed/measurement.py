@@ -1,104 +1,27 @@
-"""Latency under load, and the greatest load a deployment bears within the SLO.
+"""The greatest load a deployment bears within the SLO, found by probes of rising load.
 
-Open loop: requests start at seeded Poisson arrival times whether or not earlier ones have
-finished, and latency counts from the time a request was due. The load doubles until p95 misses
-`requirements.max_p95_s`, then bisection narrows the bracket. A probe ends early once too many
-requests missed. Probes on disk (with all raw requests) are used again on the same machine.
+The load doubles until p95 misses `requirements.max_p95_s`, then bisection narrows the bracket.
+Probes on disk (with all raw requests) are used again on the same machine. `evaluation.max_usd`
+counts what they cost.
 """
 
-import asyncio
-import functools
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import httpx2
 import numpy as np
-import openai
 import pandas as pd
 
-from lib import endpoints, stats
+from lib import endpoints, evaluate, stats
 from lib.brief import Deployment, Project
-from lib.endpoints import Served, client, identity, machine, request_options, run_blocking, serving
+from lib.endpoints import Budget, Call, Served, machine, run_blocking
 from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
-from lib.evaluate import plan
-
-MISSES = 0.05  # p95 within the SLO means at most this share outside it
-FAILURES = (openai.APIError, httpx2.HTTPError, AttributeError, TypeError, ValueError)
-
-Record = dict[str, Any]
-Miss = Callable[[], None]
-
-
-async def offer(
-    brief: Project, served: Served, bodies: list[Record], rate: float, n: int
-) -> list[Record]:
-    """Send n requests at a rate until the SLO is certainly lost; returns a record of each."""
-    slo_s, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), itertools.count(1)
-    gaps = np.random.default_rng(0).exponential(1.0, n)  # the same luck in every probe
-    due = ((np.cumsum(gaps) - gaps[0]) / rate).tolist()
-
-    def miss() -> None:
-        if next(misses) > MISSES * n:  # soon, so that a request that has just failed says so first
-            loop.call_soon(lambda: [task.cancel() for task in tasks])
-
-    async with client(served, timeout_s=brief.evaluation.timeout_s) as api:
-        send = functools.partial(_request, api, served.model, slo_s)
-        # One request first: it warms the connection and waits for what an earlier probe left.
-        await send(loop.time(), bodies[0], lambda: None)
-        start, turns = loop.time(), itertools.cycle(bodies)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(send(start + s, next(turns), miss)) for s in due]
-        end = loop.time()
-    requests = []
-    for due_s, task in zip(due, tasks, strict=True):
-        if not task.cancelled():
-            requests.append({"due_s": due_s, **task.result()})
-        elif (waited := end - start - due_s) > 0:  # else it was never sent
-            requests.append({"due_s": due_s, "latency_s": waited, "outcome": "cut"})
-    return [{k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in requests]
-
-
-async def _request(
-    api: openai.AsyncOpenAI, model: str, slo_s: float, due_at: float, body: Record, miss: Miss
-) -> Record:
-    """Send a request when it is due; `miss` is called once where it fails or is late."""
-    loop = asyncio.get_running_loop()
-    await asyncio.sleep(due_at - loop.time())
-    late = loop.call_at(due_at + slo_s, miss)
-    try:
-        first = await _first_token(api, model, body)
-        end = loop.time()
-        facts: Record = {"ttft_s": (first or end) - due_at, "outcome": "ok"}
-    except FAILURES as failure:
-        end = loop.time()
-        facts = {"outcome": "failed", "error": type(failure).__name__}
-    if end < due_at + slo_s:
-        late.cancel()
-        if "error" in facts:
-            miss()
-    return facts | {"latency_s": end - due_at}
-
-
-async def _first_token(api: openai.AsyncOpenAI, model: str, body: Record) -> float | None:
-    """Wait for a whole answer; returns when its first token came, where it came in tokens."""
-    if "documents" in body:  # a ranking comes whole
-        await api.post("/rerank", body={"model": model, **body}, cast_to=httpx2.Response)
-        return None
-    first, ended = None, False
-    async for chunk in await api.chat.completions.create(model=model, stream=True, **body):
-        for choice in chunk.choices[:1]:
-            ended |= bool(choice.finish_reason)
-            if choice.delta.content:
-                first = first or asyncio.get_running_loop().time()
-    if not ended:  # a page, nothing at all, or cut off half-way
-        raise ValueError("no chat completion")
-    return first
-
+from lib.speed.load import MISSES, TOKENS, Record, offer
 
 STORE = "05_probes.jsonl"
 # An outcome is ok, failed or cut (left when its probe had failed: its latency is a lower bound).
@@ -113,6 +36,69 @@ MIN_FOR_P95 = 59  # fewer requests cannot bound a p95 from above (0.95**59 < 0.0
 NAN = math.nan
 
 
+Probe = tuple[float, int]  # a rate, and how many requests
+
+
+class _Target(NamedTuple):
+    """A deployment and what it is loaded with: the calls of each item."""
+
+    brief: Project
+    deployment: Deployment
+    items: list[list[Call]]
+    key: str
+
+    def next_probe(self, done: list[Record]) -> tuple[Probe, str, list[int]] | None:
+        """The next probe, its key, and its items: one that warms up and those that are timed."""
+        if not (probe := _next_probe(done, self.brief.requirements.slo_s, self.brief)):
+            return None
+        first, n = sum(record["planned"] for record in done), len(self.items)
+        turn = [(first + i) % n for i in (0, *range(probe[1]))]
+        # The same load may be offered twice.
+        return probe, endpoints.key_of(self.key, len(done), probe), turn
+
+
+def _loadable(items: pd.DataFrame, deployments: list[Deployment]) -> list[Deployment]:
+    """There is nothing to load behind published figures and recorded answers, nor without items."""
+    live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
+    return live if len(items) else []
+
+
+def _target(brief: Project, deployment: Deployment, items: pd.DataFrame) -> _Target:
+    calls = evaluate.plan(brief, deployment, items).by_item()
+    who: list[Any] = [endpoints.identity(deployment, threads=True), machine()]
+    who += [brief.speed.model_dump(), brief.requirements.slo_s]
+    who += [endpoints.request_options(brief, deployment)]
+    key = endpoints.key_of(who, [[call.body for call in item] for item in calls])
+    return _Target(brief, deployment, calls, key)
+
+
+def dry_run(
+    brief: Project, items: pd.DataFrame, deployments: list[Deployment], run: Path
+) -> pd.DataFrame:
+    """The most that `measure` may still send, however its probes end: as `evaluate.dry_run`."""
+    kept = endpoints.read_records(run / STORE)
+    nothing = {"basis": "nothing to send: no endpoint, or no items of the brief"}
+    table = {d.name: evaluate.forecast(d, 0, 0, []) | nothing for d in deployments}
+    for deployment in _loadable(items, deployments):
+        target = _target(brief, deployment, items)
+        calls = [call for i in _most(target, kept, []) for call in target.items[i]]
+        sizes = [(endpoints.prompt_bytes(call), endpoints.most_tokens(call)) for call in calls]
+        table[deployment.name] = evaluate.forecast(deployment, len(calls), 0, sizes)
+    return pd.DataFrame(table.values())
+
+
+def _most(target: _Target, kept: dict[str, Record], done: list[Record]) -> list[int]:
+    """The items that are sent where the probes to come end in the way that takes the most."""
+    if not (following := target.next_probe(done)):
+        return []
+    (rate, n), key, turn = following
+    if key in kept:
+        return _most(target, kept, [*done, kept[key]])
+    facts = {"offered_rps": rate, "planned": n}
+    ends = (facts | {"requests": [{"outcome": "cut"}] * missed} for missed in (0, n))
+    return turn + max((_most(target, kept, [*done, end]) for end in ends), key=len)
+
+
 def measure(
     brief: Project,
     items: pd.DataFrame,
@@ -121,45 +107,50 @@ def measure(
     *,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Offer rising load to each deployment; returns one row per request, with `COLUMNS`."""
-    rows = []
-    # There is nothing to load behind published figures and recorded answers.
-    deployments = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
+    """Offer rising load to each deployment; returns one row per request, with `COLUMNS`.
+
+    Raises:
+        PlaybookError: An endpoint answers nothing, or the next load could exceed
+            `evaluation.max_usd`; what was measured is kept.
+    """
+    rows, budget = [], endpoints.budget_of(brief, run)
+    deployments = _loadable(items, deployments)
+    if budget:  # before anything is sent
+        _ = [budget.rate(deployment) for deployment in deployments]
     with (
         endpoints.appending_records(run / STORE) as append,
+        budget.opened() if budget else contextlib.nullcontext(),
         progress_bar(len(deployments) * brief.speed.max_probes, "probes", show=progress) as bar,
     ):
         kept = endpoints.read_records(run / STORE)
         for deployment in deployments:
             who = {"deployment": deployment.name, "repo_id": deployment.model}
-            bodies = [call.body for call in plan(brief, deployment, items)]
-            probes = _probes(brief, deployment, bodies, run, kept, append)
-            for number, probe in enumerate(probes, start=1):
+            target = _target(brief, deployment, items)
+            for number, probe in enumerate(_probes(target, run, kept, append, budget), start=1):
                 rows += [who | probe | {"probe": number} | sent for sent in probe["requests"]]
                 bar.update()
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _probes(
-    brief: Project,
-    deployment: Deployment,
-    bodies: list[Record],
+    target: _Target,
     run: Path,
     kept: dict[str, Record],
     append: Callable[[Record], None],
+    budget: Budget | None,
 ) -> Iterator[Record]:
     """All probes of one deployment, from disk where they are there."""
-    slo, done, served = brief.requirements.slo_s, list[Record](), None
-    who = [identity(deployment, threads=True), machine(), brief.speed.model_dump(), slo]
-    who += [request_options(brief, deployment), endpoints.key_of(bodies)]
+    done, served, deployment = list[Record](), None, target.deployment
     with ExitStack() as server:
-        while probe := _next_probe(done, slo, brief):
-            key = endpoints.key_of(who, len(done), probe)  # the same load may be offered twice
+        while following := target.next_probe(done):
+            probe, key, turn = following
             if key not in kept:
-                served = served or server.enter_context(serving(deployment, logs=run / "logs"))
-                sent = sum(r["planned"] for r in done) % len(bodies)
-                turn = bodies[sent:] + bodies[:sent]
-                requests = run_blocking(offer, brief, served, turn, *probe)
+                if not served:
+                    calls = itertools.chain.from_iterable(target.items)
+                    context = endpoints.context_tokens(calls, target.brief.size)
+                    local = endpoints.serving(deployment, logs=run / "logs", context_tokens=context)
+                    served = server.enter_context(local)
+                requests = _send(target, served, probe, turn, budget)
                 errors = [r["error"] for r in requests if "error" in r]
                 if errors and not done and all(r["outcome"] != "ok" for r in requests):
                     text = f"no request of the first probe was answered: {errors[0]}"
@@ -169,6 +160,32 @@ def _probes(
                 append(kept[key])
             done.append(kept[key])
             yield kept[key]
+
+
+def _send(
+    target: _Target, served: Served, probe: Probe, turn: list[int], budget: Budget | None
+) -> list[Record]:
+    """The requests of one probe, if the budget bears the most that it may cost."""
+    items, name = [target.items[i] for i in turn], target.deployment.name
+    if not budget:
+        return list(run_blocking(offer, target.brief, served, items[1:], *probe))
+    rate = budget.rate(target.deployment)
+    usd = [sum(endpoints.worst_usd(rate, call, name) for call in item) for item in items]
+    if budget.spent + sum(usd) > budget.max_usd:
+        raise PlaybookError(
+            f"evaluation.max_usd of ${budget.max_usd:g} would be exceeded: ${budget.spent:.4g} is"
+            f" spent and the next load of {name!r} may take ${sum(usd):.4g}; what was measured is"
+            " kept, a higher max_usd goes on from there"
+        )
+    ticket = run_blocking(budget.reserve, sum(usd))
+    requests: list[Record] = run_blocking(offer, target.brief, served, items[1:], *probe)
+    # What warmed up, and what nobody counted, costs the most; the last may never have been sent.
+    spent = usd[:1]
+    for most, request in zip(usd[1:], requests, strict=False):
+        tokens = [n for n in map(request.get, TOKENS) if n is not None]
+        spent.append(endpoints.usd(rate, *tokens) if len(tokens) == 2 else most)
+    budget.settle(ticket, sum(spent))
+    return requests
 
 
 def _next_probe(done: list[Record], slo: float, brief: Project) -> tuple[float, int] | None:

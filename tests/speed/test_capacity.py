@@ -15,7 +15,7 @@ import pytest
 from openai_stub import Reply, Request, error
 
 from lib.brief.project import Project, load_project
-from lib.endpoints import store
+from lib.endpoints import Call, store
 from lib.endpoints.servers import Served
 from lib.errors import PlaybookError
 from lib.speed import measurement as load
@@ -63,7 +63,8 @@ def measure(project: Project, run: Path, table: pd.DataFrame | None = None) -> p
 
 def offer(project: Project, url: str, rate: float, n: int) -> list[dict[str, Any]]:
     bodies = [{"messages": [{"role": "user", "content": f"text {i}"}]} for i in range(9)]
-    return asyncio.run(load.offer(project, Served(url, "m", None), bodies, rate, n))
+    calls = [[Call("", "chat", body)] for body in bodies]
+    return asyncio.run(load.offer(project, Served(url, "m", None), calls, rate, n))
 
 
 def frame(rate: float, *probes: tuple[int, list[float]], name: str = "d") -> pd.DataFrame:

@@ -165,7 +165,7 @@ class _Connection(asyncio.Protocol):
             self.transport.close()
             return
         stream = bool(request.body.get("stream")) and reply.body is None and reply.status == 200
-        body = _events(reply) if stream else reply.body
+        body = _events(request, reply) if stream else reply.body
         if body is None:
             ranking = request.path.endswith("/rerank")
             shaped = _ranking(request, reply) if ranking else _completion(reply)
@@ -196,7 +196,7 @@ def _ranking(request: Request, reply: Reply) -> dict[str, Any]:
     return {"model": "m", "results": results} | ({"usage": reply.usage} if reply.usage else {})
 
 
-def _events(reply: Reply) -> bytes:
+def _events(request: Request, reply: Reply) -> bytes:
     steps = [{"delta": {"content": reply.text}, "finish_reason": None}]
     if reply.action != "cut":
         steps.append({"delta": {}, "finish_reason": reply.finish_reason})
@@ -204,6 +204,8 @@ def _events(reply: Reply) -> bytes:
         {"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, **step}]}
         for step in steps
     ]
+    if reply.usage and request.body.get("stream_options", {}).get("include_usage"):
+        chunks.append(chunks[0] | {"choices": [], "usage": reply.usage})
     done = [] if reply.action == "cut" else ["[DONE]"]
     return "".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), *done]).encode()
 
