@@ -38,19 +38,14 @@ def ask(
 ) -> pd.DataFrame:
     """Ask every deployment every item and return all answers.
 
-    Answers are in `04_answers.jsonl` of the run the moment they arrive. Nothing is asked twice,
-    but for what failed. A recorded file is read. Deployments of the same weights that are asked
-    the same share their answers.
+    Answers are in `04_answers.jsonl` of the run the moment they arrive; only what failed is asked
+    again, and what is recorded is read. Deployments of the same weights that are asked the same
+    share their answers. Raises what `endpoints.perform` does.
 
-    Returns:
-        One row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a JSON
-        list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
-        answer. `cached` answers are from another run, with the latency measured then; one that
-        is shared with the deployment in `shared_with` has no latency.
-
-    Raises:
-        PlaybookError: A key is unset, a server does not start, an endpoint refuses the key, or
-            the budget is used up.
+    Returned is a row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a
+    JSON list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
+    answer. `cached` answers are from another run, with the latency measured then; one that is
+    shared with the deployment in `shared_with` has no latency.
     """
     answer_of = kinds.of(brief.evaluation.kind).answer_of
     live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
@@ -101,14 +96,11 @@ def dry_run(
 ) -> pd.DataFrame:
     """How many calls and dollars an evaluation would take, before anything is asked.
 
-    A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a token and one token of output,
-    `usd_high` 3 bytes and as many tokens as an answer may have. Retries are not in it.
-
-    Returns:
-        One row per deployment, and one for the judge: `deployment calls cached prompt_tokens
-        completion_tokens usd_low usd_high basis`; calls include the cached ones, tokens and
-        dollars do not. Dollars are missing where the price is by the hour or not known, and all
-        is where nobody can say what will be asked.
+    A row per deployment, and one for the judge: `deployment calls cached prompt_tokens
+    completion_tokens usd_low usd_high basis`; calls include the cached ones, tokens and dollars do
+    not, and retries are in none. A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a
+    token and one token of output, `usd_high` 3 bytes and as many tokens as an answer may have.
+    Missing is what nobody can say before, and the dollars of a price by the hour.
     """
     table, planned, kind = [], set[str](), kinds.of(brief.evaluation.kind)
     for deployment in deployments:

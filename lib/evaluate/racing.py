@@ -23,10 +23,7 @@ def drop(
 
     `scored` is from `steps.score_answers`: all blocks and all deployments so far, those dropped
     before as well. Items with the same `group`, if not blank, are one bet. A `baseline` is neither
-    dropped nor a rival.
-
-    Returns:
-        One row per active deployment: `deployment dropped after_items reason`.
+    dropped nor a rival. A row per active deployment: `deployment dropped after_items reason`.
     """
     names = [name for name in dict.fromkeys(scored["deployment"]) if name not in baseline]
     table = scored.pivot(index="item_id", columns="deployment", values="score").astype(float)
@@ -68,12 +65,9 @@ def run(
     `min_quality` those are asked the other items too, since these tests want all of them; so
     their intervals are not those of a race stopped at will.
 
-    `ask` gives the answers of some deployments to some items, and `score` the scores of answers,
-    one block at a time.
-
-    Returns:
-        All answers, those of dropped deployments to the items before; and `deployment dropped
-        after_items reason`. A dropped one may not be picked: on its few items it may seem tied.
+    `ask` and `score` take one block at a time. Returned are all answers, and the last look at each
+    deployment, as `drop` gives it. A dropped one may not be picked: on its few items it may seem
+    tied.
     """
     # What a win is, and in which order the items are asked.
     names = [d.name for d in brief.deployments]

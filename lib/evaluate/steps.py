@@ -59,9 +59,7 @@ def gather(
     """Ask the deployments, and the judge where the kind of task has one.
 
     With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
-
-    Raises:
-        PlaybookError: An endpoint or a key is missing, or the budget is used up.
+    Raises what `endpoints.perform` does.
     """
     source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
@@ -153,12 +151,10 @@ def summarise(
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
     Failed calls are in no metric; other answers that cannot be used are, as wrong ones.
-    `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked.
-
-    Returns:
-        `COLUMNS` and `standing`; `n` is how many answers the metric is of, and exactly one metric
-        of each deployment is the primary one. `standing` says who may be chosen: a `candidate`,
-        not the baseline or what a race dropped.
+    `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked. The
+    columns are `COLUMNS` and `standing`: `n` is how many answers the metric is of, exactly one
+    metric of each deployment is `primary`, and `standing` says who may be chosen: a `candidate`,
+    not the baseline or what a race dropped.
     """
     kind = kinds.of(brief.evaluation.kind)
     named = {d.name: d for d in deployments}
@@ -203,9 +199,17 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
     return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(left, gathered.graded))
 
 
-def non_inferiority(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
-    """Whether each deployment is good enough to replace the baseline; empty without one."""
+def non_inferiority(
+    brief: Project, scored: pd.DataFrame, checked: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Whether each deployment is good enough to replace the baseline; empty without one.
+
+    To a judge whose labels, `checked`, show that it tells nothing, all would be alike.
+    """
     asked = set(scored["deployment"])
     for name in (d.name for d in brief.deployments if d.baseline and d.name in asked):
-        return stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
+        table = stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
+        if checked is not None and len(checked) and (flaw := judge.flaw(brief, checked)):
+            table = table.assign(verdict="not decided", note=f"the judge {flaw}")
+        return table
     return pd.DataFrame(columns=NOT_COMPARED)

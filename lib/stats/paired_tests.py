@@ -155,11 +155,9 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
 
     Scores of 0 and 1 get the exact McNemar test and Tango's score interval (1998); where items
     share a `group` that is not blank, Tango's test at their effective number with Student's t.
-    Graded scores get the paired t test (on group totals). A failed call has no score.
-
-    Returns:
-        One row per pair, on the items both answered, with the columns `PAIRS`. `difference` is
-        first minus second; its own 95 % interval holds 0 exactly when `p_value` is at least 0.05.
+    Graded scores get the paired t test (on group totals). A row per pair, on the items both
+    answered, with the columns `PAIRS`: `difference` is first minus second; its own 95 % interval
+    holds 0 exactly when `p_value` is at least 0.05.
     """
     table, group = by_item(scored)
     couples = combinations(dict.fromkeys(scored["deployment"]), 2)
@@ -217,12 +215,10 @@ def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd
 
     Scores of 0 and 1 get Tango's score test (1998), the standard for paired non-inferiority;
     graded ones the t test of `compare_pairs`, both one-sided. Holm adjusts over the candidates,
-    because whichever passes may be picked.
-
-    Returns:
-        One row per other deployment, with the columns `TRIALS`: `difference` is candidate minus
-        baseline, with one-sided bounds at the level at which Holm tests this candidate. `low >
-        -margin` is `good enough`, `high < -margin` is `worse`, all else `not decided`.
+    because whichever passes may be picked. A row per other deployment, with the columns `TRIALS`:
+    `difference` is candidate minus baseline, with one-sided bounds at the level at which Holm tests
+    this candidate. `low > -margin` is `good enough`, `high < -margin` is `worse`, all else `not
+    decided`.
     """
     (table, group), twin = by_item(scored), twins(scored)
     others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]

@@ -120,10 +120,8 @@ def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
 def consistency(graded: pd.DataFrame) -> pd.DataFrame:
     """How far the judge can be relied on: what the swap changed, and where it leans.
 
-    Returns:
-        One row per `measure` with `value low high n` (a share of n, Wilson interval):
-        `inconsistent` and `no verdict` of the pairs judged; `first of all` verdicts that name a
-        position, where 0.5 is no lean.
+    `measure value low high n` (a share of n, Wilson interval): `inconsistent` and `no verdict` of
+    the pairs judged; `first of all` verdicts that name a position, where 0.5 is no lean.
     """
     judged = graded[graded["basis"] == "judge"]
     both = judged[judged["result"] != "no verdict"]
@@ -147,19 +145,12 @@ RESAMPLES = 1000
 def bradley_terry(contests: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
     """Strengths as the chance to win against the average (the geometric mean) or the baseline.
 
-    One may win much because its opponents are weak; the model takes that out, with ties as half
-    a win. Every pair starts with one win and one loss, so that who never lost is not infinitely
-    strong. The interval weighs units, never single contests, at random (the Bayesian bootstrap,
-    Rubin 1981).
+    Who wins much because its opponents are weak is not strong; ties are half a win. Every pair
+    starts with one win and one loss, so that who never lost is not infinitely strong. The interval
+    weighs units, never single contests, at random (the Bayesian bootstrap, Rubin 1981).
 
-    Args:
-        contests: `deployment other score unit`: 1 where the first won, 0 where it lost, missing
-            where nothing was decided; what is of one `unit` is drawn together.
-        baseline: One of the names.
-
-    Returns:
-        `deployment value low high n`, n the decided contests; where there is none, nothing is
-        known.
+    `contests` are `deployment other score unit`: 1 where the first won, 0 where it lost, missing
+    where nothing was decided. Returned is `deployment value low high n`, n the decided contests.
     """
     names = pd.Index(dict.fromkeys([*contests["deployment"], *contests["other"]]))
     pairs = contests[["deployment", "other"]].drop_duplicates()
@@ -210,17 +201,10 @@ def ranking_measures(
 ) -> pd.DataFrame:
     """nDCG@k, MRR and R@k of every query, by ir_measures (trec_eval's definitions).
 
-    nDCG has linear gain and a log2 discount (Järvelin and Kekäläinen 2002, as trec_eval counts
-    it); a grade of 1 or more is relevant to MRR and recall. A query without a relevant document
-    scores 0.
-
-    Args:
-        grades: By query and document; what is not graded is not relevant.
-        orders: By query, the documents, best first.
-        k: Where nDCG and recall are cut off; MRR looks at the whole order.
-
-    Returns:
-        One row per query of `orders`, which is the index: `nDCG@k MRR R@k`.
+    `orders` are the documents of every query, best first, and their queries the index of what is
+    returned. nDCG has linear gain and a log2 discount (Järvelin and Kekäläinen 2002); a grade of 1
+    or more is relevant to MRR, which looks at the whole order, and to recall. What is not graded is
+    not relevant, and a query without a relevant document scores 0.
     """
     names = {nDCG @ k: f"nDCG@{k}", RR: "MRR", R @ k: f"R@{k}"}
     # Scores that fall strictly: trec_eval would break ties by the documents' names.
@@ -233,15 +217,10 @@ def ranking_measures(
 
 
 def ranking_by_chance(grades: Grades, shown: Collection[str], *, k: int) -> dict[str, float]:
-    """What an order drawn at random scores on average on a query: the bar for any skill.
+    """What an order of the documents `shown`, drawn at random, scores on average on a query.
 
     The expectation itself, not a simulation: of nDCG@k the mean grade takes every place; of
     MRR the first relevant place is negative hypergeometric; of R@k it is the share shown.
-
-    Args:
-        grades: By document.
-        shown: The documents that are put into order.
-        k: As in `ranking_measures`.
     """
     grade = {d: max(int(g), 0) for d, g in grades.items()}
     drawn = [grade.get(d, 0) for d in shown]

@@ -263,6 +263,17 @@ def test_the_sign_test_drops_ties_and_is_holm_adjusted() -> None:
     assert list(table["verdict"]) == ["better", "tie", "worse"]
 
 
+def test_two_copies_of_one_model_are_one_hypothesis() -> None:
+    """As everywhere else: on one and on two threads, with the same answers and verdicts."""
+    rest = ["win"] * 9 + ["loss"] + ["tie"] * 10
+    twins = {("a1", "a2"): ["identical"] * 20, ("a1", "b"): rest, ("a2", "b"): rest}
+    p_value = 22 / 1024  # two-sided sign test, 9 of 10
+    for models, tests in (({"a1": "org/a", "a2": "org/a"}, 1), ({}, 3)):
+        table = pairs_of(made(twins), models).set_index(["deployment", "other"])
+        p = [table.loc[("a1", "b"), "p_adjusted"], table.loc[("a2", "b"), "p_adjusted"]]
+        assert p == pytest.approx([tests * p_value] * 2)
+
+
 def test_pairs_that_were_not_judged_are_compared_over_the_baseline() -> None:
     graded = made({("a", "base"): ["win"] * 30, ("b", "base"): ["loss"] * 29 + ["win"]})
     table = pairs_of(graded).set_index(["deployment", "other"])

@@ -36,10 +36,8 @@ def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
     """Who is compared to whom: everyone to everyone, or everyone to the baseline.
 
     Pairs grow with the square of the candidates and each costs two calls an item, so from five
-    deployments on only the baseline's pairs are judged; without a baseline, all are.
-
-    Raises:
-        PlaybookError: There is nobody to compare to.
+    deployments on only the baseline's pairs are judged; without a baseline, all are. PlaybookError
+    where there is nobody to compare to.
     """
     names = [d.name for d in deployments]
     if len(names) < 2:
@@ -74,17 +72,12 @@ def outcome(forward: str | None, backward: str | None) -> str:
 def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> pd.DataFrame:
     """Have the judge compare the answers, each pair in both orders.
 
-    The pairs are those of all deployments of the brief, on the items that both were asked.
-    Not asked is what needs no judge: equal answers are a tie, and an answer that is truncated,
-    refused or empty loses to one that is not. Where a call of either candidate failed, the
-    item is left out for that pair.
-
-    Returns:
-        One row per pair of deployments and item: `item_id group deployment other basis forward
-        backward result`. `basis` is judge, identical, forfeit or failed; `forward` is the
-        judge's verdict with `deployment` shown first and `backward` with `other` shown first
-        (first, second, tie or missing); `result` is win, loss, tie, inconsistent, identical,
-        no verdict (the judge failed or was not clear) or left out, as seen by `deployment`.
+    A row with `COLUMNS` for each of the brief's `matchups` and item that both were asked. Without
+    the judge (`basis`) equal answers are a tie (identical), and an answer that is truncated,
+    refused or empty loses to one that is not (forfeit); where a call failed, the item is left out.
+    `forward` is the verdict with `deployment` shown first, `backward` with `other` (first, second,
+    tie or missing); `result` is win, loss, tie, inconsistent, identical, no verdict (the judge
+    failed or was not clear) or left out, as seen by `deployment`.
     """
     pairs = _pairs(brief, answers)
     judged = pairs[pairs["basis"] == "judge"]
