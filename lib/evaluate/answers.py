@@ -54,8 +54,7 @@ def ask(
     if plans:
         jobs = [(d, plans[d.name]) for d in live]
         records = endpoints.perform(jobs, run, brief=brief, progress=progress, session=session)
-    asked_by: dict[str, str] = {}
-    facts: list[dict[str, Any]] = []
+    asked_by, facts = dict[str, str](), list[dict[str, Any]]()
     for deployment in deployments:
         if deployment.name not in plans:
             lines = endpoints.recorded_answers(deployment, brief.folder, items["item_id"].tolist())
@@ -105,13 +104,12 @@ def dry_run(
     table, planned, kind = [], set[str](), kinds.of(brief.evaluation.kind)
     for deployment in deployments:
         if deployment.endpoint is None or deployment.endpoint.recorded:
-            source = "recorded" if deployment.endpoint else "published"
-            table.append(_row(deployment, 0, 0, []) | {"basis": f"{source}: nothing is asked"})
+            basis = f"{'recorded' if deployment.endpoint else 'published'}: nothing is asked"
+            table.append(forecast(deployment, []) | {"basis": basis})
             continue
         if kind.UNPLANNED:
-            blank = dict.fromkeys(_row(deployment, 0, 0, []))
-            named = {"deployment": deployment.name, "basis": f"not known: {kind.UNPLANNED}"}
-            table.append(blank | named)
+            blank = dict.fromkeys(forecast(deployment, [])) | {"deployment": deployment.name}
+            table.append(blank | {"basis": f"not known: {kind.UNPLANNED}"})
             continue
         calls = {call.key: call for call in plan(brief, deployment, items)}
         keys = calls.keys() - planned
@@ -120,17 +118,17 @@ def dry_run(
         for path in filter(None, (run / STORE, endpoints.cache_path(deployment))):
             records = endpoints.read_records(path, keys).items()
             answered |= {key for key, record in records if not record["error"]}
-        sizes = [_size(calls[key]) for key in keys - answered]
-        table.append(_row(deployment, len(keys), len(answered), sizes))
+        left = [calls[key] for key in keys - answered]
+        table.append(forecast(deployment, left, cached=len(answered)))
     if brief.evaluation.judge and kind.JUDGED_BY:
         sizes = _judge_sizes(brief, brief.evaluation.judge, deployments, items)
         table.append(_row(as_deployment(brief.evaluation.judge), len(sizes), 0, sizes))
     return pd.DataFrame(table)
 
 
-def forecast(deployment: Deployment, calls: list[Call]) -> dict[str, Any]:
+def forecast(deployment: Deployment, calls: list[Call], *, cached: int = 0) -> dict[str, Any]:
     """A row of `dry_run`, of calls that are still to be made."""
-    return _row(deployment, len(calls), 0, [_size(call) for call in calls])
+    return _row(deployment, len(calls) + cached, cached, [_size(call) for call in calls])
 
 
 def _size(call: Call) -> Size:
