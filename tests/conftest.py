@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from virtual_time import virtual_time  # noqa: F401  (a fixture)
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="playbook-tests-"))
 
