@@ -19,6 +19,7 @@ import openai_stub
 import pytest
 from openai_stub import Stub
 
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop that never waits: where only a timer is left, its moment is now."""
 
