@@ -122,9 +122,8 @@ class Network(httpcore2.AsyncNetworkBackend):
         yield SimpleNamespace(call=lambda work, *args: self.loop.run_until_complete(work(*args)))
 
 
-@pytest.fixture
-def virtual_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualLoop]:
-    """Calls, loads and stubs in virtual time; the loop's `now` is the clock."""
+def install(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """Let calls and loads of `lib` go to this network, in its time."""
     network = Network()
     pool = functools.partial(httpcore2.AsyncConnectionPool, network_backend=network)
     monkeypatch.setattr(httpcore2, "AsyncConnectionPool", pool)
@@ -133,5 +132,11 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualLoop]:
     runner = "lib.endpoints.runner"
     monkeypatch.setattr(f"{runner}.start_blocking_portal", network.portal)
     monkeypatch.setattr(f"{runner}.time", SimpleNamespace(monotonic=network.loop.time))
-    yield network.loop
-    network.loop.close()
+    return network
+
+
+@pytest.fixture
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualLoop]:
+    """Calls, loads and stubs in virtual time; the loop's `now` is the clock."""
+    with contextlib.closing(install(monkeypatch).loop) as loop:
+        yield loop
