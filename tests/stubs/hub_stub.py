@@ -237,6 +237,8 @@ class Clock:
         stub.clock = self.time
         monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=self.time))
         monkeypatch.setattr(client, "threading", fake)
+        # Whoever reads while another thread waits must not seem to have read that long.
+        monkeypatch.setattr(client, "DRIP", 10**6)
 
 
 @contextlib.contextmanager
