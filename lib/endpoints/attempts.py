@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import json
 import random
-import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -89,13 +88,13 @@ async def answer_call(link: Link, call: Call) -> Record:
     Whoever is only put off (429, 503 with a time) is tried again for as long as one answer may
     take: quotas a minute are no fault of a call. Raises Refused, or Exhausted by the budget.
     """
-    most, usd = link.job.evaluation.max_retries, 0.0
-    patience_until = time.monotonic() + link.job.evaluation.timeout_s
+    most, usd, clock = link.job.evaluation.max_retries, 0.0, asyncio.get_running_loop().time
+    patience_until = clock() + link.job.evaluation.timeout_s
     for retries in itertools.count():
         attempt, charge = await _take_turn(link, call)
         usd += charge
         put_off = attempt.status == 429 or (attempt.status == 503 and attempt.wait_s is not None)
-        patient = most > 0 and put_off and time.monotonic() < patience_until
+        patient = most > 0 and put_off and clock() < patience_until
         if not attempt.again or (retries >= most and not patient):
             break
         if attempt.status not in BUSY:  # those wait for their turn
@@ -140,7 +139,8 @@ async def _send(link: Link, call: Call) -> _Attempt:
     """Send a request and read the reply; every way to fail is a sentence."""
     served, timeout_s = link.served, link.job.evaluation.timeout_s
     body = {"model": served.model, **call.body}
-    start = time.perf_counter()
+    clock = asyncio.get_running_loop().time
+    start = clock()
     try:
         # The client's own timeout counts from byte to byte: a trickle would never end.
         async with asyncio.timeout(timeout_s):
@@ -156,7 +156,7 @@ async def _send(link: Link, call: Call) -> _Attempt:
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
         return _failed(served, text, charged=False)
-    latency_s = round(time.perf_counter() - start, 4)
+    latency_s = round(clock() - start, 4)
     return _read(served, call.api, response.content, latency_s)
 
 

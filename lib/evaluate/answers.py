@@ -58,7 +58,7 @@ def ask(
     for deployment in deployments:
         if deployment.name not in plans:
             lines = endpoints.recorded_answers(deployment, brief.folder, items["item_id"].tolist())
-            facts += [answer_of(brief, {}, [("", line)]) for line in lines]
+            facts += [{**answer_of(brief, {}, [("", line)]), "shared_with": ""} for line in lines]
             continue
         for item, parts in zip(rows(items), plans[deployment.name].parts, strict=True):
             answer = answer_of(brief, item, [(part, records[key]) for part, key in parts])

@@ -53,7 +53,7 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-def gone(pid: int, within_s: float = 15.0) -> bool:
+def gone(pid: int, within_s: float = 600.0) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):
