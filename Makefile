@@ -17,8 +17,8 @@ test: .venv/ready  ## set up, check style and types, run all tests and the main 
 lab: .venv/ready  ## open JupyterLab at notebooks/, or with PROJECT=name at copies of its own
 	$(BIN)/python -m lib lab $(PROJECT)
 
-notebooks: .venv/ready  ## run the notebooks in place, to commit their outputs
-	HF_HUB_OFFLINE=1 TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
+notebooks: .venv/ready  ## run the notebooks and those of tests/recorded/, to commit their outputs
+	HF_HUB_OFFLINE=1 TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb && $(BIN)/python tests/recorded/recording.py
 
 bench: .venv/ready  ## measure speed and memory, side by side
 	$(BIN)/python benchmarks/bench.py

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pandera.pandas as pa
 
+from lib import places
 from lib.errors import PlaybookError
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -30,22 +31,32 @@ def _choice(*values: str, nullable: bool = False) -> pa.Column:
     return pa.Column(str, pa.Check.isin(values), nullable=nullable)
 
 
+def _places(*groups: str) -> pa.Column:
+    """Names of countries as `lib.places` has them, or of these groups, between semicolons."""
+
+    def names_of_places(cell: str) -> bool:
+        return {*cell.split(";")} <= {*places.COUNTRIES, *groups}
+
+    return pa.Column(str, pa.Check(names_of_places, element_wise=True), nullable=True)
+
+
 # The key of each table and what its columns hold, besides a source and its date.
 SCHEMAS: dict[str, tuple[list[str], Schema]] = {
     "models": (
         ["repo_id"],
         _of(TEXT, "repo_id family developer source")
-        | _of(OPTIONAL, "country license hub_license modality base_model released note")
+        | _of(OPTIONAL, "license hub_license modality base_model released note")
         | _of(OPTIONAL, "hub_revision hub_checked_on")
         | _of(NUMBER, "total_params_b active_params_b hub_params_b context_length")
         | _of(NUMBER, "layers kv_heads head_dim")
-        | {"listed_for": _choice("choice", "lineage")},
+        | {"listed_for": _choice("choice", "lineage")}
+        | {"country": _places()},
     ),
     "licenses": (
         ["license"],
         _of(TEXT, "license full_name source")
         | _of(OPTIONAL, "conditions agreement_scope display_text name_prefix")
-        | _of(OPTIONAL, "services_excluded territories_excluded")
+        | {"services_excluded": OPTIONAL, "territories_excluded": _places("European Union")}
         | _of(NUMBER, "agreement_mau agreement_revenue_usd display_mau display_revenue_usd")
         | _of(AT_LEAST_ONE, "agreement_revenue_months display_revenue_months")
         | {

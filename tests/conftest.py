@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from virtual_time import virtual_time  # noqa: F401  (a fixture)
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="playbook-tests-"))
 
@@ -28,3 +29,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The main job first leaves its answers for the notebooks, which nbval then runs in order.
     items.sort(key=lambda item: item.path.suffix == ".ipynb")
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.output_timeout = 600  # type: ignore[attr-defined]  # nbval's own is 5 s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -25,7 +27,7 @@ task: t
 policy: {licenses: [permissive]}
 size: {tier: any}
 evaluation: {kind: classification, items: items.jsonl, labels: [positive, negative],
-             timeout_s: 2, max_retries: 0}
+             timeout_s: 600, max_retries: 0}
 deployments:
   - name: d
     model: HuggingFaceTB/SmolLM2-135M-Instruct
@@ -70,16 +72,15 @@ def from_04(tmp_path: Path, stopped: tuple[Path, str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def article(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, str]:
+def article(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The article's project, run once from another folder with a relative --run-dir."""
     caller = tmp_path_factory.mktemp("caller")
-    start = time.monotonic()
     done = playbook(
         "article", "--run-dir", "here/run", env=environment(caller / "runs"), cwd=caller
     )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in caller.iterdir()] == ["here"]
-    return caller / "here" / "run", time.monotonic() - start, done.stdout
+    return caller / "here" / "run", done.stdout
 
 
 def playbook(
@@ -98,16 +99,15 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return errors[0]
 
 
-def test_the_article_runs_headless_in_under_a_minute(article: tuple[Path, float, str]) -> None:
-    run, seconds, out = article
-    assert seconds < 60
+def test_the_article_runs_headless(article: tuple[Path, str]) -> None:
+    run, out = article
     assert out.strip() == f"{run}/report.html" and (run / "report.html").stat().st_size > 10_000
     for stem in artifacts.NOTEBOOKS.values():
         cells = nbformat.read(run / f"{stem}.ipynb", 4).cells
         assert all(c.execution_count for c in cells if c.cell_type == "code" and c.source)
 
 
-def test_the_article_decides_as_the_article_does(article: tuple[Path, float, str]) -> None:
+def test_the_article_decides_as_the_article_does(article: tuple[Path, str]) -> None:
     table = artifacts.load(article[0], "06_tradeoffs").set_index("deployment")
     assert table["dollars"].to_dict() == {
         "deepseek-v3.2-8xgb200": "$$$",
@@ -118,7 +118,7 @@ def test_the_article_decides_as_the_article_does(article: tuple[Path, float, str
     assert json.loads((article[0] / "06_decision.json").read_text())["pick"]
 
 
-def test_goes_on_from_a_later_step(article: tuple[Path, float, str], env: dict[str, str]) -> None:
+def test_goes_on_from_a_later_step(article: tuple[Path, str], env: dict[str, str]) -> None:
     before = (article[0] / "01_legal_filter.ipynb").read_bytes()
     done = playbook(
         *("article", "--run-dir", str(article[0]), "--from", "06", "-p", "objective", "best"),
@@ -286,42 +286,44 @@ def test_papermill_alone_works_from_another_folder(tmp_path: Path, env: dict[str
     assert (tmp_path / "runs" / "review-sentiment" / "01_legal.parquet").exists()
 
 
-def start_and_wait(run: Path, env: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    """Start a run and wait until its first step is done and the second one's kernel works."""
-    command = [sys.executable, "-m", "lib", "run", "article", *arguments]
-    child = subprocess.Popen(
-        command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        start_new_session=True,
-        # Tests that run in the background inherit that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (run / "02_size_shortlist.ipynb").exists():
-        time.sleep(0.05)
-    time.sleep(1)
-    return child
+@contextlib.contextmanager
+def in_step_4(
+    folder: Path, env: dict[str, str], arguments: list[str]
+) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """A run whose kernel asks an endpoint that never answers, and its child processes."""
+    with openai_stub.running(openai_stub.HANG) as stub:
+        write_brief(folder, BRIEF.replace("http://127.0.0.1:9/v1", stub.url))
+        child = subprocess.Popen(
+            [sys.executable, "-m", "lib", "run", *arguments],
+            env=env, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
+            # Tests that run in the background inherit that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        while not stub.requests and child.poll() is None:
+            time.sleep(0.05)
+        kernels = psutil.Process(child.pid).children(recursive=True)
+        assert kernels, child.communicate()
+        yield child, kernels
 
 
-def no_kernel_left(kernels: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(kernels, timeout=15)
-    return not alive
-
-
-def test_ctrl_c_is_one_line_and_leaves_no_kernel(tmp_path: Path, env: dict[str, str]) -> None:
-    child = start_and_wait(tmp_path / "runs" / "article", env, "--quiet")
-    kernels = psutil.Process(child.pid).children(recursive=True)
-    assert kernels
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
+def test_ctrl_c_is_one_line_and_leaves_no_kernel(
+    tmp_path: Path, env: dict[str, str], from_04: list[str]
+) -> None:
+    with in_step_4(tmp_path / "briefs", env, [*from_04, "--quiet"]) as (child, kernels):
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate()
     assert child.returncode == 130 and out == ""
     assert err == "stopped; what was measured is kept, the same command goes on from there\n"
-    assert no_kernel_left(kernels)
+    assert psutil.wait_procs(kernels, timeout=600)[1] == []
 
 
-def test_a_kernel_that_dies_is_one_sentence(tmp_path: Path, env: dict[str, str]) -> None:
-    child = start_and_wait(tmp_path / "runs" / "article", env)
-    for kernel in psutil.Process(child.pid).children(recursive=True):
-        kernel.kill()
-    out, err = child.communicate(timeout=60)
+def test_a_kernel_that_dies_is_one_sentence(
+    tmp_path: Path, env: dict[str, str], from_04: list[str]
+) -> None:
+    with in_step_4(tmp_path / "briefs", env, from_04) as (child, kernels):
+        for kernel in kernels:
+            kernel.kill()
+        out, err = child.communicate()
     sentence = said(subprocess.CompletedProcess([], child.returncode, out, err))
     assert "kernel died" in sentence

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from answer_rows import metrics_of, scored_one
 from briefs import brief
+from effort import little_work
 from sklearn.metrics import f1_score
 
 from lib import reading
@@ -117,10 +117,9 @@ def test_aliases_and_constrained_answers(text: str, label: str | None) -> None:
     ["a" * 1_000_000, "not " * 250_000, "- " * 500_000, "not" + "-" * 1_000_000, "1" * 10**6],
 )
 def test_a_million_characters_take_no_time(text: str) -> None:
-    started = time.perf_counter()
-    assert reading.find_label(text, SENTIMENT) is None
-    reading.normalise(text, ALL)
-    assert time.perf_counter() - started < 3
+    with little_work():
+        assert reading.find_label(text, SENTIMENT) is None
+        reading.normalise(text, ALL)
 
 
 def test_classification_with_aliases(tmp_path: Path) -> None:

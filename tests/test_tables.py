@@ -87,6 +87,15 @@ def test_an_unknown_choice_is_refused(tmp_path: Path) -> None:
         read_table("closed_models", path)
 
 
+@pytest.mark.parametrize("country", ["CN", "china", "Asia", "European Union", "Francce"])
+def test_a_country_by_another_name_is_refused(tmp_path: Path, country: str) -> None:
+    table, path = tables.models(), tmp_path / "models.csv"
+    table.loc[1, "country"] = country
+    table.to_csv(path, index=False)
+    with pytest.raises(PlaybookError, match=f"'country', row 1: '{country}' breaks names_of_place"):
+        read_table("models", path)
+
+
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     path = tmp_path / "hardware.csv"
     tables.hardware().drop(columns="usable_gb").to_csv(path, index=False)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from lib.brief.sections import EnvName, Place, Positive, RepoId, Section, Share, Slug
+from lib.brief.sections import Country, EnvName, Positive, RepoId, Section, Share, Slug
 
 WAYS = ("embedded", "gguf", "base_url", "base_url_env", "recorded")
 ENDPOINT_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
@@ -98,7 +98,7 @@ class Host(Section):
     """Who serves a hosted endpoint, and from which country's jurisdiction."""
 
     provider: str
-    country: Place
+    country: Country
 
 
 class Options(Section):

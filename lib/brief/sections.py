@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lib import places
 
@@ -11,7 +11,9 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
-Place = Annotated[str, AfterValidator(places.check)]
+Place = Annotated[str, BeforeValidator(places.canonical)]
+Country = Annotated[Place, AfterValidator(places.one_country)]
+Countries = Annotated[list[Place], AfterValidator(places.members)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
 RepoId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
@@ -26,13 +28,14 @@ class Policy(Section):
     """What counsel allows: licence ids or classes, countries, the use.
 
     `countries` are those of the developer and of the developers of its base models,
-    `host_countries` those of whoever serves the model; `denied_countries` bars all three.
+    `host_countries` those of whoever serves the model; `denied_countries` bars all three. Each is
+    kept by its one English name, and the European Union by its members.
     """
 
     licenses: list[str] = Field(default=["permissive"], min_length=1)
-    countries: list[str] | None = None
-    host_countries: list[Place] | None = None
-    denied_countries: list[Place] = []
+    countries: Countries | None = None
+    host_countries: Countries | None = None
+    denied_countries: Countries = []
     use: Literal["internal", "product", "model-as-a-service", "redistribution"] = "product"
 
 
@@ -143,7 +146,10 @@ class Speed(Section):
 
 
 class Requirements(Section):
-    """What the service needs. Each is met only when the bound of its interval meets it."""
+    """What the service needs, met only when the bound of its interval meets it.
+
+    A request is one item with all its calls: of a pointwise ranking the whole query.
+    """
 
     min_quality: Share | None = None
     max_p95_s: Positive | None = None

@@ -13,7 +13,7 @@ import pandas as pd
 from lib.brief import Project, Requirements
 from lib.endpoints import Rate, price_of
 from lib.errors import PlaybookError
-from lib.stats import bootstrap, items_needed, tie_groups
+from lib.stats import beaten_by, bootstrap, items_needed, quality_groups
 
 NAN = float("nan")
 Bounds = tuple[float, float, float]
@@ -33,6 +33,11 @@ BARS = {
     "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s"),
     "min_rps": Bar("max_rps", "rps", True, "at least {:.3g} requests/s"),
     "max_usd_per_1k": Bar("usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests"),
+}
+UNKNOWN = {
+    "max_p95_s": "no load from min_rps on stayed within it",
+    "min_rps": "no load was offered: run step 5 again",
+    "max_usd_per_1k": "no capacity, so no cost",
 }
 TIES = {
     "cheapest": "the cost intervals overlap, so the better quality group goes first,"
@@ -101,10 +106,13 @@ def tradeoffs(
     """Quality (the primary metric), speed and cost in one row per deployment, with intervals.
 
     The cost of a correct answer takes the worst of both bounds, so its are wider than 95 %.
-    `tie_group` 1 holds the best quality and all that a paired test cannot tell apart from it.
+    `beaten_by` names those that a paired test shows to be better, and `tie_group` 1 holds those
+    that nobody beats. `on_frontier` are candidates, among themselves.
     """
     primary = scores[scores["primary"].astype(bool)]
-    primary = primary.assign(tie_group=primary["deployment"].map(tie_groups(primary, pairs)))
+    better = primary["deployment"].map(beaten_by(primary, pairs))
+    primary = primary.assign(beaten_by=better.map(", ".join))
+    primary = primary.assign(tie_group=_quality_groups(primary))
     quality = {"value": "quality", "low": "quality_low", "high": "quality_high"}
     speed = capacity.drop(columns=["repo_id", "n", "basis"], errors="ignore")
     speed = speed.rename(columns={"low": "rps_low", "high": "rps_high"})
@@ -113,7 +121,14 @@ def tradeoffs(
     for end, other in {"": "", "_low": "_high", "_high": "_low"}.items():
         table[f"usd_per_1k_correct{end}"] = table[f"usd_per_1k{end}"] / table[f"quality{other}"]
     table["dollars"] = dollar_signs(table["usd_per_1k"])
-    return table.assign(on_frontier=frontier(table))
+    leaders = frontier(table[table["standing"] == "candidate"])
+    return table.assign(on_frontier=leaders.reindex(table.index, fill_value=False))
+
+
+def _quality_groups(table: pd.DataFrame) -> pd.Series[int]:
+    """The groups of equal quality that the rows make among themselves."""
+    better = dict(zip(table["deployment"], table["beaten_by"].str.split(", "), strict=True))
+    return table["deployment"].map(quality_groups(better))
 
 
 def frontier(table: pd.DataFrame) -> pd.Series[bool]:
@@ -129,13 +144,14 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     """Test every deployment against every requirement, on the bound of its interval.
 
     The `verdict` is `met` when the worse bound meets it, `not met` when the better one misses it,
-    otherwise `not decided`, and the `note` says what would decide it.
+    otherwise `not decided`, and the `note` says what would decide it. Quality that has no figure,
+    or is not comparable, is not decided also where the brief sets no bar for it.
     """
     rows = []
     for row, (name, bar) in product(table.to_dict("records"), BARS.items()):
         threshold = getattr(requirements, name)
-        if name == "min_quality" and row["comparable"] == "no":
-            threshold = threshold or 0.0  # also without a bar, its quality counts for nothing
+        if name == "min_quality" and (row["comparable"] == "no" or math.isnan(row["quality"])):
+            threshold = threshold or 0.0
         if threshold is not None:
             wanted = bar.wording.format(threshold) if threshold else "comparable quality"
             interval = [float(row[c]) for c in (bar.value, f"{bar.ends}_low", f"{bar.ends}_high")]
@@ -155,10 +171,10 @@ def _verdict(
         return "not decided", "recorded answers: there is no endpoint to measure"
     if name == "max_p95_s" and row["max_rps"] == 0:
         return "not met", "no load tried stayed within it"
-    if name == "max_usd_per_1k" and math.isnan(value):
-        return "not decided", "no capacity, so no cost"
     if name == "min_quality" and row["comparable"] == "no":
         return "not decided", f"not comparable: {row['n_failed']} calls failed; run step 4 again"
+    if math.isnan(value):
+        return "not decided", UNKNOWN.get(name) or f"its quality has no figure: {basis}"
     # Turned so that more is better: met at the worse bound, missed at the better one.
     sign = 1 if BARS[name].more_is_better else -1
     worse, better = (low, high) if sign == 1 else (high, low)
@@ -187,20 +203,27 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
             (missed, "no", f"misses {missed}"),
             (undecided, "not decided", f"not shown: {undecided}"),
             (row["max_rps"] > 0, "yes", "meets every requirement"),
-            (True, "not decided", "no load tried stayed within the objective"),
+            (row["max_rps"] == 0, "not decided", "no load tried stayed within the objective"),
+            (True, "not decided", "no load was offered, so its capacity is not known"),
         ]
         answers.append(next(words for holds, *words in cases if holds))
     return table.assign(qualifies=[word for word, _ in answers], why=[why for _, why in answers])
 
 
 def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
-    """The deployments that qualify in order of preference, and the first one's rule, of `TIES`."""
+    """The deployments that qualify in order of preference, and the first one's rule, of `TIES`.
+
+    Groups of equals are made among those that can still be preferred: a baseline or an unfit one
+    that both of two tie with does not make them equal.
+    """
     left = table[table["qualifies"] == "yes"]
     order: list[str] = []
     rule = ""
     by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
     while len(left):
-        tied = left[_tied(left, objective)].sort_values(by, kind="stable")["deployment"]
+        equals = left[_tied(left, objective)]
+        equals = equals.assign(tie_group=_quality_groups(equals))
+        tied = equals.sort_values(by, kind="stable")["deployment"]
         alone = f"{tied.iloc[0]} is the {objective} without a tie"
         ties = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"
         rule = rule or (ties if len(tied) > 1 else alone)
@@ -212,17 +235,20 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
 def _tied(table: pd.DataFrame, objective: str) -> pd.Series[bool]:
     """The leader, and all that cannot be told apart from it."""
     if objective == "best":
-        return pd.Series(table["tie_group"] == table["tie_group"].min())
+        return _quality_groups(table) == 1
+    # What no load broke may bear any and cost next to nothing; published, it says what it says.
+    measured = table["rps_low"].notna()
     if objective == "cheapest":
-        leader = table.sort_values("usd_per_1k", kind="stable").iloc[0]
-        overlaps = table["usd_per_1k_low"].to_numpy() <= leader["usd_per_1k_high"]
+        usd = table["usd_per_1k"]
+        leader: Any = usd.fillna(np.inf).idxmin()
+        least = table["usd_per_1k_low"].fillna(0.0).where(measured & usd.notna(), usd)
+        most = table["usd_per_1k_high"].fillna(np.inf).where(measured, usd)
+        overlaps = least <= most[leader]
     else:
-        leader = table.sort_values("max_rps", kind="stable", na_position="first").iloc[-1]
-        # Measured without a load that failed, it may bear any; published, it says what it says.
-        measured = table["basis"].str.startswith("measured") & table["max_rps"].notna()
-        most = table["rps_high"].fillna(np.inf).where(measured, table["max_rps"])
-        overlaps = most.to_numpy() > leader["max_rps"]
-    return pd.Series(overlaps | (table.index == leader.name), index=table.index)
+        rps = table["max_rps"]
+        leader = rps.fillna(-np.inf).idxmax()
+        overlaps = table["rps_high"].fillna(np.inf).where(measured, rps) > rps[leader]
+    return pd.Series(overlaps | (table.index == leader))
 
 
 def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
@@ -245,6 +271,7 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     nearest = nearest.sort_values("gap", kind="stable")[::-1]
     worst = nearest.iloc[0]
     measured = "{value:.3g} [{low:.3g}, {high:.3g}]".format_map(worst).replace("inf", "∞")
+    measured = "no figure" if math.isnan(worst["value"]) else measured
     words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}
     return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words
 
@@ -258,7 +285,8 @@ def stability(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
             other = bars.model_copy(update={"min_quality": moved})
             changes[f"min_quality {moved:.3g}"] = (table, other, objective)
     columns = ["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"]
-    for name, factor in product(table["deployment"], (0.5, 2.0)):
+    candidates = table.loc[table["standing"] == "candidate", "deployment"]
+    for name, factor in product(candidates, (0.5, 2.0)):
         priced = table.copy()
         priced.loc[table["deployment"] == name, columns] *= factor
         changes[f"{name} at {factor:g}x its price"] = (priced, bars, objective)

@@ -11,12 +11,13 @@ import pandas as pd
 from lib import artifacts
 from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
-from lib.endpoints import admit, machine
+from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.tables import rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
+NOT_PRICED = "not used, since no load was offered to divide it by"
 Record = dict[str, Any]
 Frame = pd.DataFrame
 
@@ -44,19 +45,21 @@ def write_decision(
     candidates = table.loc[table["standing"] == "candidate", "deployment"]
     miss = None if order else nearest_miss(checks[checks["deployment"].isin(candidates)])
     undecided = (table["qualifies"] == "not decided").any()
-    tied = table["tie_group"].isin(table.loc[table["deployment"].isin(order[:1]), "tie_group"])
+    # Those that qualify and cannot be told apart from the pick.
+    better = table.set_index("deployment")["beaten_by"].str.split(", ")
+    tied = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
     record = {
         "project": {key: getattr(brief, key) for key in ("name", "task", "objective")}
         | {"metric": ", ".join(dict.fromkeys(table["metric"]))},
         "outcome": "picked" if order else "not decided" if undecided else "none qualifies",
         "pick": pick,
         "runner_up": runner_up,
-        "tie_group": list(table.loc[tied, "deployment"]),
+        "tie_group": tied,
         "tie_rule": rule,
         "nearest_miss": miss,
         # JSON has no NaN and no infinity: both are null there.
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
-        "rejected": _rejected(brief, shortlist, metadata, table, order[0] if order else ""),
+        "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
         "stability": rows(stability(table, brief)),
         "unverified": _unverified(metadata, table),
         "basis": _basis(metadata, table),
@@ -85,7 +88,7 @@ def _summary(record: Record, table: Frame) -> str:
 
 
 def _rejected(
-    brief: Project, shortlist: Frame, metadata: Frame, table: Frame, pick: str
+    shortlist: Frame, metadata: Frame, verdicts: Frame, table: Frame, pick: str
 ) -> list[Record]:
     """Every model and configuration that is out, with the step and the rule."""
     out = [
@@ -94,13 +97,15 @@ def _rejected(
         else (row["repo_id"], "2", row["why"])
         for row in rows(shortlist[~shortlist["shortlisted"]])
     ]
-    barred = metadata[metadata["verdict"].isin(["review", "blocked"])]
-    out += [(row["repo_id"], "3", f"{row['verdict']}: {row['reasons']}") for row in rows(barred)]
-    models = {deployment.model for deployment in brief.deployments}.union(what for what, *_ in out)
-    without = sorted(set(metadata["repo_id"]) - models)
-    out += [(repo_id, "4", "no deployment of it in the brief") for repo_id in without]
-    unasked = [d for d in brief.deployments if d.name not in set(table["deployment"])]
-    out += [(d.name, "4", f"not asked: {d.model} did not pass steps 1 to 3") for d in unasked]
+    for row in rows(metadata):
+        barred = f"{row['verdict']}: {row['reasons']}"
+        rule = barred if row["verdict"] in ("review", "blocked") else model_objection(row)
+        out += [(row["repo_id"], "3", rule.removeprefix("step 3: "))] if rule else []
+    without = set(metadata["repo_id"]) - {*verdicts["repo_id"], *(what for what, *_ in out)}
+    out += [(repo_id, "4", "no deployment of it in the brief") for repo_id in sorted(without)]
+    for row in rows(verdicts[~verdicts["deployment"].isin(table["deployment"])]):
+        barred = f"not asked: {row['why']}" if row["admitted"] == "no" else ""
+        out.append((row["deployment"], "4", barred or "no figures of it: run steps 4 and 5 again"))
     others = table[table["deployment"] != pick]
     why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {pick}")
     out += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]
@@ -126,8 +131,10 @@ def _unverified(metadata: Frame, table: Frame) -> list[str]:
 
 def _basis(metadata: Frame, table: Frame) -> list[str]:
     sources = metadata["metadata_source"].value_counts()
+    known = table["price"].notna()
+    prices = (table["price"] + ", " + table["price_basis"]).where(known, NOT_PRICED)
     return [
         f"Quality and speed: {', '.join(sorted(set(table['basis'])))} ({machine()})",
         "Model facts: " + ", ".join(f"{source} ({n})" for source, n in sources.items()),
-        *(f"Price of {r.deployment}: {r.price}, {r.price_basis}" for r in table.itertuples()),
+        *("Price of " + table["deployment"] + ": " + prices),
     ]

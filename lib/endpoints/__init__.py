@@ -1,14 +1,16 @@
 """Where a model answers: serve, send, keep, price."""
 
+from lib.endpoints.attempts import stream
 from lib.endpoints.price import (
     BYTES_PER_TOKEN,
     Budget,
     Rate,
-    budget_of,
+    context_tokens,
     most_tokens,
     price_of,
     prompt_bytes,
     usd,
+    worst_usd,
 )
 from lib.endpoints.requests import (
     Call,
@@ -19,8 +21,9 @@ from lib.endpoints.requests import (
     cache_path,
     chat_calls,
     json_schema_format,
+    model_objection,
 )
-from lib.endpoints.runner import STORE, perform, run_blocking
+from lib.endpoints.runner import STORE, Session, perform, run_blocking
 from lib.endpoints.servers import (
     Served,
     answer_identity,
@@ -40,9 +43,10 @@ from lib.endpoints.store import (
 )
 
 __all__ = [
-    "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "admit",
-    "admitted", "answer_identity", "appending_records", "budget_of", "cache_path", "chat_calls",
-    "client", "identity", "json_schema_format", "key_of", "machine", "most_tokens", "perform",
-    "price_of", "prompt_bytes", "read_records", "recorded_answers", "recorded_path",
-    "request_options", "run_blocking", "scrub", "serving", "usd",
+    "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "Session",
+    "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
+    "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
+    "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_records",
+    "recorded_answers", "recorded_path", "request_options", "run_blocking",
+    "scrub", "serving", "stream", "usd", "worst_usd",
 ]  # fmt: skip

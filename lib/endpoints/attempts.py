@@ -7,14 +7,13 @@ import asyncio
 import itertools
 import json
 import random
-import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import httpx2
 import openai
 
-from lib.brief import Deployment, Evaluation
+from lib.brief import Deployment, Evaluation, Size
 from lib.endpoints import price
 from lib.endpoints.requests import Call
 from lib.endpoints.servers import Served, redacted, scrub
@@ -33,6 +32,7 @@ MOST_TOKENS = 10**9
 MOST_DOCUMENTS = 10**6
 
 Record = dict[str, Any]
+Timed = tuple[float, int | None, int | None]
 
 
 class Refused(Exception):
@@ -46,6 +46,7 @@ class Job(NamedTuple):
     calls: Iterable[Call]
     keys: set[str]
     evaluation: Evaluation
+    size: Size
     budget: price.Budget | None
     rate: price.Rate | None
 
@@ -87,13 +88,13 @@ async def answer_call(link: Link, call: Call) -> Record:
     Whoever is only put off (429, 503 with a time) is tried again for as long as one answer may
     take: quotas a minute are no fault of a call. Raises Refused, or Exhausted by the budget.
     """
-    most, usd = link.job.evaluation.max_retries, 0.0
-    patience_until = time.monotonic() + link.job.evaluation.timeout_s
+    most, usd, clock = link.job.evaluation.max_retries, 0.0, asyncio.get_running_loop().time
+    patience_until = clock() + link.job.evaluation.timeout_s
     for retries in itertools.count():
         attempt, charge = await _take_turn(link, call)
         usd += charge
         put_off = attempt.status == 429 or (attempt.status == 503 and attempt.wait_s is not None)
-        patient = most > 0 and put_off and time.monotonic() < patience_until
+        patient = most > 0 and put_off and clock() < patience_until
         if not attempt.again or (retries >= most and not patient):
             break
         if attempt.status not in BUSY:  # those wait for their turn
@@ -138,7 +139,8 @@ async def _send(link: Link, call: Call) -> _Attempt:
     """Send a request and read the reply; every way to fail is a sentence."""
     served, timeout_s = link.served, link.job.evaluation.timeout_s
     body = {"model": served.model, **call.body}
-    start = time.perf_counter()
+    clock = asyncio.get_running_loop().time
+    start = clock()
     try:
         # The client's own timeout counts from byte to byte: a trickle would never end.
         async with asyncio.timeout(timeout_s):
@@ -154,8 +156,33 @@ async def _send(link: Link, call: Call) -> _Attempt:
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
         return _failed(served, text, charged=False)
-    latency_s = round(time.perf_counter() - start, 4)
+    latency_s = round(clock() - start, 4)
     return _read(served, call.api, response.content, latency_s)
+
+
+async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> Timed:
+    """Wait for a whole answer in a stream: when its first token came, and its tokens if counted.
+
+    Raises an error of `openai` or httpx, or what reading another shape raises.
+    """
+    clock, first, ended, usage = asyncio.get_running_loop().time, 0.0, False, None
+    if call.api == "rerank":  # which comes whole
+        body = {"model": model, **call.body}
+        reply = await api.post(PATHS["rerank"], cast_to=httpx2.Response, body=body)
+        facts = _ranking(json.loads(reply.content))
+        return clock(), facts.get("prompt_tokens"), facts.get("completion_tokens")
+    turns, more = call.body["messages"], options | call.body
+    chat = api.chat.completions
+    async for chunk in await chat.create(model=model, messages=turns, stream=True, extra_body=more):
+        usage = chunk.usage or usage
+        for choice in chunk.choices[:1]:
+            ended |= bool(choice.finish_reason)
+            if choice.delta.content:
+                first = first or clock()
+    if not ended:  # a page, nothing at all, or cut off half-way
+        raise ValueError("no chat completion")
+    read, written = (getattr(usage, f"{part}_tokens", None) for part in ("prompt", "completion"))
+    return first or clock(), as_count(read), as_count(written)
 
 
 def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:

@@ -1,19 +1,17 @@
 """The embedded model server: llama.cpp behind an OpenAI-compatible port, as a child process.
 
-`python model_server.py GGUF NAME TEMPLATE THREADS PORT` prints its address and serves until its
-standard input closes, so it cannot outlive the process that started it. An empty template is the
-file's own, port 0 a free one.
+`python model_server.py GGUF NAME TEMPLATE THREADS PORT CONTEXT` prints its address and serves until
+its standard input closes, so it cannot outlive the process that started it. An empty template is
+the file's own, port 0 a free one.
 """
 
 import os
 import sys
 
-CONTEXT = 2048
-
 
 def main() -> None:
     """Serve one GGUF file on loopback until standard input closes."""
-    path, name, template, threads, port = sys.argv[1:]
+    path, name, template, threads, port, context = sys.argv[1:]
 
     # Threads that wait asleep, not spinning: with one other busy process on two cores a request
     # took 0.19 s instead of 0.33 s (0.15 instead of 0.10 s on an idle machine).
@@ -26,8 +24,8 @@ def main() -> None:
     params.model_alias = {name}
     params.hostnames = ["127.0.0.1"]
     params.port = int(port)
-    params.n_ctx = CONTEXT
-    params.n_parallel = 1
+    params.n_parallel = 1  # which share the context
+    params.n_ctx = int(context)
     # Whole prompts kept from earlier probes would make a repeated item look faster than a new one.
     params.cache_ram_mib = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(threads)

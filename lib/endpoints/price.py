@@ -6,8 +6,9 @@ A price is by the hour or by token, never zero where it is not known.
 import asyncio
 import contextlib
 import json
+import math
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +16,16 @@ import genai_prices
 import pandas as pd
 
 from lib import tables
-from lib.brief import Deployment, Price, Project
+from lib.brief import Deployment, Price, Size
 from lib.endpoints import store
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 
 LEDGER = "04_spending.jsonl"
 BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
+
+
+Record = dict[str, Any]
 
 
 class Rate(NamedTuple):
@@ -87,6 +91,20 @@ def most_tokens(call: Call) -> int | None:
     return max((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
+def context_tokens(calls: Iterable[Call], size: Size) -> int:
+    """The tokens of prompt and answer that a local server must hold for one request.
+
+    What the brief sizes memory for, or more where the longest call is likely to need it (a third
+    of its bytes), but no more than a call can fill.
+    """
+    most = 0.0
+    for call in calls:
+        prompt, answer = prompt_bytes(call), most_tokens(call)
+        room = max(size.context_tokens, prompt / 3 + (answer or 0))
+        most = max(most, room if answer is None else min(room, prompt + answer))
+    return math.ceil(most)
+
+
 def usd(rate: Rate, prompt_tokens: float, completion_tokens: float) -> float:
     """Dollars of one call; by the hour a call costs nothing of its own."""
     price_in, price_out = rate.input_usd_per_million or 0.0, rate.output_usd_per_million or 0.0
@@ -150,10 +168,37 @@ class Budget:
                 self._freed.set()
                 raise Exhausted
             await self._freed.wait()
+        return self._set_aside(usd)
+
+    def _set_aside(self, usd: float) -> str:
         ticket = uuid.uuid4().hex
         self._append({"key": ticket, "usd": usd})
         self._reserved[ticket] = usd
         return ticket
+
+    def pay(
+        self, deployment: Deployment, items: list[list[Call]], send: Callable[[], list[Record]]
+    ) -> list[Record]:
+        """Send a load of items if the most that it may cost is left; returns its requests.
+
+        The first item warms up and is no request; the last may never be sent. Those whose tokens
+        nobody counted are charged with the most.
+        """
+        rate, name = self.rate(deployment), deployment.name
+        most = [sum(worst_usd(rate, call, name) for call in item) for item in items]
+        if self.spent + sum(most) > self.max_usd:
+            raise PlaybookError(
+                f"evaluation.max_usd of ${self.max_usd:g} would be exceeded: ${self.spent:.4g} is"
+                f" spent and the next load of {name!r} may take ${sum(most):.4g}; what was measured"
+                " is kept, a higher max_usd goes on from there"
+            )
+        ticket, requests, charged = self._set_aside(sum(most)), send(), most[:1]
+        for dearest, request in zip(most[1:], requests, strict=False):
+            read, written = request.get("prompt_tokens"), request.get("completion_tokens")
+            uncounted = read is None or written is None
+            charged.append(dearest if uncounted else usd(rate, read or 0, written or 0))
+        self.settle(ticket, sum(charged))
+        return requests
 
     def settle(self, ticket: str, usd: float) -> None:
         """Put what a call did cost in the place of what was set aside."""
@@ -164,8 +209,3 @@ class Budget:
         self.spent += usd
         self._freed.set()
         self._freed = asyncio.Event()  # a new one: each belongs to the loop that waits for it
-
-
-def budget_of(brief: Project, run: Path) -> Budget | None:
-    """The budget of a brief, or None where it sets none."""
-    return Budget(run, max_usd=limit) if (limit := brief.evaluation.max_usd) else None

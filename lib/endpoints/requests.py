@@ -46,6 +46,10 @@ class Plan:
             for call, (_, key) in zip(self._calls_of(item), parts, strict=True):
                 yield call._replace(key=key)
 
+    def by_item(self) -> list[list[Call]]:
+        """The calls of every item, without keys."""
+        return [self._calls_of(item) for item in self._items]
+
     def keys(self) -> Iterator[str]:
         """The keys of all calls, in their order."""
         return (key for parts in self.parts for _, key in parts)
@@ -121,7 +125,7 @@ def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd
         facts = facts_by_model.get(deployment.model, {})
         verdict = facts.get("verdict") or ("baseline" if deployment.baseline else "")
         if verdict in CLEARED:
-            objection = host_objection(deployment, brief.policy) or _objection(facts)
+            objection = host_objection(deployment, brief.policy) or model_objection(facts)
         else:
             reason = why_by_model.get(deployment.model, UNKNOWN)
             objection = f"step 3: {verdict}" if verdict else reason
@@ -141,7 +145,7 @@ def admitted(brief: Project, verdicts: pd.DataFrame) -> list[Deployment]:
     return [deployment for deployment in brief.deployments if deployment.name in names]
 
 
-def _objection(facts: dict[str, Any]) -> str:
+def model_objection(facts: dict[str, Any]) -> str:
     """Why step 3 keeps a model out with the Hub's facts; empty where it does not."""
     if not facts.get("shortlisted", True):
         return f"step 3: {facts['why']}"

@@ -8,20 +8,20 @@ of pinned weights are shared by all runs (`requests.cache_path`).
 import asyncio
 import contextlib
 import math
-import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import joblib
 from anyio.from_thread import start_blocking_portal
 
-from lib.brief import Deployment, Evaluation
+from lib.brief import Deployment, Project
 from lib.endpoints import store as storage
 from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
-from lib.endpoints.price import Budget, Exhausted
+from lib.endpoints.price import Budget, Exhausted, context_tokens
 from lib.endpoints.requests import Call, cache_path
 from lib.endpoints.servers import Served, client, serving
 from lib.endpoints.throttle import Throttle
@@ -36,56 +36,133 @@ Jobs = Iterable[tuple[Deployment, Iterable[Call]]]  # whose calls are looped ove
 Keep = Callable[[Record], None]
 
 
+class Session:
+    """What the calls of a run share: its answers, read once, its budget, and servers kept up."""
+
+    def __init__(self, brief: Project, run: Path) -> None:
+        limit = brief.evaluation.max_usd
+        self.run, self.total_s = run, brief.evaluation.total_timeout_s or math.inf
+        self.budget = Budget(run, max_usd=limit) if limit else None
+        self.stop_at = math.inf
+        self.records: dict[str, Record] = {}
+        self.append: Keep
+        self._wanted: set[str] | None = None
+        self._others: dict[Path, dict[str, Record]] = {}  # answers that all runs share, by file
+        self._keys: dict[Path, set[str]] = {}  # of the calls whose answers belong there
+        self._servers: dict[str, tuple[int, ExitStack, Served]] = {}
+
+    @contextlib.contextmanager
+    def opened(self, wanted: set[str] | None = None) -> Iterator[Self]:
+        """Hold the run's answers, those of the `wanted` keys only, if given; they are shared then.
+
+        Several `perform` in one session are for a race: nothing is read or started twice.
+        """
+        self.stop_at, self._wanted = time.monotonic() + self.total_s, wanted
+        with (
+            storage.appending_records(self.run / STORE) as self.append,
+            self.budget.opened() if self.budget else contextlib.nullcontext(),
+        ):
+            self.records = storage.read_records(self.run / STORE, wanted)
+            try:
+                yield self
+            finally:
+                self.stop_servers()
+                self._share()
+
+    def unanswered(self, job: Job) -> set[str]:
+        """The keys of the job's calls that have no answer yet."""
+        return {k for k in job.keys if k not in self.records or self.records[k]["error"]}
+
+    def borrowed(self, job: Job) -> list[Record]:
+        """What other runs asked of the same weights, and this one not yet."""
+        if not (path := cache_path(job.deployment)):
+            return []
+        self._keys.setdefault(path, set()).update(job.keys)
+        if (keys := self.unanswered(job)) and path not in self._others:
+            self._others[path] = storage.read_records(path, self._wanted)
+        others = self._others.get(path, {})
+        return [others[key] | {"cached": True, "usd": None} for key in keys & others.keys()]
+
+    def _share(self) -> None:
+        """Put new answers of pinned weights where other runs find them."""
+        for path, keys in self._keys.items():
+            answered = {k for k in keys & self.records.keys() if not self.records[k]["error"]}
+            # The file may be held or the disk full: this run has its answers anyway.
+            with contextlib.suppress(PlaybookError, OSError):
+                if not answered:
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with storage.appending_records(path, wait_s=10) as append:
+                    for key in sorted(answered - set(storage.read_records(path, answered))):
+                        append(self.records[key])
+
+    def serve(self, job: Job) -> Served:
+        """The job's endpoint; a server that is up goes on where its context is long enough."""
+        name, logs = job.deployment.name, self.run / "logs"
+        context = context_tokens(job.calls, job.size) if job.threads else 0
+        length, server, served = self._servers.get(name, (-1, ExitStack(), None))
+        if served is None or context > length:
+            server.close()
+            local = serving(job.deployment, logs=logs, context_tokens=context)
+            served = server.enter_context(local)
+            self._servers[name] = context, server, served
+        return served
+
+    def stop_servers(self) -> None:
+        """Stop every server that was started."""
+        while self._servers:
+            self._servers.popitem()[1][1].close()
+
+
 def perform(
     jobs: Jobs,
     run: Path,
     *,
-    evaluation: Evaluation,
+    brief: Project,
     label: str = "answers",
     progress: bool = True,
-    budget: Budget | None = None,
+    session: Session | None = None,
 ) -> dict[str, Record]:
     """Perform every call that has no answer yet; returns the records of all calls by key.
 
     A record has `key served error cached` and `attempts.FACTS`. Those `cached` are from another
-    run; what `total_timeout_s` left unasked says so in `error`.
+    run; what `total_timeout_s` left unasked says so in `error`. All calls of a `session` share
+    that time, and all of a run `evaluation.max_usd`.
 
     Raises:
         PlaybookError: A key is unset, a server does not start, an endpoint refuses the key or
             is down, or the budget is used up; what was answered is kept.
     """
-    total_s = evaluation.total_timeout_s or math.inf
-    stop_at = time.monotonic() + total_s
-    work = _divided(jobs, evaluation, budget)
+    alone, session = session is None, session or Session(brief, run)
+    work = _divided(jobs, brief, session.budget)
     wanted = {key for job in work for key in job.keys}
     with (
-        storage.appending_records(run / STORE) as append,
-        budget.opened() if budget else contextlib.nullcontext(),
+        session.opened(wanted) if alone else contextlib.nullcontext(),
         progress_bar(len(wanted), label, show=progress) as bar,
     ):
 
         def keep(record: Record) -> None:
-            append(record)
-            records[record["key"]] = record
+            session.append(record)
+            session.records[record["key"]] = record
             bar.update()
 
         # What is there already, of this run or another.
-        records = storage.read_records(run / STORE, wanted)
-        bar.update(len(wanted) - sum(len(_unanswered(job, records)) for job in work))
-        _borrow(work, records, keep)
-        # The rest is asked, and shared.
-        try:
-            for group in _groups([job for job in work if _unanswered(job, records)]):
-                if time.monotonic() < stop_at:
-                    _ask_group(group, run, records, keep, stop_at)
-                if budget and budget.exhausted:
-                    raise _over(budget, label, len(wanted - set(records)), len(wanted))
-        finally:
-            _share(work, records)
-    late = f"not asked: evaluation.total_timeout_s of {total_s:g} s is over"
-    for key in wanted - set(records):
-        records[key] = blank(key, "") | {"error": late, "cached": False}
-    return records
+        bar.update(len(wanted) - sum(len(session.unanswered(job)) for job in work))
+        for job in work:
+            for record in session.borrowed(job):
+                keep(record)
+        # The rest is asked.
+        for group in _groups([job for job in work if session.unanswered(job)]):
+            if time.monotonic() < session.stop_at:
+                _ask_group(group, session, keep)
+            if alone:
+                session.stop_servers()  # the next group needs the room
+            if session.budget and session.budget.exhausted:
+                left = len(wanted - session.records.keys())
+                raise _over(session.budget, label, left, len(wanted))
+    why = f"not asked: evaluation.total_timeout_s of {session.total_s:g} s is over"
+    late = {"error": why, "cached": False}
+    return {key: session.records.get(key) or blank(key, "") | late for key in wanted}
 
 
 def _over(budget: Budget, label: str, left: int, total: int) -> PlaybookError:
@@ -102,41 +179,15 @@ def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         return portal.call(function, *args)
 
 
-def _divided(jobs: Jobs, evaluation: Evaluation, budget: Budget | None) -> list[Job]:
+def _divided(jobs: Jobs, brief: Project, budget: Budget | None) -> list[Job]:
     """Who makes which calls; every price must be known before anything is asked."""
     work, taken = list[Job](), set[str]()
     for deployment, calls in jobs:
         keys = {call.key for call in calls} - taken
         rate = budget.rate(deployment) if budget else None
-        work.append(Job(deployment, calls, keys, evaluation, budget, rate))
+        work.append(Job(deployment, calls, keys, brief.evaluation, brief.size, budget, rate))
         taken |= keys
     return work
-
-
-def _unanswered(job: Job, records: dict[str, Record]) -> set[str]:
-    return {key for key in job.keys if key not in records or records[key]["error"]}
-
-
-def _borrow(work: list[Job], records: dict[str, Record], keep: Keep) -> None:
-    """Copy what other runs asked of the same weights."""
-    for job in work:
-        keys = _unanswered(job, records)
-        if keys and (path := cache_path(job.deployment)):
-            for record in storage.read_records(path, keys).values():
-                keep(record | {"cached": True, "usd": None})
-
-
-def _share(work: list[Job], records: dict[str, Record]) -> None:
-    """Put new answers of pinned weights where other runs find them."""
-    for job in work:
-        answered = job.keys - _unanswered(job, records)
-        if answered and (path := cache_path(job.deployment)):
-            # The file may be held or the disk full: this run has its answers anyway.
-            with contextlib.suppress(PlaybookError, OSError):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with storage.appending_records(path, wait_s=10) as append:
-                    for key in sorted(answered - set(storage.read_records(path, answered))):
-                        append(records[key])
 
 
 def _groups(work: list[Job]) -> list[list[Job]]:
@@ -146,29 +197,25 @@ def _groups(work: list[Job]) -> list[list[Job]]:
     for job in sorted((job for job in work if job.threads), key=lambda job: job.threads):
         if job.threads > free:
             groups.append([])
-            free = os.cpu_count() or 1
+            free = joblib.cpu_count()  # of affinity and a container's quota too
         groups[-1].append(job)
         free -= job.threads
     return [*groups, hosted] if hosted else groups
 
 
-def _ask_group(
-    group: list[Job], run: Path, records: dict[str, Record], keep: Keep, stop_at: float
-) -> None:
+def _ask_group(group: list[Job], session: Session, keep: Keep) -> None:
     """Ask endpoints side by side; where one fails, the others are asked to their end."""
 
     async def ask_all() -> list[BaseException | None]:
-        asking = [_ask(job, served, _unanswered(job, records), keep) for job, served in endpoints]
+        asking = [_ask(job, served, session.unanswered(job), keep) for job, served in endpoints]
         try:
-            async with asyncio.timeout_at(stop_at):
+            async with asyncio.timeout_at(session.stop_at):
                 return await asyncio.gather(*asking, return_exceptions=True)
         except TimeoutError:
             return []
 
-    with ExitStack() as servers:
-        logs = run / "logs"
-        endpoints = [(j, servers.enter_context(serving(j.deployment, logs=logs))) for j in group]
-        problems = run_blocking(ask_all)
+    endpoints = [(job, session.serve(job)) for job in group]
+    problems = run_blocking(ask_all)
     for problem in filter(None, problems):
         raise problem.exceptions[0] if isinstance(problem, BaseExceptionGroup) else problem
 

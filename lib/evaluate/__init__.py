@@ -1,6 +1,6 @@
 """Items to answers to scores."""
 
-from lib.evaluate.answers import ask, dry_run, plan
+from lib.evaluate.answers import ask, dry_run, forecast, plan
 from lib.evaluate.disagreement import side_by_side, worst_groups
 from lib.evaluate.items import load_items
 from lib.evaluate.kinds import check
@@ -16,7 +16,7 @@ from lib.evaluate.steps import (
 )
 
 __all__ = [
-    "ask", "calibrate", "check", "compare", "detail", "dry_run", "gather", "judge_notes",
-    "load_items", "non_inferiority", "plan", "score", "side_by_side", "summarise",
+    "ask", "calibrate", "check", "compare", "detail", "dry_run", "forecast", "gather",
+    "judge_notes", "load_items", "non_inferiority", "plan", "score", "side_by_side", "summarise",
     "worst_groups",
 ]  # fmt: skip

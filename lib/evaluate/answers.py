@@ -1,17 +1,18 @@
 """Ask every deployment every item: concurrent, resumable, nothing asked twice."""
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lib import endpoints, tables
-from lib.brief import Deployment, Project
-from lib.endpoints import BYTES_PER_TOKEN, STORE, Budget, Plan
+from lib.brief import Deployment, Judge, Project
+from lib.endpoints import BYTES_PER_TOKEN, STORE, Call, Plan, Session, request_options
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
-from lib.evaluate.judge import as_deployment
+from lib.evaluate.judge import as_deployment, load_labelled, messages
 from lib.evaluate.scoring import outcome_of
 from lib.tables import rows
 
@@ -33,38 +34,31 @@ def ask(
     run: Path,
     *,
     progress: bool = True,
-    budget: Budget | None = None,
+    session: Session | None = None,
 ) -> pd.DataFrame:
     """Ask every deployment every item and return all answers.
 
-    Answers are in `04_answers.jsonl` of the run the moment they arrive. Nothing is asked twice,
-    but for what failed. A recorded file is read. Deployments of the same weights that are asked
-    the same share their answers. Without a `budget` `evaluation.max_usd` makes one.
+    Answers are in `04_answers.jsonl` of the run the moment they arrive; only what failed is asked
+    again, and what is recorded is read. Deployments of the same weights that are asked the same
+    share their answers. Raises what `endpoints.perform` does.
 
-    Returns:
-        One row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a JSON
-        list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
-        answer. `cached` answers are from another run, with the latency measured then; one that
-        is shared with the deployment in `shared_with` has no latency.
-
-    Raises:
-        PlaybookError: A key is unset, a server does not start, an endpoint refuses the key, or
-            the budget is used up.
+    Returned is a row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a
+    JSON list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
+    answer. `cached` answers are from another run, with the latency measured then; one that is
+    shared with the deployment in `shared_with` has no latency.
     """
     answer_of = kinds.of(brief.evaluation.kind).answer_of
     live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
     plans = {d.name: plan(brief, d, items) for d in live}
     records = {}
     if plans:
-        calls: dict[str, Any] = {"evaluation": brief.evaluation, "progress": progress}
-        calls["budget"] = budget or endpoints.budget_of(brief, run)
-        records = endpoints.perform([(d, plans[d.name]) for d in live], run, **calls)
-    asked_by: dict[str, str] = {}
-    facts: list[dict[str, Any]] = []
+        jobs = [(d, plans[d.name]) for d in live]
+        records = endpoints.perform(jobs, run, brief=brief, progress=progress, session=session)
+    asked_by, facts = dict[str, str](), list[dict[str, Any]]()
     for deployment in deployments:
         if deployment.name not in plans:
             lines = endpoints.recorded_answers(deployment, brief.folder, items["item_id"].tolist())
-            facts += [answer_of(brief, {}, [("", line)]) for line in lines]
+            facts += [{**answer_of(brief, {}, [("", line)]), "shared_with": ""} for line in lines]
             continue
         for item, parts in zip(rows(items), plans[deployment.name].parts, strict=True):
             answer = answer_of(brief, item, [(part, records[key]) for part, key in parts])
@@ -88,7 +82,12 @@ def visible_answers(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
     return answers.assign(output=texts, unusable=unusable)
 
 
-Size = tuple[int, int | None]  # bytes of a prompt, and tokens of an answer at most
+class Size(NamedTuple):
+    """Bytes of a prompt, at least and at most (NaN: not known), and most tokens of its answer."""
+
+    least: float
+    most: float
+    tokens: int | None
 
 
 def dry_run(
@@ -96,18 +95,21 @@ def dry_run(
 ) -> pd.DataFrame:
     """How many calls and dollars an evaluation would take, before anything is asked.
 
-    A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a token and one token of output,
-    `usd_high` 3 bytes and as many tokens as an answer may have. Retries are not in it.
-
-    Returns:
-        One row per deployment, and one for the judge: `deployment calls cached prompt_tokens
-        completion_tokens usd_low usd_high basis`; calls include the cached ones, tokens and
-        dollars do not. Dollars are missing where the price is by the hour or not known.
+    A row per deployment, and one for the judge: `deployment calls cached prompt_tokens
+    completion_tokens usd_low usd_high basis`; calls include the cached ones, tokens and dollars do
+    not, and retries are in none. A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a
+    token and one token of output, `usd_high` 3 bytes and as many tokens as an answer may have.
+    Missing is what nobody can say before, and the dollars of a price by the hour.
     """
-    table, planned = [], set[str]()
+    table, planned, kind = [], set[str](), kinds.of(brief.evaluation.kind)
     for deployment in deployments:
         if deployment.endpoint is None or deployment.endpoint.recorded:
-            table.append(_row(deployment, 0, 0, []) | {"basis": "recorded: nothing is asked"})
+            basis = f"{'recorded' if deployment.endpoint else 'published'}: nothing is asked"
+            table.append(forecast(deployment, []) | {"basis": basis})
+            continue
+        if kind.UNPLANNED:
+            blank = dict.fromkeys(forecast(deployment, [])) | {"deployment": deployment.name}
+            table.append(blank | {"basis": f"not known: {kind.UNPLANNED}"})
             continue
         calls = {call.key: call for call in plan(brief, deployment, items)}
         keys = calls.keys() - planned
@@ -117,43 +119,69 @@ def dry_run(
             records = endpoints.read_records(path, keys).items()
             answered |= {key for key, record in records if not record["error"]}
         left = [calls[key] for key in keys - answered]
-        sizes = [(endpoints.prompt_bytes(call), endpoints.most_tokens(call)) for call in left]
-        table.append(_row(deployment, len(keys), len(answered), sizes))
-    if brief.evaluation.judge and kinds.of(brief.evaluation.kind).JUDGED_BY:
-        judge_sizes = _judge_sizes(brief, deployments, items)
-        judge = as_deployment(brief.evaluation.judge)
-        table.append(_row(judge, len(judge_sizes), 0, judge_sizes))
+        table.append(forecast(deployment, left, cached=len(answered)))
+    if brief.evaluation.judge and kind.JUDGED_BY:
+        sizes = _judge_sizes(brief, brief.evaluation.judge, deployments, items)
+        table.append(_row(as_deployment(brief.evaluation.judge), len(sizes), 0, sizes))
     return pd.DataFrame(table)
 
 
+def forecast(deployment: Deployment, calls: list[Call], *, cached: int = 0) -> dict[str, Any]:
+    """A row of `dry_run`, of calls that are still to be made."""
+    return _row(deployment, len(calls) + cached, cached, [_size(call) for call in calls])
+
+
+def _size(call: Call) -> Size:
+    prompt = endpoints.prompt_bytes(call)
+    return Size(prompt, prompt, endpoints.most_tokens(call))
+
+
 def _row(deployment: Deployment, calls: int, cached: int, sizes: list[Size]) -> dict[str, Any]:
-    prompt, answers = sum(size for size, _ in sizes), [most for _, most in sizes]
-    longest = None if None in answers else sum(most or 0 for most in answers)
-    row = {"deployment": deployment.name, "calls": calls, "cached": cached}
-    row |= {"prompt_tokens": round(prompt / BYTES_PER_TOKEN), "completion_tokens": longest}
-    row |= {"usd_low": None, "usd_high": None}
+    least, most = sum(size.least for size in sizes), sum(size.most for size in sizes)
+    answers = [size.tokens for size in sizes]
+    longest = None if None in answers else sum(tokens or 0 for tokens in answers)
+    row: dict[str, Any] = {"deployment": deployment.name, "calls": calls, "cached": cached}
+    row["prompt_tokens"] = None if math.isnan(most) else round(most / BYTES_PER_TOKEN)
+    row |= {"completion_tokens": longest, "usd_low": None, "usd_high": None}
     try:
         rate = endpoints.price_of(deployment, tables.hardware())
     except PlaybookError as error:
         return row | {"basis": f"not known: {error}"}
     if rate.usd_per_hour is not None:
         return row | {"basis": f"{rate.basis}; by the hour, not counted toward max_usd"}
-    high = None if longest is None else endpoints.usd(rate, prompt / 3, longest)
-    low = endpoints.usd(rate, prompt / 5, sum(most != 0 for most in answers))
+    high = None if longest is None else endpoints.usd(rate, most / 3, longest)
+    low = endpoints.usd(rate, least / 5, sum(tokens != 0 for tokens in answers))
     return row | {"usd_low": low, "usd_high": high, "basis": rate.basis}
 
 
-def _judge_sizes(brief: Project, deployments: list[Deployment], items: pd.DataFrame) -> list[Size]:
-    """Of every call of the judge, with answers as long as they may be."""
-    evaluation, judge = brief.evaluation, brief.evaluation.judge
-    assert judge is not None
-    shots = sum(len(shot.model_dump_json()) for shot in judge.shots)
-    fixed = len(judge.system or "") + len(judge.user) + shots + 100
-    calls, answers = kinds.of(evaluation.kind).judge_calls(deployments)
-    longest = fixed + answers * evaluation.max_tokens * BYTES_PER_TOKEN
-    texts = [text.encode() for text in items["input"] + items["target"]]
-    sizes = [round(longest + len(text)) for text in texts for _ in range(calls)]
-    path = brief.folder / judge.calibration if judge.calibration else None
-    labelled = path.read_bytes().splitlines() if path and path.is_file() else []
-    sizes += [fixed + len(line) for line in labelled if line.strip()]
-    return [(size, judge.options.max_tokens) for size in sizes]
+def _judge_sizes(
+    brief: Project, judge: Judge, deployments: list[Deployment], items: pd.DataFrame
+) -> list[Size]:
+    """Of every call of the judge: no answer in its place, and each as long as it may be."""
+    kind, options = kinds.of(brief.evaluation.kind), request_options(brief, as_deployment(judge))
+
+    def size(**texts: str) -> Size:
+        return _size(Call("", "chat", {"messages": messages(judge, **texts), **options}))
+
+    longest = {d.name: _longest(brief, d, items) for d in deployments}
+    sizes = []
+    for number, item in enumerate(rows(items)):
+        empty = size(input=item["input"], target=item["target"])
+        for places in kind.judge_calls(deployments):
+            answers = [
+                longest[name][number] * judge.user.count(f"{{{place}}}")
+                for place, name in places.items()
+            ]
+            sizes.append(empty._replace(most=empty.most + sum(answers)))
+    labelled = load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
+    texts = labelled.reindex(columns=["input", "target", "output"])
+    return sizes + [size(**row) for row in rows(texts)]
+
+
+def _longest(brief: Project, deployment: Deployment, items: pd.DataFrame) -> list[float]:
+    """The most bytes that its answer to each item can have; NaN where there is no limit."""
+    if deployment.endpoint and deployment.endpoint.recorded:
+        lines = endpoints.recorded_answers(deployment, brief.folder, items["item_id"].tolist())
+        return [len((line["output"] or "").encode()) for line in lines]
+    most = endpoints.most_tokens(Call("", "chat", request_options(brief, deployment)))
+    return [math.nan if most is None else most * BYTES_PER_TOKEN] * len(items)

@@ -23,6 +23,8 @@ from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
 from lib.untrusted import as_text
 
 ASKS_ITEMS = False
+UNPLANNED = "the task decides what it asks"
+UNPLANNED = "the task decides what it asks"
 NOT_READ = {"messages", "store", "attachments", "events"}
 WORDS = {"c": 1.0, "p": 0.5, "i": 0.0, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 EVALUATE = "import inspect_ai, json, sys; inspect_ai.eval(**json.load(sys.stdin))"
@@ -76,7 +78,8 @@ def _log(brief: Project, deployment: Deployment, run: Path) -> Path:
     with contextlib.suppress(PlaybookError):  # there is none yet, or it cannot be read
         if (read_log(path, deployment)["error"] != "").mean() <= MAX_FAILED_SHARE:
             return path
-    with serving(deployment, logs=run / "logs") as served, tempfile.TemporaryDirectory() as place:
+    local = serving(deployment, logs=run / "logs", context_tokens=brief.size.context_tokens)
+    with local as served, tempfile.TemporaryDirectory() as place:
         env = {name: text for name, text in os.environ.items() if not name.startswith("INSPECT_")}
         env |= {"PLAYBOOK_BASE_URL": served.base_url, "PLAYBOOK_API_KEY": served.key or "none"}
         # Traces, which may hold what an endpoint sends back, go where they are thrown away.

@@ -34,10 +34,8 @@ READ = 10_000  # characters of a judge's answer that are read
 def as_deployment(judge: Judge) -> Deployment:
     """The judge as a deployment named `judge`, so that it is asked, priced and cached like one.
 
-    Temperature 0, 16 tokens and no stop unless its own options say otherwise.
-
-    Raises:
-        PlaybookError: The endpoint is a file of recorded outputs.
+    Temperature 0, 16 tokens and no stop unless its own options say otherwise. PlaybookError where
+    its endpoint is a file.
     """
     endpoint, model = judge.endpoint, judge.model
     if endpoint.recorded:
@@ -90,12 +88,9 @@ def ask(
 ) -> pd.DataFrame:
     """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
 
-    Rows hold texts: those of `input target output first second` that there are. A progress bar
-    counts `label`; `calls` are the `progress` and `budget` of `runner.perform`.
-
-    Returns:
-        The rows with `said`, the judge's answer without its reasoning, and `judge_error`, why
-        there is none, or "".
+    Rows hold texts: those of `input target output first second` that there are. Added are `said`,
+    the judge's answer without its reasoning, and `judge_error`, why there is none, or "". `label`
+    and `calls` are for `endpoints.perform`.
     """
     judge = brief.evaluation.judge
     assert judge is not None
@@ -106,7 +101,7 @@ def ask(
     keys = [endpoints.key_of(who, body) for body in bodies]
     once = [Call(key, "chat", body) for key, body in dict(zip(keys, bodies, strict=True)).items()]
     jobs = [(deployment, once)]
-    records = endpoints.perform(jobs, run, evaluation=brief.evaluation, label=label, **calls)
+    records = endpoints.perform(jobs, run, brief=brief, label=label, **calls)
     read = [_read(records[key], brief.evaluation.reasoning_tags) for key in keys]
     table = pd.DataFrame(read, rows.index, columns=["said", "judge_error"], dtype=str)
     return rows.assign(said=table["said"], judge_error=table["judge_error"])
@@ -183,6 +178,17 @@ def rates(checked: pd.DataFrame, pass_labels: list[str]) -> Rates:
     return Rates(*map(int, counts))
 
 
+def flaw(brief: Project, checked: pd.DataFrame) -> str:
+    """Why the judge's scores say nothing: labels show it no better than chance, or nothing."""
+    judge, judged = brief.evaluation.judge, checked[checked["judge_error"] == ""]
+    assert judge is not None
+    if len(judged) < 2:
+        return "cannot be measured"
+    if kinds.of(brief.evaluation.kind).RATED or rates(checked, judge.pass_labels).youden > 0:
+        return ""
+    return "is not shown to be better than chance"
+
+
 def trust(brief: Project, checked: pd.DataFrame) -> str:
     """One sentence for people: how far the judge's scores can be relied on.
 
@@ -195,18 +201,19 @@ def trust(brief: Project, checked: pd.DataFrame) -> str:
             f"The judge {judge.model} is uncalibrated: how often it is right is not known;"
             " label some answers yourselves and name the file in judge.calibration."
         )
-    rated = kinds.of(brief.evaluation.kind).RATED
     judged = checked[checked["judge_error"] == ""]
-    both = judged[["human", "rating" if rated else "verdict"]].to_numpy(float if rated else str)
-    value, low, high = judge_agreement(*both.T, rated=rated)
-    name = "κ (quadratic weights)" if rated else "Cohen's κ"
-    figure = f"{name} {value:.2f} ({low:.2f} to {high:.2f})"
     unread = len(checked) - len(judged)
     more = f" ({unread} more got no verdict that can be read)" if unread else ""
     answers = f"{len(judged)} labelled answers{more}"
-    if not rated and not rates(checked, judge.pass_labels).youden > 0:
+    why, rated, figure = flaw(brief, checked), kinds.of(brief.evaluation.kind).RATED, ""
+    if len(judged) > 1:
+        both = judged[["human", "rating" if rated else "verdict"]].to_numpy(float if rated else str)
+        value, low, high = judge_agreement(*both.T, rated=rated)
+        name = "κ (quadratic weights)" if rated else "Cohen's κ"
+        figure = f"{name} {value:.2f} ({low:.2f} to {high:.2f})"
+    if why:
         return (
-            f"The judge {judge.model} is no better than chance on {answers} ({figure}):"
+            f"The judge {judge.model} {why} on {answers}{figure and f' ({figure})'}:"
             " its scores are not usable; try another wording or another judge."
         )
     doubt = "" if low > 0 else "; it may be no better than chance, so label more answers"
@@ -241,9 +248,9 @@ def correct(
     """Say in every score's basis how its judge was measured, and correct the score if it was.
 
     Each deployment is led by its corrected figure, now the primary one. It is missing where the
-    judge is no better than chance; then no bar on quality can be met. Comparisons of candidates
-    go on using the judge's own scores, item by item: its errors on both cancel in a paired test,
-    as long as it favours neither. `scored` is from `steps.score`, `checked` from `steps.calibrate`.
+    judge has a `flaw`; then quality is not decided. Comparisons of candidates go on using the
+    judge's own scores, item by item: its errors on both cancel in a paired test, as long as it
+    favours neither. `scored` is from `steps.score`, `checked` from `steps.calibrate`.
     """
     judge = brief.evaluation.judge
     assert judge is not None
@@ -263,6 +270,6 @@ def correct(
         first = figures[figures["primary"].astype(bool)].assign(value=value, low=low, high=high)
         first["metric"] += " (corrected)"
         parts += [first, figures.assign(primary=False)]
-    basis = f", judge measured on {len(measured)} labelled answers"
+    basis = f", judge {flaw(brief, checked) or 'measured'} on {len(measured)} labelled answers"
     corrected = pd.concat(parts, ignore_index=True) if parts else scores
     return corrected.assign(basis=corrected["basis"] + basis)

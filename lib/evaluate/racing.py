@@ -23,10 +23,7 @@ def drop(
 
     `scored` is from `steps.score_answers`: all blocks and all deployments so far, those dropped
     before as well. Items with the same `group`, if not blank, are one bet. A `baseline` is neither
-    dropped nor a rival.
-
-    Returns:
-        One row per active deployment: `deployment dropped after_items reason`.
+    dropped nor a rival. A row per active deployment: `deployment dropped after_items reason`.
     """
     names = [name for name in dict.fromkeys(scored["deployment"]) if name not in baseline]
     table = scored.pivot(index="item_id", columns="deployment", values="score").astype(float)
@@ -57,28 +54,24 @@ def drop(
 
 def run(
     brief: Project,
-    deployments: list[Deployment],
     items: pd.DataFrame,
     ask: Callable[[list[Deployment], pd.DataFrame], pd.DataFrame],
     score: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ask the items block by block, only of deployments that can still win.
+    """Ask the items block by block, only of deployments of the brief that can still win.
 
     Where quality cannot rule a win out all is asked at once. The race ends early when one
     candidate is left, or only such as are the same model and answer alike. With a baseline or
     `min_quality` those are asked the other items too, since these tests want all of them; so
     their intervals are not those of a race stopped at will.
 
-    `ask` gives the answers of some deployments to some items, and `score` the scores of answers,
-    one block at a time.
-
-    Returns:
-        All answers, those of dropped deployments to the items before; and `deployment dropped
-        after_items reason`. A dropped one may not be picked: on its few items it may seem tied.
+    `ask` and `score` take one block at a time. Returned are all answers, and the last look at each
+    deployment, as `drop` gives it. A dropped one may not be picked: on its few items it may seem
+    tied.
     """
     # What a win is, and in which order the items are asked.
-    names = [d.name for d in deployments]
-    baseline = [d.name for d in deployments if d.baseline]
+    names = [d.name for d in brief.deployments]
+    baseline = [d.name for d in brief.deployments if d.baseline]
     group = "group" if "group" in items else None
     numbers = group_numbers(items[group]) if group else None
     bets = _bets(brief, 1 if numbers is None else int(np.bincount(numbers).max()))
@@ -87,7 +80,7 @@ def run(
         blocks = [list(items["item_id"])]
     whole = bool(baseline) or brief.requirements.min_quality is not None
     # Ask, score and look, block by block.
-    left, answered, scored, looks = list(deployments), [], [], []
+    left, answered, scored, looks = brief.deployments, [], [], []
     for block in blocks:
         answered.append(ask(left, items[items["item_id"].isin(block)]))
         scored.append(score(answered[-1]))
@@ -110,15 +103,18 @@ def _bets(brief: Project, widest: int) -> Bets:
     """What a race may bet on.
 
     Not on rivals while speed or cost has a bar as well, which the better one may miss in a later
-    step. Not on the bar where the score of an item is not what it tests: a win rate changes with
-    the field, and a calibrated judge's score is corrected afterwards.
+    step. Not on the bar where the score of an item is not what it tests: a calibrated judge's
+    score is corrected afterwards, and a win rate is one against the whole field, so with a bar
+    on it nobody may leave the field.
     """
     needs, evaluation = brief.requirements, brief.evaluation
-    later = (needs.max_p95_s, needs.min_rps, needs.max_usd_per_1k)
-    best = brief.objective == "best" and all(bar is None for bar in later)
+    relative = kinds.of(evaluation.kind).RELATIVE
+    bars = [needs.max_p95_s, needs.min_rps, needs.max_usd_per_1k]
+    best = brief.objective == "best" and not any(bars)
     calibrated = evaluation.judge is not None and evaluation.judge.calibration is not None
-    comparable = not kinds.of(evaluation.kind).RELATIVE and not calibrated
-    return Bets(best, needs.min_quality if comparable else None, widest)
+    if relative or calibrated:
+        return Bets(best and not (relative and needs.min_quality), None, widest)
+    return Bets(best, needs.min_quality, widest)
 
 
 def _alike(scored: pd.DataFrame, deployments: list[Deployment]) -> bool:

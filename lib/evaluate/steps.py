@@ -1,6 +1,7 @@
 """Step 4 for every kind of task: ask, have it judged, score and compare."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -10,7 +11,7 @@ import pandas as pd
 
 from lib import stats, tables
 from lib.brief import Deployment, Project
-from lib.endpoints import budget_of
+from lib.endpoints import Session
 from lib.evaluate import answers, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
@@ -58,24 +59,25 @@ def gather(
     """Ask the deployments, and the judge where the kind of task has one.
 
     With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
-
-    Raises:
-        PlaybookError: An endpoint or a key is missing, or the budget is used up.
+    Raises what `endpoints.perform` does.
     """
     source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
         return Gathered(source, None, NO_RACE)
-    calls: Any = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
-    ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
-    grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
-    if brief.evaluation.strategy == "full":
-        asked, log = ask(deployments, items), NO_RACE
-    else:
+    # Who is compared to whom hangs on all that are asked, not on who is left of a race.
+    brief = brief.model_copy(update={"deployments": deployments})
+    race = brief.evaluation.strategy == "racing"
+    with Session(brief, run).opened() if race else nullcontext() as session:
+        calls: Any = {"run": run, "progress": progress, "session": session}
+        ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
+        grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
         rated = partial(score_answers, brief, items=items)
-        asked, log = racing.run(
-            brief, deployments, items, ask, lambda block: rated(block, graded=grade(block))
+        asked, log = (
+            racing.run(brief, items, ask, lambda block: rated(block, graded=grade(block)))
+            if race
+            else (ask(deployments, items), NO_RACE)
         )
-    return Gathered(asked, grade(asked), log)
+        return Gathered(asked, grade(asked), log)
 
 
 def grade_answers(
@@ -127,8 +129,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
-    calls: Any = {"run": run, "progress": progress, "budget": budget_of(brief, run)}
-    asked = judge.ask(brief, labelled, label="calibration", **calls)
+    asked = judge.ask(brief, labelled, run, label="calibration", progress=progress)
     return pd.DataFrame(kind.read_verdicts(brief, asked))
 
 
@@ -150,12 +151,10 @@ def summarise(
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
     Failed calls are in no metric; other answers that cannot be used are, as wrong ones.
-    `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked.
-
-    Returns:
-        `COLUMNS` and `standing`; `n` is how many answers the metric is of, and exactly one metric
-        of each deployment is the primary one. `standing` says who may be chosen: a `candidate`,
-        not the baseline or what a race dropped.
+    `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked. The
+    columns are `COLUMNS` and `standing`: `n` is how many answers the metric is of, exactly one
+    metric of each deployment is `primary`, and `standing` says who may be chosen: a `candidate`,
+    not the baseline or what a race dropped.
     """
     kind = kinds.of(brief.evaluation.kind)
     named = {d.name: d for d in deployments}
@@ -200,9 +199,17 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
     return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(left, gathered.graded))
 
 
-def non_inferiority(brief: Project, scored: pd.DataFrame) -> pd.DataFrame:
-    """Whether each deployment is good enough to replace the baseline; empty without one."""
+def non_inferiority(
+    brief: Project, scored: pd.DataFrame, checked: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Whether each deployment is good enough to replace the baseline; empty without one.
+
+    To a judge whose labels, `checked`, show that it tells nothing, all would be alike.
+    """
     asked = set(scored["deployment"])
     for name in (d.name for d in brief.deployments if d.baseline and d.name in asked):
-        return stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
+        table = stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
+        if checked is not None and len(checked) and (flaw := judge.flaw(brief, checked)):
+            table = table.assign(verdict="not decided", note=f"the judge {flaw}")
+        return table
     return pd.DataFrame(columns=NOT_COMPARED)

@@ -35,7 +35,9 @@ def for_counsel(
     """
     today, texts, direct = today or date.today(), terms_by_key(licenses), bases(judged)
     models = {row["repo_id"]: row for row in rows(judged)}
-    deployed = dict.fromkeys(deployment.model for deployment in brief.deployments)
+    # The baseline is compared with, not chosen: nobody signs for it.
+    candidates = [deployment for deployment in brief.deployments if not deployment.baseline]
+    deployed = dict.fromkeys(deployment.model for deployment in candidates)
     others = [row for repo_id, row in models.items() if repo_id not in deployed]
 
     def texts_of(*repo_ids: str) -> list[Row]:
@@ -58,7 +60,7 @@ def for_counsel(
                 "bases": [(base, models.get(base)) for base in ancestors(repo_id, direct)],
                 "texts": texts_of(repo_id),
                 "clauses": _clauses(findings.get(repo_id, [])),
-                "hosts": [_host(d, brief.policy) for d in brief.deployments if d.model == repo_id],
+                "hosts": [_host(d, brief.policy) for d in candidates if d.model == repo_id],
             }
             for repo_id in deployed
         ],

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from lib import places
 from lib.brief import Exemption, Policy, Project
 from lib.errors import PlaybookError, did_you_mean
 from lib.legal.clauses import BLOCKED, CONDITIONAL, MET, REVIEW, VERDICTS, Finding
@@ -33,7 +32,7 @@ def judge(
     A model answers for everything it was made from. Exceptions run out against `today`.
 
     Raises:
-        PlaybookError: The policy names a licence, class or country nobody has heard of.
+        PlaybookError: The policy names a licence or class nobody has heard of.
     """
     by_repo, day = findings(models, licenses, brief), today or date.today()
     exceptions = {entry.model: entry for entry in brief.exceptions}
@@ -52,8 +51,6 @@ def findings(
     """Every finding about every model, the mild ones too, by repository."""
     policy, table = brief.policy, terms_by_key(licenses)
     _check_names("policy.licenses", policy.licenses, [*CLASSES[:-1], *table])
-    countries = sorted({*models["country"].dropna(), *places.names()})
-    _check_names("policy.countries", policy.countries or [], countries)
 
     @cache
     def of_license(license_: str | None, modality: str | None) -> tuple[list[Finding], int]:

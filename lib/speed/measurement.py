@@ -1,43 +1,43 @@
 """Latency under load, and the greatest load a deployment bears within the SLO.
 
 Open loop: requests start at seeded Poisson arrival times whether or not earlier ones have
-finished, and latency counts from the time a request was due. The load doubles until p95 misses
-`requirements.max_p95_s`, then bisection narrows the bracket. A probe ends early once too many
-requests missed. Probes on disk (with all raw requests) are used again on the same machine.
+finished, and latency counts from the time a request was due. A request is an item with all its
+calls, sent together. The load doubles until p95 misses `requirements.max_p95_s`, then bisection
+narrows the bracket. A probe ends early once too many requests missed. Probes on disk (with all
+raw requests) are used again on the same machine.
 """
 
 import asyncio
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import numpy as np
 import openai
 import pandas as pd
 
-from lib import endpoints, stats
+from lib import endpoints, evaluate, stats
 from lib.brief import Deployment, Project
-from lib.endpoints import Served, client, identity, machine, request_options, run_blocking, serving
+from lib.endpoints import Budget, Call, Served, run_blocking
 from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
-from lib.evaluate import plan
 
 MISSES = 0.05  # p95 within the SLO means at most this share outside it
-FAILURES = (openai.APIError, httpx2.HTTPError, AttributeError, TypeError, ValueError)
+FAILURES = (openai.APIError, httpx2.HTTPError, AttributeError, LookupError, TypeError, ValueError)
+TOKENS = ("prompt_tokens", "completion_tokens")
 
 Record = dict[str, Any]
-Miss = Callable[[], None]
+Items = list[list[Call]]  # the calls of each
+Send = Callable[[Call], Awaitable[tuple[Any, ...]]]
 
 
-async def offer(
-    brief: Project, served: Served, bodies: list[Record], rate: float, n: int
-) -> list[Record]:
-    """Send n requests at a rate until the SLO is certainly lost; returns a record of each."""
+async def offer(brief: Project, served: Served, items: Items, rate: float, n: int) -> list[Record]:
+    """Send n items at a rate until the SLO is certainly lost; returns a record of each."""
     slo_s, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), itertools.count(1)
     gaps = np.random.default_rng(0).exponential(1.0, n)  # the same luck in every probe
     due = ((np.cumsum(gaps) - gaps[0]) / rate).tolist()
@@ -46,13 +46,17 @@ async def offer(
         if next(misses) > MISSES * n:  # soon, so that a request that has just failed says so first
             loop.call_soon(lambda: [task.cancel() for task in tasks])
 
-    async with client(served, timeout_s=brief.evaluation.timeout_s) as api:
-        send = functools.partial(_request, api, served.model, slo_s)
-        # One request first: it warms the connection and waits for what an earlier probe left.
-        await send(loop.time(), bodies[0], lambda: None)
-        start, turns = loop.time(), itertools.cycle(bodies)
+    async with endpoints.client(served, timeout_s=brief.evaluation.timeout_s) as api:
+        # One first: it warms the connection, waits for what an earlier probe left, and shows
+        # whether the endpoint counts tokens when asked to.
+        send = functools.partial(endpoints.stream, api, served.model)
+        count = functools.partial(send, stream_options={"include_usage": True})
+        warm = await _request(count, slo_s, loop.time(), items[0], lambda: None)
+        send = send if "error" in warm else count
+        start, turns = loop.time(), itertools.cycle(items)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(send(start + s, next(turns), miss)) for s in due]
+            timed = (_request(send, slo_s, start + s, next(turns), miss) for s in due)
+            tasks = [group.create_task(request) for request in timed]
         end = loop.time()
     requests = []
     for due_s, task in zip(due, tasks, strict=True):
@@ -64,40 +68,26 @@ async def offer(
 
 
 async def _request(
-    api: openai.AsyncOpenAI, model: str, slo_s: float, due_at: float, body: Record, miss: Miss
+    send: Send, slo_s: float, due_at: float, calls: list[Call], miss: Callable[[], None]
 ) -> Record:
-    """Send a request when it is due; `miss` is called once where it fails or is late."""
+    """Send an item's calls when it is due; `miss` is called once where one fails or is late."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(due_at - loop.time())
     late = loop.call_at(due_at + slo_s, miss)
     try:
-        first = await _first_token(api, model, body)
-        end = loop.time()
-        facts: Record = {"ttft_s": (first or end) - due_at, "outcome": "ok"}
+        firsts, *counts = zip(*await asyncio.gather(*map(send, calls)), strict=True)
+        facts: Record = {"ttft_s": max(firsts) - due_at, "outcome": "ok"}
+        facts |= {k: sum(n) for k, n in zip(TOKENS, counts, strict=True) if None not in n}
     except FAILURES as failure:
-        end = loop.time()
         facts = {"outcome": "failed", "error": type(failure).__name__}
-    if end < due_at + slo_s:
+        refused = isinstance(failure, openai.APIStatusError) and failure.status_code < 500
+        if refused and len(calls) == 1:  # there is nothing to pay
+            facts |= dict.fromkeys(TOKENS, 0)
+    if (end := loop.time()) < due_at + slo_s:
         late.cancel()
         if "error" in facts:
             miss()
     return facts | {"latency_s": end - due_at}
-
-
-async def _first_token(api: openai.AsyncOpenAI, model: str, body: Record) -> float | None:
-    """Wait for a whole answer; returns when its first token came, where it came in tokens."""
-    if "documents" in body:  # a ranking comes whole
-        await api.post("/rerank", body={"model": model, **body}, cast_to=httpx2.Response)
-        return None
-    first, ended = None, False
-    async for chunk in await api.chat.completions.create(model=model, stream=True, **body):
-        for choice in chunk.choices[:1]:
-            ended |= bool(choice.finish_reason)
-            if choice.delta.content:
-                first = first or asyncio.get_running_loop().time()
-    if not ended:  # a page, nothing at all, or cut off half-way
-        raise ValueError("no chat completion")
-    return first
 
 
 STORE = "05_probes.jsonl"
@@ -113,84 +103,142 @@ MIN_FOR_P95 = 59  # fewer requests cannot bound a p95 from above (0.95**59 < 0.0
 NAN = math.nan
 
 
-def measure(
-    brief: Project,
-    items: pd.DataFrame,
-    deployments: list[Deployment],
-    run: Path,
-    *,
-    progress: bool = True,
+class _Search(NamedTuple):
+    """A deployment, the items that it is loaded with, and its part of a probe's key."""
+
+    brief: Project
+    deployment: Deployment
+    items: Items
+    key: str
+
+    def next_probe(self, done: list[Record]) -> tuple[str, float, int, Items] | None:
+        """Key, rate and number of the next probe, and its items from the one that warms up on."""
+        if not (probe := _next_probe(done, self.brief)):
+            return None
+        first = sum(record["planned"] for record in done) % len(self.items)
+        turn = itertools.islice(itertools.cycle(self.items), first, first + probe[1])
+        # The same load may be offered twice.
+        return endpoints.key_of(self.key, len(done), probe), *probe, list(turn)
+
+
+def _searches(
+    brief: Project, items: pd.DataFrame, deployments: list[Deployment]
+) -> Iterator[_Search]:
+    for deployment in deployments:
+        calls = evaluate.plan(brief, deployment, items).by_item()
+        bodies = [[call.body for call in item] for item in calls]
+        how = brief.speed.model_dump(), brief.requirements.slo_s
+        who = endpoints.identity(deployment, threads=True), endpoints.machine()
+        yield _Search(brief, deployment, calls, endpoints.key_of(*who, *how, bodies))
+
+
+def _loadable(deployments: list[Deployment], items: pd.DataFrame) -> list[Deployment]:
+    """Nothing to load is behind published figures and recorded answers, nor without items."""
+    live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
+    return live if len(items) else []
+
+
+def dry_run(
+    brief: Project, items: pd.DataFrame, deployments: list[Deployment], run: Path
 ) -> pd.DataFrame:
-    """Offer rising load to each deployment; returns one row per request, with `COLUMNS`."""
-    rows = []
-    # There is nothing to load behind published figures and recorded answers.
-    deployments = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
+    """The most that `measure` may still send, in the columns of `evaluate.dry_run`."""
+    nothing = {"basis": "nothing to send: no endpoint, or no items of the brief"}
+    table = {d.name: evaluate.forecast(d, []) | nothing for d in deployments}
+    kept = endpoints.read_records(run / STORE)
+    for search in _searches(brief, items, _loadable(deployments, items)):
+        most = itertools.chain.from_iterable(_most(search, kept, []))
+        table[search.deployment.name] = evaluate.forecast(search.deployment, list(most))
+    return pd.DataFrame(table.values())
+
+
+def _most(search: _Search, kept: dict[str, Record], done: list[Record]) -> Items:
+    """The items that are sent where the probes to come end in the way that takes the most."""
+    if not (following := search.next_probe(done)):
+        return []
+    key, rate, n, turn = following
+    if key in kept:
+        return _most(search, kept, [*done, kept[key]])
+    probe, cut = {"offered_rps": rate, "planned": n}, [{"outcome": "cut"}]
+    ends = ([*done, probe | {"requests": missed}] for missed in ([], cut * n))
+    return turn[:1] + turn + max((_most(search, kept, end) for end in ends), key=len)
+
+
+def measure(
+    brief: Project, items: pd.DataFrame, deployments: list[Deployment], run: Path, *,
+    progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Offer rising load to each deployment; returns one row per request, with `COLUMNS`.
+
+    Raises:
+        PlaybookError: An endpoint answers nothing, or the next load could exceed
+            `evaluation.max_usd`; what was measured is kept.
+    """
+    rows, budget = [], endpoints.Session(brief, run).budget
+    deployments = _loadable(deployments, items)
+    if budget:  # before anything is sent
+        _ = [budget.rate(deployment) for deployment in deployments]
     with (
         endpoints.appending_records(run / STORE) as append,
+        budget.opened() if budget else nullcontext(),
         progress_bar(len(deployments) * brief.speed.max_probes, "probes", show=progress) as bar,
     ):
         kept = endpoints.read_records(run / STORE)
-        for deployment in deployments:
-            who = {"deployment": deployment.name, "repo_id": deployment.model}
-            bodies = [call.body for call in plan(brief, deployment, items)]
-            probes = _probes(brief, deployment, bodies, run, kept, append)
-            for number, probe in enumerate(probes, start=1):
+        for search in _searches(brief, items, deployments):
+            who = {"deployment": search.deployment.name, "repo_id": search.deployment.model}
+            for number, probe in enumerate(_probes(search, run, kept, append, budget), start=1):
                 rows += [who | probe | {"probe": number} | sent for sent in probe["requests"]]
                 bar.update()
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _probes(
-    brief: Project,
-    deployment: Deployment,
-    bodies: list[Record],
-    run: Path,
-    kept: dict[str, Record],
-    append: Callable[[Record], None],
-) -> Iterator[Record]:
+    search: _Search, run: Path, kept: dict[str, Record], append: Callable[[Record], None],
+    budget: Budget | None,
+) -> Iterator[Record]:  # fmt: skip
     """All probes of one deployment, from disk where they are there."""
-    slo, done, served = brief.requirements.slo_s, list[Record](), None
-    who = [identity(deployment, threads=True), machine(), brief.speed.model_dump(), slo]
-    who += [request_options(brief, deployment), endpoints.key_of(bodies)]
+    done, served, deployment = list[Record](), None, search.deployment
     with ExitStack() as server:
-        while probe := _next_probe(done, slo, brief):
-            key = endpoints.key_of(who, len(done), probe)  # the same load may be offered twice
+        while following := search.next_probe(done):
+            key, rate, n, turn = following
             if key not in kept:
-                served = served or server.enter_context(serving(deployment, logs=run / "logs"))
-                sent = sum(r["planned"] for r in done) % len(bodies)
-                turn = bodies[sent:] + bodies[:sent]
-                requests = run_blocking(offer, brief, served, turn, *probe)
+                if not served:
+                    calls = itertools.chain.from_iterable(search.items)
+                    context = endpoints.context_tokens(calls, search.brief.size)
+                    local = endpoints.serving(deployment, logs=run / "logs", context_tokens=context)
+                    served = server.enter_context(local)
+                load = functools.partial(run_blocking, offer, search.brief, served, turn, rate, n)
+                requests = budget.pay(deployment, turn[:1] + turn, load) if budget else load()
                 errors = [r["error"] for r in requests if "error" in r]
                 if errors and not done and all(r["outcome"] != "ok" for r in requests):
                     text = f"no request of the first probe was answered: {errors[0]}"
                     raise PlaybookError(f"deployment {deployment.name!r}: {text}")
-                facts = {"offered_rps": probe[0], "planned": probe[1], "requests": requests}
-                kept[key] = {"key": key, **facts}
+                probe = {"offered_rps": rate, "planned": n, "requests": requests}
+                kept[key] = {"key": key, **probe}
                 append(kept[key])
             done.append(kept[key])
             yield kept[key]
 
 
-def _next_probe(done: list[Record], slo: float, brief: Project) -> tuple[float, int] | None:
+def _next_probe(done: list[Record], brief: Project) -> tuple[float, int] | None:
     """The rate and number of requests of the next probe, or None where enough is known."""
     settings, least = brief.speed, brief.requirements.min_rps or 0.0
     if len(done) >= settings.max_probes:
         return None
-    if rate := _next_rate(done, slo, brief):
+    if rate := _next_rate(done, brief):
         return rate, max(settings.min_requests, math.ceil(rate * settings.probe_s))
     # Enough requests to bound p95: at the least load that passed, which is the safest to repeat.
-    enough = [r for r in done if _within(r, slo) and r["offered_rps"] >= least]
+    enough = [r for r in done if _within(r, brief) and r["offered_rps"] >= least]
     if (short := MIN_FOR_P95 - sum(r["planned"] for r in enough)) <= 0 or not enough:
         return None
     return min(r["offered_rps"] for r in enough), max(settings.min_requests, short) + 1
 
 
-def _next_rate(done: list[Record], slo: float, brief: Project) -> float | None:
+def _next_rate(done: list[Record], brief: Project) -> float | None:
     """Double until a probe fails, halve until one passes, then bisect geometrically."""
     asked, ceiling = brief.requirements.min_rps, brief.speed.ceiling_rps
     if not done:
         return 2 * (asked or 0.5)  # passing there settles `min_rps` with room to spare
-    failed = [r["offered_rps"] for r in done if not _within(r, slo)]
+    failed = [r["offered_rps"] for r in done if not _within(r, brief)]
     high = min(failed, default=math.inf)  # whatever lies below it has passed
     low = max((r["offered_rps"] for r in done if r["offered_rps"] < high), default=0.0)
     if not failed:
@@ -201,7 +249,8 @@ def _next_rate(done: list[Record], slo: float, brief: Project) -> float | None:
     return None if high / low <= CLOSE_ENOUGH else round(math.sqrt(low * high), 3)
 
 
-def _within(record: Record, slo: float) -> bool:
+def _within(record: Record, brief: Project) -> bool:
+    slo = brief.requirements.slo_s
     misses = sum(r["outcome"] != "ok" or r["latency_s"] > slo for r in record["requests"])
     return bool(misses <= MISSES * record["planned"])
 
@@ -216,7 +265,8 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
         span_s = (ok["due_s"] + ok["latency_s"]).groupby(ok["probe"]).max().sum()
         missed = ((probe["outcome"] != "ok") | (latency > slo_s)).sum()
         row = [name, probe["repo_id"].iloc[0], rate, len(ok) / span_s if span_s else NAN]
-        row += [_quantile(latency, 0.5), _quantile(latency, 0.95), _quantile(ok["ttft_s"], 0.95)]
+        figures = (latency, 0.5), (latency, 0.95), (ok["ttft_s"], 0.95)
+        row += [stats.quantile(values, p)[0] for values, p in figures]
         row += [len(probe), (probe["outcome"] == "failed").sum(), (probe["outcome"] == "cut").any()]
         rows.append([*row, missed <= MISSES * planned])
     return pd.DataFrame(rows, columns=LOAD)
@@ -246,7 +296,3 @@ def capacity(
         bracket, p95 = (low, low, high), stats.quantile(pool, 0.95)
         rows.append((name, sent["repo_id"].iloc[0], *bracket, *p95, len(pool), "measured here"))
     return pd.DataFrame(rows, columns=CAPACITY)
-
-
-def _quantile(values: "pd.Series[float]", p: float) -> float:
-    return float(np.quantile(values, p, method="inverted_cdf")) if len(values) else NAN

@@ -10,19 +10,23 @@ from lib.stats.intervals import (
     quantile,
 )
 from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_agreement
-from lib.stats.paired_tests import compare_pairs, non_inferiority, tie_groups
+from lib.stats.paired_tests import compare_pairs, non_inferiority
 from lib.stats.ranking import (
+    beaten_by,
     consistency,
     item_scores,
     pairs,
+    quality_groups,
     ranking_by_chance,
     ranking_measures,
     strengths,
+    tie_groups,
 )
 
 __all__ = [
-    "Bets", "Rates", "beaten", "bootstrap", "compare_pairs", "consistency", "corrected_mean",
-    "corrected_rate", "group_numbers", "interval", "item_scores", "items_needed",
-    "judge_agreement", "macro_f1_interval", "non_inferiority", "pairs", "quantile",
-    "ranking_by_chance", "ranking_measures", "shuffled_blocks", "strengths", "tie_groups",
+    "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "compare_pairs", "consistency",
+    "corrected_mean", "corrected_rate", "group_numbers", "interval", "item_scores",
+    "items_needed", "judge_agreement", "macro_f1_interval", "non_inferiority", "pairs",
+    "quality_groups", "quantile", "ranking_by_chance", "ranking_measures", "shuffled_blocks",
+    "strengths", "tie_groups",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Intervals of scores: how sure a share, a mean, a macro-F1 or a quantile is."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -157,14 +158,11 @@ def items_needed(value: float, bar: float, *, n: int, low: float, high: float) -
     """
     if low >= bar or high < bar:
         return n
-    # How many items are worth one of a simple share: from the width, as Wilson's is at n.
+    if value == bar:
+        return None
+    # Wilson's bound lies on the bar where the score test is at its level (Wilson 1927).
     simple_low, simple_high = wilson(value * n, n)
-    size = ((high - low) / (simple_high - simple_low)) ** 2
-    total = n if size == 1 else n + 1
-    while total <= MOST_ITEMS:
-        right = value * total / size
-        below, above = wilson(round(right) if size == 1 else right, total / size)
-        if below >= bar or above < bar:
-            return total
-        total = int(total * 1.1) + 1
-    return None
+    worth_one = ((high - low) / (simple_high - simple_low)) ** 2  # items worth one of a share
+    reach = float(norm.ppf(1 - ALPHA / 2)) ** 2 * bar * (1 - bar)
+    total = max(n + 1, math.ceil(reach / (value - bar) ** 2 * worth_one))
+    return total if total <= MOST_ITEMS else None

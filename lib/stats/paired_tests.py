@@ -1,9 +1,9 @@
-"""Pairs of deployments on the same items: tests, bounds, items it takes, and which of them tie."""
+"""Pairs of deployments on the same items: tests, bounds, and the items it takes."""
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -146,6 +146,7 @@ PAIRS = (
     "deployment other n only_first only_second difference low high p_value p_adjusted verdict"
     " discordance detectable more_items"
 ).split()
+MEASURED = [*PAIRS[: PAIRS.index("p_adjusted")], "discordance"]
 TRIALS = "deployment baseline n difference low high margin p_value p_adjusted verdict note".split()
 
 
@@ -154,34 +155,34 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
 
     Scores of 0 and 1 get the exact McNemar test and Tango's score interval (1998); where items
     share a `group` that is not blank, Tango's test at their effective number with Student's t.
-    Graded scores get the paired t test (on group totals). A failed call has no score.
-
-    Returns:
-        One row per pair, on the items both answered, with the columns `PAIRS`. `difference` is
-        first minus second; its own 95 % interval holds 0 exactly when `p_value` is at least 0.05.
+    Graded scores get the paired t test (on group totals). A row per pair, on the items both
+    answered, with the columns `PAIRS`: `difference` is first minus second; its own 95 % interval
+    holds 0 exactly when `p_value` is at least 0.05.
     """
-    table, group, twin = _by_item(scored)
-    rows, tests = [], []
-    for first, second in combinations(dict.fromkeys(scored["deployment"]), 2):
-        pair = pair_of(table, group, first, second)
-        p, (low, high) = pair.p_value(), pair.bounds(ALPHA / 2)
-        if p >= ALPHA:  # McNemar's exact test is the stricter: the interval follows it
-            low, high = min(low, 0.0), max(high, 0.0)
-        counts = pair.n, pair.more, pair.less, pair.difference
-        rows.append((first, second, *counts, low, high, p, pair.discordance))
-        models = frozenset((twin[first], twin[second]))
-        tests.append(models if len(models) == 2 else None)
-    columns = [*PAIRS[: PAIRS.index("p_adjusted")], "discordance"]
-    return with_verdicts(pd.DataFrame(rows, columns=columns), tests)
+    table, group = by_item(scored)
+    couples = combinations(dict.fromkeys(scored["deployment"]), 2)
+    return with_verdicts([tested(table, group, *couple) for couple in couples], twins(scored))
 
 
-def with_verdicts(table: pd.DataFrame, tests: Sequence[Hashable | None]) -> pd.DataFrame:
-    """Add to compared pairs what Holm's adjustment says of them.
+def tested(table: pd.DataFrame, group: pd.Series | None, first: str, second: str) -> list[Any]:
+    """A pair with its own interval and p value: the columns `MEASURED`."""
+    pair = pair_of(table, group, first, second)
+    p, (low, high) = pair.p_value(), pair.bounds(ALPHA / 2)
+    if p >= ALPHA:  # McNemar's exact test is the stricter: the interval follows it
+        low, high = min(low, 0.0), max(high, 0.0)
+    return [first, second, *pair[:4], low, high, p, pair.discordance]
 
-    `tests` names the hypothesis of each row, None where two are one model and answer alike.
-    `verdict` is `better`, `worse` or `tie`, `detectable` the difference that so many items show,
-    `more_items` how many more a tie takes, missing where no number does.
+
+def with_verdicts(rows: list[list[Any]], twin: Mapping[str, str]) -> pd.DataFrame:
+    """Compared pairs, from `tested`, and what Holm's adjustment says of them.
+
+    Pairs of the same `twins` are one hypothesis, and two twins are none. `verdict` is `better`,
+    `worse` or `tie`, `detectable` the difference that so many items show, `more_items` how many
+    more a tie takes, missing where no number does.
     """
+    table = pd.DataFrame(rows, columns=MEASURED)
+    models = [frozenset((twin[first], twin[second])) for first, second, *_ in rows]
+    tests = [two if len(two) == 2 else None for two in models]
     adjusted = np.array([p for p, _ in holm(tests, table["p_value"])], dtype=float)
     alpha = ALPHA / max(len({*tests} - {None}), 1)
     shown = adjusted < ALPHA
@@ -197,7 +198,8 @@ def with_verdicts(table: pd.DataFrame, tests: Sequence[Hashable | None]) -> pd.D
 
 def holm(tests: Sequence[Hashable | None], p_values: Iterable[float]) -> list[tuple[float, float]]:
     """Holm's adjusted p and level of each test; equal ones count once, and None is no test."""
-    once = {test: p for test, p in zip(tests, p_values, strict=True) if test is not None}
+    ordered = sorted(zip(tests, p_values, strict=True), key=lambda one: one[1])
+    once = {test: p for test, p in ordered if test is not None}  # the greater p of equal tests
     outcome: dict[Hashable, tuple[float, float]] = {None: (1.0, ALPHA)}
     adjusted = 0.0
     # By hand: statsmodels' multipletests gives no levels, and collects garbage on every call.
@@ -213,14 +215,12 @@ def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd
 
     Scores of 0 and 1 get Tango's score test (1998), the standard for paired non-inferiority;
     graded ones the t test of `compare_pairs`, both one-sided. Holm adjusts over the candidates,
-    because whichever passes may be picked.
-
-    Returns:
-        One row per other deployment, with the columns `TRIALS`: `difference` is candidate minus
-        baseline, with one-sided bounds at the level at which Holm tests this candidate. `low >
-        -margin` is `good enough`, `high < -margin` is `worse`, all else `not decided`.
+    because whichever passes may be picked. A row per other deployment, with the columns `TRIALS`:
+    `difference` is candidate minus baseline, with one-sided bounds at the level at which Holm tests
+    this candidate. `low > -margin` is `good enough`, `high < -margin` is `worse`, all else `not
+    decided`.
     """
-    table, group, twin = _by_item(scored)
+    (table, group), twin = by_item(scored), twins(scored)
     others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]
     pairs = [pair_of(table, group, name, baseline) for name in others]
     p_values = [pair.p_above(-margin) for pair in pairs]
@@ -255,33 +255,22 @@ def _more(pair: Pair, margin: float, level: float) -> str:
     return f"about {more:,} more items would decide it, if the difference holds"
 
 
-def _by_item(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None, dict[str, str]]:
-    """Scores by item and deployment, the groups of items, and the twin of each deployment.
-
-    The twin is the first of the same model with the same score on every item: to ask twice
-    whether a model, on one and on two threads, beats another is one hypothesis.
-    """
+def by_item(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None]:
+    """Scores by item and deployment, and the groups of items."""
     table = scored.pivot(index="item_id", columns="deployment", values="score").astype(float)
     items = scored.drop_duplicates("item_id").set_index("item_id").reindex(table.index)
+    return table, items.get("group")
+
+
+def twins(scored: pd.DataFrame) -> dict[str, str]:
+    """By deployment, the first of the same model with the same score on every item.
+
+    To ask twice whether a model, on one and on two threads, beats another is one hypothesis.
+    """
+    table, _ = by_item(scored)
     model = scored.drop_duplicates("deployment").set_index("deployment")["repo_id"]
     first: dict[tuple[str, ...], str] = {}
-    twin = {
+    return {
         name: first.setdefault((str(model[name]), *map(str, table[name])), name)
-        for name in table.columns
+        for name in dict.fromkeys(scored["deployment"])
     }
-    return table, items.get("group"), twin
-
-
-def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
-    """Number deployments by quality: 1 is the best and all it cannot be told apart from.
-
-    Group 2 starts with the best of the others, and so on. Every deployment is in one group.
-    """
-    left = list(scores.sort_values("value", ascending=False, kind="stable")["deployment"])
-    ties = {frozenset(p) for p in pairs.query("verdict == 'tie'")[["deployment", "other"]].values}
-    groups: dict[str, int] = {}
-    while left:
-        equal = [name for name in left if name == left[0] or frozenset((left[0], name)) in ties]
-        groups |= dict.fromkeys(equal, max(groups.values(), default=0) + 1)
-        left = [name for name in left if name not in groups]
-    return groups

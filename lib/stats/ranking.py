@@ -1,4 +1,4 @@
-"""Orders of documents, and wins and losses in pairs: measures, chance, strengths, sign tests.
+"""Orders of documents, and wins and losses in pairs: measures, chance, strengths, ties.
 
 What is about pairs takes what `comparison.grade` gives: one row per pair of deployments and item
 with `item_id group deployment other basis forward backward result`.
@@ -16,7 +16,7 @@ import pandas as pd
 from ir_measures import RR, R, nDCG
 
 from lib.stats.intervals import wilson
-from lib.stats.paired_tests import compare_pairs, with_verdicts
+from lib.stats.paired_tests import by_item, tested, twins, with_verdicts
 
 POINTS = {"win": 1.0, "tie": 0.5, "inconsistent": 0.5, "identical": 0.5, "loss": 0.0}
 
@@ -46,43 +46,82 @@ def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFr
     return bradley_terry(contests, baseline=baseline)
 
 
-def pairs(graded: pd.DataFrame) -> pd.DataFrame:
-    """Compare deployments on their wins against each other: a sign test on items.
+def pairs(graded: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+    """Compare the deployments of `scored` on their wins against each other: a sign test on items.
 
     Items on which neither wins (ties, inconsistent verdicts) do not count in the test, but in
     `n` and in `difference`, the share of items won minus the share lost. Two that were only
     compared to the baseline are told apart by what each scored against it on the same items. The
-    columns are those of `compare_pairs`, Holm-adjusted over all pairs.
+    columns and Holm's adjustment are those of `compare_pairs`.
     """
-    names = dict.fromkeys([*graded["deployment"], *graded["other"]])
-    contests = [_contest(graded, *pair) for pair in combinations(names, 2)]
-    tables = [compare_pairs(scored.assign(repo_id=scored["deployment"])) for scored in contests]
-    table = pd.concat(tables, ignore_index=True)
-    return with_verdicts(table, list(zip(table["deployment"], table["other"], strict=True)))
+    asked = set(scored["deployment"])
+    names = [n for n in dict.fromkeys([*graded["deployment"], *graded["other"]]) if n in asked]
+    rows = [tested(*_contest(graded, *two), *two) for two in combinations(names, 2)]
+    return with_verdicts(rows, twins(scored))
 
 
-def _contest(graded: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+def _contest(graded: pd.DataFrame, one: str, other: str) -> tuple[pd.DataFrame, pd.Series | None]:
     """What two deployments scored on every item against each other, or against the baseline."""
     direct = graded[(graded["deployment"] == one) & (graded["other"] == other)]
     if direct.empty:
         sides = _sides(graded)
-        return sides[sides["deployment"].isin((one, other))]
+        table, group = by_item(sides[sides["deployment"].isin((one, other))])
+        return table.reindex(columns=[one, other]), group
     # A win is a 1 to 0 and a tie a 0 to 0, which makes McNemar's test the sign test.
     decided, items = direct["result"].isin(POINTS), direct[["item_id", "group"]]
     won = [
         items.assign(deployment=name, score=(direct["result"] == result).where(decided))
         for name, result in ((one, "win"), (other, "loss"))
     ]
-    return pd.concat(won).astype({"score": "Float64"})
+    return by_item(pd.concat(won).astype({"score": "Float64"}))
+
+
+def beaten_by(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]:
+    """By deployment, the highest `value` first: all that are better by the verdict of their pair.
+
+    Where no pair was tested, published values are compared as they are, and what a race dropped
+    is worse than what it left.
+    """
+    verdicts: dict[tuple[str, str], bool] = {}
+    for first, second, verdict in pairs[["deployment", "other", "verdict"]].to_numpy():
+        verdicts |= {(first, second): verdict == "worse", (second, first): verdict == "better"}
+    tested_names = {name for name, _ in verdicts}
+    ranked = scores.sort_values("value", ascending=False, kind="stable")
+    rank = {
+        n: (n in tested_names, value) for n, value in ranked[["deployment", "value"]].to_numpy()
+    }
+    return {
+        name: [other for other in rank if verdicts.get((name, other), rank[other] > rank[name])]
+        for name in rank
+    }
+
+
+def quality_groups(better: Mapping[str, Collection[str]]) -> dict[str, int]:
+    """Number deployments by quality, from `beaten_by`: group 1 are those that none of them beats.
+
+    Group 2 are those that only group 1 beats, and so on. To beat goes on through others, so
+    whoever beats each other in a circle is equal. What is no key of `better` does not count.
+    """
+    names = list(better)
+    wins = np.array([[b == a or b in better[a] for b in names] for a in names], dtype=bool)
+    above = np.linalg.matrix_power(wins.reshape(len(names), len(names)), len(names))
+    above &= ~above.T
+    group = np.ones(len(names), dtype=int)
+    for _ in names:
+        group = 1 + (above * group).max(axis=1, initial=0)
+    return dict(zip(names, group.tolist(), strict=True))
+
+
+def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
+    """The `quality_groups` of all deployments, the highest value first."""
+    return quality_groups(beaten_by(scores, pairs))
 
 
 def consistency(graded: pd.DataFrame) -> pd.DataFrame:
     """How far the judge can be relied on: what the swap changed, and where it leans.
 
-    Returns:
-        One row per `measure` with `value low high n` (a share of n, Wilson interval):
-        `inconsistent` and `no verdict` of the pairs judged; `first of all` verdicts that name a
-        position, where 0.5 is no lean.
+    `measure value low high n` (a share of n, Wilson interval): `inconsistent` and `no verdict` of
+    the pairs judged; `first of all` verdicts that name a position, where 0.5 is no lean.
     """
     judged = graded[graded["basis"] == "judge"]
     both = judged[judged["result"] != "no verdict"]
@@ -106,19 +145,12 @@ RESAMPLES = 1000
 def bradley_terry(contests: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
     """Strengths as the chance to win against the average (the geometric mean) or the baseline.
 
-    One may win much because its opponents are weak; the model takes that out, with ties as half
-    a win. Every pair starts with one win and one loss, so that who never lost is not infinitely
-    strong. The interval weighs units, never single contests, at random (the Bayesian bootstrap,
-    Rubin 1981).
+    Who wins much because its opponents are weak is not strong; ties are half a win. Every pair
+    starts with one win and one loss, so that who never lost is not infinitely strong. The interval
+    weighs units, never single contests, at random (the Bayesian bootstrap, Rubin 1981).
 
-    Args:
-        contests: `deployment other score unit`: 1 where the first won, 0 where it lost, missing
-            where nothing was decided; what is of one `unit` is drawn together.
-        baseline: One of the names.
-
-    Returns:
-        `deployment value low high n`, n the decided contests; where there is none, nothing is
-        known.
+    `contests` are `deployment other score unit`: 1 where the first won, 0 where it lost, missing
+    where nothing was decided. Returned is `deployment value low high n`, n the decided contests.
     """
     names = pd.Index(dict.fromkeys([*contests["deployment"], *contests["other"]]))
     pairs = contests[["deployment", "other"]].drop_duplicates()
@@ -169,17 +201,10 @@ def ranking_measures(
 ) -> pd.DataFrame:
     """nDCG@k, MRR and R@k of every query, by ir_measures (trec_eval's definitions).
 
-    nDCG has linear gain and a log2 discount (Järvelin and Kekäläinen 2002, as trec_eval counts
-    it); a grade of 1 or more is relevant to MRR and recall. A query without a relevant document
-    scores 0.
-
-    Args:
-        grades: By query and document; what is not graded is not relevant.
-        orders: By query, the documents, best first.
-        k: Where nDCG and recall are cut off; MRR looks at the whole order.
-
-    Returns:
-        One row per query of `orders`, which is the index: `nDCG@k MRR R@k`.
+    `orders` are the documents of every query, best first, and their queries the index of what is
+    returned. nDCG has linear gain and a log2 discount (Järvelin and Kekäläinen 2002); a grade of 1
+    or more is relevant to MRR, which looks at the whole order, and to recall. What is not graded is
+    not relevant, and a query without a relevant document scores 0.
     """
     names = {nDCG @ k: f"nDCG@{k}", RR: "MRR", R @ k: f"R@{k}"}
     # Scores that fall strictly: trec_eval would break ties by the documents' names.
@@ -192,15 +217,10 @@ def ranking_measures(
 
 
 def ranking_by_chance(grades: Grades, shown: Collection[str], *, k: int) -> dict[str, float]:
-    """What an order drawn at random scores on average on a query: the bar for any skill.
+    """What an order of the documents `shown`, drawn at random, scores on average on a query.
 
     The expectation itself, not a simulation: of nDCG@k the mean grade takes every place; of
     MRR the first relevant place is negative hypergeometric; of R@k it is the share shown.
-
-    Args:
-        grades: By document.
-        shown: The documents that are put into order.
-        k: As in `ranking_measures`.
     """
     grade = {d: max(int(g), 0) for d, g in grades.items()}
     drawn = [grade.get(d, 0) for d in shown]

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from briefs import BASE, brief, changed, write
 
+from lib.brief.deployment import Host
 from lib.brief.project import load_project
-from lib.brief.sections import Company
+from lib.brief.sections import Company, Policy
 from lib.errors import PlaybookError
 from lib.tables import DATA
 
@@ -404,6 +405,10 @@ def test_an_override_leaves_the_file_alone(tmp_path: Path) -> None:
         ("company", {"territories": ["Germany", "Unted Kingdom"]}),
         ("policy", {"host_countries": ["Frnace"]}),
         ("policy", {"denied_countries": ["Rusia"]}),
+        ("policy", {"countries": ["Frence"]}),
+        ("policy", {"countries": [False]}),
+        ("policy", {"denied_countries": ["ZZ"]}),
+        ("policy", {"denied_countries": ["United Nations"]}),
     ],
 )
 def test_a_place_nobody_knows_is_refused(
@@ -416,6 +421,29 @@ def test_a_place_nobody_knows_is_refused(
         load_project(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["Germany", "EU", "UK", "usa", "South Korea", "DE", "Worldwide"])
-def test_usual_names_of_places_are_known(place: str) -> None:
-    assert Company(domicile=place).domicile == place
+@pytest.mark.parametrize("key", ["countries", "host_countries", "denied_countries"])
+def test_lists_of_countries_are_kept_by_their_names(key: str) -> None:
+    written = ["CN", "prc", "u.s.a.", "Holland", "Turkey", "hk"]
+    policy = Policy.model_validate({key: written})
+    names = ["China", "United States", "Netherlands", "Türkiye", "Hong Kong"]
+    assert getattr(policy, key) == names
+    union = getattr(Policy.model_validate({key: ["EU"]}), key)
+    assert {"France", "Åland Islands"} <= {*union} and "United Kingdom" not in union
+
+
+@pytest.mark.parametrize(
+    "region", ["Asia", "Western Europe", "Europe", "EMEA", "worldwide", "Latin America", " "]
+)
+def test_a_region_is_no_list_of_countries_and_no_country(region: str) -> None:
+    for key in ("countries", "host_countries", "denied_countries"):
+        with pytest.raises(ValueError, match="is no list of countries: name them, or one of"):
+            Policy.model_validate({key: ["France", region]})
+    for vague in (region, "EU", "Eurozone"):
+        with pytest.raises(ValueError, match="is not one country: write which one"):
+            Host.model_validate({"provider": "x", "country": vague})
+
+
+def test_places_of_the_company_may_be_regions() -> None:
+    company = Company.model_validate({"domicile": "de", "territories": ["UK", "EMEA", "world"]})
+    assert company.domicile == "Germany"
+    assert company.territories == ["United Kingdom", "EMEA", "Worldwide"]

@@ -193,12 +193,12 @@ def rps(low: float, high: float, **more: Any) -> dict[str, Any]:
 
 
 def test_cheapest() -> None:
-    order, rule = choose("cheapest", dear=usd(0.5, 0.6), cheap=usd(0.1, 0.2, tie_group=2))
+    order, rule = choose("cheapest", dear=usd(0.5, 0.6), cheap=usd(0.1, 0.2, beaten_by="dear"))
     assert (order, rule) == (["cheap", "dear"], "cheap is the cheapest without a tie")
 
 
 def test_cheapest_with_overlapping_costs_goes_to_the_better_quality() -> None:
-    order, rule = choose("cheapest", good=usd(0.2, 0.6), cheap=usd(0.1, 0.2, tie_group=2))
+    order, rule = choose("cheapest", good=usd(0.2, 0.6), cheap=usd(0.1, 0.2, beaten_by="good"))
     assert order == ["good", "cheap"]
     assert rule == (
         "good, cheap tie for cheapest: the cost intervals overlap, so the better quality group"
@@ -206,17 +206,96 @@ def test_cheapest_with_overlapping_costs_goes_to_the_better_quality() -> None:
     )
     # just apart: no tie
     assert (
-        choose("cheapest", good=usd(0.21, 0.6), cheap=usd(0.1, 0.2, tie_group=2))[0][0] == "cheap"
+        choose("cheapest", good=usd(0.21, 0.6), cheap=usd(0.1, 0.2, beaten_by="good"))[0][0]
+        == "cheap"
     )
     # the same quality group: the lower cost
     assert choose("cheapest", b=usd(0.2, 0.6), a=usd(0.1, 0.2))[0] == ["a", "b"]
+
+
+def test_what_no_load_broke_may_be_the_cheapest() -> None:
+    unbroken = usd(NAN, 0.6, **rps(4, NAN))
+    order, rule = choose("cheapest", unbroken=unbroken, cheap=usd(0.1, 0.2, beaten_by="unbroken"))
+    assert order == ["unbroken", "cheap"] and rule.startswith("unbroken, cheap tie for cheapest")
+    # of the same quality, the lower cost that is shown goes first
+    assert choose("cheapest", unbroken=unbroken, cheap=usd(0.1, 0.2))[0] == ["cheap", "unbroken"]
+    # unknown is not cheap: a cost that nobody knows comes last
+    assert choose("cheapest", none=usd(NAN, NAN), cheap=usd(0.1, 0.2))[0] == ["cheap", "none"]
+    # one answer tells no interval: any of the others may be cheaper
+    one = usd(NAN, 0.1) | {"usd_per_1k_high": NAN, "beaten_by": "good"}
+    assert choose("cheapest", one=one, good=usd(0.5, 0.6))[0] == ["good", "one"]
+
+
+@pytest.mark.parametrize("bridge", [{"standing": "the baseline"}, {"quality_low": 0.1}])
+def test_no_baseline_and_nothing_unfit_makes_two_equal(bridge: dict[str, Any]) -> None:
+    """`top` ties with both, but `good` is shown to be better than `cheap`."""
+    good = {"quality": 0.9, **usd(0.5, 0.6)}
+    cheap = {"quality": 0.86, "beaten_by": "good", **usd(0.1, 0.2)}
+    rows = table(top=bridge | {"quality": 0.95}, good=good, cheap=cheap)
+    done = decision.qualify(rows, decision.check(rows, Requirements(min_quality=0.8)))
+    assert decision.choose(done, "best") == (["good", "cheap"], "good is the best without a tie")
+
+
+def test_the_best_is_never_one_that_another_beats() -> None:
+    """Neither can be told apart from `middle`, which has the highest score and qualifies too."""
+    rows = {
+        "middle": {"quality": 0.92, **usd(0.7, 0.8)},
+        "good": {"quality": 0.9, **usd(0.5, 0.6)},
+        "cheap": {"quality": 0.86, "beaten_by": "good", **usd(0.1, 0.2)},
+    }
+    assert choose("best", **rows)[0][0] == "good"
+    # the same where all three may be the cheapest
+    alike = {name: row | {"usd_per_1k_low": 0.05} for name, row in rows.items()}
+    assert choose("cheapest", **alike)[0][0] == "good"
+
+
+def test_the_groups_of_the_cheapest_are_those_of_its_rivals() -> None:
+    """`far` costs too much to be a rival: that it beats `cheap` says nothing against `good`."""
+    rows = {
+        "good": {"quality": 0.9, **usd(0.1, 0.3)},
+        "cheap": {"quality": 0.89, "beaten_by": "far", **usd(0.1, 0.2)},
+        "far": {"quality": 0.91, **usd(5, 6)},
+    }
+    assert choose("cheapest", **rows)[0] == ["cheap", "good", "far"]
+
+
+@pytest.mark.parametrize("bars", [{}, {"min_quality": 0.8}])
+def test_quality_without_a_figure_is_not_decided(bars: dict[str, float], tmp_path: Path) -> None:
+    basis = "measured here, judge not shown to be better than chance on 40 labelled answers"
+    lost = {"quality": NAN, "quality_low": 0.0, "quality_high": 1.0, "basis": basis}
+    rows = table(a=lost, b=lost)
+    checks = decision.check(rows, Requirements(**bars))
+    assert list(checks["note"]) == [f"its quality has no figure: {basis}"] * 2
+    done = decision.qualify(rows, checks)
+    assert list(done["qualifies"]) == ["not decided"] * 2
+    for objective in decision.TIES:
+        assert decision.choose(done, objective) == ([], "")
+    miss = decision.nearest_miss(checks)
+    assert miss is not None and miss["measured"] == "no figure"
+    project = brief(tmp_path, "requirements", bars)
+    assert set(decision.stability(done, project)["pick"]) == {"none"}
+
+
+def test_what_was_not_measured_is_called_so() -> None:
+    assert verdict({"max_rps": NAN, "rps_low": NAN, "rps_high": NAN}, min_rps=1) == (
+        "not decided",
+        "no load was offered: run step 5 again",
+    )
+    late = {"p95_s": NAN, "p95_low": -math.inf, "p95_high": math.inf}
+    assert verdict(late, max_p95_s=1)[1] == "no load from min_rps on stayed within it"
+    rows = table(a={"max_rps": NAN}, b={"max_rps": 0.0})
+    done = decision.qualify(rows, decision.check(rows, Requirements()))
+    assert list(done["why"]) == [
+        "no load was offered, so its capacity is not known",
+        "no load tried stayed within the objective",
+    ]
 
 
 def test_best_ties_go_to_the_cheaper() -> None:
     rows = {
         "top": usd(0.5, 0.6),
         "alike": usd(0.1, 0.2, quality=0.89),
-        "worse": usd(0.01, 0.02, tie_group=2),
+        "worse": usd(0.01, 0.02, beaten_by="top"),
     }
     order, rule = choose("best", **rows)
     assert order == ["alike", "top", "worse"]
@@ -248,9 +327,9 @@ def test_fastest_without_a_figure_is_last() -> None:
 
 def test_published_figures_are_compared_as_they_are() -> None:
     rows = {
-        "large": PUBLISHED | {"max_rps": 2.0, "usd_per_1k": 11.7, "tie_group": 1},
-        "quick": PUBLISHED | {"max_rps": 20.0, "usd_per_1k": 0.5, "tie_group": 2},
-        "cheap": PUBLISHED | {"max_rps": 10.0, "usd_per_1k": 0.1, "tie_group": 3},
+        "large": PUBLISHED | {"max_rps": 2.0, "usd_per_1k": 11.7},
+        "quick": PUBLISHED | {"max_rps": 20.0, "usd_per_1k": 0.5, "beaten_by": "large"},
+        "cheap": PUBLISHED | {"max_rps": 10.0, "usd_per_1k": 0.1, "beaten_by": "large, quick"},
     }
     assert choose("cheapest", **rows)[0] == ["cheap", "quick", "large"]
     assert choose("fastest", **rows)[0] == ["quick", "cheap", "large"]
@@ -353,12 +432,18 @@ def test_tradeoffs() -> None:
     assert joined["tie_group"].to_list() == [1, 2]
     assert joined["on_frontier"].to_list() == [True, False]
     assert math.isnan(joined.loc["b", "max_rps"]) and joined.loc["b", "dollars"] == ""
+    assert joined["beaten_by"].to_list() == ["", "a"]
+    base = scores.assign(standing=["the baseline", "candidate", "the baseline"])
+    both = pd.concat([capacity, capacity.assign(deployment="b", max_rps=1.0)])
+    costs = pd.concat([cost, cost.assign(deployment="b", usd_per_1k=2.0)])
+    joined = decision.tradeoffs(base, both, costs, pairs)
+    assert joined["on_frontier"].to_list() == [False, True]  # of what can be chosen
 
 
 def test_stability(tmp_path: Path) -> None:
     measured = table(
         good=usd(0.5, 0.6, quality=0.95, quality_low=0.9, quality_high=0.98, **rps(2, 3)),
-        cheap=usd(0.4, 0.45, quality=0.86, quality_low=0.82, tie_group=2, **rps(8, 9)),
+        cheap=usd(0.4, 0.45, quality=0.86, quality_low=0.82, beaten_by="good", **rps(8, 9)),
     )
     project = brief(tmp_path, "requirements", {"min_quality": 0.8})
     found = decision.stability(measured, project).set_index("change")["pick"].to_dict()
@@ -375,6 +460,9 @@ def test_stability(tmp_path: Path) -> None:
     }
     strict = brief(tmp_path, "requirements", {"min_quality": 0.99})
     assert set(decision.stability(measured, strict)["pick"]) == {"none"}
+    # what cannot be chosen has no price that matters
+    base = pd.concat([measured, table(base={"standing": "the baseline"})], ignore_index=True)
+    assert list(decision.stability(base, project)["change"]) == list(found)
 
 
 def test_stability_leaves_the_table_alone(tmp_path: Path) -> None:

@@ -52,7 +52,11 @@ def metadata() -> pd.DataFrame:
 
 
 def decide(
-    folder: Path, measured: pd.DataFrame, bars: dict[str, float] | None = None, **more: Any
+    folder: Path,
+    measured: pd.DataFrame,
+    bars: dict[str, float] | None = None,
+    facts: pd.DataFrame | None = None,
+    **more: Any,
 ) -> tuple[dict[str, Any], Project, Path]:
     raw = BASE | {"requirements": bars or {}} | more
     project = load_project(write(folder, raw))
@@ -65,7 +69,7 @@ def decide(
         run,
         table=decision.qualify(measured, checks),
         checks=checks,
-        metadata=metadata(),
+        metadata=metadata() if facts is None else facts,
         shortlist=shortlist(),
     )
     return done, project, run
@@ -92,6 +96,26 @@ def test_a_pick(tmp_path: Path) -> None:
     assert done["summary"] == (
         "a (org/a) is the cheapest configuration that meets every requirement, measured here."
     )
+
+
+def test_only_equals_that_qualify_are_in_the_picks_tie_group(tmp_path: Path) -> None:
+    worse = {"beaten_by": "b", "usd_per_1k_low": 0.4, "usd_per_1k_high": 0.5}
+    unfit = {"quality_low": 0.5}
+    rows = table(a=worse, b={}, c={"repo_id": "org/a"} | unfit)
+    done, _, _ = decide(tmp_path, rows, {"min_quality": 0.8})
+    assert (done["pick"]["deployment"], done["tie_group"]) == ("b", ["b"])
+
+
+def test_a_price_that_was_not_used_is_said_in_words(tmp_path: Path) -> None:
+    """A recorded baseline is not loaded, so it has no cost here."""
+    recorded = {"standing": "the baseline", "basis": "recorded (today.jsonl)", "repo_id": "org/b"}
+    rows = table(a={}, closed=recorded | {"price": None, "price_basis": None})
+    done, _, _ = decide(tmp_path, rows)
+    assert done["basis"][-2:] == [
+        "Price of a: $1/hour, assumed",
+        "Price of closed: not used, since no load was offered to divide it by",
+    ]
+    assert "nan" not in json.dumps(done["basis"])
 
 
 def test_none_qualifies(tmp_path: Path) -> None:
@@ -133,11 +157,40 @@ def test_every_model_that_is_out_is_listed_with_its_rule(tmp_path: Path) -> None
         {"what": "org/middle", "step": "2", "rule": "between the tiers; wanted low"},
         {"what": "org/drifted", "step": "3", "rule": "review: licence on the Hub is another"},
         {"what": "org/unasked", "step": "4", "rule": "no deployment of it in the brief"},
-        {"what": "b", "step": "4", "rule": "not asked: org/b did not pass steps 1 to 3"},
+        {"what": "b", "step": "4", "rule": "no figures of it: run steps 4 and 5 again"},
     ]
     named = {entry["what"] for entry in done["rejected"]} | {done["pick"]["model"]}
     assert named >= {row[0] for row in CATALOGUE} - {"org/b"}
     assert all(entry["rule"] for entry in done["rejected"])
+
+
+def test_what_step_3_refused_has_the_rule_that_did_it(tmp_path: Path) -> None:
+    facts = metadata().assign(shortlisted=True, why="", supply_verdict="pass", supply_reasons="")
+    facts.index = pd.Index(facts["repo_id"].tolist())
+    facts.loc["org/unasked", ["supply_verdict", "supply_reasons"]] = "fail", "no safetensors files"
+    facts.loc["org/b", ["shortlisted", "why"]] = [False, "tier high on the Hub; wanted low"]
+    done, _, _ = decide(tmp_path, table(a={}), facts=facts)
+    rules = {(entry["what"], entry["step"]): entry["rule"] for entry in done["rejected"]}
+    assert rules["org/unasked", "3"] == "supply chain: fail: no safetensors files"
+    assert rules["org/b", "3"] == "tier high on the Hub; wanted low"
+    assert rules["b", "4"] == "not asked: step 3: tier high on the Hub; wanted low"
+    assert not any("no deployment of it" in rule for rule in rules.values())
+    facts.loc["org/unasked", "supply_verdict"] = "unknown"
+    done, _, _ = decide(tmp_path, table(a={}), facts=facts)
+    rules = {entry["what"]: entry["rule"] for entry in done["rejected"]}
+    assert rules["org/unasked"].startswith("supply chain: unknown: no safetensors")
+
+
+def test_a_host_that_the_policy_denies_is_the_rule(tmp_path: Path) -> None:
+    hosted = BASE["deployments"][1] | {
+        "endpoint": {"base_url": "https://host/v1"},
+        "host": {"provider": "Acme", "country": "Singapore"},
+    }
+    policy = BASE["policy"] | {"denied_countries": ["sg"]}
+    deployments = [BASE["deployments"][1] | {"name": "a", "model": "org/a"}, hosted]
+    done, _, _ = decide(tmp_path, table(a={}), policy=policy, deployments=deployments)
+    rule = "not asked: its host Acme is in Singapore, which the policy does not allow"
+    assert {"what": "b", "step": "4", "rule": rule} in done["rejected"]
 
 
 def test_configurations_that_lost_are_listed(tmp_path: Path) -> None:

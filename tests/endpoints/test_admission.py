@@ -61,6 +61,8 @@ URL = {"base_url": "https://host/v1"}
         (URL, HOST, {}, ""),
         (URL, None, {}, ""),
         (URL, HOST, {"denied_countries": ["Singapore"]}, BARRED),
+        (URL, HOST, {"denied_countries": ["sg"]}, BARRED),
+        (URL, HOST | {"country": "SGP"}, {"denied_countries": ["singapore"]}, BARRED),
         (URL, HOST, {"denied_countries": ["China"]}, ""),
         (URL, HOST, {"host_countries": ["United States", "France"]}, BARRED),
         (URL, HOST, {"host_countries": ["Singapore"]}, ""),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import openai_stub
 import pandas as pd
@@ -18,8 +19,10 @@ from asking import IN, OUT, ask, brief, items, priced
 from openai_stub import Reply, error
 
 from lib.brief.project import Project
+from lib.brief.sections import Size
 from lib.endpoints import price as spending
 from lib.endpoints import runner, store
+from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 from lib.evaluate import answers
 from lib.evaluate import answers as forecast
@@ -37,6 +40,7 @@ def spent(run: Path) -> float:
     return sum(record["usd"] for record in store.read_records(run / spending.LEDGER).values())
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_it_stops_before_the_budget_is_exceeded_and_uses_it_up(
     tmp_path: Path, concurrency: int
@@ -95,6 +99,7 @@ def test_usage_that_is_not_reported_counts_with_its_worst_case(tmp_path: Path) -
     assert spent(tmp_path) == pytest.approx(5 * worst(project))
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize(
     ("reply", "charged"),
     [
@@ -110,7 +115,7 @@ def test_a_failed_try_counts_where_it_may_have_been_charged(
     tmp_path: Path, reply: Reply, charged: bool
 ) -> None:
     with openai_stub.running(lambda r: reply if r.number == 1 else Reply()) as stub:
-        project = priced(brief({"base_url": stub.url}, max_usd=5, timeout_s=0.3, concurrency=1))
+        project = priced(brief({"base_url": stub.url}, max_usd=5, timeout_s=30, concurrency=1))
         ask(project, tmp_path, items(3))
     assert spent(tmp_path) == pytest.approx(2 * CALL + (worst(project) if charged else 0))
 
@@ -119,7 +124,7 @@ KILLED = """
 import sys, pathlib
 sys.path.insert(0, sys.argv[1])
 from asking import ask, brief, items, priced
-project = priced(brief({"base_url": sys.argv[2]}, max_usd=100, concurrency=4, timeout_s=60))
+project = priced(brief({"base_url": sys.argv[2]}, max_usd=100, concurrency=4))
 ask(project, pathlib.Path(sys.argv[3]), items(20))
 """
 
@@ -129,10 +134,9 @@ def test_calls_in_flight_at_a_kill_count_with_their_worst_case(tmp_path: Path) -
     with openai_stub.running(lambda r: hanging if r.number > 6 else Reply()) as stub:
         here = str(Path(__file__).parents[1] / "stubs")
         child = subprocess.Popen([sys.executable, "-c", KILLED, here, stub.url, str(tmp_path)])
-        deadline = time.monotonic() + 30
-        while len(stub.requests) < 10 and time.monotonic() < deadline:
+        # Four workers hang with the last four, so the six before are written down.
+        while len(stub.requests) < 10 and child.poll() is None:
             time.sleep(0.01)
-        time.sleep(0.1)
         child.send_signal(signal.SIGKILL)
         child.wait()
         project = priced(brief({"base_url": stub.url}, max_usd=100))
@@ -144,23 +148,23 @@ def test_calls_in_flight_at_a_kill_count_with_their_worst_case(tmp_path: Path) -
 
 
 def test_a_judge_spends_from_the_same_budget(tmp_path: Path) -> None:
-    """Two performs with one budget, as answers and their judge are."""
+    """Two performs of one run, as answers and their judge are."""
     with openai_stub.running() as stub:
         project = priced(brief({"base_url": stub.url}))
         deployment, limit = project.deployments[0], worst(project) + 10.5 * CALL
-        budget = spending.Budget(tmp_path, max_usd=limit)
+        evaluation = project.evaluation.model_copy(update={"max_usd": limit})
+        project = project.model_copy(update={"evaluation": evaluation})
         runner.perform(
             [(deployment, answers.plan(project, deployment, items(8)))],
-            tmp_path, evaluation=project.evaluation, progress=False, budget=budget,
+            tmp_path, brief=project, progress=False,
         )  # fmt: skip
         again = items(8).assign(input=[f"judge {i}" for i in range(8)])
         with pytest.raises(PlaybookError, match="5 of 8 verdicts are not asked"):
             runner.perform(
                 [(deployment, answers.plan(project, deployment, again))],
-                tmp_path, evaluation=project.evaluation, label="verdicts", progress=False,
-                budget=budget,
+                tmp_path, brief=project, label="verdicts", progress=False,
             )  # fmt: skip
-        assert len(stub.requests) == 11 and budget.spent <= limit
+        assert len(stub.requests) == 11 and spent(tmp_path) <= limit
 
 
 def test_a_call_waits_for_room_that_others_in_flight_free(tmp_path: Path) -> None:
@@ -224,16 +228,23 @@ JUDGE = {
 }
 
 
+LABELLED = (
+    '{{"id": "1", "output": "x", "human": {}}}\n\n{{"id": "2", "output": "y", "human": {}}}\n'
+)
+
+
 @pytest.mark.parametrize(
-    ("kind", "user", "calls"),
+    ("kind", "user", "human", "calls"),
     [
-        ("scoring", "Rate {output}", 3 * 20 + 2),
-        ("judged", "Grade {output}", 3 * 20 + 2),
-        ("comparison", "{first} or {second}", 3 * 20 * 2 + 2),
+        ("scoring", "Rate {output}", "12", 3 * 20 + 2),
+        ("judged", "Grade {output}", ['"pass"', '"fail"'], 3 * 20 + 2),
+        ("comparison", "{first} or {second}", "12", 3 * 20 * 2),  # whose judge nobody labels
     ],
 )
-def test_a_dry_run_counts_the_judge(tmp_path: Path, kind: str, user: str, calls: int) -> None:
-    (tmp_path / "human.jsonl").write_text('{"id": "1"}\n\n{"id": "2"}\n')
+def test_a_dry_run_counts_the_judge(
+    tmp_path: Path, kind: str, user: str, human: Any, calls: int
+) -> None:
+    (tmp_path / "human.jsonl").write_text(LABELLED.format(*human))
     url = {"base_url": "http://127.0.0.1:9/v1"}
     judge = JUDGE | {"user": user, "calibration": "human.jsonl"}
     project = brief(url, url, url, kind=kind, judge=judge, folder=tmp_path)
@@ -249,3 +260,22 @@ def test_the_ledger_holds_numbers_only(tmp_path: Path) -> None:
     for line in (tmp_path / spending.LEDGER).read_text().splitlines():
         assert set(json.loads(line.split(" ", 1)[1])) == {"key", "usd"}
     assert os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sized", "length", "most", "tokens"),
+    [
+        (8192, 30, 16, (40, 150)),  # short calls cannot fill what the brief sizes
+        (512, 3000, 16, (1000, 1100)),  # more than the brief sizes, if the call is likely to
+        (2000, 3000, 16, (2000, 2000)),
+        (8192, 100_000, 4096, (37_000, 38_000)),
+        (8192, 30, None, (8192, 8192)),  # an answer without a limit
+    ],
+)
+def test_the_context_of_a_local_server(
+    sized: int, length: int, most: int | None, tokens: tuple[int, int]
+) -> None:
+    body = {"messages": [{"role": "user", "content": "x" * length}]}
+    calls = [Call("", "chat", body | ({"max_tokens": most} if most else {}))] * 2
+    low, high = tokens
+    assert low <= spending.context_tokens(calls, Size(tier="low", context_tokens=sized)) <= high

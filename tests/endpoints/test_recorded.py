@@ -41,6 +41,7 @@ def test_recorded_answers_stand_beside_asked_ones(tmp_path: Path) -> None:
         asked = ask(project, tmp_path / "run", items(4))
         assert len(stub.requests) == 4
     assert list(asked.columns) == answers.COLUMNS
+    assert set(asked["shared_with"]) == {""}
     own = asked[asked["deployment"] == "a"].set_index("item_id")
     assert list(own.loc[["i0", "i2"], "output"]) == ["negative", "positive"]
     assert own.loc["i2", list(full)].to_dict() == full

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import io
 import os
 import signal
 import socket
@@ -14,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import openai_stub
+import pandas as pd
 import psutil
 import pytest
+from asking import brief
 
 from lib.brief.deployment import Deployment, Options
 from lib.brief.project import load_project
@@ -49,7 +53,7 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-def gone(pid: int, within_s: float = 15.0) -> bool:
+def gone(pid: int, within_s: float = 600.0) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -89,6 +93,15 @@ def test_both_models_answer_also_behind_a_proxy_and_beside_another_lib(caller: P
         "gemma-3-270m-1cpu.log",
         "smollm2-135m-1cpu.log",
     }
+
+
+def test_a_prompt_longer_than_the_usual_context_is_answered(tmp_path: Path) -> None:
+    long, short = "The food was cold. " * 600, "Great value."
+    rows = [{"item_id": t[:5], "input": t, "target": ""} for t in (long, short)]
+    project = brief({"embedded": "smollm2-135m"}, timeout_s=60, max_tokens=2)
+    asked = answers.ask(project, project.deployments, pd.DataFrame(rows), tmp_path, progress=False)
+    assert not asked["error"].any(), asked["error"].iloc[0]
+    assert asked["prompt_tokens"].max() > deployments.LEAST_CONTEXT > asked["prompt_tokens"].min()
 
 
 def test_a_server_stops_with_its_block_and_after_an_exception(tmp_path: Path) -> None:
@@ -209,6 +222,40 @@ def test_a_corrupt_file_did_not_start(
         pass
     assert " E " in str(told.value), "the server's own reason is missing"
     assert "\n" not in str(told.value) and not children()
+
+
+CORES = "from lib.endpoints import machine; print(machine())"
+
+
+def test_the_cores_are_those_that_this_process_may_use() -> None:
+    free = min(os.sched_getaffinity(0))
+    alone = f"import os; os.sched_setaffinity(0, {{{free}}}); {CORES}"
+    told = subprocess.run([sys.executable, "-c", alone], stdout=subprocess.PIPE, text=True)
+    assert told.stdout.rstrip().endswith(", 1 cores")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cpu.max": "150000 100000"},
+        {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"},
+    ],
+    ids=["v2", "v1"],
+)
+def test_a_containers_quota_counts(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    quota = {f"/sys/fs/cgroup/{name}": text for name, text in files.items()}
+    real = builtins.open
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    monkeypatch.setattr(
+        os.path, "exists", lambda path: path in quota or not str(path).startswith("/sys/fs/cgroup")
+    )
+    monkeypatch.setattr(
+        builtins,
+        "open",
+        lambda p, *a, **k: io.StringIO(quota[p]) if p in quota else real(p, *a, **k),
+    )
+    assert deployments.machine().endswith(", 2 cores")
 
 
 def test_a_server_that_says_nothing_is_given_up(

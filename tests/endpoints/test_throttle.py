@@ -1,39 +1,15 @@
-"""What an endpoint bears: the pace of calls, by a clock that the test turns itself."""
+"""What an endpoint bears: the pace of calls, in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from virtual_time import run
 
 from lib.brief.deployment import Limits
 from lib.endpoints.throttle import LONGEST_PAUSE_S, Throttle
-
-
-class Clock(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to whatever is next, so a minute takes no time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
-
-
-def run(work: Callable[[], Awaitable[Any]]) -> Any:
-    loop = Clock()
-    try:
-        return loop.run_until_complete(work())  # type: ignore[arg-type]
-    finally:
-        loop.close()
 
 
 async def calls(

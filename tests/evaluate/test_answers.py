@@ -54,24 +54,22 @@ def test_asks_every_item_once_and_then_nothing(tmp_path: Path) -> None:
     assert asked["latency_s"].gt(0).all() and set(asked["prompt_tokens"]) == {10}
 
 
+@pytest.mark.usefixtures("virtual_time")
 def test_concurrency_is_bounded_and_used(tmp_path: Path) -> None:
     with openai_stub.running(Reply(delay_s=0.03)) as stub:
         ask(brief({"base_url": stub.url}, concurrency=7), tmp_path, items(60))
         assert stub.most_active == 7
 
 
+@pytest.mark.usefixtures("virtual_time")
 def test_hosted_deployments_run_at_the_same_time(tmp_path: Path) -> None:
-    arrivals: list[float] = []
-
-    def behave(request: Request) -> Reply:
-        arrivals.append(time.monotonic())
-        return Reply(delay_s=0.05)
-
-    with openai_stub.running(behave) as one, openai_stub.running(behave) as two:
+    slow = Reply(delay_s=5)
+    with openai_stub.running(slow) as one, openai_stub.running(slow) as two:
         ask(brief({"base_url": one.url}, {"base_url": two.url}, concurrency=2), tmp_path)
-        assert one.requests[0].at < two.requests[-1].at
-        assert two.requests[0].at < one.requests[-1].at
-    assert len(arrivals) == 40
+    start = one.requests[0].at
+    for stub in (one, two):
+        sent = [request.at - start for request in stub.requests]
+        assert sent == pytest.approx([n // 2 * 5 for n in range(20)])
 
 
 @pytest.mark.parametrize(
@@ -122,25 +120,25 @@ ask(brief({"base_url": sys.argv[2]}, concurrency=4), pathlib.Path(sys.argv[3]), 
 
 
 def test_killed_in_the_middle_it_asks_only_what_is_missing(tmp_path: Path) -> None:
-    with openai_stub.running(lambda r: Reply(r.text, delay_s=0.05)) as stub:
+    def behave(request: Request) -> Reply:
+        return Reply(request.text) if request.number <= 20 else openai_stub.HANG
+
+    with openai_stub.running(behave) as stub:
         here = str(Path(__file__).parents[1] / "stubs")
         (tmp_path / "killed").mkdir()
         child = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, here, stub.url, str(tmp_path / "killed")]
         )
-        path = tmp_path / "killed" / STORE
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and len(store.read_records(path)) < 12:
+        # Four workers hang with the last four, so the twenty before are written down.
+        while len(stub.requests) < 24 and child.poll() is None:
             time.sleep(0.01)
         child.send_signal(signal.SIGKILL)
         child.wait()
-        kept = len(store.read_records(path))
-        assert 12 <= kept < 60
-        time.sleep(0.2)
-        before = len(stub.requests)
+        assert len(store.read_records(tmp_path / "killed" / STORE)) == 20
+        stub.behave = lambda request: Reply(request.text)
         project = brief({"base_url": stub.url}, concurrency=4)
         resumed = ask(project, tmp_path / "killed", items(60))
-        assert len(stub.requests) - before == 60 - kept
+        assert len(stub.requests) == 24 + 40
         (tmp_path / "calm").mkdir()
         calm = ask(project, tmp_path / "calm", items(60))
     volatile = ["latency_s", "retries"]
@@ -203,9 +201,10 @@ def test_a_failed_call_is_recorded_asked_again_and_costs_no_other(
         assert set(stub.texts[before:]) == broken and len(stub.requests) == before + 2
 
 
+@pytest.mark.usefixtures("virtual_time")
 def test_a_call_that_hangs_fails_after_the_timeout(tmp_path: Path) -> None:
     with openai_stub.running(lambda r: openai_stub.HANG if r.number == 2 else Reply()) as stub:
-        project = brief({"base_url": stub.url}, timeout_s=0.5)
+        project = brief({"base_url": stub.url}, timeout_s=50)
         asked = ask(project, tmp_path)
         assert outcomes(project, asked) == {"answered": 19, "failed": 1}
         assert "Timeout" in "".join(asked["error"])

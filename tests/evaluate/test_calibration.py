@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from briefs import brief
+from scored import gathered as scored_gathered
 from scored import grade, summarise
 from sklearn.metrics import cohen_kappa_score
 from test_judged import JUDGE, a_judge, answers, judged_brief
 
-from lib import endpoints
+from lib import decide, endpoints, pages, tables
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
+from lib.brief.sections import Requirements
 from lib.errors import PlaybookError
 from lib.evaluate import judge as calibration
 from lib.evaluate import kinds, steps
@@ -168,7 +170,13 @@ def test_trust_is_one_sentence(tmp_path: Path) -> None:
     assert "was measured on 40 labelled answers: " in told
     assert "may be no better than chance" in calibration.trust(project, counts(6, 4, 5, 5))
     assert "not usable" in calibration.trust(project, counts(5, 15, 5, 15))
+    silent = table_of([("pass", None), ("fail", None), ("fail", "fail")])
+    assert calibration.trust(project, silent).startswith(
+        "The judge org/judge cannot be measured on 1 labelled answers (2 more got no verdict that"
+    )
     rated = calibrated(tmp_path, GOOD, BAD, kind="scoring")
+    unrated = table_of([(1.0, None), (2.0, None)], ratings=True)
+    assert "cannot be measured on 0 labelled answers" in calibration.trust(rated, unrated)
     table = table_of([(1.0, 1.0), (2.0, 3.0), (4.0, 4.0), (5.0, 5.0)] * 5, ratings=True)
     assert "quadratic" in calibration.trust(rated, table)
 
@@ -224,6 +232,57 @@ def test_calibrated_scores_are_corrected(tmp_path: Path, monkeypatch: pytest.Mon
     assert scores["low"].iloc[0] < scores["low"].iloc[1]
     assert set(scores["basis"]) == {"measured here, judge measured on 20 labelled answers"}
     assert scores["n"].to_list() == [3, 3]
+
+
+@pytest.mark.parametrize("bar", [None, 0.5])
+def test_a_judge_like_a_coin_decides_nothing_up_to_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bar: float | None
+) -> None:
+    """Steps 4 to 6 with a judge that says the opposite of people: sentences, figures, no crash."""
+    lines = [
+        {"id": f"c{n}", "output": f"o{n}", "human": "pass" if n % 2 else "fail"} for n in range(20)
+    ]
+    said = {"x": "pass", "y": "fail", "z": "pass"}
+    said |= {f"o{n}": "fail" if n % 2 else "pass" for n in range(20)}
+    project = calibrated(tmp_path, *lines)
+    monkeypatch.setattr(endpoints, "perform", graded(project, said))
+    table = pd.concat([answers(*"xyz"), answers(*"xyz", deployment="b")], ignore_index=True)
+    rows = steps.score_answers(project, table, graded=grade(project, table, tmp_path))
+    checked = steps.calibrate(project, tmp_path, progress=False)
+    scores = summarise(project, rows, checked=checked)
+    primary = scores[scores["primary"]]
+    assert primary["value"].isna().all() and list(primary["low"]) == [0.0, 0.0]
+    flaw = "is not shown to be better than chance on 20 labelled answers"
+    assert set(scores["basis"]) == {f"measured here, judge {flaw}"}
+    told = calibration.trust(project, checked)
+    assert flaw in told and "Cohen's κ -1.00" in told and "its scores are not usable" in told
+    # a coin sees no difference to the baseline: that is no reason to switch
+    first, *others = project.deployments
+    first = first.model_copy(update={"baseline": True})
+    switched = project.model_copy(update={"deployments": [first, *others]})
+    table = steps.non_inferiority(switched, rows, checked)
+    assert table[["verdict", "note"]].to_numpy().tolist() == [
+        ["not decided", "the judge is not shown to be better than chance"]
+    ]
+    # its figures are drawn, and nothing qualifies
+    pages.score_intervals(primary, metric="pass rate", caption="c", requirement=bar)
+    frames = {"items": pd.DataFrame(), "gathered": scored_gathered()}
+    pages.draw(steps.detail(project, rows, scores, **frames), caption="c")
+    pairs = kinds.of("judged").compare(rows, None)
+    speed = pd.DataFrame(
+        {"deployment": ["a", "b"], "repo_id": "r", "max_rps": 2.0, "low": 2.0, "high": 3.0,
+         "p95_s": 0.5, "p95_low": 0.4, "p95_high": 0.6, "n": 70, "basis": "measured here"}
+    )  # fmt: skip
+    cost = decide.cost(project, speed, rows, tables.hardware())
+    traded = decide.tradeoffs(scores, speed, cost, pairs)
+    checks = decide.check(traded, Requirements(min_quality=bar))
+    assert set(checks["verdict"]) == {"not decided"} and len(checks) == 2
+    traded = decide.qualify(traded, checks)
+    assert decide.choose(traded, "best") == ([], "")
+    pages.cost_per_correct(traded, caption="c")
+    words = {"metric": "pass rate", "caption": "c", "requirements": {"min_quality": bar}}
+    for dimension in ("cost", "speed"):
+        pages.quality_against(dimension, traded.assign(pick=False), **words)
 
 
 def test_calibrated_ratings_lose_the_bias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

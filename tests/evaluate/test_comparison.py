@@ -51,6 +51,17 @@ def items_of(n: int) -> pd.DataFrame:
     return pd.DataFrame({"item_id": [f"q{i}" for i in range(n)], "input": "why?", "target": ""})
 
 
+def pairs_of(graded: pd.DataFrame, models: dict[str, str] | None = None) -> pd.DataFrame:
+    """The pairs as step 4 compares them, every deployment of a model of its own."""
+    names = dict.fromkeys([*graded["deployment"], *graded["other"]])
+    every = pd.MultiIndex.from_product([names, graded["item_id"].unique()])
+    scored = preferences.item_scores(graded).set_index(["deployment", "item_id"]).reindex(every)
+    scored = scored.rename_axis(["deployment", "item_id"]).reset_index()
+    return preferences.pairs(
+        graded, scored.assign(repo_id=scored["deployment"].replace(models or {}))
+    )
+
+
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """Grade with a judge that is a function of the two texts shown; counts its calls."""
@@ -157,7 +168,7 @@ def test_a_judge_that_always_names_the_first_gives_ties_and_its_lean_shows(
     graded = judged(comparison_brief(tmp_path), answers, lambda first, second: "A")
     assert set(graded["result"]) == {"inconsistent"}
     assert preferences.item_scores(graded)["score"].eq(0.5).all()
-    assert preferences.pairs(graded)["verdict"].item() == "tie"
+    assert pairs_of(graded)["verdict"].item() == "tie"
     lean = preferences.consistency(graded).set_index("measure")
     assert lean.loc["inconsistent", "value"] == 1.0
     assert lean.loc["first of all", ["value", "n"]].tolist() == [1.0, 80]
@@ -198,7 +209,7 @@ def test_a_judge_that_fails_or_mumbles_decides_nothing(tmp_path: Path, judged: A
     assert set(scored["outcome"]) == {"failed"}
     assert scored["score"].isna().all()
     assert preferences.strengths(graded)["value"].isna().all()
-    pairs = preferences.pairs(graded)
+    pairs = pairs_of(graded)
     assert pairs[["n", "p_value", "verdict"]].iloc[0].tolist() == [0, 1.0, "tie"]
 
 
@@ -244,7 +255,7 @@ def test_the_sign_test_drops_ties_and_is_holm_adjusted() -> None:
             ("b", "c"): ["loss"] * 20,
         }
     )
-    table = preferences.pairs(graded).set_index(["deployment", "other"])
+    table = pairs_of(graded).set_index(["deployment", "other"])
     first = table.loc[("a", "b")]
     assert first[["n", "only_first", "only_second", "difference"]].tolist() == [20, 9, 1, 0.4]
     assert first["p_value"] == pytest.approx(22 / 1024)  # two-sided sign test, 9 of 10
@@ -252,9 +263,20 @@ def test_the_sign_test_drops_ties_and_is_holm_adjusted() -> None:
     assert list(table["verdict"]) == ["better", "tie", "worse"]
 
 
+def test_two_copies_of_one_model_are_one_hypothesis() -> None:
+    """As everywhere else: on one and on two threads, with the same answers and verdicts."""
+    rest = ["win"] * 9 + ["loss"] + ["tie"] * 10
+    twins = {("a1", "a2"): ["identical"] * 20, ("a1", "b"): rest, ("a2", "b"): rest}
+    p_value = 22 / 1024  # two-sided sign test, 9 of 10
+    for models, tests in (({"a1": "org/a", "a2": "org/a"}, 1), ({}, 3)):
+        table = pairs_of(made(twins), models).set_index(["deployment", "other"])
+        p = [table.loc[("a1", "b"), "p_adjusted"], table.loc[("a2", "b"), "p_adjusted"]]
+        assert p == pytest.approx([tests * p_value] * 2)
+
+
 def test_pairs_that_were_not_judged_are_compared_over_the_baseline() -> None:
     graded = made({("a", "base"): ["win"] * 30, ("b", "base"): ["loss"] * 29 + ["win"]})
-    table = preferences.pairs(graded).set_index(["deployment", "other"])
+    table = pairs_of(graded).set_index(["deployment", "other"])
     assert len(table) == 3
     assert table.loc[("a", "b"), "verdict"] == "better"
     assert table.loc[("a", "b"), "difference"] == pytest.approx(29 / 30)

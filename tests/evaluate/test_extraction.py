@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from answer_rows import metrics_of, scored_one
 from briefs import brief
+from effort import little_work
 
 from lib import json_values
 from lib.brief.project import Project
@@ -176,10 +176,9 @@ def test_find_object(text: str, found: Any) -> None:
 
 @pytest.mark.parametrize("piece", ["{", "{}", '{"', '{"a":', "{x}", '{"a{', "}{"])
 def test_hostile_text_takes_no_time(tmp_path: Path, piece: str) -> None:
-    started = time.perf_counter()
-    row = scored(project(tmp_path), piece * (990_000 // len(piece)))
+    with little_work():
+        row = scored(project(tmp_path), piece * (990_000 // len(piece)))
     assert row["score"] == 0.0
-    assert time.perf_counter() - started < 5
 
 
 def test_a_key_given_twice_is_no_json() -> None:

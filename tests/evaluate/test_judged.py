@@ -16,7 +16,7 @@ from scored import grade, summarise
 
 from lib import endpoints
 from lib.brief.deployment import Deployment
-from lib.brief.project import Evaluation, Judge, JudgeShot, Project
+from lib.brief.project import Judge, JudgeShot, Project
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
 from lib.evaluate import judge, steps
@@ -77,7 +77,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Call]]:
             jobs: list[tuple[Deployment, list[Call]]],
             run: Path,
             *,
-            evaluation: Evaluation,
+            brief: Project,
             **_: Any,
         ) -> dict[str, Record]:
             records = {}

@@ -20,7 +20,8 @@ from lib.evaluate import answers, racing, steps
 from lib.stats import betting
 from lib.stats.betting import Bets
 from lib.stats.intervals import wilson
-from lib.stats.paired_tests import compare_pairs, tie_groups
+from lib.stats.paired_tests import compare_pairs
+from lib.stats.ranking import tie_groups
 
 Matrix = npt.NDArray[np.float64]
 EIGHT = (0.90, 0.86, 0.84, 0.80, 0.75, 0.70, 0.65, 0.60)
@@ -388,7 +389,7 @@ def outcome(
 ) -> tuple[Endpoint, pd.DataFrame, pd.DataFrame]:
     endpoint = Endpoint(full)
     items = ITEMS.iloc[: len(next(iter(full.values())))]
-    answers, log = racing.run(brief, brief.deployments, items, endpoint.ask, endpoint.score)
+    answers, log = racing.run(brief, items, endpoint.ask, endpoint.score)
     assert len(set(endpoint.asked)) == len(endpoint.asked) == len(answers)
     return endpoint, answers, log.set_index("deployment")
 
@@ -506,7 +507,6 @@ def test_a_race_run_again_asks_nothing(tmp_path: Path) -> None:
         def race_of() -> tuple[pd.DataFrame, pd.DataFrame]:
             return racing.run(
                 brief,
-                brief.deployments,
                 items,
                 lambda left, block: answers.ask(brief, left, block, tmp_path, progress=False),
                 lambda block: steps.score_answers(brief, block),

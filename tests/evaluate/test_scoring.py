@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 from answer_rows import answers
 from briefs import brief
+from effort import little_work
 from scored import summarise
 
 from lib.brief.project import Project, load_project
@@ -195,9 +195,8 @@ def test_reasoning_tags_are_the_briefs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("piece", ["<think ", "<think>", "</think>", "```", "<", "`<think>"])
 def test_hostile_tags_take_no_time(piece: str) -> None:
-    started = time.perf_counter()
-    visible(piece * (1_000_000 // len(piece)), ["think", "thinking"])
-    assert time.perf_counter() - started < 3
+    with little_work():
+        visible(piece * (1_000_000 // len(piece)), ["think", "thinking"])
 
 
 def unusable(project: Project, **row: Any) -> Any:
@@ -237,7 +236,6 @@ def test_the_index_may_repeat(project: Project) -> None:
 def test_a_hundred_thousand_answers(project: Project) -> None:
     two = answers({}, {"output": "<think>so</think>It is negative."})
     table = two.loc[[0, 1] * 50_000]
-    started = time.perf_counter()
-    scores = summarise(project, steps.score_answers(project, table))
+    with little_work():
+        scores = summarise(project, steps.score_answers(project, table))
     assert scores["n"].to_list() == [100_000, 100_000]
-    assert time.perf_counter() - started < 6

@@ -12,10 +12,12 @@ import pytest
 from briefs import BASE
 
 from lib.brief.project import Project
+from lib.brief.sections import Requirements
+from lib.endpoints import runner, store
 from lib.errors import PlaybookError
 from lib.evaluate import steps as evaluation
 from lib.evaluate.items import load_items
-from lib.stats import paired_tests as stats
+from lib.stats import ranking
 
 N = 120
 LABELS = ["positive", "negative"]
@@ -79,7 +81,7 @@ def test_a_race_drops_the_hopeless_and_never_picks_it(tmp_path: Path) -> None:
     assert list(standing[["good", "fair"]]) == ["candidate", "candidate"]
     pairs = evaluation.compare(brief, scored, got)
     assert set(pairs["deployment"]) | set(pairs["other"]) == {"good", "fair"}
-    assert set(stats.tie_groups(scores[scores["primary"]], pairs)) == {"good", "fair", "bad"}
+    assert set(ranking.tie_groups(scores[scores["primary"]], pairs)) == {"good", "fair", "bad"}
 
 
 def test_a_recorded_baseline_is_compared_and_not_chosen(tmp_path: Path) -> None:
@@ -145,3 +147,82 @@ def test_a_judge_that_always_names_the_first_is_pointed_out(tmp_path: Path) -> N
     assert scores.loc[scores["primary"], "value"].tolist() == [0.5, 0.5]
     strength = scores[scores["metric"].str.contains("Bradley")]
     assert strength["value"].tolist() == pytest.approx([0.5, 0.5])
+
+
+STRENGTH = {"good": 3, "fair": 3, "today": 2, "bad": 1, "worse": 0}
+JUDGE = {"model": "org/judge", "user": "{first}\n{second}"}
+
+
+def judge_by_strength(request: openai_stub.Request) -> openai_stub.Reply:
+    """Candidates sign what they write, and the judge prefers the stronger."""
+    if request.body["model"] != "judge":
+        return openai_stub.Reply(f"{request.body['model']} {request.text.split()[-1]}")
+    first, second = (STRENGTH[line.split()[0]] for line in request.text.split("\n"))
+    return openai_stub.Reply("tie" if first == second else "first" if first > second else "second")
+
+
+def contest(folder: Path, url: str, *names: str, **raw: Any) -> Project:
+    """A race of comparisons; `today`, if there, is the baseline."""
+    some = candidates(*names)
+    for one in some:
+        one["endpoint"]["base_url"] = url
+        one["baseline"] = one["name"] == "today"
+    judge = JUDGE | {"endpoint": {"base_url": url, "model": "judge"}}
+    brief = project(folder, url, some, kind="comparison", strategy="racing", block=20, judge=judge)
+    return brief.model_copy(update=raw)
+
+
+def test_who_is_judged_against_whom_does_not_hang_on_who_is_dropped(tmp_path: Path) -> None:
+    """Five, so only against the baseline; so it stays when three are left, and all paid counts."""
+    with openai_stub.running(judge_by_strength) as stub:
+        brief = contest(tmp_path, stub.url, *STRENGTH)
+        got, scored, scores, _ = gathered(brief, tmp_path / "run")
+        verdicts = sum(r.body["model"] == "judge" for r in stub.requests)
+        sent = len(stub.requests)
+        assert gathered(brief, tmp_path / "run")[1].equals(scored)
+        assert len(stub.requests) == sent
+    assert set(got.dropped["deployment"]) == {"bad", "worse"}
+    assert got.graded is not None and set(got.graded["other"]) == {"today"}
+    judged = got.graded[got.graded["basis"] == "judge"]
+    assert len(judged) == len(got.graded) and verdicts == 2 * len(judged)
+    after = got.dropped["after_items"].iloc[0]
+    assert judged["deployment"].value_counts().to_dict() == {
+        "good": N, "fair": N, "bad": after, "worse": after,
+    }  # fmt: skip
+    values = scores[scores["primary"]].set_index("deployment")["value"]
+    assert values[["good", "fair", "bad"]].to_list() == [1.0, 1.0, 0.0]
+    pairs = evaluation.compare(brief, scored, got)
+    assert set(pairs["deployment"]) | set(pairs["other"]) == {"good", "fair", "today"}
+
+
+def test_with_a_bar_on_the_win_rate_nobody_leaves_the_field(tmp_path: Path) -> None:
+    """Else the rate would be one against others, and the last one have no opponent."""
+    bar = Requirements(min_quality=0.5)
+    with openai_stub.running(judge_by_strength) as stub:
+        brief = contest(tmp_path, stub.url, "good", "bad", requirements=bar)
+        got, _, scores, _ = gathered(brief, tmp_path / "run")
+    assert got.dropped.empty and scores["n"].eq(N).all()
+
+
+def test_a_race_starts_servers_and_reads_its_answers_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, read = list[str](), list[str]()
+    serve, records = runner.serving, store.read_records
+
+    def serving(deployment: Any, **how: Any) -> Any:
+        started.append(deployment.name)
+        return serve(deployment, **how)
+
+    def read_records(path: Path, *wanted: Any) -> Any:
+        read.append(path.name)
+        return records(path, *wanted)
+
+    monkeypatch.setattr(runner, "serving", serving)
+    monkeypatch.setattr(store, "read_records", read_records)
+    with openai_stub.running(judge_by_strength) as stub:
+        brief = contest(tmp_path, stub.url, "good", "today", "bad")
+        got, *_ = gathered(brief, tmp_path / "run")
+    assert len(got.dropped) == 1
+    assert sorted(started) == ["bad", "good", "judge", "today"]
+    assert read == [runner.STORE]

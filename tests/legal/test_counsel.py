@@ -253,6 +253,24 @@ def test_a_deployed_model_nobody_knows_is_said(tmp_path: Path) -> None:
     assert "The brief has none." in html
 
 
+def test_nobody_signs_for_the_baseline(tmp_path: Path) -> None:
+    """A closed model of today is compared with; an open one is among the other models."""
+    raw = changed("policy", {"licenses": ["permissive", "conditional"], "use": "product"})
+    raw["deployments"][0] |= {"model": "openai/gpt-closed", "baseline": True}
+    raw["deployments"][1] |= {"model": GEMMA}
+    html = render(load_project(write(tmp_path, raw)))
+    assert "gpt-closed" not in html and "1 deployed model," in words(html)
+    raw["deployments"][0] |= {"model": LLAMA}
+    html = render(load_project(write(tmp_path, raw)))
+    assert LLAMA not in part(html, "signature") and LLAMA not in part(html, "deployments")
+    # the same model as a candidate is signed for, by the candidate's host alone
+    raw["deployments"][0] |= {"model": GEMMA}
+    html = render(load_project(write(tmp_path, raw)))
+    assert words(part(html, "signature")).count(GEMMA) == 1
+    hosts = part(html, "deployments")
+    assert '<th scope="row">b</th>' in hosts and '<th scope="row">a</th>' not in hosts
+
+
 def test_the_sign_off_cells_are_empty(rich: tuple[Project, str]) -> None:
     table = part(rich[1], "signature")
     rows = table.split("<tr>")[2:]

@@ -105,7 +105,7 @@ def test_items_needed() -> None:
     for value, bar in ((0.85, 0.8), (0.75, 0.8), (0.99, 0.97)):
         total = needed(value, bar, 20)
         assert total is not None
-        low, high = stats.wilson(round(value * total), total)
+        low, high = stats.wilson(value * total, total)
         assert low >= bar or high < bar
 
 

@@ -13,6 +13,7 @@ from scipy.stats import multinomial, norm
 from statsmodels.stats.multitest import multipletests
 
 from lib.stats import paired_tests as stats
+from lib.stats import ranking
 from lib.stats.paired_tests import Pair, items_to_decide, minimum_detectable_difference, pair_of
 
 
@@ -144,12 +145,12 @@ def test_false_alarms_are_rare() -> None:
 
 def groups(values: dict[str, float], ties: set[tuple[str, str]]) -> dict[str, int]:
     scores = pd.DataFrame({"deployment": list(values), "value": list(values.values())})
-    rows = [
-        (a, b, "tie" if (a, b) in ties or (b, a) in ties else "better")
-        for a, b in combinations(values, 2)
-    ]
+    rows = []
+    for a, b in combinations(values, 2):
+        tied = (a, b) in ties or (b, a) in ties
+        rows.append((a, b, "tie" if tied else "better" if values[a] > values[b] else "worse"))
     pairs = pd.DataFrame(rows, columns=["deployment", "other", "verdict"])
-    return stats.tie_groups(scores, pairs)
+    return ranking.tie_groups(scores, pairs)
 
 
 def test_tie_groups() -> None:
@@ -159,8 +160,35 @@ def test_tie_groups() -> None:
     # c is equal to b, but not to the best: it is not in the best's group
     assert groups(values, {("a", "b"), ("b", "c")}) == {"a": 1, "b": 1, "c": 2}
     assert groups(values, {("b", "c")}) == {"a": 1, "b": 2, "c": 2}
-    assert groups(values, {("a", "c")}) == {"a": 1, "b": 2, "c": 1}
+    # c cannot be told apart from the best, but b is better, and a better than b
+    assert groups(values, {("a", "c")}) == {"a": 1, "b": 2, "c": 3}
     assert groups({"a": 0.9}, set()) == {"a": 1}
+    assert groups({}, set()) == {}
+    assert list(groups(values, set())) == ["a", "b", "c"]
+
+
+def test_the_highest_score_does_not_make_two_equal_that_differ() -> None:
+    """a and c tie with b, the highest, but a is better than c (paired tests see more)."""
+    values = {"b": 0.92, "a": 0.9, "c": 0.86}
+    assert groups(values, {("a", "b"), ("b", "c")}) == {"b": 1, "a": 1, "c": 2}
+
+
+def test_who_beats_each_other_in_a_circle_is_equal() -> None:
+    better = {"a": ["c"], "b": ["a"], "c": ["b"], "d": ["a", "outsider"]}
+    assert ranking.quality_groups(better) == {"a": 1, "b": 1, "c": 1, "d": 2}
+
+
+def test_without_pairs_published_values_are_compared_and_the_dropped_are_worse() -> None:
+    pairs = pd.DataFrame(columns=["deployment", "other", "verdict"])
+    scores = pd.DataFrame({"deployment": list("xyz"), "value": [0.8, 0.9, 0.8]})
+    assert ranking.tie_groups(scores, pairs) == {"y": 1, "x": 2, "z": 2}
+    pairs.loc[0] = ["x", "z", "tie"]
+    assert ranking.beaten_by(scores, pairs) == {"y": ["x", "z"], "x": [], "z": []}
+
+
+def test_twins_with_different_p_count_with_the_greater() -> None:
+    found = stats.holm(["one", "one", "two", None], [0.001, 0.03, 0.02, 0.5])
+    assert [p for p, _ in found] == pytest.approx([0.04, 0.04, 0.04, 1.0])
 
 
 # What follows is found by simulation with fixed seeds; 800 draws know a coverage to 0.8 points.

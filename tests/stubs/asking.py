@@ -28,7 +28,7 @@ def brief(*endpoints: dict[str, Any], folder: Path = Path(), **evaluation: Any) 
                 "kind": "classification",
                 "items": "items.jsonl",
                 **({} if "kind" in evaluation else {"labels": ["positive", "negative"]}),
-                "timeout_s": 5,
+                "timeout_s": 600,
                 "max_retries": 0,
                 **evaluation,
             },

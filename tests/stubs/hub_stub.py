@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import math
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -119,6 +121,9 @@ class Stub:
     most_in_flight: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     window: tuple[float, int] = (0.0, 0)
+    clock: Callable[[], float] = time.monotonic
+    held_from: float = math.inf  # requests from this number on wait until `let_go` is set
+    let_go: threading.Event = field(default_factory=threading.Event)
 
     def serve(self, repo_id: str, *answers: object) -> None:
         """Answer with each in turn, then with the last again and again."""
@@ -187,7 +192,7 @@ class Stub:
             return False, {}
         with self.lock:
             began, used = self.window
-            now = time.monotonic()
+            now = self.clock()
             if now - began >= self.window_s:
                 began, used = now, 0
             self.window = (began, used + 1)
@@ -209,6 +214,33 @@ def point_at(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+class Clock:
+    """A time that only waiting moves, for the stub and for whoever asks it."""
+
+    def __init__(self) -> None:
+        self.now, self._lock = 1000.0, threading.Lock()
+
+    def time(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        """Until this many seconds are over; side by side they pass for all who wait."""
+        until = self.now + seconds
+        with self._lock:
+            self.now = max(self.now, until)
+        return False
+
+    def install(self, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the stub's windows and the client's waits be in this time."""
+        event = SimpleNamespace(wait=self.wait, is_set=lambda: False, set=lambda: None)
+        fake = SimpleNamespace(Event=lambda: event, Lock=threading.Lock)
+        stub.clock = self.time
+        monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=self.time))
+        monkeypatch.setattr(client, "threading", fake)
+        # Whoever reads while another thread waits must not seem to have read that long.
+        monkeypatch.setattr(client, "DRIP", 10**6)
+
+
 @contextlib.contextmanager
 def running() -> Iterator[Stub]:
     stub = Stub()
@@ -225,7 +257,10 @@ def running() -> Iterator[Stub]:
                 stub.asked.append((parts.path, query, headers))
                 stub.in_flight += 1
                 stub.most_in_flight = max(stub.most_in_flight, stub.in_flight)
+                held = len(stub.asked) >= stub.held_from
             try:
+                if held:
+                    stub.let_go.wait()
                 over, told = stub.limited(parts.path)
                 answer = Answer({"error": "slow down"}, 429) if over else None
                 answer = answer or stub.answer(parts.path, query)
@@ -261,6 +296,11 @@ def running() -> Iterator[Stub]:
         daemon_threads = True
         request_queue_size = 128
 
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that went away is none of the stub's business; anything else is printed."""
+            if not isinstance(sys.exception(), ConnectionError):
+                super().handle_error(request, client_address)
+
     server = Server(("127.0.0.1", 0), Handler)
     stub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -268,6 +308,7 @@ def running() -> Iterator[Stub]:
     try:
         yield stub
     finally:
+        stub.let_go.set()
         server.shutdown()
         server.server_close()
         thread.join()

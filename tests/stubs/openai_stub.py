@@ -46,7 +46,9 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     content_type: str = "application/json"
-    action: str = ""  # "drop": close unanswered; "hang": never answer; "cut": close half-way
+    # "drop": close unanswered; "hang": never answer; "cut": close half-way;
+    # "trickle": a byte at a time, without end
+    action: str = ""
     finish_reason: Any = "stop"
     refusal: str | None = None
     reasoning: str | None = None  # sent apart, as `reasoning_content`
@@ -75,6 +77,7 @@ BROKEN_JSON = Reply(body=b'{"choices": [{"mess')
 DROP = Reply(action="drop")
 HANG = Reply(action="hang")
 Behaviour = Callable[[Request], Reply]
+TRICKLE_S = 0.05  # between two bytes
 
 
 class Stub:
@@ -86,7 +89,7 @@ class Stub:
         self.url = ""
         self.requests: list[Request] = []
         self.active = self.most_active = 0
-        self.waiting: deque[tuple[_Connection, Request, Reply]] = deque()
+        self.waiting: deque[tuple[Connection, Request, Reply]] = deque()
         self.busy = False
 
     @property
@@ -95,7 +98,7 @@ class Stub:
         return [request.text for request in self.requests]
 
     def take(
-        self, connection: _Connection, headers: dict[str, str], body: bytes, path: str = ""
+        self, connection: Connection, headers: dict[str, str], body: bytes, path: str = ""
     ) -> None:
         """Record a request and answer it in its time."""
         loop = asyncio.get_running_loop()
@@ -125,13 +128,15 @@ class Stub:
                     self.service_s + reply.delay_s, self._served, connection, request, reply
                 )
 
-    def _served(self, connection: _Connection, request: Request, reply: Reply) -> None:
+    def _served(self, connection: Connection, request: Request, reply: Reply) -> None:
         self.busy = False
         connection.answer(request, reply)
         self._serve_next()
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
     def __init__(self, stub: Stub) -> None:
         self.stub, self.buffer, self.pending = stub, b"", 0
         self.transport: asyncio.Transport
@@ -159,13 +164,16 @@ class _Connection(asyncio.Protocol):
     def answer(self, request: Request, reply: Reply) -> None:
         if self.transport.is_closing():
             return
+        if reply.action == "trickle":
+            self._trickle()
+            return
         self.pending -= 1
         self.stub.active -= 1
         if reply.action == "drop":
             self.transport.close()
             return
         stream = bool(request.body.get("stream")) and reply.body is None and reply.status == 200
-        body = _events(reply) if stream else reply.body
+        body = _events(request, reply) if stream else reply.body
         if body is None:
             ranking = request.path.endswith("/rerank")
             shaped = _ranking(request, reply) if ranking else _completion(reply)
@@ -177,6 +185,11 @@ class _Connection(asyncio.Protocol):
         self.transport.write(head.encode() + b"\r\n" + body)
         if reply.action == "cut":
             self.transport.close()
+
+    def _trickle(self, data: bytes = b"HTTP/1.1 200 X\r\nContent-Length: 9999\r\n\r\n") -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+            asyncio.get_running_loop().call_later(TRICKLE_S, self._trickle, b" ")
 
 
 def _completion(reply: Reply) -> dict[str, Any]:
@@ -196,7 +209,7 @@ def _ranking(request: Request, reply: Reply) -> dict[str, Any]:
     return {"model": "m", "results": results} | ({"usage": reply.usage} if reply.usage else {})
 
 
-def _events(reply: Reply) -> bytes:
+def _events(request: Request, reply: Reply) -> bytes:
     steps = [{"delta": {"content": reply.text}, "finish_reason": None}]
     if reply.action != "cut":
         steps.append({"delta": {}, "finish_reason": reply.finish_reason})
@@ -204,17 +217,26 @@ def _events(reply: Reply) -> bytes:
         {"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, **step}]}
         for step in steps
     ]
+    if reply.usage and request.body.get("stream_options", {}).get("include_usage"):
+        chunks.append(chunks[0] | {"choices": [], "usage": reply.usage})
     done = [] if reply.action == "cut" else ["[DONE]"]
     return "".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), *done]).encode()
 
 
+in_memory: Callable[[Stub], contextlib.AbstractContextManager[Stub]] | None = None
+
+
 @contextlib.contextmanager
 def running(behave: Behaviour | Reply | None = None, *, service_s: float = 0.0) -> Iterator[Stub]:
-    """Serve from a thread until the block ends."""
+    """Serve from a thread until the block ends; under the fixture `virtual_time` from memory."""
     stub = Stub(behave, service_s)
+    if in_memory is not None:
+        with in_memory(stub):
+            yield stub
+        return
     loop = asyncio.new_event_loop()
     server = loop.run_until_complete(
-        loop.create_server(lambda: _Connection(stub), "127.0.0.1", 0, backlog=2048)
+        loop.create_server(lambda: Connection(stub), "127.0.0.1", 0, backlog=2048)
     )
     stub.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -224,7 +246,7 @@ def running(behave: Behaviour | Reply | None = None, *, service_s: float = 0.0) 
     finally:
         loop.call_soon_threadsafe(server.close)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=10)
+        thread.join()
         loop.close()
 
 

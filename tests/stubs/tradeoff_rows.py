@@ -19,6 +19,7 @@ ROW: dict[str, Any] = {
     "quality": 0.9,
     "quality_low": 0.85,
     "quality_high": 0.95,
+    "beaten_by": "",
     "tie_group": 1,
     "max_rps": 4.0,
     "rps_low": 4.0,

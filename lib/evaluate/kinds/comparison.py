@@ -36,10 +36,8 @@ def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
     """Who is compared to whom: everyone to everyone, or everyone to the baseline.
 
     Pairs grow with the square of the candidates and each costs two calls an item, so from five
-    deployments on only the baseline's pairs are judged; without a baseline, all are.
-
-    Raises:
-        PlaybookError: There is nobody to compare to.
+    deployments on only the baseline's pairs are judged; without a baseline, all are. PlaybookError
+    where there is nobody to compare to.
     """
     names = [d.name for d in deployments]
     if len(names) < 2:
@@ -53,9 +51,10 @@ def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
     return list(combinations(names, 2))
 
 
-def judge_calls(deployments: list[Deployment]) -> tuple[int, int]:
+def judge_calls(deployments: list[Deployment]) -> list[dict[str, str]]:
     """Two a pair, one in each order, with two answers."""
-    return 2 * len(matchups(deployments)), 2
+    pairs = [pair for pair in matchups(deployments) for pair in (pair, pair[::-1])]
+    return [{"first": one, "second": other} for one, other in pairs]
 
 
 def outcome(forward: str | None, backward: str | None) -> str:
@@ -73,16 +72,12 @@ def outcome(forward: str | None, backward: str | None) -> str:
 def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> pd.DataFrame:
     """Have the judge compare the answers, each pair in both orders.
 
-    Not asked is what needs no judge: equal answers are a tie, and an answer that is truncated,
-    refused or empty loses to one that is not. Where a call of either candidate failed, the
-    item is left out for that pair.
-
-    Returns:
-        One row per pair of deployments and item: `item_id group deployment other basis forward
-        backward result`. `basis` is judge, identical, forfeit or failed; `forward` is the
-        judge's verdict with `deployment` shown first and `backward` with `other` shown first
-        (first, second, tie or missing); `result` is win, loss, tie, inconsistent, identical,
-        no verdict (the judge failed or was not clear) or left out, as seen by `deployment`.
+    A row with `COLUMNS` for each of the brief's `matchups` and item that both were asked. Without
+    the judge (`basis`) equal answers are a tie (identical), and an answer that is truncated,
+    refused or empty loses to one that is not (forfeit); where a call failed, the item is left out.
+    `forward` is the verdict with `deployment` shown first, `backward` with `other` (first, second,
+    tie or missing); `result` is win, loss, tie, inconsistent, identical, no verdict (the judge
+    failed or was not clear) or left out, as seen by `deployment`.
     """
     pairs = _pairs(brief, answers)
     judged = pairs[pairs["basis"] == "judge"]
@@ -105,13 +100,10 @@ def _pairs(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
     texts = answers.set_index("item_id")[["deployment", "group", "unusable", "output"]]
     by_name = {str(name): own for name, own in texts.groupby("deployment", sort=False)}
     tables = []
-    for name, other in matchups([d for d in brief.deployments if d.name in by_name]):
-        others = by_name[other][["unusable", "output"]].add_suffix("_other")
-        table = by_name[name].join(others)
-        # Who was not asked the item did not answer it.
-        missing = table["output_other"].isna()
-        table["unusable_other"] = table["unusable_other"].mask(missing, "failed")
-        tables.append(table.assign(other=other))
+    for name, other in matchups(brief.deployments):
+        if {name, other} <= by_name.keys():  # else one was dropped from the race
+            others = by_name[other][["unusable", "output"]].add_suffix("_other")
+            tables.append(by_name[name].join(others, how="inner").assign(other=other))
     pairs = pd.concat(tables).reset_index(names="item_id")
     one, two = pairs["unusable"].notna(), pairs["unusable_other"].notna()
     failed = (pairs["unusable"] == "failed") | (pairs["unusable_other"] == "failed")
@@ -167,7 +159,7 @@ def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
 
 def compare(scored: pd.DataFrame, graded: pd.DataFrame | None) -> pd.DataFrame:
     """By the judge's own verdicts."""
-    return stats.pairs(graded) if graded is not None else pd.DataFrame()
+    return stats.pairs(graded, scored) if graded is not None else pd.DataFrame()
 
 
 def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:

@@ -19,6 +19,7 @@ ASKS_ITEMS = True  # whether items are read and asked one by one
 JSON_FIELDS: tuple[str, ...] = ()  # fields of an item that are JSON, also in a cell of a CSV file
 JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a kind without judge
 RATED = False  # whether the judge gives numbers, not labels
+UNPLANNED = ""  # why nobody can say before how much will be asked
 RELATIVE = False  # whether an answer's score hangs on who else was asked
 MARKS = ("right", "partly right", "wrong")  # an answer of score 1, between, and 0, to its reader
 GRADES = ("full score", "partial score", "score 0")  # the same where nothing is right or wrong
@@ -76,9 +77,9 @@ def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataF
     return None
 
 
-def judge_calls(deployments: list[Deployment]) -> tuple[int, int]:
-    """How often the judge is asked about an item, and how many answers it is shown each time."""
-    return 0, 0
+def judge_calls(deployments: list[Deployment]) -> list[dict[str, str]]:
+    """The judge's calls about an item: for each, whose answer stands in which place."""
+    return []
 
 
 def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> Any:

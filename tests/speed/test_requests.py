@@ -1,0 +1,257 @@
+"""What one request of load is, what it may cost, and what is said before any is sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai_stub
+import pandas as pd
+import pytest
+from openai_stub import Reply, Request, error
+
+from lib import evaluate, speed
+from lib.brief.project import Project
+from lib.endpoints import price, store
+from lib.errors import PlaybookError
+from lib.speed import measurement
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
+TOKENS = {"input_usd_per_million": 1000.0, "output_usd_per_million": 2000.0}
+CALL_USD = 0.012  # of the stub's 10 and 1 tokens
+
+
+def brief(*endpoints: dict[str, Any], evaluation: Any = None, **sections: Any) -> Project:
+    """Deployments a, b, … under light loads; `deployment` is what all of them have besides."""
+    more = {"hardware": "cpu-1"} | sections.pop("deployment", {})
+    named = zip("abc", endpoints, strict=False)
+    raw = {
+        "name": "t",
+        "task": "t",
+        "policy": {},
+        "size": {"tier": "low"},
+        "evaluation": {"kind": "exact", "items": "i.jsonl", "timeout_s": 30} | (evaluation or {}),
+        "deployments": [{"name": n, "model": f"acme/{n}", "endpoint": e, **more} for n, e in named],
+        "speed": {"probe_s": 0.2, "min_requests": 20, "max_probes": 2},
+        "requirements": {"max_p95_s": 20, "min_rps": 20},
+    }
+    return Project.model_validate(raw | sections)
+
+
+def items(n: int = 30) -> pd.DataFrame:
+    rows = [{"item_id": f"i{i}", "input": f"text {i}", "target": "x"} for i in range(n)]
+    return pd.DataFrame(rows)
+
+
+def queries(n: int = 7, documents: int = 3) -> pd.DataFrame:
+    texts = [{"id": f"d{i}", "text": f"document {i}"} for i in range(documents)]
+    facts = {"target": json.dumps({"d0": 1}), "documents": json.dumps(texts)}
+    return pd.DataFrame([{"item_id": f"i{i}", "input": f"query {i}"} | facts for i in range(n)])
+
+
+RANKING = {"kind": "reranking", "ranking": {"method": "pointwise"}}
+
+
+def measure(project: Project, run: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
+    table = items() if table is None else table
+    return speed.measure(project, table, project.deployments, run, progress=False)
+
+
+def dry_run(project: Project, run: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
+    table = items() if table is None else table
+    return speed.dry_run(project, table, project.deployments, run)
+
+
+def spent(run: Path) -> float:
+    return sum(record["usd"] for record in store.read_records(run / price.LEDGER).values())
+
+
+# --- one request is one item with all its calls
+
+
+def test_a_pointwise_query_is_one_request_however_many_documents_it_has(tmp_path: Path) -> None:
+    with openai_stub.running() as stub:
+        project = brief({"base_url": stub.url}, evaluation=RANKING)
+        requests = measure(project, tmp_path, queries())
+        asked = len(stub.requests)
+    planned = requests.groupby("probe")["planned"].first()
+    assert len(requests) == planned.sum() and asked == 3 * (planned + 1).sum()
+    (load,) = speed.summarise(requests, slo_s=20)[["offered_rps", "n"]].tail(1).to_dict("records")
+    assert load["n"] == planned.iloc[-1] and load["offered_rps"] >= 20  # queries, not documents
+
+
+def test_a_query_takes_as_long_as_its_slowest_document_and_fails_with_any(tmp_path: Path) -> None:
+    def last_is_slow(request: Request) -> Reply:
+        return Reply(delay_s=0.5 if "document 2" in request.text else 0)
+
+    with openai_stub.running(last_is_slow) as stub:
+        project = brief({"base_url": stub.url}, evaluation=RANKING)
+        requests = measure(project, tmp_path / "slow", queries())
+    assert (requests["outcome"] == "ok").all() and (requests["latency_s"] == 0.5).all()
+
+    def one_fails(request: Request) -> Reply:
+        broken = "document 1" in request.text and "query 3" in request.text
+        return error(500) if broken else Reply()
+
+    with openai_stub.running(one_fails) as stub:
+        project = brief({"base_url": stub.url}, evaluation=RANKING)
+        requests = measure(project, tmp_path / "broken", queries())
+    failed = requests[requests["outcome"] == "failed"]
+    assert len(failed) and set(failed["error"]) == {"InternalServerError"}
+    assert (requests["outcome"] == "ok").any()
+
+
+def test_a_page_instead_of_a_ranking_is_a_failure(tmp_path: Path) -> None:
+    ranking = {"kind": "reranking", "ranking": {"method": "rerank"}}
+    with openai_stub.running() as stub:
+        project = brief({"base_url": stub.url}, evaluation=ranking)
+        assert (measure(project, tmp_path / "a", queries())["outcome"] == "ok").all()
+        stub.behave = openai_stub.HTML
+        with pytest.raises(PlaybookError, match="no request of the first probe was answered"):
+            measure(project, tmp_path / "b", queries())
+
+
+def test_step_5_sends_the_options_that_step_4_does(tmp_path: Path) -> None:
+    options = {"options": {"extra_body": {"top_k": 3, "chat_template_kwargs": {"think": False}}}}
+    with openai_stub.running() as stub:
+        project = brief({"base_url": stub.url}, deployment=options)
+        assert (measure(project, tmp_path)["outcome"] == "ok").all()
+        bodies = [request.body for request in stub.requests]
+    assert all(b["top_k"] == 3 and b["chat_template_kwargs"] == {"think": False} for b in bodies)
+    assert all(b["stream"] and b["model"] == "acme/a" and b["messages"] for b in bodies)
+
+
+# --- nothing to load
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "evaluation"),
+    [
+        ({"recorded": "answers.jsonl"}, {}),
+        ({"base_url": "http://127.0.0.1:9/v1"}, {"kind": "inspect", "inspect": {"task": "t.py"}}),
+    ],
+    ids=["recorded", "inspect"],
+)
+def test_nothing_to_load_gives_tables_with_their_columns(
+    tmp_path: Path, endpoint: dict[str, Any], evaluation: dict[str, Any]
+) -> None:
+    project = brief(endpoint, evaluation={"max_usd": 1.0} | evaluation)
+    table = items() if not evaluation else evaluate.load_items(project)
+    requests = measure(project, tmp_path, table)
+    assert requests.empty and list(requests) == measurement.COLUMNS
+    assert list(speed.summarise(requests, slo_s=1)) == measurement.LOAD
+    assert list(speed.capacity(project, requests)) == measurement.CAPACITY
+    (row,) = dry_run(project, tmp_path, table).to_dict("records")
+    assert row["deployment"] == "a" and row["calls"] == 0
+    assert row["basis"] == "nothing to send: no endpoint, or no items of the brief"
+
+
+# --- what it may cost
+
+
+def test_a_dry_run_says_the_most_that_is_sent(tmp_path: Path) -> None:
+    with openai_stub.running() as stub:
+        settings = {"probe_s": 0.2, "min_requests": 20, "max_probes": 5}
+        live = brief({"base_url": stub.url}, deployment={"price": TOKENS}, speed=settings)
+        (before,) = dry_run(live, tmp_path).to_dict("records")
+        assert not stub.requests
+        requests = measure(live, tmp_path)
+        assert len(requests) < len(stub.requests) <= before["calls"]
+        assert before["usd_low"] < before["usd_high"]
+        (after,) = dry_run(live, tmp_path).to_dict("records")
+    assert (after["calls"], after["usd_high"]) == (0, 0)  # all of it is on disk
+
+
+def test_a_dry_run_counts_every_call_of_an_item_and_knows_the_hour(tmp_path: Path) -> None:
+    urls = [{"base_url": "http://127.0.0.1:9/v1"}]
+    rows = [
+        dry_run(brief(*urls, **more), tmp_path, table).iloc[0]
+        for more, table in (({}, items(7)), ({"evaluation": RANKING}, queries(7, 3)))
+    ]
+    assert rows[1]["calls"] == 3 * rows[0]["calls"] > 0
+    assert pd.isna(rows[0]["usd_high"]) and "by the hour, not counted" in rows[0]["basis"]
+
+
+def test_step_5_spends_from_the_same_budget(tmp_path: Path) -> None:
+    with openai_stub.running() as stub:
+        project = brief(
+            {"base_url": stub.url}, evaluation={"max_usd": 100.0}, deployment={"price": TOKENS}
+        )
+        requests = measure(project, tmp_path)
+    timed = len(requests) * CALL_USD
+    warm = len(stub.requests) - len(requests)  # which count with the most that they may cost
+    assert warm == requests["probe"].nunique()
+    assert timed < spent(tmp_path) < timed + warm * 1.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "free"),
+    [(Reply(usage=None), False), (error(500), False), (error(429), True)],
+    ids=["uncounted", "failed", "refused"],
+)
+def test_what_nobody_counted_costs_the_most(tmp_path: Path, reply: Reply, free: bool) -> None:
+    """Every fourth request comes back without usage, or not at all."""
+    with openai_stub.running(lambda r: reply if r.number % 4 == 0 else Reply()) as stub:
+        project = brief(
+            {"base_url": stub.url},
+            evaluation={"max_usd": 1000.0},
+            deployment={"price": TOKENS},
+            speed={"min_requests": 20, "probe_s": 0.1, "max_probes": 2},
+        )
+        measure(project, tmp_path)
+        counted = len(stub.requests) * CALL_USD
+    call = next(iter(evaluate.plan(project, project.deployments[0], items())))
+    worst = price.worst_usd(price.Rate(None, *TOKENS.values(), ""), call, "a")
+    uncounted = spent(tmp_path) - counted
+    assert (uncounted < 3 * worst) is free
+
+
+def test_a_load_that_could_exceed_the_budget_is_not_sent(tmp_path: Path) -> None:
+    with openai_stub.running() as stub:
+        price_of = {"price": TOKENS}
+        tight = brief({"base_url": stub.url}, evaluation={"max_usd": 0.5}, deployment=price_of)
+        with pytest.raises(
+            PlaybookError, match=r"max_usd of \$0.5 would be exceeded: \$0 is spent"
+        ):
+            measure(tight, tmp_path)
+        assert not stub.requests and spent(tmp_path) == 0
+        # What the first load may cost at most; the second finds too little left.
+        call = next(iter(evaluate.plan(tight, tight.deployments[0], items())))
+        worst = price.worst_usd(price.Rate(None, *TOKENS.values(), ""), call, "a")
+        enough = {"max_usd": 21.5 * worst}
+        some = brief({"base_url": stub.url}, evaluation=enough, deployment=price_of)
+        with pytest.raises(PlaybookError, match="the next load of 'a' may take"):
+            measure(some, tmp_path)
+        assert len(stub.requests) == 21 and 0 < spent(tmp_path) <= enough["max_usd"]
+        more = brief({"base_url": stub.url}, evaluation={"max_usd": 99.0}, deployment=price_of)
+        assert measure(more, tmp_path)["probe"].nunique() == 2
+        assert stub.requests[21:], "the first load is used again"
+
+
+def test_every_price_is_known_before_anything_is_sent(tmp_path: Path) -> None:
+    with openai_stub.running() as stub:
+        project = brief(
+            {"base_url": stub.url},
+            evaluation={"max_usd": 1.0},
+            deployment={"price": {"provider": "together", "model": "no-such-model"}},
+        )
+        with pytest.raises(PlaybookError, match="max_usd needs every price"):
+            measure(project, tmp_path)
+        assert not stub.requests
+
+
+def test_by_the_hour_nothing_counts_toward_the_budget(tmp_path: Path) -> None:
+    with openai_stub.running() as stub:
+        project = brief({"base_url": stub.url}, evaluation={"max_usd": 1e-9})
+        assert len(measure(project, tmp_path)) and spent(tmp_path) == 0
+
+
+def test_an_endpoint_that_will_not_count_tokens_is_measured_all_the_same(tmp_path: Path) -> None:
+    def strict(request: Request) -> Reply:
+        return error(400, "unknown stream_options") if "stream_options" in request.body else Reply()
+
+    with openai_stub.running(strict) as stub:
+        project = brief({"base_url": stub.url})
+        requests = measure(project, tmp_path)
+    assert (requests["outcome"] == "ok").all()
