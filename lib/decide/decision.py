@@ -283,7 +283,7 @@ def stability(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
     if bar := bars.min_quality:
         for moved in (round(min(bar + step, 1.0), 4) for step in (-0.05, 0.05)):
             other = bars.model_copy(update={"min_quality": moved})
-            changes[f"min_quality {moved:.3g}"] = (table, other, objective)
+            changes[BARS["min_quality"].wording.format(moved)] = (table, other, objective)
     columns = ["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"]
     candidates = table.loc[table["standing"] == "candidate", "deployment"]
     for name, factor in product(candidates, (0.5, 2.0)):
