@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from lib import endpoints, tables
-from lib.brief import Deployment, Judge, Project
+from lib.brief import Deployment, Project
 from lib.endpoints import BYTES_PER_TOKEN, STORE, Call, Plan, Session, request_options
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
-from lib.evaluate.judge import as_deployment, load_labelled, messages
+from lib.evaluate.judge import as_deployment, judge_of, load_labelled, messages
 from lib.evaluate.scoring import outcome_of
 from lib.tables import rows
 
@@ -121,8 +121,8 @@ def dry_run(
         left = [calls[key] for key in keys - answered]
         table.append(forecast(deployment, left, cached=len(answered)))
     if brief.evaluation.judge and kind.JUDGED_BY:
-        sizes = _judge_sizes(brief, brief.evaluation.judge, deployments, items)
-        table.append(_row(as_deployment(brief.evaluation.judge), len(sizes), 0, sizes))
+        sizes = _judge_sizes(brief, deployments, items)
+        table.append(_row(as_deployment(judge_of(brief)), len(sizes), 0, sizes))
     return pd.DataFrame(table)
 
 
@@ -154,11 +154,10 @@ def _row(deployment: Deployment, calls: int, cached: int, sizes: list[Size]) -> 
     return row | {"usd_low": low, "usd_high": high, "basis": rate.basis}
 
 
-def _judge_sizes(
-    brief: Project, judge: Judge, deployments: list[Deployment], items: pd.DataFrame
-) -> list[Size]:
+def _judge_sizes(brief: Project, deployments: list[Deployment], items: pd.DataFrame) -> list[Size]:
     """Of every call of the judge: no answer in its place, and each as long as it may be."""
-    kind, options = kinds.of(brief.evaluation.kind), request_options(brief, as_deployment(judge))
+    kind, judge = kinds.of(brief.evaluation.kind), judge_of(brief)
+    options = request_options(brief, as_deployment(judge))
 
     def size(**texts: str) -> Size:
         return _size(Call("", "chat", {"messages": messages(judge, **texts), **options}))
@@ -168,11 +167,9 @@ def _judge_sizes(
     for number, item in enumerate(rows(items)):
         empty = size(input=item["input"], target=item["target"])
         for places in kind.judge_calls(deployments):
-            answers = [
-                longest[name][number] * judge.user.count(f"{{{place}}}")
-                for place, name in places.items()
-            ]
-            sizes.append(empty._replace(most=empty.most + sum(answers)))
+            times = {name: judge.user.count(f"{{{place}}}") for place, name in places.items()}
+            answers = sum(longest[name][number] * count for name, count in times.items())
+            sizes.append(empty._replace(most=empty.most + answers))
     labelled = load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     texts = labelled.reindex(columns=["input", "target", "output"])
     return sizes + [size(**row) for row in rows(texts)]

@@ -31,6 +31,12 @@ CONTROL = ("s", "bos", "eos", "start_of_turn", "end_of_turn")
 READ = 10_000  # characters of a judge's answer that are read
 
 
+def judge_of(brief: Project) -> Judge:
+    """The judge, which the brief of a kind that needs one has."""
+    assert brief.evaluation.judge is not None
+    return brief.evaluation.judge
+
+
 def as_deployment(judge: Judge) -> Deployment:
     """The judge as a deployment named `judge`, so that it is asked, priced and cached like one.
 
@@ -92,8 +98,7 @@ def ask(
     the judge's answer without its reasoning, and `judge_error`, why there is none, or "". `label`
     and `calls` are for `endpoints.perform`.
     """
-    judge = brief.evaluation.judge
-    assert judge is not None
+    judge = judge_of(brief)
     deployment = as_deployment(judge)
     who, options = answer_identity(brief, deployment), request_options(brief, deployment)
     texts = rows[[name for name in TEXTS if name in rows]].astype(str)
@@ -180,8 +185,7 @@ def rates(checked: pd.DataFrame, pass_labels: list[str]) -> Rates:
 
 def flaw(brief: Project, checked: pd.DataFrame) -> str:
     """Why the judge's scores say nothing: labels show it no better than chance, or nothing."""
-    judge, judged = brief.evaluation.judge, checked[checked["judge_error"] == ""]
-    assert judge is not None
+    judge, judged = judge_of(brief), checked[checked["judge_error"] == ""]
     if len(judged) < 2:
         return "cannot be measured"
     if kinds.of(brief.evaluation.kind).RATED or rates(checked, judge.pass_labels).youden > 0:
@@ -194,8 +198,7 @@ def trust(brief: Project, checked: pd.DataFrame) -> str:
 
     `checked` is from `steps.calibrate`.
     """
-    judge = brief.evaluation.judge
-    assert judge is not None
+    judge = judge_of(brief)
     if checked.empty:
         return (
             f"The judge {judge.model} is uncalibrated: how often it is right is not known;"
@@ -252,8 +255,7 @@ def correct(
     judge's own scores, item by item: its errors on both cancel in a paired test, as long as it
     favours neither. `scored` is from `steps.score`, `checked` from `steps.calibrate`.
     """
-    judge = brief.evaluation.judge
-    assert judge is not None
+    judge = judge_of(brief)
     if checked.empty:
         return scores.assign(basis=scores["basis"] + ", uncalibrated judge")
     measured = checked[checked["judge_error"] == ""]

@@ -13,6 +13,7 @@ from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_
 from lib.stats.paired_tests import compare_pairs, non_inferiority
 from lib.stats.ranking import (
     beaten_by,
+    both_sides,
     consistency,
     item_scores,
     pairs,
@@ -24,9 +25,9 @@ from lib.stats.ranking import (
 )
 
 __all__ = [
-    "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "compare_pairs", "consistency",
-    "corrected_mean", "corrected_rate", "group_numbers", "interval", "item_scores",
-    "items_needed", "judge_agreement", "macro_f1_interval", "non_inferiority", "pairs",
-    "quality_groups", "quantile", "ranking_by_chance", "ranking_measures", "shuffled_blocks",
-    "strengths", "tie_groups",
+    "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "both_sides", "compare_pairs",
+    "consistency", "corrected_mean", "corrected_rate", "group_numbers", "interval",
+    "item_scores", "items_needed", "judge_agreement", "macro_f1_interval", "non_inferiority",
+    "pairs", "quality_groups", "quantile", "ranking_by_chance", "ranking_measures",
+    "shuffled_blocks", "strengths", "tie_groups",
 ]  # fmt: skip

@@ -21,12 +21,12 @@ from lib.stats.paired_tests import by_item, tested, twins, with_verdicts
 POINTS = {"win": 1.0, "tie": 0.5, "inconsistent": 0.5, "identical": 0.5, "loss": 0.0}
 
 
-def _sides(graded: pd.DataFrame) -> pd.DataFrame:
-    """One row per decided comparison and side: `deployment item_id group score`."""
-    first = graded.assign(score=graded["result"].map(POINTS).astype(float))
-    first = first[first["score"].notna()]
-    second = first.assign(deployment=first["other"], score=1 - first["score"])
-    return pd.concat([first, second])[["deployment", "item_id", "group", "score"]]
+def both_sides(graded: pd.DataFrame) -> pd.DataFrame:
+    """Every comparison as either of the two sees it, with its `score` where it is decided."""
+    results = graded["result"].replace({"win": "loss", "loss": "win"})
+    swapped = {"deployment": graded["other"], "other": graded["deployment"], "result": results}
+    sides = pd.concat([graded, graded.assign(**swapped)])
+    return sides.assign(score=sides["result"].map(POINTS).astype(float))
 
 
 def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
@@ -34,8 +34,8 @@ def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
 
     A row for every deployment and item with a decided comparison: `deployment item_id score`.
     """
-    by = _sides(graded).groupby(["deployment", "item_id"], sort=False)["score"]
-    return by.mean().reset_index()
+    sides = both_sides(graded).dropna(subset=["score"])
+    return sides.groupby(["deployment", "item_id"], sort=False)["score"].mean().reset_index()
 
 
 def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def _contest(graded: pd.DataFrame, one: str, other: str) -> tuple[pd.DataFrame, 
     """What two deployments scored on every item against each other, or against the baseline."""
     direct = graded[(graded["deployment"] == one) & (graded["other"] == other)]
     if direct.empty:
-        sides = _sides(graded)
+        sides = both_sides(graded)
         table, group = by_item(sides[sides["deployment"].isin((one, other))])
         return table.reindex(columns=[one, other]), group
     # A win is a 1 to 0 and a tie a 0 to 0, which makes McNemar's test the sign test.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -293,3 +296,17 @@ def test_a_connection_that_was_there_is_tried_again(
     with pytest.raises(Unreachable, match="refused"):
         asking.get(f"{stub.url}/a", {})
     assert len(tried) == len(client.PAUSES_S)
+
+
+def test_a_client_that_goes_away_is_no_traceback(
+    stub: Stub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = set(threading.enumerate())
+    with socket.create_connection(("127.0.0.1", int(stub.url.rpartition(":")[2]))) as gone:
+        gone.sendall(b"GET /api/models/a HTTP/1.1\r\n\r\n")
+        while not stub.statuses:
+            time.sleep(0.01)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert "".join(capfd.readouterr()) == ""

@@ -614,7 +614,7 @@ def test_offline_in_a_fresh_process(tmp_path: Path) -> None:
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert (done.stdout, done.stderr) == ("catalogue True\n", "")
 

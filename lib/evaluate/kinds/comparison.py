@@ -121,7 +121,7 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     An answer without one decided comparison, because the judge gave no verdict or every
     opponent's call failed, counts as failed: nobody knows whether it would have won.
     """
-    sides = _both_sides(graded)
+    sides = stats.both_sides(graded)
     key = ["deployment", "item_id"]
     sides["detail"] = sides["result"] + " (" + sides["other"] + ")"
     detail = sides.groupby(key, sort=False)["detail"].agg("; ".join)
@@ -133,13 +133,6 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
         predicted=table["score"].map("{:.3g}".format).where(decided, None),
         score=table["score"].where(decided, None),
     )[["outcome", "predicted", "score", "detail"]]
-
-
-def _both_sides(graded: pd.DataFrame) -> pd.DataFrame:
-    """Every comparison as either of the two sees it."""
-    results = graded["result"].replace({"win": "loss", "loss": "win"})
-    swapped = {"deployment": graded["other"], "other": graded["deployment"], "result": results}
-    return pd.concat([graded, graded.assign(**swapped)])
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
@@ -187,7 +180,7 @@ def figure(
         return "empty", {"text": "No verdicts yet: the judge has not compared the answers."}
     strength = stats.strengths(graded).sort_values("value", ascending=False, kind="stable")
     rank = {name: place for place, name in enumerate(strength["deployment"])}
-    sides = _both_sides(graded)
+    sides = stats.both_sides(graded)
     sides = sides[sides["deployment"].map(rank) < sides["other"].map(rank)]
     categories = sides["result"].map(SHOWN).fillna("not judged")
     counts = pd.crosstab([sides["deployment"], sides["other"]], categories)

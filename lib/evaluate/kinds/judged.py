@@ -29,8 +29,7 @@ def judge_calls(deployments: list[Deployment]) -> list[dict[str, str]]:
 
 def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
     """Add `verdict` (a label) and an empty `rating`; no label is an error of the judge."""
-    judge = brief.evaluation.judge
-    assert judge is not None
+    judge = judge_model.judge_of(brief)
     labels = [find_label(text, judge.labels) for text in asked["said"]]
     read = asked.assign(verdict=pd.Series(labels, asked.index, object), rating=float("nan"))
     return mark_unread(read, read["verdict"].isna(), f"one of {judge.labels}")
@@ -65,8 +64,7 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     Where the judge gave no usable verdict the row is `failed` and has no score: that is the
     judge's failure, and says nothing about the answer. `detail` says which.
     """
-    judge = brief.evaluation.judge
-    assert judge is not None
+    judge = judge_model.judge_of(brief)
     passes = graded["verdict"].isin(judge.pass_labels).astype(float)
     return score_verdicts(usable, graded.assign(predicted=graded["verdict"], score=passes))
 
@@ -97,8 +95,7 @@ def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """The pass rate as judged and as people would have given it, or the labels given."""
-    judge = brief.evaluation.judge
-    assert judge is not None
+    judge = judge_model.judge_of(brief)
     corrected = "pass rate (corrected)"
     if (scores["metric"] == corrected).any():
         names = {"pass rate": "as judged", corrected: "corrected for the judge's errors"}

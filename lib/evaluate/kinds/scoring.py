@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.brief import Project
+from lib.evaluate.judge import judge_of
 from lib.evaluate.kinds import judged
 from lib.evaluate.scoring import Figure, measured, outcome_shares
 from lib.reading import find_rating
@@ -17,15 +18,9 @@ JUDGED_BY, item_reader, judge_calls = judged.JUDGED_BY, judged.item_reader, judg
 grade, judge_notes, correct = judged.grade, judged.judge_notes, judged.correct
 
 
-def _scale(brief: Project) -> tuple[float, float]:
-    judge = brief.evaluation.judge
-    assert judge is not None
-    return judge.scale
-
-
 def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
     """Add `verdict` (the judge's words) and `rating`; no rating is an error of the judge."""
-    scale = _scale(brief)
+    scale = judge_of(brief).scale
     ratings = pd.Series([find_rating(text, scale) for text in asked["said"]], asked.index, float)
     rated = asked.assign(verdict=asked["said"], rating=ratings)
     return judged.mark_unread(rated, ratings.isna(), f"one number from {list(scale)}")
@@ -33,7 +28,7 @@ def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
 
 def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """A rating's place on the scale, from 0 to 1; see `judged.score`."""
-    low, high = _scale(brief)
+    low, high = judge_of(brief).scale
     rating = graded["rating"].astype(float)
     predicted = rating.map("{:g}".format).where(rating.notna(), None)
     points = graded.assign(
@@ -45,14 +40,14 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The mean rating from 0 to 1, and "rating", the same on the rubric's own scale."""
     mean = measured("mean rating", scored["score"], scored)
-    low, high = _scale(brief)
+    low, high = judge_of(brief).scale
     ends = {key: low + mean[key] * (high - low) for key in ("value", "low", "high")}
     return [mean, mean | ends | {"metric": "rating"}]
 
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """The ratings given: whole numbers where all are, five equal bands of the scale if not."""
-    names, name = _bands(_scale(brief), scored["predicted"].dropna())
+    names, name = _bands(judge_of(brief).scale, scored["predicted"].dropna())
     tones = {band: ("good", (n + 1) / len(names)) for n, band in enumerate(names)}
     title, usable = "Ratings given by the judge", lambda row: name(row["predicted"])
     metric = "mean rating, 0 to 1"
