@@ -34,7 +34,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = [room for rooms in FLOORS for room in rooms] + ["pages"]  # which stands on the ground
 ROOF = {"__init__", "__main__", "opening", "pipeline"}
-MOST_LINES = {"file": 300, "room": 1500, "evaluate": 3000, "decide and pages": 1800, "lib": 11_500}
+MOST_LINES = {"file": 300, "room": 1500, "evaluate": 3000, "decide and pages": 1850, "lib": 12_150}
 MOST_FILES, MOST_REQUIREMENTS = 82, 25
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -453,8 +453,8 @@ def test_rooms_and_the_house_have_their_size() -> None:
     assert problems("hub", 5) == problems("evaluate", 10) == problems("decide", 5) == []
     assert problems("hub", 6) == ["hub: 1800 lines, at most 1500"]
     assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3000"]
-    assert problems("pages", 7)[1] == "decide and pages: 2100 lines, at most 1800"
-    assert problems("evaluate", 39)[1] == "lib: 11700 lines, at most 11500"
+    assert problems("pages", 7)[1] == "decide and pages: 2100 lines, at most 1850"
+    assert problems("evaluate", 41)[1] == "lib: 12300 lines, at most 12150"
     many = {f"lib/hub/f{n}.py": "" for n in range(86)}
     assert too_large(many) == ["lib: 86 files, at most 82"]
 
