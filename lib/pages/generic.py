@@ -29,9 +29,8 @@ def shares(
 ) -> Figure:
     """What became of the items, as stacked shares, and the metric beside it, best on top.
 
-    `counts` has a row per deployment and a column per category, `colours` a tone for each: a name
-    in `style.TONES` or a colour, or a pair of such and its strength from 0 to 1. `means` is
-    `deployment value low high` of the same deployments, None for shares alone.
+    `counts` has a row per deployment and a column per category, `colours` a tone of `style.TONES`
+    or a colour for each, or a pair of such and its strength. `means`: `deployment value low high`.
     """
     if means is not None:
         means = means.sort_values("value", ascending=False, kind="stable")
@@ -55,8 +54,7 @@ def multiples(
 ) -> Figure:
     """A panel of dots and intervals per metric or group, with the same deployments in each row.
 
-    `tables` are the panels: name, and `deployment value low high` with values from 0 to 1; the
-    panel of a name in `references` gets a dashed line there.
+    `tables`: names, and `deployment value low high` from 0 to 1; `references`: dashed lines.
     """
     across = len(tables) if len(tables) <= 4 else math.ceil(len(tables) / 2)
     down = math.ceil(len(tables) / across)

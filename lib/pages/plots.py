@@ -28,11 +28,9 @@ DIMENSIONS = {
 
 
 @styled
-def verdicts_by_family(legal: pd.DataFrame, *, caption: str) -> Figure:
-    """Models (`family verdict`) counted: the article's seven families, ten more, the rest."""
-    counts = pd.crosstab(legal["family"].fillna("unknown family"), legal["verdict"])
-    counts = counts.reindex(columns=list(VERDICTS), fill_value=0)
-    counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+def verdicts_by_family(counts: pd.DataFrame, *, caption: str) -> Figure:
+    """Models by family and verdict, largest first: the article's seven, ten more, the rest."""
+    counts = counts[list(VERDICTS)]
     others = counts.drop(index=list(FAMILIES), errors="ignore")
     families = pd.concat([counts.filter(list(FAMILIES), axis=0), others[:MOST_OTHERS]])
     if rest := len(others[MOST_OTHERS:]):

@@ -168,10 +168,7 @@ def _drawn(ax: Axes) -> tuple[Pixels, Pixels]:
 def labels(
     ax: Axes, table: pd.DataFrame, x: str, y: str, name: str = "deployment", colours: Colours = None
 ) -> list[Text]:
-    """A name for every point, to be placed beside it by `finish`; those at one place share one.
-
-    The pick's says so. With `colours` by name each has its own.
-    """
+    """A name for every point, which `finish` places; one for those alike, but by `colours`."""
     texts = []
     table = table.assign(pick=table.get("pick", False))
     for _, rows in table.groupby([x, y, *([name] if colours else [])], sort=False):
