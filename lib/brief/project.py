@@ -206,24 +206,23 @@ def _find(project: str) -> Path:
     return path
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, of which YAML would quietly keep the last."""
+def _without_repeats(loader: Any, node: Any, deep: bool = False) -> Any:
+    """A mapping, but for a key given twice, of which YAML would quietly keep the last."""
+    keys = set[str]()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value in keys:
+            problem = f"the key {key.value[:60]!r} is given twice"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+        keys.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = set[str]()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in keys:
-                problem = f"the key {key.value[:60]!r} is given twice"
-                raise yaml.constructor.ConstructorError(
-                    problem=problem, problem_mark=key.start_mark
-                )
-            keys.add(key.value if isinstance(key, yaml.ScalarNode) else "")
-        return super().construct_mapping(node, deep)
+
+LOADER: Any = type("Loader", (yaml.SafeLoader,), {"construct_mapping": _without_repeats})
 
 
 def _read(path: Path) -> dict[Any, Any]:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        raw = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     except UnicodeDecodeError as error:
         raise PlaybookError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:  # without its snippet, which may show a secret
