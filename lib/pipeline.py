@@ -162,11 +162,11 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
 def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool) -> None:
     path, log = PATHS[number], run / PATHS[number].name
     bar = {"desc": f"{number}/06 {path.stem[3:]:<15}", "leave": True}
-    shown = {"progress_bar": bar, "stdout_file": sys.stderr, "stderr_file": sys.stderr}
+    bars = {"progress_bar": bar, "stdout_file": sys.stderr, "stderr_file": sys.stderr}
     try:
         with artifacts.writing(log):
             _renew(number, parameters["project"], run)
-            options = (shown if progress else NO_PROGRESS) | KERNEL
+            options = (bars if progress else NO_PROGRESS) | KERNEL
             papermill.execute_notebook(str(log), str(log), parameters, **options)
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "

@@ -135,8 +135,8 @@ def frontier(table: pd.DataFrame) -> pd.Series[bool]:
     """Whether nothing beats it in cost, speed and quality; false where one of them is missing."""
     gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
     # Every row against every row: as good in all three, and better in one.
-    own = gains[:, None]
-    beaten = np.any(np.all(own <= gains, axis=2) & np.any(own < gains, axis=2), axis=1)
+    each = gains[:, None]
+    beaten = np.any(np.all(each <= gains, axis=2) & np.any(each < gains, axis=2), axis=1)
     return pd.Series(~beaten & ~np.isnan(gains).any(axis=1), index=table.index)
 
 

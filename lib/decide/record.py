@@ -131,8 +131,8 @@ def _unverified(metadata: Frame, table: Frame) -> list[str]:
 
 def _basis(metadata: Frame, table: Frame) -> list[str]:
     sources = metadata["metadata_source"].value_counts()
-    known = table["price"].notna()
-    prices = (table["price"] + ", " + table["price_basis"]).where(known, NOT_PRICED)
+    has_price = table["price"].notna()
+    prices = (table["price"] + ", " + table["price_basis"]).where(has_price, NOT_PRICED)
     return [
         f"Quality and speed: {', '.join(sorted(set(table['basis'])))} ({machine()})",
         "Model facts: " + ", ".join(f"{source} ({n})" for source, n in sources.items()),

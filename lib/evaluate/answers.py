@@ -68,8 +68,8 @@ def ask(
     table = pd.DataFrame(facts, columns=FACTS)
     table["cached"] = table["cached"].eq(True)
     names = [(d.name, d.model) for d in deployments]
-    asked = items.reindex(columns=["item_id", "group", "target"])
-    who = pd.DataFrame(names, columns=["deployment", "repo_id"]).merge(asked, how="cross")
+    item_columns = items.reindex(columns=["item_id", "group", "target"])
+    who = pd.DataFrame(names, columns=["deployment", "repo_id"]).merge(item_columns, how="cross")
     return pd.concat([who, table], axis=1)
 
 

@@ -68,8 +68,8 @@ def worst_groups(
     """
     group = _text(scored, "group").str.strip()
     if items is not None and (group == "").all():
-        named = items.drop_duplicates("item_id").set_index("item_id")
-        group = _text(named.reindex(scored["item_id"]), "file_group").set_axis(scored.index)
+        items_by_id = items.drop_duplicates("item_id").set_index("item_id")
+        group = _text(items_by_id.reindex(scored["item_id"]), "file_group").set_axis(scored.index)
     answers = scored.assign(group=group.str.strip())[scored["score"].notna()]
     rows = [
         (*names, len(scores), *interval(scores))
@@ -85,8 +85,8 @@ def _order(scored: pd.DataFrame) -> pd.DataFrame:
 
     They do where scores or kinds of outcome differ; a failed call is no opinion.
     """
-    asked = scored[scored["outcome"] != "failed"].astype({"score": float})
-    by_item = asked.groupby("item_id", sort=False)
+    answers = scored[scored["outcome"] != "failed"].astype({"score": float})
+    by_item = answers.groupby("item_id", sort=False)
     spread = by_item["score"].max() - by_item["score"].min()
     table = pd.DataFrame({"spread": spread, "outcomes": by_item["outcome"].nunique()})
     table = table.reindex(scored["item_id"].drop_duplicates()).fillna(0.0)

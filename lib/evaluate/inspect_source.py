@@ -24,7 +24,6 @@ from lib.untrusted import as_text
 
 ASKS_ITEMS = False
 UNPLANNED = "the task decides what it asks"
-UNPLANNED = "the task decides what it asks"
 NOT_READ = {"messages", "store", "attachments", "events"}
 WORDS = {"c": 1.0, "p": 0.5, "i": 0.0, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 EVALUATE = "import inspect_ai, json, sys; inspect_ai.eval(**json.load(sys.stdin))"
@@ -195,23 +194,23 @@ def _text(value: Any) -> str:
     return "" if value is None else text
 
 
-def score(brief: Project, asked: pd.DataFrame, **_: Any) -> pd.DataFrame:
+def score(brief: Project, answers: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """What Inspect's scorer said, as a score from 0 to 1; see `lib.evaluate.scoring`.
 
     C counts 1, P a half, I 0; N, no answer, is `unparsed`. One that the token limit cut off is
     truncated and scores 0 like everywhere here, which Inspect may see otherwise.
     """
-    words = asked["graded"].str.strip().str.casefold()
+    words = answers["graded"].str.strip().str.casefold()
     points = pd.to_numeric(words.map(lambda word: WORDS.get(word, word)), errors="coerce")
-    for scorer, value in asked.loc[~points.between(0, 1), ["scorer", "graded"]].to_numpy():
+    for scorer, value in answers.loc[~points.between(0, 1), ["scorer", "graded"]].to_numpy():
         raise PlaybookError(
             f"Inspect's scorer {scorer!r} gives {value[:80]!r}, not C, I, P, N or a number from"
             " 0 to 1; name another one, or scorer/key, in evaluation.inspect.metric"
         )
     outcome = words.eq("n").map({True: "unparsed", False: "answered"})
-    predicted = asked["answer"].where(asked["answer"] != "", asked["output"])
+    predicted = answers["answer"].where(answers["answer"] != "", answers["output"])
     facts = {"outcome": outcome, "predicted": predicted, "score": points}
-    return pd.DataFrame(facts | {"detail": asked["detail"]})
+    return pd.DataFrame(facts | {"detail": answers["detail"]})
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:

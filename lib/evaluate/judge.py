@@ -114,14 +114,14 @@ def ask(
 
 def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
     """The judge's answer and why it cannot be used; one that was cut off may lack its point."""
-    said = visible(str(record["output"] or ""), tags).strip()[:READ]
+    text = visible(str(record["output"] or ""), tags).strip()[:READ]
     if record["error"]:
         return "", f"judge: {record['error']}"
     if record["finish_reason"] == "length":
-        return said, "judge: cut off; raise judge.options.max_tokens or give judge.options.stop"
+        return text, "judge: cut off; raise judge.options.max_tokens or give judge.options.stop"
     if record["finish_reason"] in ("content_filter", "refusal"):
-        return said, "judge: refused"
-    return said, "" if said else "judge: empty answer"
+        return text, "judge: refused"
+    return text, "" if text else "judge: empty answer"
 
 
 class Labelled(BaseModel):

@@ -36,19 +36,21 @@ def drop(
     out = beaten(table[names], numbers, [n for n in active if n in names], flawed, bets)
     rows = []
     for name in active:
-        failed, asked = int(calls["sum"][name]), int(calls["size"][name])
+        failed, n_calls = int(calls["sum"][name]), int(calls["size"][name])
         reason = ""
         if name in baseline:
             reason = "the baseline is never dropped"
         elif name in flawed:
-            reason = f"{failed} of {asked} calls failed: not comparable, so not dropped for quality"
+            reason = (
+                f"{failed} of {n_calls} calls failed: not comparable, so not dropped for quality"
+            )
         elif name in out:
             rival = out[name]
             gap = (table[name] if rival is None else table[rival] - table[name]).dropna()
             figure = f"{gap.mean():.3g} on {len(gap)} items"
             by = f"worse than {rival} by" if rival else f"misses min_quality {bets.bar:g}:"
-            reason = f"dropped after {asked} items: {by} {figure}"
-        rows.append((name, name in out, asked, reason))
+            reason = f"dropped after {n_calls} items: {by} {figure}"
+        rows.append((name, name in out, n_calls, reason))
     return pd.DataFrame(rows, columns=["deployment", "dropped", "after_items", "reason"])
 
 

@@ -68,9 +68,9 @@ def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
 def means(scored: pd.DataFrame) -> pd.DataFrame:
     """The mean score of every deployment, failed calls left out, the best first."""
     rows = [
-        {"deployment": name, **measured("score", own["score"], own)}
-        for name, asked in scored.groupby("deployment", sort=False)
-        for own in [asked.dropna(subset=["score"])]
+        {"deployment": name, **measured("score", graded["score"], graded)}
+        for name, answers in scored.groupby("deployment", sort=False)
+        for graded in [answers.dropna(subset=["score"])]
     ]
     ranked = pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable")
     return ranked.reset_index(drop=True)

@@ -72,12 +72,12 @@ def gather(
         ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
         grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
         rated = partial(score_answers, brief, items=items)
-        asked, log = (
+        answers_so_far, log = (
             racing.run(brief, items, ask, lambda block: rated(block, graded=grade(block)))
             if race
             else (ask(deployments, items), NO_RACE)
         )
-        return Gathered(asked, grade(asked), log)
+        return Gathered(answers_so_far, grade(answers_so_far), log)
 
 
 def grade_answers(
@@ -111,8 +111,8 @@ def score_answers(
     scored = pd.DataFrame({"outcome": why, "predicted": None, "score": 0.0}, dtype=object)
     scored.loc[why == "failed", "score"] = None
     if len(usable := np.flatnonzero(why.isna())):
-        kind, asked = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
-        result = kind.score(brief, asked, items=items, graded=graded).set_index(usable)
+        kind, readable = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
+        result = kind.score(brief, readable, items=items, graded=graded).set_index(usable)
         scored = scored.reindex(columns=result.columns).astype(object)
         scored.loc[usable] = result.astype(object)
     score = scored["score"].astype("Float64")
@@ -129,8 +129,8 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
-    asked = judge.ask(brief, labelled, run, label="calibration", progress=progress)
-    return pd.DataFrame(kind.read_verdicts(brief, asked))
+    replies = judge.ask(brief, labelled, run, label="calibration", progress=progress)
+    return pd.DataFrame(kind.read_verdicts(brief, replies))
 
 
 def judge_notes(
@@ -157,20 +157,24 @@ def summarise(
     not the baseline or what a race dropped.
     """
     kind = kinds.of(brief.evaluation.kind)
-    named = {d.name: d for d in deployments}
+    by_name = {d.name: d for d in deployments}
     joint = kind.joint_scores(brief, gathered.graded)
     table: list[dict[str, Any]] = []
-    for name, own in scored.groupby("deployment", sort=False):
-        metrics = kind.metrics(brief, own[own["outcome"] != "failed"])
+    for name, rows_of_one in scored.groupby("deployment", sort=False):
+        metrics = kind.metrics(brief, rows_of_one[rows_of_one["outcome"] != "failed"])
         chief = next((i for i, m in enumerate(metrics) if m.get("primary")), 0)
         if not joint.empty:
             metrics += joint[joint["deployment"] == name].to_dict("records")
-        shared = {"deployment": name, "repo_id": own["repo_id"].iloc[0], **counts_of_calls(own)}
-        recorded = getattr(named[str(name)].endpoint, "recorded", None)
+        shared = {
+            "deployment": name,
+            "repo_id": rows_of_one["repo_id"].iloc[0],
+            **counts_of_calls(rows_of_one),
+        }
+        recorded = getattr(by_name[str(name)].endpoint, "recorded", None)
         shared["basis"] = f"recorded ({recorded})" if recorded else "measured here"
         table += [{**shared, **m, "primary": i == chief} for i, m in enumerate(metrics)]
     if not kind.ASKS_ITEMS and scored.empty:
-        table = [row for row in kind.metrics(brief, scored) if row["deployment"] in named]
+        table = [row for row in kind.metrics(brief, scored) if row["deployment"] in by_name]
     scores = kind.correct(brief, pd.DataFrame(table, columns=COLUMNS), scored, checked)
     standing = {d.name: BASELINE for d in deployments if d.baseline}
     for name, n, reason in gathered.dropped[["deployment", "after_items", "reason"]].to_numpy():
@@ -206,8 +210,8 @@ def non_inferiority(
 
     To a judge whose labels, `checked`, show that it tells nothing, all would be alike.
     """
-    asked = set(scored["deployment"])
-    for name in (d.name for d in brief.deployments if d.baseline and d.name in asked):
+    names = set(scored["deployment"])
+    for name in (d.name for d in brief.deployments if d.baseline and d.name in names):
         table = stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
         if checked is not None and len(checked) and (flaw := judge.flaw(brief, checked)):
             table = table.assign(verdict="not decided", note=f"the judge {flaw}")

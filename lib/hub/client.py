@@ -160,11 +160,11 @@ class Client:
         It has `retrieved_at answer source`. Where the host does not answer, the kept one however
         old, or nothing, with `missed` (no connection) or `problem` (a sentence) and its `code`.
         """
-        path, asked, kept = self._cache / f"{name}.json", address(url), {}
+        path, full_url, kept = self._cache / f"{name}.json", address(url), {}
         with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
             entry = json.loads(path.read_bytes())
             date = datetime.fromisoformat(entry["retrieved_at"])
-            if entry["asked"] == asked and isinstance(entry["answer"], dict | None):
+            if entry["asked"] == full_url and isinstance(entry["answer"], dict | None):
                 kept = {**entry, "source": f"hub (cached {date.date()})"}
                 if 0 <= (datetime.now(UTC) - date).total_seconds() <= max_age_days * 86400:
                     return kept
@@ -180,7 +180,7 @@ class Client:
         if not isinstance(answer, dict | None):
             return kept | {"problem": NOT_JSON.format(type(answer).__name__)}
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = {"asked": asked, "retrieved_at": now, "answer": answer}
+        entry = {"asked": full_url, "retrieved_at": now, "answer": answer}
         write_bytes(path, json.dumps(entry).encode())
         return entry | {"source": "hub"}
 

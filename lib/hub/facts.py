@@ -41,8 +41,8 @@ Facts = dict[str, Row]
 
 def verified(pulled: pd.DataFrame) -> Facts:
     """The facts that came from the Hub, by repository."""
-    told = pulled[pulled["metadata_source"].astype(str).str.startswith("hub")]
-    return {row["repo_id"]: _facts(row) for row in rows(told.drop_duplicates("repo_id"))}
+    from_hub = pulled[pulled["metadata_source"].astype(str).str.startswith("hub")]
+    return {row["repo_id"]: _facts(row) for row in rows(from_hub.drop_duplicates("repo_id"))}
 
 
 def _facts(row: Row) -> Row:
@@ -58,12 +58,12 @@ def _facts(row: Row) -> Row:
 
 def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
     """How many models the Hub confirmed and contradicted: `fact verified drifted unknown`."""
-    asked, counts = pulled["repo_id"].isin(verified(pulled)), []
+    is_verified, counts = pulled["repo_id"].isin(verified(pulled)), []
     for fact, (column, field) in RESTS_ON.items():
-        known = pulled[column].notna() & (pulled[column] != "unknown")
-        known |= fact == "base model"  # the Hub's silence says that there is none
+        has_value = pulled[column].notna() & (pulled[column] != "unknown")
+        has_value |= fact == "base model"  # the Hub's silence says that there is none
         apart = pulled["repo_id"].isin(drifts.loc[drifts["field"] == field, "repo_id"])
-        agreed, drifted = (asked & known & ~apart).sum(), (asked & apart).sum()
+        agreed, drifted = (is_verified & has_value & ~apart).sum(), (is_verified & apart).sum()
         counts.append((fact, agreed, drifted, len(pulled) - agreed - drifted))
     return pd.DataFrame(counts, columns=["fact", "verified", "drifted", "unknown"])
 

@@ -90,8 +90,8 @@ def read_list(hub: Client, wanted: Wanted, query: dict[str, Any]) -> tuple[list[
 
 
 def _passes(repo: Repo, wanted: Wanted) -> bool:
-    known = "other" in repo["licenses"] and repo["repo_id"].lower() in wanted.known
-    licensed = known or not repo["licenses"].isdisjoint(wanted.licenses)
+    in_catalogue = "other" in repo["licenses"] and repo["repo_id"].lower() in wanted.known
+    licensed = in_catalogue or not repo["licenses"].isdisjoint(wanted.licenses)
     return licensed and repo["downloads"] >= wanted.rest.min_downloads
 
 

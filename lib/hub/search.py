@@ -62,24 +62,24 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
         )
     # Rows by lower-case name: the catalogue's, or else as the Hub describes a repository.
     describe = _describer(catalogue, licenses, as_of)
-    known: dict[str, Row | None] = {key: describe(repo) for key, repo in repos.items()}
-    known |= {row["repo_id"].lower(): row for row in rows(catalogue)}
+    rows_by_name: dict[str, Row | None] = {key: describe(repo) for key, repo in repos.items()}
+    rows_by_name |= {row["repo_id"].lower(): row for row in rows(catalogue)}
     table: dict[str, Row] = {}
 
     def add(names: list[str], **changes: str) -> int:
         """Add what is not there yet and is to be had; how many that were."""
         new = {name.lower(): name for name in names if name.lower() not in table}
-        unknown = {key: name for key, name in new.items() if key not in known}
+        unknown = {key: name for key, name in new.items() if key not in rows_by_name}
         answers = hub.each(partial(look_up, hub), unknown.values())
         for key, repo in zip(unknown, answers, strict=True):
-            known[key] = describe(repo) if repo else None
+            rows_by_name[key] = describe(repo) if repo else None
         before = len(table)
-        table.update({key: row | changes for key in new if (row := known[key])})
+        table.update({key: row | changes for key in new if (row := rows_by_name[key])})
         return len(table) - before
 
-    named = [deployment.model for deployment in brief.deployments]
-    named += [exception.model for exception in brief.exceptions]
-    counts = [add(originals), add(named), 0]
+    in_brief = [deployment.model for deployment in brief.deployments]
+    in_brief += [exception.model for exception in brief.exceptions]
+    counts = [add(originals), add(in_brief), 0]
     for _ in range(GENERATIONS):
         made_from = [base for row in table.values() for base in _bases(row)]
         counts[2] += add(made_from, listed_for="lineage")
@@ -93,7 +93,7 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
         f" {copies:,} quantised copies, adapters and GGUF-only repositories left out;"
         f" {counts[1]} more named in the brief, {counts[2]} base models"
     )
-    if lost := [name for name in dict.fromkeys(named) if name.lower() not in table]:
+    if lost := [name for name in dict.fromkeys(in_brief) if name.lower() not in table]:
         note += f"; not found: {', '.join(lost)}"
     if cut := sum(not complete for _, complete in lists):
         note += f"; {cut} of {len(lists)} lists were longer than could be read: raise min_downloads"
@@ -125,10 +125,10 @@ def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> 
             raise PlaybookError(f"candidates.licenses: {text}")
         names.append(name.lower())
     others = texts[texts["hub_license"].str.contains(r"\bother\b", na=False)]
-    known = catalogue["license"].isin(others["license"])
+    has_text = catalogue["license"].isin(others["license"])
     return Wanted(
         licenses=names,
-        known=set(catalogue.loc[known, "repo_id"].str.lower()),
+        known=set(catalogue.loc[has_text, "repo_id"].str.lower()),
         tasks=CHAT if rest.task == CHAT[0] else [rest.task] if rest.task else [],
         sizes=_sizes(brief),
         rest=rest,

@@ -235,16 +235,16 @@ def _next_probe(done: list[Record], brief: Project) -> tuple[float, int] | None:
 
 def _next_rate(done: list[Record], brief: Project) -> float | None:
     """Double until a probe fails, halve until one passes, then bisect geometrically."""
-    asked, ceiling = brief.requirements.min_rps, brief.speed.ceiling_rps
+    needed, ceiling = brief.requirements.min_rps, brief.speed.ceiling_rps
     if not done:
-        return 2 * (asked or 0.5)  # passing there settles `min_rps` with room to spare
+        return 2 * (needed or 0.5)  # passing there settles `min_rps` with room to spare
     failed = [r["offered_rps"] for r in done if not _within(r, brief)]
     high = min(failed, default=math.inf)  # whatever lies below it has passed
     low = max((r["offered_rps"] for r in done if r["offered_rps"] < high), default=0.0)
     if not failed:
         return None if low >= ceiling else min(2 * low, ceiling)
     if not low:  # below what is asked for there is nothing left to decide
-        settled = high <= asked if asked else len(failed) > MAX_HALVINGS
+        settled = high <= needed if needed else len(failed) > MAX_HALVINGS
         return None if settled else high / 2
     return None if high / low <= CLOSE_ENOUGH else round(math.sqrt(low * high), 3)
 

@@ -31,10 +31,10 @@ def shuffled_blocks(
     together = items["item_id"].groupby(np.arange(len(items)) if numbers is None else numbers)
     draws = (sorted(ids) for _, ids in together)
     blocks: list[list[str]] = [[]]
-    asked = 0
+    placed = 0
     for ids in sorted(draws, key=lambda ids: hashlib.sha256(ids[0].encode()).digest()):
-        if len(blocks[-1]) >= max(block, GROWTH * asked):
-            asked += len(blocks[-1])
+        if len(blocks[-1]) >= max(block, GROWTH * placed):
+            placed += len(blocks[-1])
             blocks.append([])
         blocks[-1] += ids
     return blocks

@@ -65,20 +65,20 @@ def corrected_rate(
     Where it is no better than chance, or people's labels are of one kind: NaN, 0 and 1.
     """
     passed, by_judge = np.asarray(score, dtype=float), np.asarray(judged, dtype=bool)
-    n, asked = len(passed), int(by_judge.sum())
+    n, n_passed = len(passed), int(by_judge.sum())
     if not n or not counts.youden > 0:
         return NOTHING_IS_KNOWN
-    rate = passed[by_judge].mean() if asked else 0.0
+    rate = passed[by_judge].mean() if n_passed else 0.0
     specificity = counts.failed_right / counts.human_fails
-    value = asked / n * float(np.clip((rate + specificity - 1) / counts.youden, 0, 1))
+    value = n_passed / n * float(np.clip((rate + specificity - 1) / counts.youden, 0, 1))
     rng = np.random.default_rng(0)
 
     def posterior(right: float, total: float) -> Numbers:
         return rng.beta(right + 0.5, total - right + 0.5, DRAWS)
 
     worth = 1 / _design_effect(passed, groups)
-    p = posterior(rate * asked * worth, asked * worth)
-    part = posterior(asked * worth, n * worth) if asked < n else np.ones(DRAWS)
+    p = posterior(rate * n_passed * worth, n_passed * worth)
+    part = posterior(n_passed * worth, n * worth) if n_passed < n else np.ones(DRAWS)
     sensitive, specific = posterior(*counts[:2]), posterior(*counts[2:])
     youden = sensitive + specific - 1
     better = youden > 0  # where a drawn judge is a coin, anything is possible

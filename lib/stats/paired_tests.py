@@ -185,14 +185,14 @@ def with_verdicts(rows: list[list[Any]], twin: Mapping[str, str]) -> pd.DataFram
     tests = [two if len(two) == 2 else None for two in models]
     adjusted = np.array([p for p, _ in holm(tests, table["p_value"])], dtype=float)
     alpha = ALPHA / max(len({*tests} - {None}), 1)
-    shown = adjusted < ALPHA
+    significant = adjusted < ALPHA
     sizes = table[["difference", "n", "discordance"]].to_numpy(dtype=object)
     more = [items_to_decide(*size, alpha=alpha) for size in sizes]
     return table.assign(
         p_adjusted=adjusted,
-        verdict=np.where(shown, np.where(table["difference"] > 0, "better", "worse"), "tie"),
+        verdict=np.where(significant, np.where(table["difference"] > 0, "better", "worse"), "tie"),
         detectable=[minimum_detectable_difference(*size[1:], alpha=alpha) for size in sizes],
-        more_items=pd.Series(more, dtype="Int64").mask(shown),
+        more_items=pd.Series(more, dtype="Int64").mask(significant),
     )[PAIRS]
 
 

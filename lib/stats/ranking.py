@@ -216,14 +216,14 @@ def ranking_measures(
     return table
 
 
-def ranking_by_chance(grades: Grades, shown: Collection[str], *, k: int) -> dict[str, float]:
+def ranking_by_chance(grades: Grades, ids: Collection[str], *, k: int) -> dict[str, float]:
     """What an order of the documents `shown`, drawn at random, scores on average on a query.
 
     The expectation itself, not a simulation: of nDCG@k the mean grade takes every place; of
     MRR the first relevant place is negative hypergeometric; of R@k it is the share shown.
     """
     grade = {d: max(int(g), 0) for d, g in grades.items()}
-    drawn = [grade.get(d, 0) for d in shown]
+    drawn = [grade.get(d, 0) for d in ids]
     n, relevant = len(drawn), sum(g > 0 for g in drawn)
     total = sum(g > 0 for g in grade.values())
     best = _gain(sorted(grade.values(), reverse=True)[:k])

@@ -93,10 +93,10 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """Confusion matrices: `target` against `predicted`, failed calls left out."""
-    asked = scored[scored["outcome"] != "failed"]
-    if asked.empty:
+    answers = scored[scored["outcome"] != "failed"]
+    if answers.empty:
         return "empty", {"text": "Every call failed."}
-    named = asked.assign(predicted=asked["predicted"].fillna(NO_LABEL))
-    counts = named.groupby(["deployment", "target", "predicted"], sort=False).size()
+    labelled = answers.assign(predicted=answers["predicted"].fillna(NO_LABEL))
+    counts = labelled.groupby(["deployment", "target", "predicted"], sort=False).size()
     frame = counts.rename("count").reset_index()
     return "confusion", {"counts": frame, "labels": options_of(brief).labels}

@@ -85,8 +85,8 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
     about = about.set_index(judged.index)
     one, other = judged["output"], judged["output_other"]
     both = [about.assign(first=one, second=other), about.assign(first=other, second=one)]
-    asked = judge_model.ask(brief, pd.concat(both), **judge)
-    verdicts = [find_preference(t) for t in asked["said"].where(asked["judge_error"] == "", "")]
+    replies = judge_model.ask(brief, pd.concat(both), **judge)
+    verdicts = [find_preference(t) for t in replies["said"].where(replies["judge_error"] == "", "")]
     for order, part in (("forward", slice(len(judged))), ("backward", slice(len(judged), None))):
         # As objects: a missing verdict stays None and no NaN passes for one.
         pairs[order] = pd.Series(verdicts[part], judged.index, object).reindex(pairs.index)
@@ -98,7 +98,7 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
 def _pairs(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
     """A row per pair and item with both answers, and the result where no judge is needed."""
     texts = answers.set_index("item_id")[["deployment", "group", "unusable", "output"]]
-    by_name = {str(name): own for name, own in texts.groupby("deployment", sort=False)}
+    by_name = {str(name): part for name, part in texts.groupby("deployment", sort=False)}
     tables = []
     for name, other in matchups(brief.deployments):
         if {name, other} <= by_name.keys():  # else one was dropped from the race

@@ -80,12 +80,12 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
         return outcome_shares(scored, title="What became of the answers", metric="accuracy")
     sizes = scored.groupby("group")["item_id"].nunique()
     enough = (scored["group"].str.strip() != "") & (scored["group"].map(sizes) >= LEAST)
-    named = scored[enough]
-    hardest = named.groupby("group")["score"].mean().sort_values(kind="stable").index
+    large_groups = scored[enough]
+    hardest = large_groups.groupby("group")["score"].mean().sort_values(kind="stable").index
     overall = means(scored)
     tables = [("all items", overall)]
     for group in hardest[:PANELS]:
-        of_group = means(named[named["group"] == group]).set_index("deployment")
+        of_group = means(large_groups[large_groups["group"] == group]).set_index("deployment")
         panel = of_group.reindex(overall["deployment"]).reset_index()
         tables.append((f"{group}, n = {sizes[group]}", panel))
     title = "Accuracy by group, the hardest first"

@@ -27,24 +27,24 @@ def judge_calls(deployments: list[Deployment]) -> list[dict[str, str]]:
     return [{"output": deployment.name} for deployment in deployments]
 
 
-def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
+def read_verdicts(brief: Project, replies: pd.DataFrame) -> pd.DataFrame:
     """Add `verdict` (a label) and an empty `rating`; no label is an error of the judge."""
     judge = judge_model.judge_of(brief)
-    labels = [find_label(text, judge.labels) for text in asked["said"]]
-    read = asked.assign(verdict=pd.Series(labels, asked.index, object), rating=float("nan"))
+    labels = [find_label(text, judge.labels) for text in replies["said"]]
+    read = replies.assign(verdict=pd.Series(labels, replies.index, object), rating=float("nan"))
     return mark_unread(read, read["verdict"].isna(), f"one of {judge.labels}")
 
 
-def mark_unread(asked: pd.DataFrame, missing: pd.Series, wanted: str) -> pd.DataFrame:
+def mark_unread(replies: pd.DataFrame, missing: pd.Series, wanted: str) -> pd.DataFrame:
     """Say in `judge_error` what was wanted where a verdict is missing, and drop spoilt verdicts."""
-    unread = missing & (asked["judge_error"] == "")
-    why = [f"judge: not {wanted}: {text!r:.80}" for text in asked["said"]]
-    errors = asked["judge_error"].where(~unread, pd.Series(why, asked.index))
+    unread = missing & (replies["judge_error"] == "")
+    why = [f"judge: not {wanted}: {text!r:.80}" for text in replies["said"]]
+    errors = replies["judge_error"].where(~unread, pd.Series(why, replies.index))
     sound = errors == ""
-    return asked.assign(
+    return replies.assign(
         judge_error=errors,
-        verdict=asked["verdict"].where(sound, None),
-        rating=asked["rating"].where(sound),
+        verdict=replies["verdict"].where(sound, None),
+        rating=replies["rating"].where(sound),
     )
 
 
@@ -102,10 +102,10 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
         title = "Pass rate, by configuration"
         return "multiples", {"tables": by_metric(scores, names, corrected), "title": title}
     # A judge may well have a label "refused" of its own.
-    shown = {n: f"judge: {n}" if n in {*UNUSABLE, "failed"} else n for n in judge.labels}
+    legend = {n: f"judge: {n}" if n in {*UNUSABLE, "failed"} else n for n in judge.labels}
     tones: dict[str, tuple[str, float]] = {}
     for tone, passes in (("good", True), ("bad", False)):
         labels = [label for label in judge.labels if (label in judge.pass_labels) == passes]
-        tones |= {shown[n]: (tone, 1 - place / len(labels)) for place, n in enumerate(labels)}
-    title, usable = "Verdicts of the uncalibrated judge", lambda row: shown[row["predicted"]]
+        tones |= {legend[n]: (tone, 1 - place / len(labels)) for place, n in enumerate(labels)}
+    title, usable = "Verdicts of the uncalibrated judge", lambda row: legend[row["predicted"]]
     return outcome_shares(scored, title=title, metric="pass rate", usable=usable, tones=tones)

@@ -80,8 +80,8 @@ def _read(item: dict[str, Any], where: str) -> dict[str, str]:
         {"id": str(number), "text": document} if isinstance(document, str) else document
         for number, document in enumerate(as_list(item.get("documents")), start=1)
     ]
-    shown = validated(DOCUMENTS, texts, where, "documents")
-    ids = [document["id"] for document in shown]
+    checked_documents = validated(DOCUMENTS, texts, where, "documents")
+    ids = [document["id"] for document in checked_documents]
     name, count = Counter(ids).most_common(1)[0]
     if count > 1:
         raise PlaybookError(f"{where}: the document id {name!r} is used {count} times")
@@ -94,7 +94,7 @@ def _read(item: dict[str, Any], where: str) -> dict[str, str]:
         raise PlaybookError(text[:400])
     if not any(grades.values()):
         raise PlaybookError(f"{where}: no document is relevant, so every order is as good")
-    return {"target": canonical(grades), "documents": canonical(shown)}
+    return {"target": canonical(grades), "documents": canonical(checked_documents)}
 
 
 def documents(item: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -102,8 +102,8 @@ def documents(item: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     The order is that of a hash of item and document id, independent of the order in the file.
     """
-    shown = [(str(d["id"]), str(d["text"])) for d in json.loads(item["documents"])]
-    return sorted(shown, key=lambda d: key_of(str(item["item_id"]), d[0]))
+    texts_by_id = [(str(d["id"]), str(d["text"])) for d in json.loads(item["documents"])]
+    return sorted(texts_by_id, key=lambda d: key_of(str(item["item_id"]), d[0]))
 
 
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
@@ -137,10 +137,10 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     chat = chat_calls(brief, deployment, user="{input}")  # worked examples are whole turns
 
     def calls(item: Item) -> list[Call]:
-        query, shown = str(item["input"]), documents(item)
+        query, in_order = str(item["input"]), documents(item)
         if method == "pointwise":
-            return [chat(_filled(wording, input=query, document=t), name) for name, t in shown]
-        numbered = "\n".join(f"[{n}] {text}" for n, (_, text) in enumerate(shown, start=1))
+            return [chat(_filled(wording, input=query, document=t), name) for name, t in in_order]
+        numbered = "\n".join(f"[{n}] {text}" for n, (_, text) in enumerate(in_order, start=1))
         return [chat(_filled(wording, input=query, documents=numbered))]
 
     return calls

@@ -18,11 +18,11 @@ JUDGED_BY, item_reader, judge_calls = judged.JUDGED_BY, judged.item_reader, judg
 grade, judge_notes, correct = judged.grade, judged.judge_notes, judged.correct
 
 
-def read_verdicts(brief: Project, asked: pd.DataFrame) -> pd.DataFrame:
+def read_verdicts(brief: Project, replies: pd.DataFrame) -> pd.DataFrame:
     """Add `verdict` (the judge's words) and `rating`; no rating is an error of the judge."""
     scale = judge_of(brief).scale
-    ratings = pd.Series([find_rating(text, scale) for text in asked["said"]], asked.index, float)
-    rated = asked.assign(verdict=asked["said"], rating=ratings)
+    ratings = replies["said"].map(lambda text: find_rating(text, scale)).astype(float)
+    rated = replies.assign(verdict=replies["said"], rating=ratings)
     return judged.mark_unread(rated, ratings.isna(), f"one number from {list(scale)}")
 
 
@@ -54,9 +54,9 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
     return outcome_shares(scored, title=title, metric=metric, usable=usable, tones=tones)
 
 
-def _bands(scale: tuple[float, float], given: pd.Series) -> tuple[list[str], Callable[[Any], str]]:
+def _bands(scale: tuple[float, float], texts: pd.Series) -> tuple[list[str], Callable[..., str]]:
     low, high = scale
-    values = pd.to_numeric(given, errors="coerce").dropna()
+    values = pd.to_numeric(texts, errors="coerce").dropna()
     if float(low).is_integer() and high - low <= 9 and (values % 1 == 0).all():
         names = [f"{low + step:g}" for step in range(int(high - low) + 1)]
         return names, lambda text: f"{float(text):g}"
