@@ -81,9 +81,9 @@ def run(
     return run_path
 
 
-def copy(project: str, *, run_dir: str = "") -> tuple[Path, list[Path]]:
+def copy(project: str) -> tuple[Path, list[Path]]:
     """Put the notebooks into a project's run directory, to step through; those there are kept."""
-    project, run_path = _place(project, run_dir)
+    project, run_path = _place(project, "")
     paths = {number: run_path / path.name for number, path in PATHS.items()}
     kept = [path for path in paths.values() if path.exists()]
     for number, path in paths.items():
