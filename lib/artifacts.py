@@ -115,7 +115,11 @@ def _save(content: bytes, run: Path, file: str, **facts: Any) -> None:
     facts |= {"sha256": hashlib.sha256(content).hexdigest()}
     facts |= {"written_at": datetime.now(UTC).isoformat(timespec="seconds")}
     with _changing(run) as manifest:
-        manifest["files"][file] = facts | {"made_from": manifest["steps"].get(file[:2], {})}
+        made_from, files = manifest["steps"].get(file[:2], {}), manifest["files"]
+        for name in (name for name in made_from if name.endswith(".parquet")):
+            if files.get(name, {}).get("sha256") != made_from[name]:
+                raise PlaybookError(f"{name} was written again meanwhile: run this step again")
+        files[file] = facts | {"made_from": made_from}
 
 
 @contextlib.contextmanager
@@ -134,18 +138,21 @@ def _manifest(run: Path) -> dict[str, dict[str, Any]]:
     return {part: {k: as_dict(v) for k, v in values.items()} for part, values in parts.items()}
 
 
-def begin(run: Path, step: str, made_from: dict[str, str], changes: Overrides) -> None:
-    """Note what a step will be made from, and what the run sets differently.
+def begin(run: Path, step: str, made_from: dict[str, str], changes: dict[str, Any]) -> None:
+    """Note what a step will be made from, and what it sets differently from the brief.
 
-    What it wrote before counts no more, and an older decision and its page move to `previous/`.
+    What it wrote before counts no more, and neither does a decision.
     """
     with _changing(run) as manifest:
         manifest["steps"][step] = made_from
         for file in [file for file in manifest["files"] if file[:2] in (step, "06")]:
             del manifest["files"][file]
-    write_bytes(
-        run / "overrides.yaml", yaml.safe_dump({k: v for k, v in changes.items() if v}).encode()
-    )
+        by_step = {k: v for k, v in (overrides(run) | {step: changes}).items() if v}
+        write_bytes(run / "overrides.yaml", yaml.safe_dump(by_step).encode())
+
+
+def retire_decision(run: Path) -> None:
+    """Move an older decision and its page to `previous/`: what is run now may end without one."""
     for path in (run / "06_decision.json", run / "report.html"):
         if path.exists():
             with writing(path):

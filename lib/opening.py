@@ -20,13 +20,18 @@ class Reads(NamedTuple):
     steps: str = ""
 
 
-# A bar, a price and the objective belong to step 6: no paid answer grows stale by them.
+# A price, the objective, and a bar on quality or cost belong to step 6: no paid answer grows stale
+# by them. The bars on latency and load say what step 5 measures.
 READS = {
-    "01": Reads("policy company exceptions candidates", "models licenses"),
+    "01": Reads("policy company exceptions candidates", "models licenses closed_models"),
     "02": Reads("size", "hardware closed_models", "01_legal"),
-    "03": Reads("hub require models", "models licenses hardware", "01_legal 02_shortlist"),
+    "03": Reads(
+        "policy company exceptions size hub require models",
+        "models licenses hardware closed_models",
+        "01_legal 02_shortlist",
+    ),
     "04": Reads("policy evaluation asked files", "models", "02_shortlist 03_metadata"),
-    "05": Reads("policy evaluation asked files speed slo_s", "", "02_shortlist 03_metadata"),
+    "05": Reads("policy wording asked files speed load", "", "02_shortlist 03_metadata"),
     "06": Reads(
         "requirements objective deployments file",
         "hardware",
@@ -35,6 +40,7 @@ READS = {
 }
 PRICED = {"price", "hardware"}
 PATIENCE = {"max_usd", "concurrency", "timeout_s", "total_timeout_s", "max_retries"}
+SCORING = {"judge", "margin", "strategy", "block", "group"}  # of an answer: no load depends on it
 
 
 def open_project(project: str | Path, **overrides: Any) -> Project:
@@ -57,19 +63,23 @@ def open_run(
             else than what is there now.
     """
     run = artifacts.run_directory(open_project(project).name, run_dir)
-    for number in sorted(_steps_below(step)):
-        check_step(number, project, run)
+    artifacts.retire_decision(run)
     changes = {k.replace("__", "."): v for k, v in overrides.items() if v not in ("", 0, None)}
     overridden = artifacts.overrides(run) | {step: changes}
     brief = _brief(project, overridden, step)
-    artifacts.begin(run, step, _made_from(step, brief, run), overridden)
+    for number in sorted(_steps_below(step)):
+        _check(number, brief, run)
+    artifacts.begin(run, step, _made_from(step, brief, run), changes)
     return brief, run, _standing(step, brief, overridden)
 
 
 def check_step(number: str, project: str | Path, run: Path) -> None:
     """PlaybookError where a step is not finished, or was made from what has changed since."""
-    now = _made_from(number, _brief(project, artifacts.overrides(run), number), run)
-    then = artifacts.made_from(run, number)
+    _check(number, _brief(project, artifacts.overrides(run), number), run)
+
+
+def _check(number: str, brief: Project, run: Path) -> None:
+    now, then = _made_from(number, brief, run), artifacts.made_from(run, number)
     for name in [name for name in now | then if now.get(name) != then.get(name)]:
         raise PlaybookError(
             f"step {number} in {artifacts.shown(run)} was made from another {name} than there is"
@@ -98,7 +108,8 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     parts["evaluation"]["judge"] = judge
     parts["models"] = [deployment.model for deployment in brief.deployments]
     parts["asked"] = [d.model_dump(mode="json", exclude=PRICED) for d in brief.deployments]
-    parts["slo_s"] = brief.requirements.slo_s
+    parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
+    parts["load"] = [brief.requirements.slo_s, brief.requirements.min_rps]
     wanted = ["name", *reads.brief.split()]
     if step == "01" and brief.candidates.source == "hub":
         wanted += ["size", "models"]

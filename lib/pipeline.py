@@ -1,6 +1,7 @@
 """Run the six notebooks headless, in order, into one run directory."""
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -66,6 +67,7 @@ def run(
         if start > (last := max(n for n, names in declared.items() if name in names)):
             raise PlaybookError(f"parameter {name!r} is of step {last}: run with --from {last}")
     project, run_path = _place(project, run_dir)
+    artifacts.retire_decision(run_path)
     with _noting_ctrl_c() as pressed:
         for number, names in declared.items():
             if number < start:
@@ -86,6 +88,11 @@ def copy(project: str) -> tuple[Path, list[Path]]:
     project, run_path = _place(project, "")
     paths = {number: run_path / path.name for number, path in PATHS.items()}
     kept = [path for path in paths.values() if path.exists()]
+    parameter = json.dumps(f"project = {json.dumps(project)}")[1:-1]  # as a notebook's file has it
+    for path in kept:
+        if parameter not in path.read_text(encoding="utf-8"):
+            text = f"{artifacts.shown(path)} is of another project of this name"
+            raise PlaybookError(f"{text}: give one another `name`, or delete the copies")
     for number, path in paths.items():
         if path not in kept:
             _renew(number, project, run_path)

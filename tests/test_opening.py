@@ -18,6 +18,8 @@ from lib.errors import PlaybookError
 from lib.opening import open_run
 
 ITEM = {"id": "1", "input": "fine", "target": "positive"}
+EXEMPTION = {"model": "a/b", "lifts": "review", "approver": "Counsel", "reason": "so it is"}
+EXEMPTION["expires"] = "2030-01-01"
 STEPS = ("01", "02", "03", "04", "05", "06")
 
 
@@ -124,12 +126,18 @@ def test_nothing_is_stale_where_nothing_changed(done: Steps) -> None:
         ("deployments.1.options", {"max_tokens": 3}, "04", STEPS[5:]),
         ("speed", {"probe_s": 9.0}, "05", STEPS[5:]),
         ("requirements", {"max_p95_s": 9.0}, "05", STEPS[5:]),
+        ("requirements", {"min_rps": 9.0}, "05", STEPS[5:]),
+        ("exceptions", [EXEMPTION], "01", STEPS[1:]),
+        ("candidates", {"limit": 7}, "01", STEPS[1:]),
+        ("hub", {"max_age_hours": 9.0}, "03", STEPS[3:]),
+        ("deployments.0.host", {"provider": "P", "country": "France"}, "04", STEPS[5:]),
         # What only step 6 reads, and what changes no answer.
-        ("requirements", {"min_quality": 0.9, "min_rps": 1, "max_usd_per_1k": 1}, "", ()),
+        ("requirements", {"min_quality": 0.9, "max_usd_per_1k": 1}, "", ()),
         ("objective", "best", "", ()),
         ("deployments.0.price", {"usd_per_hour": 9.9}, "", ()),
         ("evaluation.max_usd", 5, "", ()),
         ("evaluation.timeout_s", 9, "", ()),
+        ("evaluation.concurrency", 3, "", ()),
     ],
 )
 def test_a_changed_brief_makes_stale_what_read_it(
@@ -151,13 +159,76 @@ def test_the_sentence_names_what_changed(done: Steps) -> None:
     assert "another policy in the brief than" in done.stale()["06"]
 
 
-def test_who_was_dropped_from_a_race_depends_on_the_bar(steps: Steps) -> None:
+@pytest.mark.parametrize(
+    ("part", "value"), [("requirements", {"min_quality": 0.9}), ("objective", "best")]
+)
+def test_who_was_dropped_from_a_race_depends_on_the_bar(
+    steps: Steps, part: str, value: Any
+) -> None:
     steps.write("evaluation.strategy", "racing")
     for step in STEPS:
         steps.go(step)
-    raw = changed("evaluation.strategy", "racing") | {"requirements": {"min_quality": 0.9}}
-    write(steps.folder, raw)
-    assert "requirements in the brief" in steps.stale()["06"]
+    write(steps.folder, changed("evaluation.strategy", "racing") | {part: value})
+    assert f"{part} in the brief" in steps.stale()["06"]
+
+
+def test_candidates_from_the_hub_depend_on_sizes_and_deployments(steps: Steps) -> None:
+    steps.write("candidates", {"source": "hub"})
+    for step in STEPS:
+        steps.go(step)
+    for part, value in {"size": {"tier": "high"}, "objective": "best"}.items():
+        write(steps.folder, changed("candidates", {"source": "hub"}) | {part: value})
+        assert ("step 01 in" in steps.stale().get("06", "")) == (part == "size")
+    deployed = changed("candidates", {"source": "hub"})
+    deployed["deployments"][0]["model"] = "org/other"
+    write(steps.folder, deployed)
+    assert "step 01 in" in steps.stale()["02"]
+
+
+@pytest.mark.parametrize("bar", ["max_p95_s", "min_rps"])
+def test_step_6_does_not_decide_on_a_load_measured_for_another_bar(done: Steps, bar: str) -> None:
+    with pytest.raises(PlaybookError, match=r"step 05 in .* another load in the brief"):
+        done.open("06", **{f"requirements__{bar}": 9.0})
+    done.go("05", **{f"requirements__{bar}": 9.0})
+    assert done.open("06", requirements__min_quality=0.9).requirements.min_quality == 0.9
+
+
+def test_what_scores_an_answer_makes_no_load_stale(done: Steps) -> None:
+    done.write("evaluation.margin", 0.2)
+    done.go("04")
+    assert done.stale() == {}
+
+
+def test_a_judges_price_makes_no_answer_stale(steps: Steps) -> None:
+    judge = {"model": "a/b", "endpoint": {"base_url": "http://h/v1"}, "user": "{input} {output}"}
+    steps.write("evaluation.judge", judge | {"price": {"usd_per_hour": 1.0}})
+    for step in STEPS:
+        steps.go(step)
+    steps.write("evaluation.judge", judge | {"price": {"usd_per_hour": 2.0}})
+    assert steps.stale() == {}
+
+
+def test_a_table_that_was_replaced_meanwhile_is_no_input(done: Steps) -> None:
+    done.open("06")
+    done.open("04")
+    done.save("04", "other")
+    with pytest.raises(PlaybookError, match=r"04_\w+\.parquet was written again meanwhile"):
+        artifacts.save_json({}, done.run, "06_decision.json")
+
+
+def test_a_refused_step_leaves_no_older_decision_either(done: Steps) -> None:
+    (done.run / "report.html").write_text("older")
+    done.write("policy.use", "internal")
+    with pytest.raises(PlaybookError, match="step 01 in"):
+        done.open("06")
+    assert (done.run / "previous" / "report.html").read_text() == "older"
+    assert not (done.run / "report.html").exists()
+
+
+def test_nothing_is_no_override(steps: Steps) -> None:
+    steps.go("01", policy__use="", policy__licenses=None)
+    steps.go("02", size__tier="", size__context_tokens=0)
+    assert artifacts.overrides(steps.run) == {}
 
 
 def test_a_step_run_again_with_another_result_makes_the_later_ones_stale(done: Steps) -> None:
@@ -217,7 +288,8 @@ def test_files_named_in_the_brief_are_inputs_by_their_path(steps: Steps) -> None
     [
         ({"kind": "extraction", "schema": "s.json"}, ["items.jsonl", "s.json"]),
         ({"kind": "tool_call", "tools": "t.json"}, ["items.jsonl", "t.json"]),
-        ({"kind": "inspect", "task": "task.py@review"}, ["items.jsonl", "task.py"]),
+        ({"kind": "inspect", "inspect": {"task": "task.py@review"}}, ["items.jsonl", "task.py"]),
+        ({"deep": [{"a": "x.json"}, 3, None]}, ["items.jsonl", "x.json"]),
         ({"judge": {"calibration": "people.jsonl"}}, ["items.jsonl", "people.jsonl"]),
         ({"labels": ["positive", "missing.txt"]}, ["items.jsonl"]),
     ],

@@ -162,13 +162,19 @@ class Project(Section):
         evaluation = self.evaluation
         names = [evaluation.items, evaluation.judge.calibration if evaluation.judge else None]
         names += [d.endpoint.recorded for d in self.deployments if d.endpoint]
-        names += [v.partition("@")[0] for v in evaluation.of_kind.values() if isinstance(v, str)]
+        names += [text.partition("@")[0] for text in _texts(evaluation.of_kind)]
         return [name for name in dict.fromkeys(names) if name and (self.folder / name).is_file()]
 
     def prompt_of(self, deployment: Deployment) -> Prompt:
         """The wording a deployment is asked with: its own where it has one."""
         common = self.evaluation.prompt.model_dump(exclude_none=True)
         return Prompt(**(common | deployment.prompt.model_dump(exclude_none=True)))
+
+
+def _texts(value: Any) -> list[str]:
+    """All texts in a value of YAML, however deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [value] if isinstance(value, str) else [text for part in inner for text in _texts(part)]
 
 
 def load_project(project: str | Path, **overrides: Any) -> Project:
@@ -237,7 +243,7 @@ def _read(path: Path) -> dict[Any, Any]:
 
 def _override(raw: dict[Any, Any], section: str, key: str, value: Any) -> None:
     """Replace one value of the brief, in place."""
-    if key in ("licenses", "countries"):
+    if key in ("licenses", "countries") and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not key:
         raw[section] = value

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.brief import Project, Requirements
-from lib.endpoints import Rate, price_of
+from lib.endpoints import Rate, price_of, usd
 from lib.errors import PlaybookError
 from lib.stats import beaten_by, bootstrap, items_needed, quality_groups
 
@@ -88,10 +88,8 @@ def _by_token(rate: Rate, answers: pd.DataFrame, name: str) -> Bounds:
             f"deployment {name!r}: the endpoint reports no token usage, so a token price gives"
             " no cost; give price.usd_per_hour instead"
         )
-    dollars = (
-        used["prompt_tokens"] * (rate.input_usd_per_million or 0.0)
-        + used["completion_tokens"] * (rate.output_usd_per_million or 0.0)
-    ).to_numpy(dtype=float) / 1000
+    tokens = used[["prompt_tokens", "completion_tokens"]].to_numpy(dtype=float)
+    dollars = np.array([usd(rate, *row) for row in tokens]) * 1000
     return bootstrap(lambda rows: float(dollars[rows].mean()), len(dollars))
 
 
@@ -188,7 +186,11 @@ def _verdict(
     n = int(row["n"])
     if (total := items_needed(value, wanted, n=n, low=low, high=high)) is None:
         return "not decided", "the measured quality lies on the bar: no number of items decides it"
-    return "not decided", f"about {total - n:,} more items would do, if the share holds"
+    way = "meets" if value > wanted else "misses"
+    return (
+        "not decided",
+        f"about {total - n:,} more items would show that it {way} it, if this holds",
+    )
 
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
@@ -239,10 +241,10 @@ def _tied(table: pd.DataFrame, objective: str) -> pd.Series[bool]:
     # What no load broke may bear any and cost next to nothing; published, it says what it says.
     measured = table["rps_low"].notna()
     if objective == "cheapest":
-        usd = table["usd_per_1k"]
-        leader: Any = usd.fillna(np.inf).idxmin()
-        least = table["usd_per_1k_low"].fillna(0.0).where(measured & usd.notna(), usd)
-        most = table["usd_per_1k_high"].fillna(np.inf).where(measured, usd)
+        dollars = table["usd_per_1k"]
+        leader: Any = dollars.fillna(np.inf).idxmin()
+        least = table["usd_per_1k_low"].fillna(0.0).where(measured & dollars.notna(), dollars)
+        most = table["usd_per_1k_high"].fillna(np.inf).where(measured, dollars)
         overlaps = least <= most[leader]
     else:
         rps = table["max_rps"]

@@ -116,8 +116,8 @@ def disagreements(cells: pd.DataFrame, *, limit: int = 8) -> pd.DataFrame:
     lines = [_line(*row) for row in zip(part["outcome"], part["score"], part["text"], strict=True)]
     wide = part.assign(line=lines).pivot(index="item_id", columns="deployment", values="line")
     texts = part.drop_duplicates("item_id").set_index("item_id")[["input", "target"]]
-    wide = texts.map(lambda text: cut(text[:1000], 80)).join(wide[names])
-    return wide.astype("str").rename_axis(columns=None)
+    wide = wide.reindex(columns=names).rename(columns="Answer of {}".format)
+    return texts.map(lambda text: cut(text[:1000], 80)).join(wide.astype("str"))
 
 
 def grid(checks: pd.DataFrame) -> pd.DataFrame:

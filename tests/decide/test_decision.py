@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def test_notes_say_what_to_do() -> None:
     row = {"quality": 0.85, "quality_low": 0.77, "quality_high": 0.91}
     found, note = verdict(row, min_quality=0.8)
     assert found == "not decided"
-    assert note.startswith("about ") and note.endswith(" more items would do, if the share holds")
+    assert re.fullmatch(r"about \d+ more items would show that it meets it, if this holds", note)
+    row = {"quality": 0.76, "quality_low": 0.68, "quality_high": 0.83}
+    assert "more items would show that it misses it" in verdict(row, min_quality=0.8)[1]
     row = {"quality": 0.8, "quality_low": 0.71, "quality_high": 0.87}
     assert verdict(row, min_quality=0.8)[1] == (
         "the measured quality lies on the bar: no number of items decides it"
@@ -384,7 +387,7 @@ def test_the_undecided_is_nearer_than_the_rejected() -> None:
     }
     miss = nearest({"min_quality": 0.8}, **rows)
     assert miss["deployment"] == "open"
-    assert "more items would do" in miss["would_have_to_give"]
+    assert "more items would show that it meets it" in miss["would_have_to_give"]
 
 
 def test_no_load_within_the_slo_names_the_note() -> None:

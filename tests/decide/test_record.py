@@ -225,8 +225,8 @@ def test_json_without_nan(tmp_path: Path) -> None:
 def test_inputs_and_overrides_are_those_of_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     changes = {"02": {"size.tier": "low"}, "06": {"objective": "cheapest"}}
-    artifacts.begin(run, "04", {"sub/items.jsonl": "a", "items.jsonl": "b"}, changes)
-    artifacts.begin(run, "06", {"items.jsonl": "b", "project.yaml": "c"}, changes)
+    artifacts.begin(run, "02", {"sub/items.jsonl": "a", "items.jsonl": "b"}, changes["02"])
+    artifacts.begin(run, "06", {"items.jsonl": "b", "project.yaml": "c"}, changes["06"])
     done, _, _ = decide(tmp_path, table(a={}))
     note = hashlib.sha256((run / "05_note.json").read_bytes()).hexdigest()
     hashes = {"sub/items.jsonl": "a", "items.jsonl": "b", "project.yaml": "c"}

@@ -210,10 +210,11 @@ def test_an_item_not_asked_or_not_known_is_still_there(brief: Project, table: pd
 def test_disagreements_stand_side_by_side(brief: Project, table: pd.DataFrame) -> None:
     table.loc[table["deployment"] == "a", "output"] = "<think>hm</think>" + "w" * 200
     wide = disagreements(brief, table, items(4), limit=8)
-    assert list(wide.columns) == ["input", "target", "a", "b", "c"]
+    assert list(wide.columns) == ["input", "target", "Answer of a", "Answer of b", "Answer of c"]
     assert list(wide.index) == ["i2", "i1"]
-    assert wide.loc["i2", "a"] == "✓ " + "w" * 79 + "…"
-    assert wide.loc["i2", "b"] == "✗ b says 2" and wide.loc["i1", "b"].startswith("0.6 ")
+    assert wide.loc["i2", "Answer of a"] == "✓ " + "w" * 79 + "…"
+    assert wide.loc["i2", "Answer of b"] == "✗ b says 2"
+    assert wide.loc["i1", "Answer of b"].startswith("0.6 ")
     assert len(disagreements(brief, table, items(4), limit=1)) == 1
     assert disagreements(brief, table[:0], items(4)).empty
 

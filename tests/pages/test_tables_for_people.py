@@ -119,3 +119,5 @@ def test_sentences() -> None:
     assert shown.text == "A note.\nWhat it means: $1."
     assert shown.html == "<p>A note.</p>\n<p><b>What it means: <span>$</span>1.</b></p>"
     assert pages.sentence().html == ""
+    hostile = "<script>x</script>"
+    assert "<script>" not in pages.sentence(hostile, hostile).html
