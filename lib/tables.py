@@ -45,7 +45,7 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
     "models": (
         ["repo_id"],
         _of(TEXT, "repo_id family developer source")
-        | _of(OPTIONAL, "license hub_license modality base_model released note")
+        | _of(OPTIONAL, "license hub_license modality base_model former_names released note")
         | _of(OPTIONAL, "hub_revision hub_checked_on")
         | _of(NUMBER, "total_params_b active_params_b hub_params_b context_length")
         | _of(NUMBER, "layers kv_heads head_dim")
@@ -56,7 +56,9 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
         ["license"],
         _of(TEXT, "license full_name source")
         | _of(OPTIONAL, "conditions agreement_scope display_text name_prefix")
-        | {"services_excluded": OPTIONAL, "territories_excluded": _places("European Union")}
+        | _of(OPTIONAL, "services_excluded agreement_exempt derivatives untestable")
+        | _of(OPTIONAL, "text_date text_sha256")
+        | {"territories_excluded": _places("European Union")}
         | _of(NUMBER, "agreement_mau agreement_revenue_usd display_mau display_revenue_usd")
         | _of(AT_LEAST_ONE, "agreement_revenue_months display_revenue_months")
         | {
@@ -64,10 +66,14 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
             "commercial_use": _choice("yes", "conditional", "no", "unknown"),
             "agreement_at": _choice("above", "at-or-above", nullable=True),
             "territory_scope": _choice("any", "multimodal", nullable=True),
-            "output_training": _choice("free", "named", "not-allowed", "unknown"),
+            "output_training": _choice("free", "named", "derivative", "not-allowed", "unknown"),
             "acceptable_use_policy": _choice("yes", "no", "unknown"),
             "read": _choice("full text", "partly", "second-hand", "not read"),
         },
+    ),
+    "clauses": (
+        ["license", "obligation"],
+        _of(TEXT, "license obligation section reading source"),
     ),
     "published_scores": (
         ["benchmark", "repo_id", "variant"],
@@ -135,6 +141,7 @@ def _shipped(name: str) -> pd.DataFrame:
 
 models = partial(_shipped, "models")  # one row per model on the Hub
 licenses = partial(_shipped, "licenses")  # per licence text, with what it asks of a company
+clauses = partial(_shipped, "clauses")  # per licence text and obligation, with its section
 published_scores = partial(_shipped, "published_scores")  # per model, benchmark and variant
 memory_measurements = partial(_shipped, "memory_measurements")  # per start of an engine
 closed_models = partial(_shipped, "closed_models")  # per closed model, with the tier for it

@@ -1,6 +1,6 @@
 """The clauses of one licence text, each tested against one fact of the company."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from lib import places
@@ -13,12 +13,19 @@ DUTY, OUTPUTS, TERRITORY, MISSING = "duty", "outputs", "territory", "missing"
 # Rules that are broken by a fact of the company, which the reasons then name.
 MET = (NON_COMMERCIAL, AGREEMENT, TERRITORY, OUTPUTS)
 ANY_SIZE, IN_SHORT = "applies at any size", "the text in short"
+UNTESTABLE = "no fact of the brief can test it"
 INTERNAL_USE = "counsel must say whether internal use by a company is commercial"
+NEAR = 2  # a month may bring in twice the average of its year
 OUTPUT_CLAUSES = {
     "unknown": "{license}: not known whether outputs may train other models",
+    "derivative": "a model trained on outputs is a derivative, under the terms of {license}",
     "not-allowed": "outputs may not train other models, says {license}",
     "prefixed": 'the name of a model trained on outputs must begin with "{name_prefix}"',
     "named": "a model trained on outputs must credit the original, says {license}",
+}
+DERIVATIVES = {
+    "not-shared": "{license} lets nobody share an adapted version, fine-tunes included",
+    "agreement": "{license} needs an agreement before a derivative is distributed",
 }
 YES_OR_NO = {True: "yes", False: "no", None: "not given"}
 
@@ -26,12 +33,16 @@ Terms = dict[str, Any]
 
 
 class Finding(NamedTuple):
-    """One rule tested against one fact: how strict, which rule, what it says, what it met."""
+    """One rule tested against one fact: how strict, which rule, what it says, what it met.
+
+    `cites` is the section of the text it rests on, where somebody read that.
+    """
 
     level: int
     rule: str
     clause: str
     fact: str
+    cites: str = ""
 
 
 def assess(
@@ -41,21 +52,47 @@ def assess(
 
     A fact that the text needs and nobody gave is `review`; `multimodal` is None where not known.
     """
-    name, license_class = terms["license"], terms["license_class"]
-    if "unknown" in (license_class, terms["commercial_use"]) or terms["read"] == "not read":
-        return [Finding(REVIEW, UNREAD, f"the text of {name} has not been read", "licence text")]
-    findings: list[Finding] = []
-    if not {name, license_class} & {*policy.licenses}:
+    unknown = "unknown" in (terms["license_class"], terms["commercial_use"])
+    if unknown or terms["read"] == "not read":
+        clause = f"the text of {terms['license']} has not been read"
+        return [Finding(REVIEW, UNREAD, clause, "licence text")]
+    about: dict[str, Iterable[Finding]] = {"policy": _accepted(terms, policy)}
+    about |= {"commercial": _commercial(terms, policy)}
+    about |= {"services": _services(terms, company, policy), "untestable": _untestable(terms)}
+    about |= {"agreement": _agreement(terms, company, policy), "display": _display(terms, company)}
+    about |= {"territory": _territories(terms, company, multimodal)}
+    about |= {"outputs": _outputs(terms, company), "derivatives": _derivatives(terms, company)}
+    about |= {"notices": _notices(terms), "names": _names(terms, company, policy)}
+    about |= {"acceptable-use": _acceptable_use(terms)}
+    sections = terms.get("sections", {})
+    return [
+        finding._replace(cites=sections.get(obligation, ""))
+        for obligation, findings in about.items()
+        for finding in findings
+    ]
+
+
+def _accepted(terms: Terms, policy: Policy) -> Iterator[Finding]:
+    """Whether the policy names this licence or its class."""
+    name = terms["license"]
+    if not {name, terms["license_class"]} & {*policy.licenses}:
         clause = f"licence {name} is not among policy.licenses"
-        findings.append(Finding(BLOCKED, f"accept licence {name}", clause, "policy.licenses"))
+        yield Finding(BLOCKED, f"accept licence {name}", clause, "policy.licenses")
+
+
+def _commercial(terms: Terms, policy: Policy) -> Iterator[Finding]:
     if terms["commercial_use"] == "no":
-        level, clause = BLOCKED, f"licence {name} allows no commercial use"
+        level, clause = BLOCKED, f"licence {terms['license']} allows no commercial use"
         if policy.use == "internal":
-            level, clause = REVIEW, f"licence {name} is non-commercial: {INTERNAL_USE}"
-        findings.append(Finding(level, NON_COMMERCIAL, clause, f"use: {policy.use}"))
-    findings += [*_services(terms, company, policy), *_agreement(terms, company, policy)]
-    findings += [*_display(terms, company), *_territories(terms, company, multimodal)]
-    return [*findings, *_outputs(terms, company), *_duties(terms, company, policy)]
+            level = REVIEW
+            clause = f"licence {terms['license']} is non-commercial: {INTERNAL_USE}"
+        yield Finding(level, NON_COMMERCIAL, clause, f"use: {policy.use}")
+
+
+def _untestable(terms: Terms) -> Iterator[Finding]:
+    """A clause that only counsel can test."""
+    if terms.get("untestable"):
+        yield Finding(REVIEW, "counsel must judge", terms["untestable"], UNTESTABLE)
 
 
 def _services(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
@@ -64,7 +101,7 @@ def _services(terms: Terms, company: Company, policy: Policy) -> Iterator[Findin
         clause = f"{terms['license']} needs a separate agreement for {service} at any size"
         runs, key = _runs(service, company, policy), "use" if service == policy.use else "services"
         if runs is None:
-            yield _missing("services", clause)
+            yield missing("services", clause)
         elif runs:
             yield Finding(BLOCKED, AGREEMENT, clause, f"{key}: {service}")
 
@@ -73,22 +110,28 @@ def _runs(service: str, company: Company, policy: Policy) -> bool | None:
     """Whether the company runs a kind of service; None where the brief does not say."""
     if service == policy.use:
         return True
-    if company.services is None:  # who serves or hands on models says so by `policy.use`
-        return False if service in ("model-as-a-service", "redistribution") else None
+    if company.services is None:  # handing on this model is a use of it, which the policy states
+        return False if service == "redistribution" else None
     return service in company.services
 
 
 def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
-    """Sizes past which there is no right without a separate agreement."""
+    """Sizes past which there is no right without a separate agreement.
+
+    A size that is not reached asks nobody; one that is reached asks who runs the services.
+    """
     duty = f"{terms['license']} needs a separate agreement"
     scope = [service for service in _parts(terms.get("agreement_scope")) if service != "any"]
     if scope:
         duty += f" for {' and '.join(scope)}"
-    runs = [_runs(service, company, policy) for service in scope] or [True]
     findings = list(_thresholds(terms, company, "agreement", BLOCKED, duty))
-    if any(runs) or not findings:
+    if findings and policy.use in _parts(terms.get("agreement_exempt")):
+        clause = f"{duty} above a size, from which this use is exempt"
+        return [Finding(CONDITIONAL, DUTY, clause, f"exempt: use {policy.use}")]
+    runs = [_runs(service, company, policy) for service in scope] or [True]
+    if any(runs) or all(finding.level <= CONDITIONAL for finding in findings):
         return findings
-    return [_missing("services", f"{duty} above a size")] if None in runs else []
+    return [missing("services", f"{duty} above a size")] if None in runs else []
 
 
 def _display(terms: Terms, company: Company) -> Iterator[Finding]:
@@ -119,14 +162,26 @@ def _thresholds(
             continue
         clause = f"{duty} {'from' if inclusive else 'above'} {what.format(_count(limit))}"
         if fact is None:
-            yield _missing(key, clause)
+            yield missing(key, clause)
             continue
         standing = _standing(fact, limit, unit)
         if fact > limit or (inclusive and fact == limit):
             rule = AGREEMENT if level == BLOCKED else DUTY
             yield Finding(level, rule, clause, f"reached: {standing}")
+        elif level == BLOCKED and key == "revenue" and _may_peak(company, months, limit):
+            clause += f": {standing} on average, and a month may peak"
+            yield Finding(REVIEW, "give company.revenue by the month", clause, "a year's revenue")
         else:
             yield Finding(CONDITIONAL, DUTY, clause, f"not reached: {standing}")
+
+
+def _may_peak(company: Company, months: int, limit: float) -> bool:
+    """Whether some month of a year with this revenue may pass a limit of one month."""
+    revenue = company.revenue
+    if revenue is None or revenue.period == "month" or months >= 12:
+        return False
+    average = revenue.amount * months / 12
+    return average * NEAR > limit and revenue.amount > limit
 
 
 def _standing(fact: float, limit: float, unit: str) -> str:
@@ -145,26 +200,33 @@ def _standing(fact: float, limit: float, unit: str) -> str:
 
 
 def _territories(terms: Terms, company: Company, multimodal: bool | None) -> list[Finding]:
-    """Places the licence does not reach: where the company sits, or where it serves."""
+    """Places the licence does not reach.
+
+    One that allows use only inside its territory binds the seat as well as the market.
+    """
     name, excluded = terms["license"], _parts(terms.get("territories_excluded"))
     if not excluded:
         return []
     area = " or ".join(f"the {p}" if p.startswith(("European", "United")) else p for p in excluded)
-    key, seats = "territories", company.territories or []
     clause = f"{name} grants no rights in {area}"
+    places_of = {"domicile": [company.domicile or ""], "territories": company.territories or []}
     if terms.get("territory_scope") == "multimodal":  # which speaks of the seat, not of use
-        key, seats = "domicile", [company.domicile or ""]
+        del places_of["territories"]
         clause = f"{name} grants companies in {area} no rights to multimodal models"
         if multimodal is False:
             return []
         if multimodal is None:
             clause += ": data/models.csv does not say whether this model is one"
             return [Finding(REVIEW, "give modality in data/models.csv", clause, MISSING)]
-    if not any(place.strip() for place in seats):
-        return [_missing(key, clause)]
-    if inside := [p for p in seats if any(places.within(p, one) for one in excluded)]:
-        return [Finding(BLOCKED, TERRITORY, clause, f"{key}: {', '.join(inside)}")]
-    return [Finding(CONDITIONAL, DUTY, clause, f"{key}: {', '.join(seats)}")]
+    findings = []
+    for key, stated in places_of.items():
+        if not any(place.strip() for place in stated):
+            findings.append(missing(key, clause))
+        elif inside := [p for p in stated if any(places.within(p, one) for one in excluded)]:
+            findings.append(Finding(BLOCKED, TERRITORY, clause, f"{key}: {', '.join(inside)}"))
+        else:
+            findings.append(Finding(CONDITIONAL, DUTY, clause, f"{key}: {', '.join(stated)}"))
+    return findings
 
 
 def _outputs(terms: Terms, company: Company) -> list[Finding]:
@@ -175,32 +237,51 @@ def _outputs(terms: Terms, company: Company) -> list[Finding]:
     if rule not in OUTPUT_CLAUSES or (rule == "unknown" and not train):
         return []
     clause, level = OUTPUT_CLAUSES[rule].format(**terms), CONDITIONAL
-    if train is None:
-        return [_missing("outputs_train_models", clause)]
+    if train is None and rule != "derivative":  # which is a duty, whatever the answer
+        return [missing("outputs_train_models", clause)]
     if train:
         level = {"unknown": REVIEW, "not-allowed": BLOCKED}.get(rule, CONDITIONAL)
     fact = f"outputs train models: {YES_OR_NO[train]}"
     return [Finding(level, DUTY if level == CONDITIONAL else OUTPUTS, clause, fact)]
 
 
-def _duties(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
-    """What the text asks of everybody: notices, names of derivatives, acceptable use."""
+def _derivatives(terms: Terms, company: Company) -> Iterator[Finding]:
+    """Whether the company may hand on what it makes of the model."""
+    if (rule := DERIVATIVES.get(terms.get("derivatives") or "")) is None:
+        return
+    clause, publishes = rule.format(**terms), company.publishes_derivatives
+    if publishes is None:
+        yield missing("publishes_derivatives", clause)
+    else:
+        level, kind = (BLOCKED, AGREEMENT) if publishes else (CONDITIONAL, DUTY)
+        yield Finding(level, kind, clause, f"publishes derivatives: {YES_OR_NO[publishes]}")
+
+
+def _notices(terms: Terms) -> Iterator[Finding]:
+    """What the text asks of everybody."""
     level = ALLOWED if terms["license_class"] == "permissive" else CONDITIONAL
     if terms.get("conditions"):
         yield Finding(level, DUTY, terms["conditions"].removesuffix("."), IN_SHORT)
     elif level == CONDITIONAL:
         yield Finding(level, DUTY, f"keep the terms of {terms['license']}", ANY_SIZE)
+
+
+def _names(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
     if prefix := terms.get("name_prefix"):
         publishes = company.publishes_derivatives
         if publishes is None and policy.use == "redistribution":
             publishes = True
         clause = f'the name of a derivative must begin with "{prefix}"'
         yield Finding(CONDITIONAL, DUTY, clause, f"publishes derivatives: {YES_OR_NO[publishes]}")
+
+
+def _acceptable_use(terms: Terms) -> Iterator[Finding]:
     if terms.get("acceptable_use_policy") == "yes":
         yield Finding(CONDITIONAL, DUTY, "follow the acceptable-use policy", ANY_SIZE)
 
 
-def _missing(key: str, clause: str) -> Finding:
+def missing(key: str, clause: str) -> Finding:
+    """A fact of the company that a clause asks for and the brief does not give."""
     key = f"company.{key}"
     return Finding(REVIEW, f"give {key}", f"{clause}: the brief does not give {key}", MISSING)
 

@@ -1,8 +1,7 @@
 """Licence, lineage, country and exceptions against the brief: a verdict per model, with rules."""
 
-from collections.abc import Callable
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -10,7 +9,8 @@ import pandas as pd
 from lib.brief import Exemption, Policy, Project
 from lib.errors import PlaybookError, did_you_mean
 from lib.legal.clauses import BLOCKED, CONDITIONAL, MET, REVIEW, VERDICTS, Finding
-from lib.legal.licenses import CLASSES, assess_expression, class_of, terms_by_key, worst
+from lib.legal.licenses import CLASSES, assess_expression, class_of, terms_by_key, texts_of, worst
+from lib.legal.lineage import ancestors, bases, excluded, untraced
 from lib.tables import rows
 
 # What `judge` adds to a table of models.
@@ -18,8 +18,6 @@ JUDGED = ["license_class", "verdict", "conditions", "reasons", "exception"]
 USUAL = ["no condition but the usual notices", "its licence sets conditions"]
 
 Row = dict[Any, Any]
-# Findings about a licence and modality, and the place of the licence among `CLASSES`.
-OfLicense = Callable[[str | None, str | None], tuple[list[Finding], int]]
 
 
 def judge(
@@ -40,7 +38,8 @@ def judge(
         _excepted(_verdict(by_repo[repo_id]), exceptions.get(repo_id), day)
         for repo_id in models["repo_id"]
     ]
-    classes = models["license"].map(licenses.set_index("license")["license_class"])
+    table = terms_by_key(licenses)
+    classes = models["license"].map(lambda key: class_of(key, table), na_action="ignore")
     added = pd.DataFrame(verdicts, models.index, JUDGED[1:])
     return models.drop(columns=JUDGED, errors="ignore").assign(license_class=classes, **added)
 
@@ -58,33 +57,27 @@ def findings(
         about = assess_expression(license_, table, brief, multimodal=multimodal)
         return about, CLASSES.index(class_of(license_, table))
 
+    texts_by_license = cache(partial(texts_of, table=table))
     facts = rows(models, ["repo_id", "license", "country", "modality"])
     by_repo, direct = {row["repo_id"]: row for row in facts}, bases(models)
     by_model = {}
     for repo_id, row in by_repo.items():
-        terms, _ = of_license(row["license"], row["modality"])
-        by_model[repo_id] = terms + _country(row["country"], policy, "developer")
-        for base in ancestors(repo_id, direct):
-            by_model[repo_id] += _inherited(row, base, by_repo.get(base), of_license, policy)
+        terms, rank = of_license(row["license"], row["modality"])
+        about = terms + _country(row["country"], policy, "developer")
+        line = [by_repo[base] for base in ancestors(repo_id, direct) if base in by_repo]
+        for base in line:
+            name = base["repo_id"]
+            about += _country(base["country"], policy, f"developer of base {name}")
+            if (base["license"], base["modality"]) == (row["license"], row["modality"]):
+                continue
+            base_terms, base_rank = of_license(base["license"], base["modality"])
+            about += [f._replace(clause=f"base {name}: {f.clause}") for f in base_terms]
+            if base["license"] is not None and rank < base_rank:
+                clause = f"relabelled: tagged {row['license']}, but its base {name} is "
+                about.append(Finding(REVIEW, "relabelled", clause + base["license"], "lineage"))
+        texts = {one["repo_id"]: texts_by_license(one["license"]) for one in (row, *line)}
+        by_model[repo_id] = [*about, *untraced(repo_id, direct, by_repo), *excluded(texts, brief)]
     return by_model
-
-
-def _inherited(
-    row: Row, name: str, base: Row | None, of_license: OfLicense, policy: Policy
-) -> list[Finding]:
-    """What a model takes over from one that it was made from."""
-    if base is None:
-        clause = f"base {name} is not in data/models.csv, so its licence is not known"
-        return [Finding(REVIEW, "record the base model", clause, "lineage")]
-    inherited = _country(base["country"], policy, f"developer of base {name}")
-    text, base_text = ((one["license"], one["modality"]) for one in (row, base))
-    if text != base_text:
-        (_, rank), (terms, base_rank) = of_license(*text), of_license(*base_text)
-        inherited += [f._replace(clause=f"base {name}: {f.clause}") for f in terms]
-        if base_text[0] is not None and rank < base_rank:
-            clause = f"relabelled: tagged {text[0]}, but its base {name} is {base_text[0]}"
-            inherited.append(Finding(REVIEW, "relabelled", clause, "lineage"))
-    return inherited
 
 
 def _country(country: str | None, policy: Policy, party: str) -> list[Finding]:
@@ -164,22 +157,3 @@ def _check_names(key: str, names: list[str], choices: list[str]) -> None:
         if name not in choices:
             hint = did_you_mean(name, choices, most=3, otherwise="see data/")
             raise PlaybookError(f"{key}: nobody here knows {name!r}; {hint}")
-
-
-def bases(models: pd.DataFrame) -> dict[str, list[str]]:
-    """The direct base models of each repository; a merge has several."""
-    direct = {}
-    for row in rows(models.dropna(subset=["base_model"]), ["repo_id", "base_model"]):
-        names = map(str.strip, row["base_model"].split(";"))
-        direct[row["repo_id"]] = [name for name in names if name not in ("", row["repo_id"])]
-    return direct
-
-
-def ancestors(repo_id: str, direct: dict[str, list[str]]) -> list[str]:
-    """Everything a model builds on, nearest first; a cycle ends where it closes."""
-    lineage, queue = list[str](), list(direct.get(repo_id, []))
-    for base in queue:  # which grows meanwhile
-        if base != repo_id and base not in lineage:
-            lineage.append(base)
-            queue += direct.get(base, [])
-    return lineage
