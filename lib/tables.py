@@ -14,6 +14,7 @@ from lib.errors import PlaybookError
 DATA = Path(__file__).resolve().parents[1] / "data"
 
 TEXT, OPTIONAL = pa.Column(str), pa.Column(str, nullable=True)
+LATER = pa.Column(str, nullable=True, required=False)  # a team's own older table lacks it
 NUMBER = pa.Column(float, pa.Check.ge(0.0), nullable=True)
 AT_LEAST_ONE = pa.Column(float, pa.Check.ge(1), nullable=True)
 COUNT, AMOUNT = pa.Column(int, pa.Check.ge(1)), pa.Column(float, pa.Check.gt(0))
@@ -45,8 +46,9 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
     "models": (
         ["repo_id"],
         _of(TEXT, "repo_id family developer source")
-        | _of(OPTIONAL, "license hub_license modality base_model former_names released note")
+        | _of(OPTIONAL, "license hub_license modality base_model released note")
         | _of(OPTIONAL, "hub_revision hub_checked_on")
+        | {"former_names": LATER}
         | _of(NUMBER, "total_params_b active_params_b hub_params_b context_length")
         | _of(NUMBER, "layers kv_heads head_dim")
         | {"listed_for": _choice("choice", "lineage")}
@@ -56,8 +58,8 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
         ["license"],
         _of(TEXT, "license full_name source")
         | _of(OPTIONAL, "conditions agreement_scope display_text name_prefix")
-        | _of(OPTIONAL, "services_excluded agreement_exempt derivatives untestable")
-        | _of(OPTIONAL, "text_date text_sha256")
+        | _of(OPTIONAL, "services_excluded")
+        | _of(LATER, "agreement_exempt derivatives untestable text_date text_sha256")
         | {"territories_excluded": _places("European Union")}
         | _of(NUMBER, "agreement_mau agreement_revenue_usd display_mau display_revenue_usd")
         | _of(AT_LEAST_ONE, "agreement_revenue_months display_revenue_months")

@@ -106,6 +106,7 @@ def _unresolved(models: dict[str, Row], licenses: dict[str, Row]) -> Iterator[Pr
                 row["license"], licenses
             ),
             "no country": row["country"] is None,
+            "no base model, nor called a first release": row["base_model"] is None,
             "no parameter count": row["total_params_b"] is None and row["hub_params_b"] is None,
         }
         for text, is_lacking in lacking.items():
@@ -154,8 +155,11 @@ def _contradictory(models: dict[str, Row], licenses: dict[str, Row]) -> Iterator
 
 def _tags(license_: str, licenses: dict[str, Row]) -> set[str]:
     """What the Hub may call a licence, in lower case."""
-    terms = licenses.get(license_, {})
-    cells = [license_, terms.get("hub_license"), terms.get("hub_license_name")]
+    every = [key for key in (license_, *license_.split(" AND ")) if key in licenses]
+    names = [
+        licenses[key][column] for key in every for column in ("hub_license", "hub_license_name")
+    ]
+    cells = [license_, *every, *names]
     return {tag.strip().lower() for cell in cells if cell for tag in cell.split(";")}
 
 

@@ -239,4 +239,6 @@ class Client:
                     raise Failed(f"larger than {most_bytes / 1e6:g} MB: not read", status)
                 if time.monotonic() > ends:
                     raise httpx2.ReadTimeout("the answer trickles")
+            if "/resolve/" in url and not url.endswith(".json"):
+                return {"text": body.decode("utf-8", "replace")}, None
             return json.loads(body), response.links.get("next", {}).get("url")

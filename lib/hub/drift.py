@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 
@@ -12,7 +13,8 @@ from lib import tables
 from lib.brief import Project
 from lib.errors import PlaybookError
 from lib.hub.facts import Facts, Row, verified
-from lib.legal import JUDGED, VERDICTS, ancestors, bases, judge, keys_on_hub
+from lib.hub.search import describer
+from lib.legal import JUDGED, VERDICTS, ancestors, base_names, bases, judge, keys_on_hub, same_names
 from lib.sizing import packed, shortlist, wanted_tiers
 from lib.tables import rows
 from lib.untrusted import as_text
@@ -27,6 +29,7 @@ DRIFT = dict.fromkeys(["repo_id", "field", "against", "old", "new"], "str") | {
 USABLE = ("allowed", "conditional")
 AGREE, MOST = 0.10, 10
 SHOWN_ONLY = {
+    "licence text": "shown only: not the text that data/licenses.csv sums up, have it read again",
     "gated": "shown only: somebody must accept the terms on the model's page before it loads",
     "name": "shown only: write the new name in data/models.csv",
 }
@@ -48,7 +51,8 @@ def reconcile(
     drifts, models = list[Row](), sized
     if facts := verified(pulled):
         drifts = compare(sized, facts, previous, brief)
-        models = _resized(_rejudged(judged, facts, drifts, brief), pulled, drifts, brief)
+        again = _rejudged(judged, facts, drifts, brief, of_bases=_ancestry(judged, pulled))
+        models = _resized(again, pulled, drifts, brief)
     was, now = ({row["repo_id"]: row for row in rows(table)} for table in (sized, models))
     for drift in drifts:
         text, changes = consequence(drift, was[drift["repo_id"]], now[drift["repo_id"]])
@@ -69,10 +73,19 @@ def compare(models: pd.DataFrame, facts: Facts, previous: Facts, brief: Project)
     drifts that is more than 10 % off every count of the catalogue, which may hold two.
     """
     accepted = {(entry.model.lower(), entry.field) for entry in brief.hub.accept_drift}
-    catalogue, keys = {row["repo_id"]: row for row in rows(models)}, keys_on_hub(tables.licenses())
-    drifts = []
+    licenses = tables.licenses()
+    catalogue, keys = {row["repo_id"]: row for row in rows(models)}, keys_on_hub(licenses)
+    read = licenses.set_index("license")["text_sha256"].dropna()
+    drifts, direct, ids = [], bases(models), same_names(models)
     for repo_id, hub in facts.items():
         changes = [("catalogue", *change) for change in _versus(catalogue[repo_id], hub, keys)]
+        on_hub = {ids.get(n.lower(), n).lower() for n in base_names(hub["base_models"])}
+        old = catalogue[repo_id]["base_model"]
+        if on_hub - {name.lower() for name in direct.get(repo_id, [])}:
+            changes.append(("catalogue", "base model", old, hub["base_models"]))
+        text = str(read.get(catalogue[repo_id]["license"], hub["license_sha256"]))
+        if hub["license_sha256"] and text != hub["license_sha256"]:
+            changes.append(("catalogue", "licence text", text[:12], hub["license_sha256"][:12]))
         since = _since(previous.get(repo_id, hub), hub)
         for against, field, *texts in [*changes, *(("previous run", *change) for change in since)]:
             old, new = (as_text(text) or "none" for text in texts)
@@ -94,9 +107,6 @@ def _versus(row: Row, hub: Row, keys: dict[str, list[str]]) -> Iterator[Change]:
     yield from _measures([row["hub_params_b"], row["total_params_b"]], row, hub)
     if hub["gated"] not in (None, "no"):
         yield "gated", "not recorded", hub["gated"]
-    made_of, made_of_on_hub = _names(row["base_model"]), _names(hub["base_models"])
-    if made_of and made_of_on_hub and not made_of & made_of_on_hub:
-        yield "base model", row["base_model"], hub["base_models"]
     if hub["renamed_to"]:
         yield "name", hub["repo_id"], hub["renamed_to"]
 
@@ -122,8 +132,30 @@ def _measures(counts: list[float | None], old: Row, hub: Row) -> Iterator[Change
         yield "context", f"{before:,.0f} tokens", f"{now:,.0f} tokens"
 
 
+def _ancestry(judged: pd.DataFrame, pulled: pd.DataFrame) -> pd.DataFrame:
+    """Rows of what the models were made from and step 1 did not know, as the Hub describes it.
+
+    A first release that names its own owner's repository makes that one a first release too.
+    """
+    describe = describer(tables.models(), tables.licenses(), "")
+    first, made = {name for name, base in bases(judged).items() if not base}, dict[str, Row]()
+    for row in rows(pulled, ["repo_id", "ancestry"]):
+        for base in json.loads(row["ancestry"] or "[]"):
+            owners = {name.split("/")[0].lower() for name in (row["repo_id"], base["repo_id"])}
+            if row["repo_id"] in first and len(owners) == 1:
+                base["base_models"] = base["base_models"] or "none"
+            made.setdefault(base["repo_id"].lower(), describe(base | {"task": None}))
+    table = pd.DataFrame(list(made.values()), columns=judged.columns).astype(judged.dtypes)
+    return table[~table["repo_id"].str.lower().isin([*same_names(judged)])]
+
+
 def _rejudged(
-    judged: pd.DataFrame, facts: Facts, drifts: list[Row], brief: Project
+    judged: pd.DataFrame,
+    facts: Facts,
+    drifts: list[Row],
+    brief: Project,
+    *,
+    of_bases: pd.DataFrame,
 ) -> pd.DataFrame:
     """Step 1's table, stricter where the Hub's base models and licences make it so, never milder.
 
@@ -148,9 +180,10 @@ def _rejudged(
         license=judged["license"].mask(ids.isin(texts), ids.map(texts)).astype("str"),
         base_model=judged["base_model"].fillna("") + ";" + on_hub.astype("str").fillna(""),
     )
-    again = judge(now, licenses, brief)
+    every = pd.concat([now, of_bases], ignore_index=True)
+    again = judge(every, licenses, brief).head(len(now))
     # The stricter of two verdicts for each model that this touches.
-    before, after, results = bases(judged), bases(now), []
+    before, after, results = bases(judged), bases(every), []
     for row, new in zip(rows(judged), rows(again), strict=True):
         repo_id, made_of = row["repo_id"], ancestors(row["repo_id"], after)
         if made_of != ancestors(repo_id, before) or {repo_id, *made_of} & texts.keys():

@@ -15,7 +15,7 @@ from lib.untrusted import as_number, as_text
 
 # The facts that are compared, and kept.
 TEXTS = """repo_id revision metadata_source retrieved_at license_on_hub license_name gated
-    base_models renamed_to""".split()
+    base_models renamed_to license_sha256""".split()
 NUMBERS = ["context_length", "params_b", "gguf_params_b"]
 # What a deployment rests on: the column that holds it, and the drift that contradicts it.
 RESTS_ON = {
@@ -61,7 +61,6 @@ def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
     is_verified, counts = pulled["repo_id"].isin(verified(pulled)), []
     for fact, (column, field) in RESTS_ON.items():
         has_value = pulled[column].notna() & (pulled[column] != "unknown")
-        has_value |= fact == "base model"  # the Hub's silence says that there is none
         apart = pulled["repo_id"].isin(drifts.loc[drifts["field"] == field, "repo_id"])
         agreed, drifted = (is_verified & has_value & ~apart).sum(), (is_verified & apart).sum()
         counts.append((fact, agreed, drifted, len(pulled) - agreed - drifted))

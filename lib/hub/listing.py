@@ -12,6 +12,7 @@ from lib.brief import Candidates
 from lib.errors import PlaybookError
 from lib.hub.client import Client, Failed, Unreachable, host
 from lib.hub.model_info import page_facts, valid_id
+from lib.legal import base_names
 from lib.untrusted import as_dict, as_list, as_number, as_text
 
 EXPAND = """baseModels cardData downloads gguf likes pipeline_tag safetensors tags
@@ -19,6 +20,7 @@ EXPAND = """baseModels cardData downloads gguf likes pipeline_tag safetensors ta
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}
 PAGES = 10  # read of a list at most; the anonymous quota is 500 requests in five minutes
 COPIES = ("quantized", "adapter")  # the same model again, in other numbers or with an addition
+FORMAT = re.compile(r"(?i)awq|gptq|gguf|exl\d|bnb|mlx|qat|onnx|fp[48]|int[48]|[2-8]-?bit|w\da\d")
 MISSING = (401, 403, 404, 410)
 PROBLEMS = dict.fromkeys((401, 403), "the Hub refuses HF_TOKEN; check or unset it")
 PROBLEMS[400] = "the Hub refuses the query; check candidates.task and candidates.provider"
@@ -126,6 +128,10 @@ def _repo(raw: object, popularity: str) -> Repo | None:
     if "other" in licenses and facts["license_name"]:
         licenses.add(f"other: {facts['license_name'].lower()}")
     tagged = [tag.split(":")[1] for tag in tags if re.match(r"base_model:\w+:", tag)]
+    kind, owner = relation or next(iter(tagged), None), repo_id.split("/")[0].lower()
+    owners = {name.split("/")[0].lower() for name in base_names(facts["base_models"])}
+    # Some owners tag the instruct release of their own base so; its name has no number format.
+    own_release = kind == "quantized" and owners == {owner} and not FORMAT.search(repo_id)
     gguf_only = not facts["params_b"] and bool(facts["gguf_params_b"] or "gguf" in tags)
     return facts | {
         "repo_id": repo_id,
@@ -133,5 +139,5 @@ def _repo(raw: object, popularity: str) -> Repo | None:
         "licenses": licenses,
         "downloads": facts["downloads"] or 0,
         "score": as_number(raw.get(popularity)) or 0.0,
-        "copy": gguf_only or (relation or next(iter(tagged), None)) in COPIES,
+        "copy": gguf_only or (kind in COPIES and not own_release),
     }

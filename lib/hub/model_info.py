@@ -1,5 +1,7 @@
 """The Hub's raw answers about one model, read with distrust: null for what is missing."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +22,10 @@ SPLIT = re.compile(r"-\d+-of-\d+(?=\.\w+$)")
 GATED = {"False": "no", "True": "yes", "auto": "auto", "manual": "manual"}
 CUSTOM_CODE = re.compile(r"(?:.*/)?(?:modeling|configuration|tokenization|processing)_[^/]*\.py")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?")
+LICENSE_FILE = re.compile(r"(?i)licen[cs]e(\.txt|\.md)?")
 SHOWN_ISSUES = 20
+# What `ancestry` keeps of each model that the catalogue lacks and this one was made from.
+OF_BASE = "repo_id license_on_hub license_name base_models params_b gguf_params_b".split()
 UNPINNED = "the Hub named no revision: nothing is pinned, ask again"
 
 Facts = dict[str, Any]
@@ -50,14 +55,19 @@ def _on_hub(repo_id: str, answers: Facts) -> Facts:
     facts["context_length"] = config.get("context_length") or gguf_context
     facts["weights_gb"] = _weights_gb(files.get("siblings"))
     facts["security"], facts["security_issues"] = _security(files.get("securityRepoStatus"))
-    return facts
+    of_bases = [{key: base[key] for key in OF_BASE} for base in answers.get("bases", [])]
+    if text := as_dict(answers.get("text", {}).get("answer")).get("text"):
+        words = " ".join(re.findall(r"\w+", text.lower()))  # whatever its marks and line ends
+        facts["license_sha256"] = hashlib.sha256(words.encode()).hexdigest()
+    return facts | {"ancestry": json.dumps(of_bases) if of_bases else None}
 
 
 def page_facts(page: Facts, repo_id: str) -> Facts:
     """Commit, licence, descent, popularity and parameters, as a model's page has them."""
     tags = [tag for tag in as_list(page.get("tags")) if isinstance(tag, str)]
-    license_, name = _license(as_dict(page.get("cardData")), tags)
-    bases = _base_models(page.get("baseModels"), tags)
+    card = as_dict(page.get("cardData"))
+    license_, name = _license(card, tags)
+    bases = _base_models(page.get("baseModels"), tags, card.get("base_model"))
     mapping, new_id = page.get("inferenceProviderMapping"), page.get("id")
     live = [who for who, offer in _by_provider(mapping).items() if offer["status"] == "live"]
     counts = as_dict(page.get("safetensors"))
@@ -139,6 +149,14 @@ def commit(page: Facts) -> str | None:
     return pinned and pinned[0]
 
 
+def license_file(page: Facts) -> str | None:
+    """The licence text of a repository whose licence is not one of the free standard texts."""
+    names = (str(as_dict(file).get("rfilename")) for file in as_list(page.get("siblings")))
+    license_, _ = _license(as_dict(page.get("cardData")), [])
+    bespoke = license_ not in ("apache-2.0", "mit", None)
+    return next((name for name in names if bespoke and LICENSE_FILE.fullmatch(name)), None)
+
+
 def _moment(value: object) -> str | None:
     return value if isinstance(value, str) and MOMENT.fullmatch(value) else None
 
@@ -153,12 +171,19 @@ def _license(card: Facts, tags: list[str]) -> tuple[str | None, str | None]:
     return license_, (name or None) if license_ == "other" else None
 
 
-def _base_models(listed: object, tags: list[str]) -> str | None:
-    """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`, or else the tags."""
+def _base_models(listed: object, tags: list[str], on_card: object) -> str | None:
+    """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`, or else the tags.
+
+    What is named but is no repository stays, and what only the card names is marked so: neither
+    can be looked up, and step 1 then calls the descent unknown.
+    """
     ids = [as_dict(one).get("id", one) for one in as_list(as_dict(listed).get("models", listed))]
-    tagged = [tag.rpartition(":")[2] for tag in tags if tag.startswith("base_model:")]
-    names = list(filter(valid_id, ids)) or list(filter(valid_id, tagged))
-    return ";".join(dict.fromkeys(names)) or None
+    tagged = [re.sub(r"^base_model:((adapter|finetune|merge|quantized):)?", "", tag)
+              for tag in tags if tag.startswith("base_model:")]  # fmt: skip
+    stated = on_card if isinstance(on_card, list) else [on_card]
+    names = ids or tagged or [f"card: {name}" for name in stated if name]
+    texts = [as_text(str(name).replace(";", ",")[:100]) for name in names]
+    return ";".join(dict.fromkeys(filter(None, texts))) or None
 
 
 def valid_id(name: object) -> bool:

@@ -10,14 +10,25 @@ import httpx2
 import pandas as pd
 from huggingface_hub import constants, errors, hf_hub_download
 
+from lib import tables
 from lib.errors import PlaybookError, bar
 from lib.hub.client import JSON, UNREACHABLE, Client, host, is_hub, offline, refusal
-from lib.hub.model_info import commit, described, offers, valid_id
+from lib.hub.model_info import (
+    commit,
+    described,
+    license_file,
+    offers,
+    page_facts,
+    valid_id,
+)
+from lib.legal import ancestors, base_names, same_names
 from lib.tables import rows
 from lib.untrusted import as_dict, as_text
 
 SOURCES = ("auto", "hub", "catalogue")
 ROUTER = "https://router.huggingface.co"
+# Nobody's lineage is longer; a chain that is stays unresolved, which step 1 calls review.
+GENERATIONS = 5
 ANONYMOUS = 500  # API requests in five minutes without a token
 EXPAND = """baseModels cardData config createdAt downloads gated gguf likes sha tags
     inferenceProviderMapping lastModified safetensors siblings""".split()
@@ -26,7 +37,8 @@ PARTS = ("model", "files", "config")
 ORDER = """repo_id revision metadata_source retrieved_at license_on_hub license_name gated formats
     remote_code context_length layers kv_heads head_dim kv_layout state_bytes quantization
     base_models lineage_verdict created_at last_modified downloads likes params_b params_by_dtype
-    gguf_params_b weights_gb security security_issues providers renamed_to problem""".split()
+    gguf_params_b weights_gb security security_issues providers renamed_to ancestry license_sha256
+    problem""".split()
 WHOLE = "context_length layers kv_heads head_dim state_bytes downloads likes".split()
 COLUMNS = dict.fromkeys(ORDER, "str") | dict.fromkeys(WHOLE, "Int64") | {"remote_code": "boolean"}
 COLUMNS |= dict.fromkeys(("params_b", "gguf_params_b", "weights_gb"), "float")
@@ -81,6 +93,7 @@ def pull(
         for repo_id, answer in zip(ids, asked, strict=True):
             answers[repo_id] = answer
             shown.update()
+        _add_bases(answers, hub, max_age_days)
         missed = sum(bool(answer["missed"]) for answer in answers.values())
         if ids and (url := _router_url()):
             router = Client(timeout_s, cache, token=False, say=say)
@@ -94,6 +107,34 @@ def pull(
     metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
     served = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
     return Pulled(metadata, served)
+
+
+def _add_bases(answers: JSON, hub: Client, max_age_days: float) -> None:
+    """Add to each answer what the Hub says of those it was made from and the catalogue lacks."""
+    in_catalogue, pages = same_names(tables.models()), JSON()
+
+    def on_page(page: JSON) -> list[str]:
+        facts = page_facts(page, str(page.get("id")))
+        names = base_names(facts["base_models"])
+        return [name for name in names if valid_id(name) and name.lower() not in in_catalogue]
+
+    tops = {name: as_dict(one.get("model", {}).get("answer")) for name, one in answers.items()}
+    wanted = [base for page in tops.values() for base in on_page(page)]
+    for _ in range(GENERATIONS):
+        new = [name for name in dict.fromkeys(wanted) if name not in pages]
+        asked = hub.each(lambda name: _page(name, hub, max_age_days), new)
+        pages |= {name: as_dict(one.get("answer")) for name, one in zip(new, asked, strict=True)}
+        wanted = [base for name in new for base in on_page(pages[name])]
+    direct = {name: on_page(page) for name, page in (tops | pages).items()}
+    for repo_id, answer in answers.items():
+        line = [name for name in ancestors(repo_id, direct) if pages.get(name)]
+        answer["bases"] = [{"repo_id": name} | page_facts(pages[name], name) for name in line]
+
+
+def _page(repo_id: str, hub: Client, max_age_days: float) -> JSON:
+    """What the Hub says of one model."""
+    file, url = repo_id.replace("/", "--"), f"{constants.ENDPOINT}/api/models/{repo_id}"
+    return hub.fetch(f"model/{file}", url, {"expand": EXPAND}, max_age_days)
 
 
 def budget(
@@ -131,8 +172,7 @@ def _ask(repo_id: Any, hub: Client, max_age_days: float) -> JSON:
     """What is known about one model: entries of `Client.fetch`, what is `missed`, a `problem`."""
     if not valid_id(repo_id):  # also what keeps the file name inside the cache folder
         return {"problem": "not a repository name: write it as owner/name", "missed": []}
-    file, url = repo_id.replace("/", "--"), f"{constants.ENDPOINT}/api/models/{repo_id}"
-    model = hub.fetch(f"model/{file}", url, {"expand": EXPAND}, max_age_days)
+    model = _page(repo_id, hub, max_age_days)
     if as_dict(model.get("answer")):
         return _with_parts(repo_id, model, hub, max_age_days)
     missed = list(PARTS) if "missed" in model else []
@@ -153,7 +193,10 @@ def _with_parts(repo_id: str, model: JSON, hub: Client, max_age_days: float) -> 
         url = f"{constants.ENDPOINT}/{name}/resolve/{sha}/config.json"
         config = hub.fetch(f"config/{file}@{sha}", url, {}, math.inf)
     parts = {"model": model, "files": files, "config": config}
-    missed = [part for part, entry in parts.items() if "missed" in entry]
+    if sha and (text := license_file(raw)) and (hub.with_token or raw.get("gated") is False):
+        url = f"{constants.ENDPOINT}/{name}/resolve/{sha}/{text}"
+        parts["text"] = hub.fetch(f"license/{file}@{sha}", url, {}, math.inf)
+    missed = [part for part in PARTS if "missed" in parts[part]]
     notes = [model.get("problem", "")]
     for what, entry in (("file sizes and security scan", files), ("config.json", config)):
         reason = entry.get("problem")

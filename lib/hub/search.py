@@ -14,15 +14,14 @@ from lib.brief import Project
 from lib.errors import PlaybookError, did_you_mean
 from lib.hub.client import Client
 from lib.hub.listing import Repo, Wanted, look_up, queries, read_list
-from lib.legal import CLASSES, class_of, keys_on_hub
+from lib.hub.models import GENERATIONS
+from lib.legal import CLASSES, base_names, class_of, keys_on_hub
 from lib.sizing import BOUNDS, wanted_tiers
 from lib.tables import rows
 
 TIMEOUT_S = 30.0
 # These answer text as well; the Hub lists most of today's general models under the second.
 CHAT = ["text-generation", "image-text-to-text"]
-# Nobody's lineage is longer; a chain that is stays unresolved, which step 1 calls review.
-GENERATIONS = 5
 MODALITY = {"text-generation": "text"} | dict.fromkeys(
     ("image-text-to-text", "any-to-any", "audio-text-to-text", "video-text-to-text"), "multimodal"
 )
@@ -61,7 +60,7 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
             " loosen candidates, or set candidates.source to catalogue"
         )
     # Rows by lower-case name: the catalogue's, or else as the Hub describes a repository.
-    describe = _describer(catalogue, licenses, as_of)
+    describe = describer(catalogue, licenses, as_of)
     rows_by_name: dict[str, Row | None] = {key: describe(repo) for key, repo in repos.items()}
     rows_by_name |= {row["repo_id"].lower(): row for row in rows(catalogue)}
     table: dict[str, Row] = {}
@@ -81,11 +80,8 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
     in_brief += [exception.model for exception in brief.exceptions]
     counts = [add(originals), add(in_brief), 0]
     for _ in range(GENERATIONS):
-        made_from = [base for row in table.values() for base in _bases(row)]
+        made_from = [base for row in table.values() for base in base_names(row["base_model"])]
         counts[2] += add(made_from, listed_for="lineage")
-    for row in table.values():  # lineage goes by exact names
-        exact = (table.get(base.lower(), {"repo_id": base})["repo_id"] for base in _bases(row))
-        row["base_model"] = ";".join(exact) or None
     # What was found and left out, in words.
     copies = sum(repo["copy"] for repo in order)
     note = (
@@ -99,10 +95,6 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
         note += f"; {cut} of {len(lists)} lists were longer than could be read: raise min_downloads"
     models = pd.DataFrame(list(table.values()), columns=catalogue.columns)
     return models.astype(catalogue.dtypes), note
-
-
-def _bases(row: Row) -> list[str]:
-    return [base.strip() for base in (row["base_model"] or "").split(";") if base.strip()]
 
 
 def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Wanted:
@@ -151,9 +143,7 @@ def _sizes(brief: Project) -> list[tuple[float, float]]:
     return [(low, high)]
 
 
-def _describer(
-    catalogue: pd.DataFrame, licenses: pd.DataFrame, as_of: str
-) -> Callable[[Repo], Row]:
+def describer(catalogue: pd.DataFrame, licenses: pd.DataFrame, as_of: str) -> Callable[[Repo], Row]:
     """What makes a row of a repository that the catalogue lacks; blank where nobody says."""
     people = catalogue.assign(owner=catalogue["repo_id"].str.lower().str.partition("/")[0])
     people = people.drop_duplicates(["owner", "developer", "country"])
@@ -162,7 +152,7 @@ def _describer(
     on_hub = keys_on_hub(licenses)
 
     def row(repo: Repo) -> Row:
-        repo_id, made_from = repo["repo_id"], (repo["base_models"] or "").split(";")
+        repo_id = repo["repo_id"]
         owner, name = repo_id.split("/", 1)
         person = by_owner.get(owner.lower(), {"developer": owner, "country": None})
         of_family = (f for f in families if re.match(rf"(?i:{re.escape(f)})(?![a-z])", name))
@@ -175,7 +165,7 @@ def _describer(
             "hub_license": repo["license_on_hub"],
             "hub_params_b": repo["params_b"] or repo["gguf_params_b"],
             "modality": MODALITY.get(repo["task"] or ""),
-            "base_model": ";".join(b for b in made_from if b.lower() != repo_id.lower()) or None,
+            "base_model": repo["base_models"],
             "listed_for": "choice",
             "source_url": f"https://huggingface.co/{repo_id}",
             "source": f"Hub API, {as_of}",

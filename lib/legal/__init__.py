@@ -3,8 +3,17 @@
 from lib.legal.clauses import VERDICTS
 from lib.legal.counsel import for_counsel, host_objection
 from lib.legal.licenses import CLASSES, class_of, keys_on_hub
-from lib.legal.lineage import ancestors, base_names, bases, same_names
-from lib.legal.verdicts import JUDGED, by_family, findings, judge, what_if
+from lib.legal.verdicts import (
+    JUDGED,
+    ancestors,
+    base_names,
+    bases,
+    by_family,
+    findings,
+    judge,
+    same_names,
+    what_if,
+)
 
 __all__ = [
     "CLASSES", "JUDGED", "VERDICTS", "ancestors", "base_names", "bases", "by_family", "class_of",

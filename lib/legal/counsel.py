@@ -11,7 +11,7 @@ import pandas as pd
 from lib.brief import Deployment, Exemption, Policy, Project
 from lib.legal.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding, Terms
 from lib.legal.licenses import assess_expression, terms_by_key
-from lib.legal.lineage import ancestors, bases
+from lib.legal.verdicts import ancestors, bases
 from lib.tables import rows
 
 SOON = 90  # days before its end from which an exception counts as expiring

@@ -39,6 +39,7 @@ def counts(pulled: pd.DataFrame, *drifts: tuple[str, str]) -> dict[str, tuple[in
 
 def test_what_only_the_catalogue_says_is_unknown() -> None:
     table = counts(metadata(a={"metadata_source": "catalogue"}, b={}))
+    assert table.pop("base model") == (0, 0, 2)  # the Hub's silence is no answer
     assert set(table.values()) == {(1, 0, 1)}
 
 
@@ -53,11 +54,12 @@ def test_a_drift_counts_also_where_the_hub_now_says_nothing() -> None:
     assert counts(metadata(a={"license_on_hub": None}), ("a", "licence"))["licence"] == (0, 1, 0)
 
 
-def test_unscanned_and_missing_are_unknown_but_no_base_is_an_answer() -> None:
+def test_unscanned_and_missing_are_unknown() -> None:
     table = counts(metadata(a={"security": "unknown", "remote_code": None, "revision": None}))
     for fact in ("security scan", "remote code", "revision"):
         assert table[fact] == (0, 0, 1)
-    assert table["base model"] == (1, 0, 0)
+    assert table["base model"] == (0, 0, 1)
+    assert counts(metadata(a={"base_models": "a/b"}))["base model"] == (1, 0, 0)
     assert counts(metadata(a={"security": "issues"}))["security scan"] == (1, 0, 0)
 
 

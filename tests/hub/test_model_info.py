@@ -72,13 +72,23 @@ def test_config_is_of_the_hub_or_null_and_never_of_the_catalogue() -> None:
         (None, [], None),
         ("a/b", [], None),
         ({"models": "a/b"}, [7, None, {"base_model:": 1}], None),
-        ([["a/b"], {"id": 3}, {"id": ["x"]}, "<script>", "../../etc"], [], None),
+        # what is named and is no repository stays: it is not "none"
+        (["<script>", "../../etc"], [], "<script>;../../etc"),
+        (None, ["base_model:finetune:./Qwen3-8B"], "./Qwen3-8B"),
+        (None, ["base_model:https://huggingface.co/a/b"], "https://huggingface.co/a/b"),
+        (None, ["base_model:/data/qwen;8b"], "/data/qwen,8b"),
     ],
 )
 def test_base_models(listed: object, tags: list[Any], expected: str | None) -> None:
     row = facts(baseModels=listed, tags=tags)
     assert row["base_models"] == expected
     assert row["lineage_verdict"] == (f"base: {expected}" if expected else "")
+
+
+@pytest.mark.parametrize("stated", ["Qwen/Qwen3-8B", ["Qwen/Qwen3-8B"]])
+def test_a_base_that_only_the_card_names_is_marked(stated: object) -> None:
+    row = facts(cardData={"base_model": stated}, baseModels=None, tags=[])
+    assert row["base_models"] == "card: Qwen/Qwen3-8B"
 
 
 @pytest.mark.parametrize(

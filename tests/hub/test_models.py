@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -36,6 +37,12 @@ from lib.errors import PlaybookError
 from lib.hub import client
 from lib.hub import client as endpoint
 from lib.hub import models as hub
+
+
+@pytest.fixture(autouse=True)
+def base_in_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the stub's models are made from is known, so that nothing else is asked."""
+    monkeypatch.setattr(hub, "same_names", lambda models: {"acme/base": "acme/base"})
 
 
 def shortlist(*repo_ids: object, **changes: object) -> pd.DataFrame:
@@ -148,11 +155,36 @@ def test_happy_path(stub: Stub, tmp_path: Path) -> None:
         "security_issues": None,
         "providers": "together;novita",
         "renamed_to": None,
+        "ancestry": None,
+        "license_sha256": None,
         "problem": "",
     }
     assert calls(stub) == three("acme/large")  # and no telemetry
     assert stub.asked[0][1]["expand"] == hub.EXPAND
     assert stub.asked[1][1] == {"securityStatus": ["true"], "blobs": ["true"]}
+
+
+def test_what_the_catalogue_lacks_of_the_lineage_is_asked_too(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "same_names", lambda models: {"acme/root": "acme/root"})
+    stub.serve("acme/large", model("acme/large"))
+    made_from = {"baseModels": ["acme/root", "acme/gone", "./x"], "tags": ["license:gemma"]}
+    stub.serve("acme/base", model("acme/base", cardData=None, **made_from))
+    row = the_row(metadata(shortlist("acme/large"), tmp_path))
+    (base,) = json.loads(row["ancestry"])
+    assert (base["repo_id"], base["license_on_hub"]) == ("acme/base", "gemma")
+    assert base["base_models"] == "acme/root;acme/gone;./x"
+    assert calls(stub)[3:] == ["/api/models/acme/base", "/api/models/acme/gone"]
+
+
+def test_the_licence_text_is_hashed_whatever_its_line_ends(stub: Stub, tmp_path: Path) -> None:
+    raw = model("acme/large", cardData={"license": "llama3"})
+    raw["siblings"] = [*raw["siblings"], {"rfilename": "LICENSE.txt"}]
+    stub.serve("acme/large", raw)
+    stub.script(f"/acme/large/resolve/{SHA}/LICENSE.txt", b"Be good,\r\n  or ELSE.")
+    row = the_row(metadata(shortlist("acme/large"), tmp_path))
+    assert row["license_sha256"] == hashlib.sha256(b"be good or else").hexdigest()
 
 
 def test_same_order_and_duplicates_asked_once(
@@ -549,7 +581,8 @@ def test_a_hostile_card(stub: Stub, tmp_path: Path) -> None:
                 baseModels=[evil, "../../x"], tags=[f"base_model:{evil}"])  # fmt: skip
     raw["inferenceProviderMapping"] = {evil: {"status": "live"}, "ok": {"status": evil}}
     row = described(stub, tmp_path, raw)
-    assert row["renamed_to"] is row["base_models"] is None and row["providers"] == ""
+    assert row["renamed_to"] is None and row["providers"] == ""
+    assert row.pop("base_models").isprintable() and row.pop("lineage_verdict").isprintable()
     for text in filter(None, (value for value in row.values() if isinstance(value, str))):
         assert text.isprintable() and len(text) <= 200
     assert ";" not in row["license_name"]

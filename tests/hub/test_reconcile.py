@@ -18,6 +18,7 @@ from lib.brief.sections import Acceptance, Hub
 from lib.errors import PlaybookError
 from lib.hub.drift import compare, consequence, reconcile, stop_on_drift
 from lib.hub.facts import Facts, Row, recall, remember, verified
+from lib.hub.model_info import OF_BASE
 from lib.legal import verdicts as legal
 from lib.sizing import tiers as sizing
 
@@ -141,9 +142,16 @@ def told(drifts: list[Row]) -> list[str]:
         ({"gated": None}, {}, None),
         ({}, {"base_model": "org/other"}, "base model: catalogue org/other -> org/base"),
         ({}, {"base_model": "ORG/Base"}, None),
-        ({"base_models": "org/x;org/base"}, {"base_model": "org/base; org/y"}, None),
+        ({"base_models": "org/base"}, {"base_model": "org/base; org/y"}, None),
+        (
+            {"base_models": "org/x;org/base"},
+            {"base_model": "org/base; org/y"},
+            "base model: catalogue org/base; org/y -> org/x;org/base",
+        ),
         ({"base_models": None}, {}, None),
-        ({}, {"base_model": None}, None),
+        ({}, {"base_model": None}, "base model: catalogue none -> org/base"),
+        ({}, {"base_model": "none"}, "base model: catalogue none -> org/base"),
+        ({"base_models": None}, {"base_model": "none"}, None),
         ({"renamed_to": "org/b"}, {}, "name: catalogue org/a -> org/b"),
     ],
 )
@@ -425,7 +433,7 @@ def entry(name: str, license: str | None, base: str | None = None, **cells: Any)
     facts = {"family": "Made", "developer": "Acme", "country": "United States", "modality": "text"}
     facts |= {"total_params_b": 8.0, "hub_params_b": 8.0, "context_length": 8192.0}
     facts |= {"listed_for": "choice", "license": license, "hub_license": license}
-    return {"repo_id": f"org/{name}", "base_model": base} | facts | cells
+    return {"repo_id": f"org/{name}", "base_model": base or "none"} | facts | cells
 
 
 def on_hub(name: str, license: str | None, base: str | None = None, **cells: Any) -> dict[str, Any]:
@@ -549,7 +557,7 @@ def test_a_brief_that_became_stricter_since_step_1_judges_only_what_the_hub_chan
     project = brief()
     judged = legal.judge(tables.models(), tables.licenses(), project)
     sized = sizing.shortlist(judged, tables.hardware(), project.size, tiers=["low"])
-    name = str(sized.loc[sized["shortlisted"] & sized["base_model"].isna(), "repo_id"].iloc[0])
+    name = str(sized.loc[sized["shortlisted"] & sized["base_model"].eq("none"), "repo_id"].iloc[0])
     stricter = brief(policy={"licenses": ["gemma"]})
     row = judged.set_index("repo_id").loc[name]
     same = pulled({"repo_id": name, "license_on_hub": row["hub_license"], "base_models": None})
@@ -607,6 +615,47 @@ def test_base_models_of_the_hub(
     pd.testing.assert_frame_equal(
         steps.before.loc[others, columns], steps.after.loc[others, columns]
     )
+
+
+def of_base(repo_id: str, license: str, bases: str | None = None) -> str:
+    facts = {"repo_id": repo_id, "license_on_hub": license, "base_models": bases}
+    return json.dumps([dict.fromkeys(OF_BASE) | facts])
+
+
+@pytest.mark.parametrize(
+    ("base", "ancestry", "verdict", "part"),
+    [
+        # what its own owner made, which makes a first release no derivative
+        ("Org/a-base", of_base("Org/a-base", "apache-2.0"), "allowed", "base Org/a-base: Pass on"),
+        ("org/a-base", of_base("org/a-base", "gemma"), "review", "relabelled: tagged mit, but"),
+        ("org/a-base", None, "review", "base org/a-base is not in"),
+        # another's, whose own descent somebody has to state
+        ("x/base", of_base("x/base", "mit"), "review", "base x/base: it names no base model"),
+        ("x/base", of_base("x/base", "mit", QWEN), "allowed", f"base {QWEN}: Pass on"),
+        ("x/base", of_base("x/base", "mit", LLAMA), "review", f"its base {LLAMA} is llama3.3"),
+        ("card: x/base", None, "review", "base card: x/base is no repository"),
+    ],
+)
+def test_the_hub_is_asked_for_what_the_catalogue_lacks(
+    base: str, ancestry: str | None, verdict: str, part: str
+) -> None:
+    hub = pulled(on_hub("a", "mit", base)).assign(ancestry=ancestry)
+    steps = Steps([entry("a", "mit")], hub, brief(policy=POLICY, company=COMPANY))
+    row = steps.after.loc["org/a"]
+    assert (row["verdict"], len(steps.after)) == (verdict, len(steps.before))
+    assert part in row["reasons" if verdict == "review" else "conditions"]
+    (drift,) = [d for d in tables.rows(steps.drifts) if d["field"] == "base model"]
+    assert (drift["old"], drift["new"]) == ("none", base)
+    assert drift["changes_verdict"] == (verdict == "review")
+
+
+def test_a_changed_licence_text_is_shown() -> None:
+    table = models({"license": "gemma", "hub_license": "gemma"})
+    facts = {"license_on_hub": "gemma"}
+    read = tables.licenses().set_index("license").at["gemma", "text_sha256"]
+    assert drifts_of(table, pulled(facts).assign(license_sha256=read)) == []
+    (drift,) = drifts_of(table, pulled(facts).assign(license_sha256="f" * 64))
+    assert told([drift]) == [f"licence text: catalogue {read[:12]} -> {'f' * 12}"]
 
 
 def test_what_a_base_was_made_of_counts_too() -> None:
@@ -686,7 +735,7 @@ def test_remembering(tmp_path: Path) -> None:
     back = recall(path)
     assert list(back) == ["org/a", "org/b"]
     hub = pulled({"base_models": many})
-    assert compare(models({"base_model": None}), verified(hub), back, brief()) == []
+    assert compare(models({"base_model": many}), verified(hub), back, brief()) == []
     # An offline run, a run on other models and a later pull: only the last changes org/a.
     remember(pulled({"metadata_source": "catalogue", "license_on_hub": "mit"}), path)
     remember(pulled({"repo_id": "org/c"}), path)

@@ -203,15 +203,16 @@ def test_copies_are_left_out_and_counted(stub: Stub) -> None:
         on_hub("org/tuned", relation="finetune", base="org/base"),
         on_hub("org/awq", relation="quantized", base="org/base"),
         on_hub("org/lora", relation="adapter", base="org/base"),
-        on_hub("org/tagged", extra=["base_model:quantized:org/base"]),
+        on_hub("other/tagged", extra=["base_model:quantized:org/base"]),
+        on_hub("org/instruct", relation="quantized", base="ORG/base"),
         on_hub("org/gguf", **gguf),
         on_hub("org/strange", relation="finetune", base="org/base", **gguf),
     ]
     Hub(stub, rows)
     found = discover(brief(tier="any"))
-    assert ids(found) == ["org/base", "org/tuned"]
+    assert ids(found) == ["org/base", "org/instruct", "org/tuned"]
     assert "5 quantised copies, adapters and GGUF-only repositories left out" in found.note
-    assert "2 candidates from the Hub API of 2026-11-24" in found.note
+    assert "3 candidates from the Hub API of 2026-11-24" in found.note
 
 
 def test_nothing_found_says_what_was_asked(stub: Stub) -> None:
@@ -308,8 +309,7 @@ def test_what_it_was_made_from_comes_along_for_its_licence(stub: Stub) -> None:
     found = discover(brief())
     assert ids(found) == ["org/from-known", "org/lost", "org/tuned"]
     assert ids(found, "lineage") == ["Qwen/Qwen3-8B", "org/mid", "org/first"]
-    assert row(found, "org/tuned")["base_model"] == "org/mid"
-    assert row(found, "org/from-known")["base_model"] == "Qwen/Qwen3-8B"
+    assert row(found, "org/tuned")["base_model"] == "ORG/mid"  # which steps 1 and 3 find
     judged = legal.judge(found.models, tables.licenses(), brief()).set_index("repo_id")
     assert judged.at["org/from-known", "verdict"] == "allowed"
     assert judged.at["org/tuned", "verdict"] == "blocked"
@@ -330,6 +330,7 @@ def test_models_the_brief_names_are_there_whether_they_pass_or_not(stub: Stub) -
 def test_the_rows_go_through_steps_1_and_2(stub: Stub) -> None:
     rows = [
         on_hub("qwen/New-8B", "apache-2.0"),
+        on_hub("qwen/Tuned-8B", "apache-2.0", base="Qwen/Qwen3-8B", relation="finetune"),
         on_hub("nobody/New-8B", "apache-2.0"),
         on_hub("qwen/Bespoke-8B", "other", license_name="house-rules"),
     ]
@@ -338,12 +339,14 @@ def test_the_rows_go_through_steps_1_and_2(stub: Stub) -> None:
     project = brief(licenses=["apache-2.0", "other"], policy=policy)
     judged = legal.judge(discover(project).models, tables.licenses(), project)
     assert dict(zip(judged["repo_id"], judged["verdict"], strict=True)) == {
-        "qwen/New-8B": "allowed",
+        "qwen/New-8B": "review",  # nobody says that it is a first release
+        "qwen/Tuned-8B": "allowed",
+        "Qwen/Qwen3-8B": "allowed",
         "nobody/New-8B": "review",  # nobody recorded the country
         "qwen/Bespoke-8B": "review",
     }
     sized = sizing.shortlist(judged, tables.hardware(), project.size, tiers=["low"])
-    assert list(sized.query("shortlisted")["repo_id"]) == ["qwen/New-8B"]
+    assert list(sized.query("shortlisted")["repo_id"]) == ["qwen/Tuned-8B"]
     assert set(sized["tier"]) == {"low"}
 
 

@@ -17,7 +17,9 @@ COHERE = "CohereLabs/c4ai-command-a-03-2025"
 KIMI = "moonshotai/Kimi-K2-Instruct"
 
 
-def row(repo_id: str, license: str | None, base: str | None = None, **cells: Any) -> dict[str, Any]:
+def row(
+    repo_id: str, license: str | None, base: str | None = "none", **cells: Any
+) -> dict[str, Any]:
     known = {"family": "Made", "developer": "Acme", "country": "United States", "modality": "text"}
     return {"repo_id": repo_id, "license": license, "base_model": base} | known | cells
 
@@ -106,9 +108,22 @@ RELABELLED = f"relabelled: tagged apache-2.0, but its base {LLAMA} is llama3.3"
             "review",
             [f"base {COHERE}: licence cc-by-nc-4.0 is non-commercial", "relabelled"],
         ),
-        # cycles end
-        ([row("a/tune", "mit", "a/b"), row("a/b", "mit", "a/tune")], {}, {}, "allowed", []),
-        ([row("a/tune", "mit", "a/tune")], {}, {}, "allowed", []),
+        # a ring has no known root
+        (
+            [row("a/tune", "mit", "a/b"), row("a/b", "mit", "a/tune")],
+            {},
+            {},
+            "review",
+            ["by its base models it was made from itself"],
+        ),
+        ([row("a/tune", "mit", "a/tune")], {}, {}, "review", ["it was made from itself"]),
+        (
+            [row("a/tune", "mit", "a/b"), row("a/b", "mit", "a/c"), row("a/c", "mit", "a/b")],
+            {},
+            {},
+            "review",
+            ["base a/b: by its base models it was made from itself"],
+        ),
         (
             [row("a/tune", "mit", "a/b"), row("a/b", "mit", f"a/tune;{LLAMA}")],
             {},
@@ -240,13 +255,16 @@ def test_bases_and_ancestors() -> None:
     models = pd.DataFrame(
         {
             "repo_id": ["a", "b", "c", "d"],
-            "base_model": ["b; c ;", "c;b", "d", None],
+            "base_model": ["b; c ;", "C;b", "Was/D", None],
+            "former_names": [None, None, None, "was/d"],
         }
     )
     direct = lineage.bases(models)
-    assert direct == {"a": ["b", "c"], "b": ["c"], "c": ["d"]}
+    assert direct == {"a": ["b", "c"], "b": ["c", "b"], "c": ["d"]}
     assert lineage.ancestors("a", direct) == ["b", "c", "d"]
     assert lineage.ancestors("d", direct) == []
+    assert lineage.bases(models.assign(base_model="None")) == dict.fromkeys("abcd", [])
+    assert lineage.bases(models.assign(base_model=" ; ")) == {}
     assert lineage.ancestors("a", {"a": ["b"], "b": ["c"], "c": ["a"]}) == ["b", "c"]
 
 

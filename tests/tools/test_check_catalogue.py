@@ -30,6 +30,7 @@ LICENSES = pd.DataFrame(
 
 def model(repo_id: str = "a/clean", **cells: object) -> dict[str, Any]:
     filled = {"license": "apache-2.0", "country": "France", "total_params_b": 7.0}
+    filled["base_model"] = "none"
     return BLANK | filled | {"repo_id": repo_id, "checked_on": str(TODAY)} | cells
 
 
