@@ -10,6 +10,7 @@ NESTED = ("text_config", "llm_config", "language_config")
 CONTEXT = "max_position_embeddings n_positions max_seq_len max_sequence_length seq_length".split()
 MAX_LAYERS, LARGEST = 2000, 2**40
 FULL, SLIDING, LINEAR, MAMBA, NO_CACHE = "full", "sliding", "linear", "mamba", "none"
+UNINDEXED = "full, with the index keys of an earlier layer"  # sparse attention of GLM 5.2
 TYPES = dict.fromkeys(("full_attention", "attention", "deepseek_sparse_attention"), FULL)
 TYPES |= {"sliding_attention": SLIDING, "chunked_attention": SLIDING, "linear_attention": LINEAR}
 TYPES |= {"mamba": MAMBA, "mamba2": MAMBA, "moe": NO_CACHE, "mlp": NO_CACHE}
@@ -97,8 +98,11 @@ def _kinds(text: dict[str, Any]) -> list[str] | None:
     kinds = _listed(text, layers) or _periodic(text, layers)
     if not kinds:
         parts = [key for key, value in text.items() if value and UNKNOWN.search(key)]
-        return _windowed(text, layers) if all(map(NOT_CACHE.fullmatch, parts)) else None
+        kinds = list(_windowed(text, layers) or []) if all(map(NOT_CACHE.fullmatch, parts)) else []
     known = [kind for kind in kinds if kind and (kind != SLIDING or _window(text))]
+    for place, indexer in enumerate(as_list(text.get("indexer_types"))[: len(known)]):
+        if indexer == "shared" and known[place] == FULL:
+            known[place] = UNINDEXED
     return known if len(known) == len(kinds) == layers else None
 
 
@@ -150,6 +154,7 @@ def _window(text: dict[str, Any]) -> int | None:
 def _layout(text: dict[str, Any], kinds: list[str], head_dim: int | None) -> str | None:
     """The cache of every kind of layer; grouped, in the order of the layers."""
     elements = {FULL: _elements(text, head_dim), SLIDING: _elements(text, head_dim, sliding=True)}
+    elements[UNINDEXED] = _elements(text | {"index_head_dim": None}, head_dim)
     shared = text.get("num_kv_shared_layers") or 0
     if type(shared) is not int or not 0 <= shared < len(kinds):
         return None
@@ -222,6 +227,8 @@ def _mamba_state(text: dict[str, Any]) -> tuple[int, int] | None:
 def _quantization(root: dict[str, Any], text: dict[str, Any]) -> str | None:
     """Method and bits of published weights, as `fp8`, `awq 4-bit`, `compressed-tensors 8-bit`."""
     settings = as_dict(root.get("quantization_config") or text.get("quantization_config"))
+    mlx = as_dict(root.get("quantization"))  # MLX: `group_size` and `bits`, and no method
+    settings = settings or ({"quant_method": "mlx"} | mlx if mlx.get("bits") else {})
     method = as_text(settings.get("quant_algo")) or as_text(settings.get("quant_method"))
     groups = as_dict(settings.get("config_groups")).values()
     weights = [as_dict(as_dict(group).get("weights")) for group in groups]

@@ -20,7 +20,7 @@ CPU_ACTIVE_LIMIT_B = 2.0
 # How far two counts of the same weights may lie apart, and files from parameters times bytes.
 COUNTS_AGREE, FILES_AGREE = 0.10, 0.25
 # Elements of these types are halves or quarters of a weight, or scales; a few are only buffers.
-PACKED, PACKED_SHARE = re.compile(r"(U8|I8|I32|F4|F8_E\w+)"), 0.05
+PACKED, PACKED_SHARE = re.compile(r"(U8|U32|I8|I32|F4|F8_E\w+)"), 0.05
 # 80B in Qwen3-Next-80B-A3B; not the active A3B, the effective E4B nor the 8x7B of a mixture.
 NAMED = r"(?i)(?:^|[-_ ])(\d+(?:\.\d+)?)([BM])(?=$|[-_ .])"
 # Where the layers are not known, the cache counts as a fifth of the weights.

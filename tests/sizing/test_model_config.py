@@ -187,3 +187,26 @@ def test_wrong_types_become_null_and_nothing_breaks(value: object) -> None:
             found = config_facts(config | {key: value})
             json.dumps(found)
             assert found["kv_layout"] is None or "x" in found["kv_layout"]
+
+
+@pytest.mark.parametrize(
+    ("indexers", "layout"),
+    [
+        (None, "4x704"),
+        (["full"] * 4, "4x704"),
+        (["full", "shared", "shared", "full"], "2x704;2x576"),
+        (["full", "shared", "shared", "full", "full"], "2x704;2x576"),  # one more for MTP
+        (["shared"] * 4, "4x576"),
+        ("shared", "4x704"),
+    ],
+)
+def test_a_layer_that_shares_an_indexer_keeps_no_index_keys(indexers: object, layout: str) -> None:
+    config = {"model_type": "glm_moe_dsa", "num_hidden_layers": 4, "num_attention_heads": 2}
+    config |= {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "index_head_dim": 128}
+    assert config_facts(config | {"indexer_types": indexers})["kv_layout"] == layout
+
+
+def test_mlx_weights_are_quantized() -> None:
+    mlx = {"quantization": {"group_size": 64, "bits": 4}}
+    assert config_facts(mlx)["quantization"] == "mlx 4-bit"
+    assert config_facts({"quantization": "none"})["quantization"] is None

@@ -83,6 +83,7 @@ def test_packed_weights_without_a_stated_count_or_a_name_are_unknown() -> None:
         ("BF16:8000000000", False),
         ("BF16:2000;U8:98000", True),
         ("F16:1200;I32:800", True),
+        ("BF16:250;U32:1000", True),  # MLX
         ("BF16:2000;F8_E4M3:98000", True),
         ("BF16:1000000;I32:8", False),  # a buffer
         ("U8:junk", False),
