@@ -35,7 +35,7 @@ Terms = dict[str, Any]
 class Finding(NamedTuple):
     """One rule tested against one fact: how strict, which rule, what it says, what it met.
 
-    `cites` is the section of the text it rests on, where somebody read that.
+    `cites` is the section of the text it rests on and what that says, where somebody read it.
     """
 
     level: int
@@ -66,7 +66,7 @@ def assess(
     about |= {"acceptable-use": _acceptable_use(terms)}
     sections = terms.get("sections", {})
     return [
-        finding._replace(cites=sections.get(obligation, ""))
+        finding._replace(cites=finding.cites or sections.get(obligation, ""))
         for obligation, findings in about.items()
         for finding in findings
     ]
@@ -127,7 +127,8 @@ def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
     findings = list(_thresholds(terms, company, "agreement", BLOCKED, duty))
     if findings and policy.use in _parts(terms.get("agreement_exempt")):
         clause = f"{duty} above a size, from which this use is exempt"
-        return [Finding(CONDITIONAL, DUTY, clause, f"exempt: use {policy.use}")]
+        cites = terms.get("sections", {}).get("exempt", "")
+        return [Finding(CONDITIONAL, DUTY, clause, f"exempt: use {policy.use}", cites)]
     runs = [_runs(service, company, policy) for service in scope] or [True]
     if any(runs) or all(finding.level <= CONDITIONAL for finding in findings):
         return findings

@@ -16,7 +16,12 @@ from lib.tables import rows
 
 SOON = 90  # days before its end from which an exception counts as expiring
 OUTCOMES = ["blocked", "review", "condition", "met", "notice"]
-UNBITTEN = ("not reached:", "domicile:", "territories:")  # facts that keep a clause from biting
+UNBITTEN = (
+    "not reached:",
+    "exempt:",
+    "domicile:",
+    "territories:",
+)  # facts that keep a clause from biting
 Row = dict[str, Any]
 Findings = dict[str, list[Finding]]
 
@@ -120,6 +125,8 @@ def _clauses(findings: list[Finding]) -> list[Row]:
             "clause": f.clause.removesuffix(f": the brief does not {f.rule}"),
             "fact": f"{f.rule.removeprefix('give ')}: not given" if f.fact == MISSING else f.fact,
             "outcome": outcome(f),
+            "section": f.cites.partition(": ")[0],
+            "reading": f.cites.partition(": ")[2],
         }
         for f in dict.fromkeys(findings)
     ]

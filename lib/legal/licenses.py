@@ -79,11 +79,11 @@ def worst(findings: Iterable[Finding]) -> int:
 
 
 def terms_by_key(licenses: pd.DataFrame) -> dict[str, Terms]:
-    """The licence table as terms by key, blanks as None; `sections` by obligation, as read."""
+    """The licence table as terms by key, blanks as None; `sections` by obligation."""
     table: dict[str, Terms] = {row["license"]: row | {"sections": {}} for row in rows(licenses)}
     for row in rows(tables.clauses()):
         if terms := table.get(row["license"]):
-            terms["sections"][row["obligation"]] = row["section"]
+            terms["sections"][row["obligation"]] = f"{row['section']}: {row['reading']}"
     return table
 
 

@@ -261,4 +261,6 @@ def excluded(texts: dict[str, list[Terms]], brief: Project) -> Iterator[Finding]
             continue
         level, rule = (BLOCKED, AGREEMENT) if shares else (CONDITIONAL, DUTY)
         level = REVIEW if shares and {family, others} == COUNSEL else level
-        yield Finding(level, rule, clause, f"publishes derivatives: {YES_OR_NO[bool(shares)]}")
+        cites = one.get("sections", {}).get("together", "")
+        fact = f"publishes derivatives: {YES_OR_NO[bool(shares)]}"
+        yield Finding(level, rule, clause, fact, cites)

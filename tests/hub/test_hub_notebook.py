@@ -14,6 +14,7 @@ from hub_stub import CONFIG, Stub, files, model, running
 from papermill.exceptions import PapermillExecutionError
 
 from lib import artifacts, tables
+from lib.legal import base_names
 
 BRIEF = {
     "name": "on-the-hub",
@@ -72,7 +73,7 @@ def serve(stub: Stub, run: Path) -> list[str]:
     for row in short.itertuples():
         license_ = row.license if pd.isna(row.hub_license) else row.hub_license
         size = row.total_params_b if pd.isna(row.hub_params_b) else row.hub_params_b
-        base = [] if pd.isna(row.base_model) else str(row.base_model).split(";")
+        base = base_names(None if pd.isna(row.base_model) else str(row.base_model))
         elements = int(float(size) * 1e9)
         stub.serve(
             row.repo_id,

@@ -137,7 +137,11 @@ def test_the_deployed_models_come_first_with_every_clause(rich: tuple[Project, s
         "runs on our own machine", "read in full", "exception by A. Counsel until 2027-10-01",
     ):  # fmt: skip
         assert wanted in text, wanted
-    assert re.search(r"700M monthly users not reached: [^✓]{,40} ✓ met", text)
+    section = "Section 2: Who had more than 700 million monthly users in the month before"
+    assert re.search(
+        rf"700M monthly users {section} [^✓]{{,60}}not reached: [^✓]{{,40}} ✓ met", text
+    )
+    assert "text of 2025-04-05" in text and re.search(r"SHA-256 of its words [0-9a-f]{12}", text)
     outcomes = [counsel.outcome(f) for f in legal.findings(*shipped(), given)[LLAMA]]
     assert len(outcomes) == models[: models.index(GEMMA)].count("<tr><td>")
     shown = re.findall(r'class="mark[^>]*>.. ?(\w+)', models[: models.index(GEMMA)])[1:]

@@ -263,7 +263,7 @@ def test_bases_and_ancestors() -> None:
     assert direct == {"a": ["b", "c"], "b": ["c", "b"], "c": ["d"]}
     assert lineage.ancestors("a", direct) == ["b", "c", "d"]
     assert lineage.ancestors("d", direct) == []
-    assert lineage.bases(models.assign(base_model="None")) == dict.fromkeys("abcd", [])
+    assert lineage.bases(models.assign(base_model="None")) == {repo_id: [] for repo_id in "abcd"}
     assert lineage.bases(models.assign(base_model=" ; ")) == {}
     assert lineage.ancestors("a", {"a": ["b"], "b": ["c"], "c": ["a"]}) == ["b", "c"]
 
