@@ -13,14 +13,7 @@ from huggingface_hub import constants, errors, hf_hub_download
 from lib import tables
 from lib.errors import PlaybookError, bar
 from lib.hub.client import JSON, UNREACHABLE, Client, host, is_hub, offline, refusal
-from lib.hub.model_info import (
-    commit,
-    described,
-    license_file,
-    offers,
-    page_facts,
-    valid_id,
-)
+from lib.hub.model_info import commit, described, license_file, offers, page_facts, valid_id
 from lib.legal import ancestors, base_names, same_names
 from lib.tables import rows
 from lib.untrusted import as_dict, as_text

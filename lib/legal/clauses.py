@@ -56,43 +56,50 @@ def assess(
     if unknown or terms["read"] == "not read":
         clause = f"the text of {terms['license']} has not been read"
         return [Finding(REVIEW, UNREAD, clause, "licence text")]
-    about: dict[str, Iterable[Finding]] = {"policy": _accepted(terms, policy)}
-    about |= {"commercial": _commercial(terms, policy)}
-    about |= {"services": _services(terms, company, policy), "untestable": _untestable(terms)}
-    about |= {"agreement": _agreement(terms, company, policy), "display": _display(terms, company)}
-    about |= {"territory": _territories(terms, company, multimodal)}
-    about |= {"outputs": _outputs(terms, company), "derivatives": _derivatives(terms, company)}
-    about |= {"notices": _notices(terms), "names": _names(terms, company, policy)}
-    about |= {"acceptable-use": _acceptable_use(terms)}
+    by_obligation: dict[str, Iterable[Finding]] = {
+        "": _general(terms, company, policy),
+        "services": _services(terms, company, policy),
+        "agreement": _agreement(terms, company, policy),
+        "display": _display(terms, company),
+        "territory": _territories(terms, company, multimodal),
+        "outputs": _outputs(terms, company),
+        "derivatives": _derivatives(terms, company),
+    }
     sections = terms.get("sections", {})
     return [
-        finding._replace(cites=finding.cites or sections.get(obligation, ""))
-        for obligation, findings in about.items()
+        finding._replace(cites=sections.get(finding.cites or obligation, ""))
+        for obligation, findings in by_obligation.items()
         for finding in findings
     ]
 
 
-def _accepted(terms: Terms, policy: Policy) -> Iterator[Finding]:
-    """Whether the policy names this licence or its class."""
-    name = terms["license"]
+def _general(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
+    """What the policy accepts, what only counsel can test, and what the text asks of everybody."""
+    name, publishes = terms["license"], company.publishes_derivatives
     if not {name, terms["license_class"]} & {*policy.licenses}:
         clause = f"licence {name} is not among policy.licenses"
         yield Finding(BLOCKED, f"accept licence {name}", clause, "policy.licenses")
-
-
-def _commercial(terms: Terms, policy: Policy) -> Iterator[Finding]:
     if terms["commercial_use"] == "no":
-        level, clause = BLOCKED, f"licence {terms['license']} allows no commercial use"
+        level, clause = BLOCKED, f"licence {name} allows no commercial use"
         if policy.use == "internal":
-            level = REVIEW
-            clause = f"licence {terms['license']} is non-commercial: {INTERNAL_USE}"
-        yield Finding(level, NON_COMMERCIAL, clause, f"use: {policy.use}")
-
-
-def _untestable(terms: Terms) -> Iterator[Finding]:
-    """A clause that only counsel can test."""
-    if terms.get("untestable"):
-        yield Finding(REVIEW, "counsel must judge", terms["untestable"], UNTESTABLE)
+            level, clause = REVIEW, f"licence {name} is non-commercial: {INTERNAL_USE}"
+        yield Finding(level, NON_COMMERCIAL, clause, f"use: {policy.use}", "commercial")
+    if text := terms.get("untestable"):
+        yield Finding(REVIEW, "counsel must judge", text, UNTESTABLE, "untestable")
+    level = ALLOWED if terms["license_class"] == "permissive" else CONDITIONAL
+    if terms.get("conditions"):
+        yield Finding(level, DUTY, terms["conditions"].removesuffix("."), IN_SHORT, "notices")
+    elif level == CONDITIONAL:
+        yield Finding(level, DUTY, f"keep the terms of {name}", ANY_SIZE)
+    if prefix := terms.get("name_prefix"):
+        if publishes is None and policy.use == "redistribution":
+            publishes = True
+        fact = f"publishes derivatives: {YES_OR_NO[publishes]}"
+        clause = f'the name of a derivative must begin with "{prefix}"'
+        yield Finding(CONDITIONAL, DUTY, clause, fact, "names")
+    if terms.get("acceptable_use_policy") == "yes":
+        clause = "follow the acceptable-use policy"
+        yield Finding(CONDITIONAL, DUTY, clause, ANY_SIZE, "acceptable-use")
 
 
 def _services(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
@@ -127,8 +134,7 @@ def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
     findings = list(_thresholds(terms, company, "agreement", BLOCKED, duty))
     if findings and policy.use in _parts(terms.get("agreement_exempt")):
         clause = f"{duty} above a size, from which this use is exempt"
-        cites = terms.get("sections", {}).get("exempt", "")
-        return [Finding(CONDITIONAL, DUTY, clause, f"exempt: use {policy.use}", cites)]
+        return [Finding(CONDITIONAL, DUTY, clause, f"exempt: use {policy.use}", "exempt")]
     runs = [_runs(service, company, policy) for service in scope] or [True]
     if any(runs) or all(finding.level <= CONDITIONAL for finding in findings):
         return findings
@@ -256,29 +262,6 @@ def _derivatives(terms: Terms, company: Company) -> Iterator[Finding]:
     else:
         level, kind = (BLOCKED, AGREEMENT) if publishes else (CONDITIONAL, DUTY)
         yield Finding(level, kind, clause, f"publishes derivatives: {YES_OR_NO[publishes]}")
-
-
-def _notices(terms: Terms) -> Iterator[Finding]:
-    """What the text asks of everybody."""
-    level = ALLOWED if terms["license_class"] == "permissive" else CONDITIONAL
-    if terms.get("conditions"):
-        yield Finding(level, DUTY, terms["conditions"].removesuffix("."), IN_SHORT)
-    elif level == CONDITIONAL:
-        yield Finding(level, DUTY, f"keep the terms of {terms['license']}", ANY_SIZE)
-
-
-def _names(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
-    if prefix := terms.get("name_prefix"):
-        publishes = company.publishes_derivatives
-        if publishes is None and policy.use == "redistribution":
-            publishes = True
-        clause = f'the name of a derivative must begin with "{prefix}"'
-        yield Finding(CONDITIONAL, DUTY, clause, f"publishes derivatives: {YES_OR_NO[publishes]}")
-
-
-def _acceptable_use(terms: Terms) -> Iterator[Finding]:
-    if terms.get("acceptable_use_policy") == "yes":
-        yield Finding(CONDITIONAL, DUTY, "follow the acceptable-use policy", ANY_SIZE)
 
 
 def missing(key: str, clause: str) -> Finding:

@@ -11,19 +11,10 @@ import pandas as pd
 
 from lib.brief import Exemption, Policy, Project
 from lib.errors import PlaybookError, did_you_mean
-from lib.legal.clauses import (
-    AGREEMENT,
-    BLOCKED,
-    CONDITIONAL,
-    DERIVATIVES,
-    DUTY,
-    MET,
-    REVIEW,
-    VERDICTS,
-    YES_OR_NO,
-    Finding,
-    Terms,
-    missing,
+
+from lib.legal.clauses import (  # isort: skip
+    AGREEMENT, BLOCKED, CONDITIONAL, DERIVATIVES, DUTY, MET, REVIEW, VERDICTS, YES_OR_NO,
+    Finding, Terms, missing,
 )  # fmt: skip
 from lib.legal.licenses import CLASSES, assess_expression, class_of, terms_by_key, texts_of, worst
 from lib.tables import rows
