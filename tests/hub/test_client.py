@@ -158,7 +158,7 @@ def test_retry_after_is_waited_for(
     assert clock.now - start >= 100
     assert (table["metadata_source"] == "hub").all() and (table["problem"] == "").all()
     assert said[0] == "the Hub asks to wait: going on in 100 s"
-    assert stub.statuses.count(status) <= 10 and len(stub.asked) <= 40
+    assert stub.statuses.count(status) <= 10 and len(stub.asked) <= 41  # and one base
 
 
 def test_a_wait_of_many_threads_is_said_once(clock: Clock) -> None:
