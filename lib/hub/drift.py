@@ -51,8 +51,7 @@ def reconcile(
     drifts, models = list[Row](), sized
     if facts := verified(pulled):
         drifts = compare(sized, facts, previous, brief)
-        again = _rejudged(judged, facts, drifts, brief, of_bases=_ancestry(judged, pulled))
-        models = _resized(again, pulled, drifts, brief)
+        models = _resized(_rejudged(judged, pulled, drifts, brief), pulled, drifts, brief)
     was, now = ({row["repo_id"]: row for row in rows(table)} for table in (sized, models))
     for drift in drifts:
         text, changes = consequence(drift, was[drift["repo_id"]], now[drift["repo_id"]])
@@ -150,12 +149,7 @@ def _ancestry(judged: pd.DataFrame, pulled: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rejudged(
-    judged: pd.DataFrame,
-    facts: Facts,
-    drifts: list[Row],
-    brief: Project,
-    *,
-    of_bases: pd.DataFrame,
+    judged: pd.DataFrame, pulled: pd.DataFrame, drifts: list[Row], brief: Project
 ) -> pd.DataFrame:
     """Step 1's table, stricter where the Hub's base models and licences make it so, never milder.
 
@@ -163,7 +157,7 @@ def _rejudged(
     under another licence. A licence drift that nobody accepted makes it `review`.
     """
     # The licences that somebody accepted, as keys of the table where they have one.
-    licenses, ids = tables.licenses(), judged["repo_id"]
+    licenses, ids, facts = tables.licenses(), judged["repo_id"], verified(pulled)
     keys, changes = keys_on_hub(licenses), [d for d in drifts if d["field"] == "licence"]
     texts = {d["repo_id"]: facts[d["repo_id"]]["license"] for d in changes if d["accepted"]}
     for repo_id, name in texts.items():
@@ -180,7 +174,7 @@ def _rejudged(
         license=judged["license"].mask(ids.isin(texts), ids.map(texts)).astype("str"),
         base_model=judged["base_model"].fillna("") + ";" + on_hub.astype("str").fillna(""),
     )
-    every = pd.concat([now, of_bases], ignore_index=True)
+    every = pd.concat([now, _ancestry(judged, pulled)], ignore_index=True)
     again = judge(every, licenses, brief).head(len(now))
     # The stricter of two verdicts for each model that this touches.
     before, after, results = bases(judged), bases(every), []

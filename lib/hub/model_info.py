@@ -23,6 +23,7 @@ GATED = {"False": "no", "True": "yes", "auto": "auto", "manual": "manual"}
 CUSTOM_CODE = re.compile(r"(?:.*/)?(?:modeling|configuration|tokenization|processing)_[^/]*\.py")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)?")
 LICENSE_FILE = re.compile(r"(?i)licen[cs]e(\.txt|\.md)?")
+BASE_TAG = r"base_model:(?:(?:adapter|finetune|merge|quantized):)?(.+)"
 SHOWN_ISSUES = 20
 # What `ancestry` keeps of each model that the catalogue lacks and this one was made from.
 OF_BASE = "repo_id license_on_hub license_name base_models params_b gguf_params_b".split()
@@ -172,16 +173,17 @@ def _license(card: Facts, tags: list[str]) -> tuple[str | None, str | None]:
 
 
 def _base_models(listed: object, tags: list[str], on_card: object) -> str | None:
-    """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`, or else the tags.
+    """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`; the rest where that is not all.
 
     What is named but is no repository stays, and what only the card names is marked so: neither
     can be looked up, and step 1 then calls the descent unknown.
     """
     ids = [as_dict(one).get("id", one) for one in as_list(as_dict(listed).get("models", listed))]
-    tagged = [re.sub(r"^base_model:((adapter|finetune|merge|quantized):)?", "", tag)
-              for tag in tags if tag.startswith("base_model:")]  # fmt: skip
-    stated = on_card if isinstance(on_card, list) else [on_card]
-    names = ids or tagged or [f"card: {name}" for name in stated if name]
+    matches = (re.fullmatch(BASE_TAG, tag) for tag in tags)
+    stated = [*dict.fromkeys(match[1] for match in matches if match)]
+    on_card = filter(None, on_card if isinstance(on_card, list) else [on_card])
+    stated += [f"card: {name}" for name in map(str, on_card) if name not in stated]
+    names = ids if len(ids) >= len(stated) else [*ids, *stated]
     texts = [as_text(str(name).replace(";", ",")[:100]) for name in names]
     return ";".join(dict.fromkeys(filter(None, texts))) or None
 

@@ -52,9 +52,9 @@ def assess(
 
     A fact that the text needs and nobody gave is `review`; `multimodal` is None where not known.
     """
-    unknown = "unknown" in (terms["license_class"], terms["commercial_use"])
+    unknown = "unknown" in (terms["license_class"], terms.get("commercial_use"))
     if unknown or terms["read"] == "not read":
-        clause = f"the text of {terms['license']} has not been read"
+        clause = terms.get("unread") or f"the text of {terms['license']} has not been read"
         return [Finding(REVIEW, UNREAD, clause, "licence text")]
     by_obligation: dict[str, Iterable[Finding]] = {
         "": _general(terms, company, policy),
@@ -157,9 +157,11 @@ def _thresholds(
     """Each threshold of a kind against the fact it tests, with how near the company is."""
     months = int(terms.get(f"{kind}_revenue_months") or 12)
     usd = f"USD {{}} per {({1: 'month', 12: 'year'}).get(months, f'{months} months')}"
-    users, dollars = company.monthly_active_users, None
+    users, dollars, peak = company.monthly_active_users, None, 0.0
     if revenue := company.revenue:  # multiplied first: one of the same period is not rounded
         dollars = revenue.amount * months / (12 if revenue.period == "year" else 1)
+        if revenue.period == "year" and months < 12:
+            peak = min(NEAR * dollars, revenue.amount)
     inclusive = kind == "agreement" and terms.get("agreement_at") == "at-or-above"
     for column, key, fact, unit, what in (
         ("mau", "monthly_active_users", users, "{}", "{} monthly users"),
@@ -175,20 +177,11 @@ def _thresholds(
         if fact > limit or (inclusive and fact == limit):
             rule = AGREEMENT if level == BLOCKED else DUTY
             yield Finding(level, rule, clause, f"reached: {standing}")
-        elif level == BLOCKED and key == "revenue" and _may_peak(company, months, limit):
+        elif level == BLOCKED and key == "revenue" and peak > limit:
             clause += f": {standing} on average, and a month may peak"
             yield Finding(REVIEW, "give company.revenue by the month", clause, "a year's revenue")
         else:
             yield Finding(CONDITIONAL, DUTY, clause, f"not reached: {standing}")
-
-
-def _may_peak(company: Company, months: int, limit: float) -> bool:
-    """Whether some month of a year with this revenue may pass a limit of one month."""
-    revenue = company.revenue
-    if revenue is None or revenue.period == "month" or months >= 12:
-        return False
-    average = revenue.amount * months / 12
-    return average * NEAR > limit and revenue.amount > limit
 
 
 def _standing(fact: float, limit: float, unit: str) -> str:
@@ -243,25 +236,27 @@ def _outputs(terms: Terms, company: Company) -> list[Finding]:
         rule = "prefixed"
     if rule not in OUTPUT_CLAUSES or (rule == "unknown" and not train):
         return []
-    clause, level = OUTPUT_CLAUSES[rule].format(**terms), CONDITIONAL
-    if train is None and rule != "derivative":  # which is a duty, whatever the answer
-        return [missing("outputs_train_models", clause)]
-    if train:
-        level = {"unknown": REVIEW, "not-allowed": BLOCKED}.get(rule, CONDITIONAL)
-    fact = f"outputs train models: {YES_OR_NO[train]}"
-    return [Finding(level, DUTY if level == CONDITIONAL else OUTPUTS, clause, fact)]
+    clause = OUTPUT_CLAUSES[rule].format(**terms)
+    if rule == "derivative":  # which is a duty, whatever the answer
+        return [Finding(CONDITIONAL, DUTY, clause, f"outputs train models: {YES_OR_NO[train]}")]
+    level = {"unknown": REVIEW, "not-allowed": BLOCKED}.get(rule, CONDITIONAL)
+    return [by_answer(company, "outputs_train_models", clause, level)]
 
 
 def _derivatives(terms: Terms, company: Company) -> Iterator[Finding]:
     """Whether the company may hand on what it makes of the model."""
-    if (rule := DERIVATIVES.get(terms.get("derivatives") or "")) is None:
-        return
-    clause, publishes = rule.format(**terms), company.publishes_derivatives
-    if publishes is None:
-        yield missing("publishes_derivatives", clause)
-    else:
-        level, kind = (BLOCKED, AGREEMENT) if publishes else (CONDITIONAL, DUTY)
-        yield Finding(level, kind, clause, f"publishes derivatives: {YES_OR_NO[publishes]}")
+    if rule := DERIVATIVES.get(terms.get("derivatives") or ""):
+        yield by_answer(company, "publishes_derivatives", rule.format(**terms), BLOCKED)
+
+
+def by_answer(company: Company, key: str, clause: str, level: int) -> Finding:
+    """A clause that a yes-or-no fact of the company decides: the level is that of a yes."""
+    if (answer := getattr(company, key)) is None:
+        return missing(key, clause)
+    level = level if answer else CONDITIONAL
+    rule = OUTPUTS if key == "outputs_train_models" else AGREEMENT
+    rule = DUTY if level == CONDITIONAL else rule
+    return Finding(level, rule, clause, f"{key.replace('_', ' ')}: {YES_OR_NO[answer]}")
 
 
 def missing(key: str, clause: str) -> Finding:

@@ -16,12 +16,8 @@ from lib.tables import rows
 
 SOON = 90  # days before its end from which an exception counts as expiring
 OUTCOMES = ["blocked", "review", "condition", "met", "notice"]
-UNBITTEN = (
-    "not reached:",
-    "exempt:",
-    "domicile:",
-    "territories:",
-)  # facts that keep a clause from biting
+# Facts that keep a clause from biting.
+UNBITTEN = ("not reached:", "exempt:", "domicile:", "territories:")
 Row = dict[str, Any]
 Findings = dict[str, list[Finding]]
 
@@ -102,9 +98,9 @@ def _sections(
         group = [row for row in open_rows if row["license"] == key]
         first = findings[group[0]["repo_id"]]
         # What the text itself asks, of models of any modality: the rest is the model's own.
-        text = {f for f in first if f.fact == "licence"}
-        for multimodal in (None, False, True) if key else ():
-            text.update(assess_expression(str(key), table, brief, multimodal=multimodal))
+        text = set[Finding]()
+        for multimodal in (None, False, True):
+            text.update(assess_expression(key, table, brief, multimodal=multimodal))
         shared = text.intersection(*(findings[row["repo_id"]] for row in group))
         sections.append({
             "license": key,

@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache, partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import license_expression as spdx
 import pandas as pd
 
 from lib import tables
 from lib.brief import Project
-from lib.legal.clauses import ALLOWED, REVIEW, UNREAD, Finding, Terms, assess
+from lib.legal.clauses import ALLOWED, Finding, Terms, assess
 from lib.tables import rows
 
 CLASSES = ["permissive", "conditional", "non-commercial", "unknown"]
@@ -23,6 +25,7 @@ STANDARD = frozenset(
     PHP-3.01 PostgreSQL PSF-2.0 Python-2.0 TCL Unicode-3.0 Unicode-DFS-2016 UPL-1.0 W3C WTFPL X11
     Xnet ZPL-2.1""".split()
 )
+T = TypeVar("T")
 VERSION = re.compile(r"-(only|or-later)$|\+$")  # which names the text: `-or-later` offers it too
 
 
@@ -35,42 +38,45 @@ def assess_expression(
     """
     company, policy = brief.company, brief.policy
     assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
-    if terms := _by_name(expression, table):
-        return assess_terms(terms)
-    if (tree := _parsed(expression or "")) is not None:
-        return _walk(tree, table, assess_terms)
-    recorded = expression is not None
-    why = f"{expression!r} is not a licence expression" if recorded else "no licence is recorded"
-    return [Finding(REVIEW, UNREAD, why, "licence")]
+    return _mildest(expression, table, assess_terms, worst)
 
 
-def _walk(
-    tree: Any, table: dict[str, Terms], assess_terms: Callable[[Terms], list[Finding]]
-) -> list[Finding]:
-    if tree.args:
-        parts = [_walk(part, table, assess_terms) for part in tree.args]
-        either = tree.operator.strip() == "OR"
-        return min(parts, key=worst) if either else [f for part in parts for f in part]
-    if terms := _terms(tree, table):
-        return assess_terms(terms)
-    clause = f"licence {tree.render()} is not in data/licenses.csv"
-    return [Finding(REVIEW, UNREAD, clause, "licence")]
+def texts_of(expression: str | None, table: dict[str, Terms]) -> list[Terms]:
+    """The texts that an expression binds to, the freest alternative of each choice."""
+    return _mildest(expression, table, lambda terms: [terms], _rank)
 
 
 def class_of(expression: str | None, table: dict[str, Terms]) -> str:
     """The class of a licence key or SPDX expression; `unknown` where nobody knows."""
+    return CLASSES[_rank(texts_of(expression, table))]
+
+
+def _rank(texts: list[Terms]) -> int:
+    return max(CLASSES.index(terms["license_class"]) for terms in texts)
+
+
+def _mildest(
+    expression: str | None,
+    table: dict[str, Terms],
+    of_text: Callable[[Terms], list[T]],
+    strictness: Callable[[list[T]], int],
+) -> list[T]:
+    """What an expression amounts to: of `A OR B` the milder part, of `A AND B` both."""
+
+    def walk(tree: Any) -> list[T]:
+        if not tree.args:
+            return of_text(_terms(tree, table))
+        parts = [walk(part) for part in tree.args]
+        either = tree.operator.strip() == "OR"
+        return min(parts, key=strictness) if either else [*chain.from_iterable(parts)]
+
     if terms := _by_name(expression, table):
-        return str(terms["license_class"])
-    tree = _parsed(expression or "")
-    return "unknown" if tree is None else CLASSES[_rank(tree, table)]
-
-
-def _rank(tree: Any, table: dict[str, Terms]) -> int:
-    if tree.args:
-        strictest = min if tree.operator.strip() == "OR" else max
-        return strictest(_rank(part, table) for part in tree.args)
-    terms = _terms(tree, table)
-    return CLASSES.index(terms["license_class"] if terms else "unknown")
+        return of_text(terms)
+    with suppress(spdx.ExpressionError):
+        if (tree := _licensing().parse(expression)) is not None:
+            return walk(tree)
+    why = f"{expression!r} is not a licence expression" if expression else "no licence is recorded"
+    return of_text(_unknown(str(expression), why))
 
 
 def worst(findings: Iterable[Finding]) -> int:
@@ -105,25 +111,21 @@ def _on_hub(texts: Iterable[Terms]) -> dict[str, list[str]]:
     return keys
 
 
-def _parsed(expression: str) -> Any:
-    """The expression as a tree of licences; None where it is none."""
-    try:
-        return _licensing().parse(expression)
-    except spdx.ExpressionError:
-        return None
+def _terms(symbol: Any, table: dict[str, Terms]) -> Terms:
+    """Terms of one licence by any of its names; those `WITH` an exception are unknown."""
+    if isinstance(symbol, spdx.LicenseSymbol):
+        for name in (symbol.key, *symbol.aliases):
+            if terms := _by_name(name, table) or _by_name(VERSION.sub("", name), table):
+                return terms
+    key = symbol.render()
+    if key not in STANDARD:
+        return _unknown(key, f"licence {key} is not in data/licenses.csv")
+    terms = {"license": key, "license_class": "permissive", "commercial_use": "yes"}
+    return terms | {"conditions": f"Keep the notices of {key}.", "read": "second-hand"}
 
 
-def _terms(symbol: Any, table: dict[str, Terms]) -> Terms | None:
-    """Terms of one licence by any of its names; a licence `WITH` an exception has none."""
-    if not isinstance(symbol, spdx.LicenseSymbol):
-        return None
-    for name in (symbol.key, *symbol.aliases):
-        if terms := _by_name(name, table) or _by_name(VERSION.sub("", name), table):
-            return terms
-    if symbol.key not in STANDARD:
-        return None
-    terms = {"license": symbol.key, "license_class": "permissive", "commercial_use": "yes"}
-    return terms | {"conditions": f"Keep the notices of {symbol.key}.", "read": "second-hand"}
+def _unknown(name: str, why: str) -> Terms:
+    return {"license": name, "license_class": "unknown", "unread": why}
 
 
 def _by_name(name: str | None, table: dict[str, Terms]) -> Terms | None:
@@ -135,25 +137,8 @@ def _by_name(name: str | None, table: dict[str, Terms]) -> Terms | None:
     keys = {name} & table.keys() or {*on_hub.get(name, []), *on_hub.get(f"other: {name}", [])}
     if len(keys) > 1:
         several = f"{name} ({' or '.join(sorted(keys))})"
-        return {"license": several, "license_class": "unknown", "commercial_use": "unknown"}
+        return _unknown(several, f"the text of {several} has not been read")
     return table[keys.pop()] if keys else None
-
-
-def texts_of(expression: str | None, table: dict[str, Terms]) -> list[Terms]:
-    """The texts that an expression binds to, the freest alternative of each choice."""
-    if terms := _by_name(expression, table):
-        return [terms]
-    tree = _parsed(expression or "")
-    return [] if tree is None else _leaves(tree, table)
-
-
-def _leaves(tree: Any, table: dict[str, Terms]) -> list[Terms]:
-    parts = tree.args
-    if parts and tree.operator.strip() == "OR":
-        parts = [min(parts, key=lambda part: _rank(part, table))]
-    if parts:
-        return [terms for part in parts for terms in _leaves(part, table)]
-    return [terms] if (terms := _terms(tree, table)) else []
 
 
 _licensing = cache(spdx.get_spdx_licensing)

@@ -13,8 +13,7 @@ from lib.brief import Exemption, Policy, Project
 from lib.errors import PlaybookError, did_you_mean
 
 from lib.legal.clauses import (  # isort: skip
-    AGREEMENT, BLOCKED, CONDITIONAL, DERIVATIVES, DUTY, MET, REVIEW, VERDICTS, YES_OR_NO,
-    Finding, Terms, missing,
+    AGREEMENT, BLOCKED, CONDITIONAL, DERIVATIVES, MET, REVIEW, VERDICTS, Finding, Terms, by_answer,
 )  # fmt: skip
 from lib.legal.licenses import CLASSES, assess_expression, class_of, terms_by_key, texts_of, worst
 from lib.tables import rows
@@ -170,18 +169,19 @@ def _check_names(key: str, names: list[str], choices: list[str]) -> None:
             raise PlaybookError(f"{key}: nobody here knows {name!r}; {hint}")
 
 
+def _split(cell: str | None) -> list[str]:
+    return [name.strip() for name in (cell or "").split(";") if name.strip()]
+
+
 def base_names(cell: str | None) -> list[str]:
     """The names in a base model cell, which `;` separates."""
-    names = [name.strip() for name in (cell or "").split(";")]
-    return [name for name in names if name and name.lower() != FIRST_RELEASE]
+    return [name for name in _split(cell) if name.lower() != FIRST_RELEASE]
 
 
 def same_names(models: pd.DataFrame) -> dict[str, str]:
     """The repository by every name that is its own: in any case, and as it was once called."""
     ids = rows(models, ["repo_id", "former_names"])
-    former = {
-        name.lower(): row["repo_id"] for row in ids for name in base_names(row["former_names"])
-    }
+    former = {name.lower(): row["repo_id"] for row in ids for name in _split(row["former_names"])}
     return former | {row["repo_id"].lower(): row["repo_id"] for row in ids}
 
 
@@ -190,12 +190,12 @@ def bases(models: pd.DataFrame) -> dict[str, list[str]]:
 
     A repository is missing here where nobody says what it was made from.
     """
-    direct, names = {}, same_names(models)
-    for row in rows(models.dropna(subset=["base_model"]), ["repo_id", "base_model"]):
-        made_of, parts = base_names(row["base_model"]), row["base_model"].lower().split(";")
-        if made_of or FIRST_RELEASE in map(str.strip, parts):
-            direct[row["repo_id"]] = [names.get(name.lower(), name) for name in made_of]
-    return direct
+    names = same_names(models)
+    return {
+        row["repo_id"]: [names.get(name.lower(), name) for name in base_names(row["base_model"])]
+        for row in rows(models, ["repo_id", "base_model"])
+        if _split(row["base_model"])
+    }
 
 
 def ancestors(repo_id: str, direct: dict[str, list[str]]) -> list[str]:
@@ -227,14 +227,15 @@ def untraced(repo_id: str, direct: dict[str, list[str]], known: Any) -> Iterator
 
 def excluded(texts: dict[str, list[Terms]], brief: Project) -> Iterator[Finding]:
     """Texts of a model and its bases, the model's first, that exclude each other if handed on."""
-    publishes: bool | None = brief.company.publishes_derivatives
-    shares = brief.policy.use == "redistribution" or publishes
+    company = brief.company
+    if brief.policy.use == "redistribution":
+        company = company.model_copy(update={"publishes_derivatives": True})
     (repo_id, _), *of_bases = texts.items()
     # A text that lets nobody share what was made of its model, though somebody did.
     for base, terms in ((base, terms) for base, several in of_bases for terms in several):
         rule = DERIVATIVES.get(terms.get("derivatives") or "")
         if rule and repo_id.split("/")[0].lower() != base.split("/")[0].lower():
-            barred = bool(shares) and terms["derivatives"] == "not-shared"
+            barred = company.publishes_derivatives and terms["derivatives"] == "not-shared"
             clause = f"base {base}: {rule.format(**terms)}, and this one was"
             yield Finding(BLOCKED if barred else REVIEW, AGREEMENT, clause, "lineage")
     # A text that allows no terms beside its own, and another that sets terms.
@@ -247,11 +248,6 @@ def excluded(texts: dict[str, list[Terms]], brief: Project) -> Iterator[Finding]
         if free and (one["license"], other["license"]) not in NOT_TOGETHER:
             continue
         clause = f"{one['license']} allows no further terms, which {other['license']} sets"
-        if shares is None:
-            yield missing("publishes_derivatives", clause)
-            continue
-        level, rule = (BLOCKED, AGREEMENT) if shares else (CONDITIONAL, DUTY)
-        level = REVIEW if shares and {family, others} == COUNSEL else level
+        level = REVIEW if {family, others} == COUNSEL else BLOCKED
         cites = one.get("sections", {}).get("together", "")
-        fact = f"publishes derivatives: {YES_OR_NO[bool(shares)]}"
-        yield Finding(level, rule, clause, fact, cites)
+        yield by_answer(company, "publishes_derivatives", clause, level)._replace(cites=cites)

@@ -387,7 +387,7 @@ NOT_READ = "has not been read"
         ("unknown", "review", f"the text of unknown {NOT_READ}"),
         ("jamba", "review", f"the text of jamba {NOT_READ}"),
         (None, "review", "no licence is recorded"),
-        ("", "review", "'' is not a licence expression"),
+        ("", "review", "no licence is recorded"),
         ("  ", "review", "'  ' is not a licence expression"),
         ("acme-1.0", "review", "licence acme-1.0 is not in data/licenses.csv"),
         ("MIT", "allowed", ""),
