@@ -73,7 +73,7 @@ def compare(models: pd.DataFrame, facts: Facts, previous: Facts, brief: Project)
     """
     accepted = {(entry.model.lower(), entry.field) for entry in brief.hub.accept_drift}
     licenses = tables.licenses()
-    catalogue, keys = {row["repo_id"]: row for row in rows(models)}, keys_on_hub(licenses)
+    catalogue, keys = {row["repo_id"]: row for row in rows(models)}, keys_on_hub(rows(licenses))
     read = licenses.set_index("license")["text_sha256"].dropna()
     drifts, direct, ids = [], bases(models), same_names(models)
     for repo_id, hub in facts.items():
@@ -117,7 +117,8 @@ def _since(old: Row, hub: Row) -> Iterator[Change]:
     yield from _measures([old["params_b"] or old["gguf_params_b"]], old, hub)
     if old["gated"] and hub["gated"] and old["gated"] != hub["gated"]:
         yield "gated", old["gated"], hub["gated"]
-    if _names(old["base_models"]) != _names(hub["base_models"]):
+    before, now = ({*base_names((row["base_models"] or "").lower())} for row in (old, hub))
+    if before != now:
         yield "base model", old["base_models"], hub["base_models"]
 
 
@@ -158,7 +159,7 @@ def _rejudged(
     """
     # The licences that somebody accepted, as keys of the table where they have one.
     licenses, ids, facts = tables.licenses(), judged["repo_id"], verified(pulled)
-    keys, changes = keys_on_hub(licenses), [d for d in drifts if d["field"] == "licence"]
+    keys, changes = keys_on_hub(rows(licenses)), [d for d in drifts if d["field"] == "licence"]
     texts = {d["repo_id"]: facts[d["repo_id"]]["license"] for d in changes if d["accepted"]}
     for repo_id, name in texts.items():
         meant = keys.get(name.lower(), [])
@@ -271,7 +272,3 @@ def _stopped_by(grave: pd.DataFrame) -> str:
         f"the Hub no longer says what steps 1 and 2 judged: {'; '.join(texts)}{more}. Correct"
         f" data/models.csv and run from step 1, or accept it in the brief: hub: {key}"
     )
-
-
-def _names(cell: str | None) -> set[str]:
-    return {part.strip().lower() for part in (cell or "").split(";")} - {""}

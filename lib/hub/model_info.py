@@ -105,10 +105,10 @@ def _contents(page: Facts, code_in_config: bool | None) -> Facts:
     custom = any(CUSTOM_CODE.fullmatch(name) for name in names)
     code = bool(as_dict(as_dict(digest).get("auto_map")) or code_in_config or custom)
     # That there is none is known only where one looked.
-    looked = isinstance(digest, dict) or code_in_config is not None
+    examined = isinstance(digest, dict) or code_in_config is not None
     return {
         "formats": ";".join(kinds) if isinstance(siblings, list) else None,
-        "remote_code": code if code or (looked and isinstance(siblings, list)) else None,
+        "remote_code": code if code or (examined and isinstance(siblings, list)) else None,
     }
 
 
@@ -119,11 +119,11 @@ def _weights_gb(siblings: object) -> float | None:
     for kind, (ends, loaded) in FORMATS.items():
         every = [name for name in sizes if re.fullmatch(ends, name)]
         root = [name for name in every if "/" not in name]
-        named = [name for name in root if re.fullmatch(loaded, name)]
-        if chosen := named or root or every:
-            several = kind == "gguf" and len({SPLIT.sub("", name) for name in chosen}) > 1
-            known = [size for name in chosen if (size := sizes[name]) is not None]
-            return None if several or len(known) < len(chosen) else sum(known) / 1e9
+        loadable = [name for name in root if re.fullmatch(loaded, name)]
+        if copy := loadable or root or every:
+            several = kind == "gguf" and len({SPLIT.sub("", name) for name in copy}) > 1
+            byte_counts = [size for name in copy if (size := sizes[name]) is not None]
+            return None if several or len(byte_counts) < len(copy) else sum(byte_counts) / 1e9
     return None
 
 
@@ -131,17 +131,17 @@ def _security(status: object) -> tuple[str | None, str | None]:
     """The scanners' verdict and the files they name; a scan under way has cleared nothing."""
     if not isinstance(status, dict):
         return None, None
-    listed = status.get("filesWithIssues")
+    problems = status.get("filesWithIssues")
     issues = [
         f"{path} ({as_text(issue.get('level')) or 'not rated'})".replace(";", ",")
-        for issue in map(as_dict, as_list(listed))
+        for issue in map(as_dict, as_list(problems))
         if (path := as_text(issue.get("path")))
     ]
     if len(issues) > SHOWN_ISSUES:
         issues[SHOWN_ISSUES:] = [f"and {len(issues) - SHOWN_ISSUES} more"]
-    if isinstance(listed, list) and listed:
+    if isinstance(problems, list) and problems:
         return "issues", "; ".join(issues) or None
-    return ("clean" if listed == [] and status.get("scansDone") is True else "unknown"), None
+    return ("clean" if problems == [] and status.get("scansDone") is True else "unknown"), None
 
 
 def commit(page: Facts) -> str | None:
@@ -164,26 +164,26 @@ def _moment(value: object) -> str | None:
 
 def _license(card: Facts, tags: list[str]) -> tuple[str | None, str | None]:
     """The licence identifier, and the name that says which one `other` is."""
-    stated = card.get("license")
-    texts = [as_text(value) for value in (stated if isinstance(stated, list) else [stated])]
+    cell = card.get("license")
+    texts = [as_text(value) for value in (cell if isinstance(cell, list) else [cell])]
     texts = [text for text in texts if text] or [t[8:] for t in tags if t.startswith("license:")]
     license_ = as_text(", ".join(str(text).replace(";", ",") for text in texts))
     name = (as_text(card.get("license_name")) or "").replace(";", ",")
     return license_, (name or None) if license_ == "other" else None
 
 
-def _base_models(listed: object, tags: list[str], on_card: object) -> str | None:
+def _base_models(on_page: object, tags: list[str], on_card: object) -> str | None:
     """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`; the rest where that is not all.
 
     What is named but is no repository stays, and what only the card names is marked so: neither
     can be looked up, and step 1 then calls the descent unknown.
     """
-    ids = [as_dict(one).get("id", one) for one in as_list(as_dict(listed).get("models", listed))]
+    ids = [as_dict(one).get("id", one) for one in as_list(as_dict(on_page).get("models", on_page))]
     matches = (re.fullmatch(BASE_TAG, tag) for tag in tags)
-    stated = [*dict.fromkeys(match[1] for match in matches if match)]
+    others = [*dict.fromkeys(match[1] for match in matches if match)]
     on_card = filter(None, on_card if isinstance(on_card, list) else [on_card])
-    stated += [f"card: {name}" for name in map(str, on_card) if name not in stated]
-    names = ids if len(ids) >= len(stated) else [*ids, *stated]
+    others += [f"card: {name}" for name in map(str, on_card) if name not in others]
+    names = ids if len(ids) >= len(others) else [*ids, *others]
     texts = [as_text(str(name).replace(";", ",")[:100]) for name in names]
     return ";".join(dict.fromkeys(filter(None, texts))) or None
 
@@ -231,8 +231,8 @@ def _by_provider(mapping: object) -> dict[str, Facts]:
     """Offers by provider, from a mapping by name or from a list."""
     if isinstance(mapping, dict):
         mapping = [as_dict(offer) | {"provider": name} for name, offer in mapping.items()]
-    named = [offer for offer in map(as_dict, as_list(mapping)) if valid_id(offer.get("provider"))]
-    return {offer["provider"]: {"status": None} | offer for offer in named}
+    offers = [offer for offer in map(as_dict, as_list(mapping)) if valid_id(offer.get("provider"))]
+    return {offer["provider"]: {"status": None} | offer for offer in offers}
 
 
 def _amount(value: object) -> float | None:

@@ -79,27 +79,27 @@ def pull(
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
     ids = [] if _checked(source) == "catalogue" else list(models["repo_id"].unique())
     answers, routing = JSON(), JSON()
-    with bar(len(ids), "models", show=progress) as shown:
-        say = shown.set_description_str
+    with bar(len(ids), "models", show=progress) as display:
+        say = display.set_description_str
         hub = Client(timeout_s, cache, say=say)
-        asked = hub.each(lambda repo_id: _ask(repo_id, hub, max_age_days), ids)
-        for repo_id, answer in zip(ids, asked, strict=True):
+        replies = hub.each(lambda repo_id: _ask(repo_id, hub, max_age_days), ids)
+        for repo_id, answer in zip(ids, replies, strict=True):
             answers[repo_id] = answer
-            shown.update()
+            display.update()
         _add_bases(answers, hub, max_age_days)
-        missed = sum(bool(answer["missed"]) for answer in answers.values())
+        n_missed = sum(bool(answer["missed"]) for answer in answers.values())
         if ids and (url := _router_url()):
             router = Client(timeout_s, cache, token=False, say=say)
             routing = router.fetch("router/models", url, {}, max_age_days)
-            if "answer" not in routing and missed < len(ids):  # else it is no news
+            if "answer" not in routing and n_missed < len(ids):  # else it is no news
                 say("the router's list could not be had: prices and speeds stay unknown")
-    if source == "hub" and missed:
-        what = f"{missed} of {len(ids)} models ({as_text(hub.lost)})"
+    if source == "hub" and n_missed:
+        what = f"{n_missed} of {len(ids)} models ({as_text(hub.lost)})"
         raise PlaybookError(f"the Hub at {host()!r} could not be asked about {what}; {NOT_ASKED}")
     facts = [described(row, answers.get(row["repo_id"], {})) for row in rows(models)]
     metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
-    served = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
-    return Pulled(metadata, served)
+    offered = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
+    return Pulled(metadata, offered)
 
 
 def _add_bases(answers: JSON, hub: Client, max_age_days: float) -> None:
@@ -112,12 +112,12 @@ def _add_bases(answers: JSON, hub: Client, max_age_days: float) -> None:
         return [name for name in names if valid_id(name) and name.lower() not in in_catalogue]
 
     tops = {name: as_dict(one.get("model", {}).get("answer")) for name, one in answers.items()}
-    wanted = [base for page in tops.values() for base in on_page(page)]
+    queue = [base for page in tops.values() for base in on_page(page)]
     for _ in range(GENERATIONS):
-        new = [name for name in dict.fromkeys(wanted) if name not in pages]
-        asked = hub.each(lambda name: _page(name, hub, max_age_days), new)
-        pages |= {name: as_dict(one.get("answer")) for name, one in zip(new, asked, strict=True)}
-        wanted = [base for name in new for base in on_page(pages[name])]
+        new = [name for name in dict.fromkeys(queue) if name not in pages]
+        replies = hub.each(lambda name: _page(name, hub, max_age_days), new)
+        pages |= {name: as_dict(one.get("answer")) for name, one in zip(new, replies, strict=True)}
+        queue = [base for name in new for base in on_page(pages[name])]
     direct = {name: on_page(page) for name, page in (tops | pages).items()}
     for repo_id, answer in answers.items():
         line = [name for name in ancestors(repo_id, direct) if pages.get(name)]
@@ -140,14 +140,14 @@ def budget(
     hub.lost = "only counted"
     ids = [name for name in dict.fromkeys(models["repo_id"]) if valid_id(name)]
     answers = [_ask(repo_id, hub, max_age_days) for repo_id in ids]
-    missed = [part for answer in answers for part in answer["missed"]]
+    gaps = [part for answer in answers for part in answer["missed"]]
     entries = [answer.get(part, {}) for answer in answers for part in PARTS]
-    kept = sum("answer" in entry and "missed" not in entry for entry in entries)
+    n_kept = sum("answer" in entry and "missed" not in entry for entry in entries)
     if why := offline():
-        return f"{len(ids)} models, {kept} answers kept; {why}: nothing is asked"
-    api, files = len(missed) - missed.count("config"), missed.count("config")
+        return f"{len(ids)} models, {n_kept} answers kept; {why}: nothing is asked"
+    api, files = len(gaps) - gaps.count("config"), gaps.count("config")
     ask = f"to ask: {api} API requests and {files} files; {_limit(api, hub.with_token)}"
-    return f"{len(ids)} models, {kept} answers kept; {ask}"
+    return f"{len(ids)} models, {n_kept} answers kept; {ask}"
 
 
 def _limit(requests: int, with_token: bool) -> str:
@@ -168,8 +168,8 @@ def _ask(repo_id: Any, hub: Client, max_age_days: float) -> JSON:
     model = _page(repo_id, hub, max_age_days)
     if as_dict(model.get("answer")):
         return _with_parts(repo_id, model, hub, max_age_days)
-    missed = list(PARTS) if "missed" in model else []
-    return {"model": model, "problem": model.get("problem", ""), "missed": missed}
+    gaps = list(PARTS) if "missed" in model else []
+    return {"model": model, "problem": model.get("problem", ""), "missed": gaps}
 
 
 def _with_parts(repo_id: str, model: JSON, hub: Client, max_age_days: float) -> JSON:
@@ -189,7 +189,7 @@ def _with_parts(repo_id: str, model: JSON, hub: Client, max_age_days: float) -> 
     if sha and (text := license_file(raw)) and (hub.with_token or raw.get("gated") is False):
         url = f"{constants.ENDPOINT}/{name}/resolve/{sha}/{text}"
         parts["text"] = hub.fetch(f"license/{file}@{sha}", url, {}, math.inf)
-    missed = [part for part in PARTS if "missed" in parts[part]]
+    gaps = [part for part in PARTS if "missed" in parts[part]]
     notes = [model.get("problem", "")]
     for what, entry in (("file sizes and security scan", files), ("config.json", config)):
         reason = entry.get("problem")
@@ -200,7 +200,7 @@ def _with_parts(repo_id: str, model: JSON, hub: Client, max_age_days: float) -> 
     if not same_commit:
         parts["files"] = {}
         notes.append("file sizes: the repository changed meanwhile, run the step again")
-    return parts | {"missed": missed, "problem": "; ".join(filter(None, notes))}
+    return parts | {"missed": gaps, "problem": "; ".join(filter(None, notes))}
 
 
 def _checked(source: str) -> str:
@@ -211,8 +211,8 @@ def _checked(source: str) -> str:
 
 def _router_url() -> str:
     """The router's list of models; empty where a mirror is asked and no router is named."""
-    named = os.environ.get("PLAYBOOK_ROUTER_URL") or (ROUTER if is_hub() else "")
-    return named and named.rstrip("/").removesuffix("/v1/models") + "/v1/models"
+    address = os.environ.get("PLAYBOOK_ROUTER_URL") or (ROUTER if is_hub() else "")
+    return address and address.rstrip("/").removesuffix("/v1/models") + "/v1/models"
 
 
 def download_gguf(spec: str, revision: str) -> Path:

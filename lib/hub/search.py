@@ -103,7 +103,7 @@ def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> 
     Raises:
         PlaybookError: A licence nobody knows, or a range of sizes that is empty.
     """
-    rest, on_hub = brief.candidates, keys_on_hub(licenses)
+    rest, on_hub = brief.candidates, keys_on_hub(rows(licenses))
     stated = rest.licenses or brief.policy.licenses
     texts = licenses[licenses["license"].isin(stated) | licenses["license_class"].isin(stated)]
     names = [name for name, keys in on_hub.items() if texts["license"].isin(keys).any()]
@@ -149,7 +149,7 @@ def describer(catalogue: pd.DataFrame, licenses: pd.DataFrame, as_of: str) -> Ca
     people = people.drop_duplicates(["owner", "developer", "country"])
     by_owner = {row["owner"]: row for row in rows(people.drop_duplicates("owner", keep=False))}
     families = sorted(catalogue["family"].unique(), key=len, reverse=True)
-    on_hub = keys_on_hub(licenses)
+    on_hub = keys_on_hub(rows(licenses))
 
     def row(repo: Repo) -> Row:
         repo_id = repo["repo_id"]

@@ -56,11 +56,12 @@ def assess(
     if unknown or terms["read"] == "not read":
         clause = terms.get("unread") or f"the text of {terms['license']} has not been read"
         return [Finding(REVIEW, UNREAD, clause, "licence text")]
+    display = f'display "{terms.get("display_text")}"'
     by_obligation: dict[str, Iterable[Finding]] = {
         "": _general(terms, company, policy),
         "services": _services(terms, company, policy),
         "agreement": _agreement(terms, company, policy),
-        "display": _display(terms, company),
+        "display": _thresholds(terms, company, "display", CONDITIONAL, display),
         "territory": _territories(terms, company, multimodal),
         "outputs": _outputs(terms, company),
         "derivatives": _derivatives(terms, company),
@@ -141,16 +142,6 @@ def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
     return [missing("services", f"{duty} above a size")] if None in runs else []
 
 
-def _display(terms: Terms, company: Company) -> Iterator[Finding]:
-    if not (text := terms.get("display_text")):
-        return
-    duty = f'display "{text}"'
-    if terms.get("display_mau") == 0:
-        yield Finding(CONDITIONAL, DUTY, duty, ANY_SIZE)
-    else:
-        yield from _thresholds(terms, company, "display", CONDITIONAL, duty)
-
-
 def _thresholds(
     terms: Terms, company: Company, kind: str, level: int, duty: str
 ) -> Iterator[Finding]:
@@ -168,6 +159,9 @@ def _thresholds(
         ("revenue_usd", "revenue", dollars, usd, f"a revenue of {usd}"),
     ):
         if (limit := terms.get(f"{kind}_{column}")) is None:
+            continue
+        if limit == 0:
+            yield Finding(level, DUTY, duty, ANY_SIZE)
             continue
         clause = f"{duty} {'from' if inclusive else 'above'} {what.format(_count(limit))}"
         if fact is None:
@@ -199,34 +193,31 @@ def _standing(fact: float, limit: float, unit: str) -> str:
     return f"at {unit.format(count)} you are at {share} %"
 
 
-def _territories(terms: Terms, company: Company, multimodal: bool | None) -> list[Finding]:
+def _territories(terms: Terms, company: Company, multimodal: bool | None) -> Iterator[Finding]:
     """Places the licence does not reach.
 
     One that allows use only inside its territory binds the seat as well as the market.
     """
     name, excluded = terms["license"], _parts(terms.get("territories_excluded"))
-    if not excluded:
-        return []
+    if not excluded or (terms.get("territory_scope") == "multimodal" and multimodal is False):
+        return
     area = " or ".join(f"the {p}" if p.startswith(("European", "United")) else p for p in excluded)
     clause = f"{name} grants no rights in {area}"
     places_of = {"domicile": [company.domicile or ""], "territories": company.territories or []}
     if terms.get("territory_scope") == "multimodal":  # which speaks of the seat, not of use
         del places_of["territories"]
         clause = f"{name} grants companies in {area} no rights to multimodal models"
-        if multimodal is False:
-            return []
         if multimodal is None:
             clause += ": data/models.csv does not say whether this model is one"
-            return [Finding(REVIEW, "give modality in data/models.csv", clause, MISSING)]
-    findings = []
-    for key, stated in places_of.items():
-        if not any(place.strip() for place in stated):
-            findings.append(missing(key, clause))
-        elif inside := [p for p in stated if any(places.within(p, one) for one in excluded)]:
-            findings.append(Finding(BLOCKED, TERRITORY, clause, f"{key}: {', '.join(inside)}"))
+            yield Finding(REVIEW, "give modality in data/models.csv", clause, MISSING)
+            return
+    for key, names in places_of.items():
+        if not any(names):
+            yield missing(key, clause)
+        elif inside := [p for p in names if any(places.within(p, one) for one in excluded)]:
+            yield Finding(BLOCKED, TERRITORY, clause, f"{key}: {', '.join(inside)}")
         else:
-            findings.append(Finding(CONDITIONAL, DUTY, clause, f"{key}: {', '.join(stated)}"))
-    return findings
+            yield Finding(CONDITIONAL, DUTY, clause, f"{key}: {', '.join(names)}")
 
 
 def _outputs(terms: Terms, company: Company) -> list[Finding]:

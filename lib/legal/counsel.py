@@ -43,10 +43,12 @@ def for_counsel(
 
     def texts_of(*repo_ids: str) -> list[Row]:
         """The texts of some models, then those of their base models."""
-        own = _keys(models, repo_ids)
-        every = own | _keys(models, [base for name in repo_ids for base in ancestors(name, direct)])
-        used = [text | {"of_base": key not in own} for key, text in texts.items() if key in every]
-        return sorted(used, key=lambda text: text["of_base"])
+        keys = _keys(models, repo_ids)
+        line = [base for name in repo_ids for base in ancestors(name, direct)]
+        of_bases = {False: keys, True: _keys(models, line) - keys}
+        return [
+            texts[k] | {"of_base": base} for base in of_bases for k in texts if k in of_bases[base]
+        ]
 
     sections = _sections(others, findings, texts, brief)
     for section in sections:

@@ -93,17 +93,13 @@ def terms_by_key(licenses: pd.DataFrame) -> dict[str, Terms]:
     return table
 
 
-def keys_on_hub(licenses: pd.DataFrame) -> dict[str, list[str]]:
+def keys_on_hub(licenses: Iterable[Terms]) -> dict[str, list[str]]:
     """The licences that a name on the Hub may mean: a tag, or `other: name` beside `other`.
 
     Names are in lower case. A name beside `other` never stands for a tag; `other` alone for none.
     """
-    return _on_hub(rows(licenses))
-
-
-def _on_hub(texts: Iterable[Terms]) -> dict[str, list[str]]:
     keys: dict[str, list[str]] = {}
-    for row in texts:
+    for row in licenses:
         tags = str(row.get("hub_license") or "other").lower().split(";")
         names = str(row.get("hub_license_name") or "other").lower().split(";")
         for name in {*tags, *(f"other: {name}" for name in names)} - {"other", "other: other"}:
@@ -133,7 +129,7 @@ def _by_name(name: str | None, table: dict[str, Terms]) -> Terms | None:
     if name is None or name in table:
         return table.get(name or "")
     name = name.lower()
-    on_hub = _on_hub(table.values())
+    on_hub = keys_on_hub(table.values())
     keys = {name} & table.keys() or {*on_hub.get(name, []), *on_hub.get(f"other: {name}", [])}
     if len(keys) > 1:
         several = f"{name} ({' or '.join(sorted(keys))})"

@@ -86,7 +86,7 @@ def findings(
                 clause = f"relabelled: tagged {row['license']}, but its base {name} is "
                 about.append(Finding(REVIEW, "relabelled", clause + base["license"], "lineage"))
         texts = {one["repo_id"]: texts_by_license(one["license"]) for one in (row, *line)}
-        by_model[repo_id] = [*about, *untraced(repo_id, direct, by_repo), *excluded(texts, brief)]
+        by_model[repo_id] = [*about, *descent(repo_id, direct, by_repo), *conflicts(texts, brief)]
     return by_model
 
 
@@ -117,20 +117,20 @@ def _verdict(about: list[Finding]) -> tuple[str, str, str]:
 
 
 def _excepted(
-    judged: tuple[str, str, str], entry: Exemption | None, today: date
+    answer: tuple[str, str, str], entry: Exemption | None, today: date
 ) -> tuple[str, str, str, str]:
     """A verdict under an exception: it lifts what it names by one step, until it expires."""
     if entry is None:
-        return *judged, ""
-    verdict, conditions, reasons = judged
-    signed = f"exception by {entry.approver} until {entry.expires}: {entry.reason}"
+        return *answer, ""
+    verdict, conditions, reasons = answer
+    note = f"exception by {entry.approver} until {entry.expires}: {entry.reason}"
     if today >= entry.expires:
-        return *judged, f"expired {signed}"
+        return *answer, f"expired {note}"
     if verdict != entry.lifts:
         why = "blocked is never lifted" if verdict == "blocked" else f"the verdict is {verdict}"
-        return *judged, f"without effect, {why}: {signed}"
-    lifted = "conditional" if verdict == "review" else "allowed"
-    return lifted, conditions, f"{reasons} (lifted)", signed
+        return *answer, f"without effect, {why}: {note}"
+    milder = "conditional" if verdict == "review" else "allowed"
+    return milder, conditions, f"{reasons} (lifted)", note
 
 
 def what_if(by_model: dict[str, list[Finding]], models: pd.DataFrame) -> pd.DataFrame:
@@ -143,8 +143,8 @@ def what_if(by_model: dict[str, list[Finding]], models: pd.DataFrame) -> pd.Data
         rules = {finding.rule for finding in about if finding.level >= REVIEW}
         alone = len(rules) == 1
         pairs += [(rule, alone, family[name] if alone else None) for rule in rules]
-    touched = pd.DataFrame(pairs, columns=["rule", "alone", "family"])
-    table = touched.groupby("rule").agg(
+    by_rule = pd.DataFrame(pairs, columns=["rule", "alone", "family"])
+    table = by_rule.groupby("rule").agg(
         touches=("alone", "size"),
         alone=("alone", "sum"),
         families=("family", lambda family: ", ".join(sorted(family.dropna().unique()))),
@@ -208,11 +208,11 @@ def ancestors(repo_id: str, direct: dict[str, list[str]]) -> list[str]:
     return lineage
 
 
-def untraced(repo_id: str, direct: dict[str, list[str]], known: Any) -> Iterator[Finding]:
+def descent(repo_id: str, direct: dict[str, list[str]], by_repo: Any) -> Iterator[Finding]:
     """Where the descent of a model is not known: no base named, none that exists, or a ring."""
     for name in [repo_id, *ancestors(repo_id, direct)]:
         party, made_of = "" if name == repo_id else f"base {name}: ", direct.get(name)
-        if name not in known:
+        if name not in by_repo:
             why = f"base {name} is not in data/models.csv, so its licence is not known"
             if not REPOSITORY.fullmatch(name):
                 why = f"base {name} is no repository, so its licence is not known"
@@ -225,7 +225,7 @@ def untraced(repo_id: str, direct: dict[str, list[str]], known: Any) -> Iterator
         yield Finding(REVIEW, "record the base model", why, "lineage")
 
 
-def excluded(texts: dict[str, list[Terms]], brief: Project) -> Iterator[Finding]:
+def conflicts(texts: dict[str, list[Terms]], brief: Project) -> Iterator[Finding]:
     """Texts of a model and its bases, the model's first, that exclude each other if handed on."""
     company = brief.company
     if brief.policy.use == "redistribution":
@@ -239,12 +239,13 @@ def excluded(texts: dict[str, list[Terms]], brief: Project) -> Iterator[Finding]
             clause = f"base {base}: {rule.format(**terms)}, and this one was"
             yield Finding(BLOCKED if barred else REVIEW, AGREEMENT, clause, "lineage")
     # A text that allows no terms beside its own, and another that sets terms.
-    held = {terms["license"]: terms for several in texts.values() for terms in several}
-    for one, other in permutations(held.values(), 2):
+    by_key = {terms["license"]: terms for several in texts.values() for terms in several}
+    for one, other in permutations(by_key.values(), 2):
         family, others = (terms.get("derivatives") or "" for terms in (one, other))
         if not family or family in DERIVATIVES or family == others:
             continue
         free = other["license_class"] in ("permissive", "unknown")
+        free |= other["license"] == "mpl-2.0" and family.startswith("gpl")  # MPL 2.0, section 3.3
         if free and (one["license"], other["license"]) not in NOT_TOGETHER:
             continue
         clause = f"{one['license']} allows no further terms, which {other['license']} sets"

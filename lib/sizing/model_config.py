@@ -99,11 +99,11 @@ def _kinds(text: dict[str, Any]) -> list[str] | None:
     if not kinds:
         parts = [key for key, value in text.items() if value and UNKNOWN.search(key)]
         kinds = list(_windowed(text, layers) or []) if all(map(NOT_CACHE.fullmatch, parts)) else []
-    known = [kind for kind in kinds if kind and (kind != SLIDING or _window(text))]
-    for place, indexer in enumerate(as_list(text.get("indexer_types"))[: len(known)]):
-        if indexer == "shared" and known[place] == FULL:
-            known[place] = UNINDEXED
-    return known if len(known) == len(kinds) == layers else None
+    by_layer = [kind for kind in kinds if kind and (kind != SLIDING or _window(text))]
+    for place, indexer in enumerate(as_list(text.get("indexer_types"))[: len(by_layer)]):
+        if indexer == "shared" and by_layer[place] == FULL:
+            by_layer[place] = UNINDEXED
+    return by_layer if len(by_layer) == len(kinds) == layers else None
 
 
 def _listed(text: dict[str, Any], layers: int) -> list[str | None] | None:
@@ -176,8 +176,8 @@ def _elements(text: dict[str, Any], head_dim: int | None, *, sliding: bool = Fal
     heads, values = _count(text, "num_key_value_heads"), _count(text, "v_head_dim") or head_dim
     if heads is None and "num_key_value_heads" not in text:
         heads = _count(text, "num_attention_heads", "n_head")
-    if sliding and (own := _count(text, "swa_num_key_value_heads")):  # MiMo V2
-        heads, head_dim = own, _count(text, "swa_head_dim")
+    if sliding and (narrow := _count(text, "swa_num_key_value_heads")):  # MiMo V2
+        heads, head_dim = narrow, _count(text, "swa_head_dim")
         values = _count(text, "swa_v_head_dim") or head_dim
     elif not sliding and (wide := _count(text, "global_head_dim")):  # Gemma 4
         heads, head_dim, values = _count(text, "num_global_key_value_heads") or heads, wide, wide

@@ -85,6 +85,22 @@ def test_base_models(listed: object, tags: list[Any], expected: str | None) -> N
     assert row["lineage_verdict"] == (f"base: {expected}" if expected else "")
 
 
+@pytest.mark.parametrize(
+    ("on_page", "tags", "on_card", "expected"),
+    [
+        (["a/b"], ["base_model:a/b"], ["a/b", "./local"], "a/b;card: ./local"),
+        (["a/b"], ["base_model:a/b", "base_model:merge:c/gone"], None, "a/b;c/gone"),
+        ([], ["base_model:a/b"], ["a/b", {"c": 1}], "a/b;card: {'c': 1}"),
+        (["new/name"], ["base_model:finetune:old/name"], "old/name", "new/name"),
+    ],
+)
+def test_a_base_that_the_hub_could_not_resolve_stays(
+    on_page: list[str], tags: list[str], on_card: object, expected: str
+) -> None:
+    row = facts(baseModels=on_page, tags=tags, cardData={"base_model": on_card})
+    assert row["base_models"] == expected
+
+
 @pytest.mark.parametrize("stated", ["Qwen/Qwen3-8B", ["Qwen/Qwen3-8B"]])
 def test_a_base_that_only_the_card_names_is_marked(stated: object) -> None:
     row = facts(cardData={"base_model": stated}, baseModels=None, tags=[])

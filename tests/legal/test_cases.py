@@ -23,6 +23,7 @@ MADE = [
     row("a/blank", "mit", None),
     row("a/gpl", "gpl-3.0"),
     row("a/by-sa", "cc-by-sa-4.0"),
+    row("a/mpl", "mpl-2.0"),
     row("b/no-derivatives", "cc-by-nd-4.0"),
 ]
 YES_OR_NO = {"yes": True, "no": False, "": None}
