@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lib import pipeline
-from lib.artifacts import ROOT, short_path
+from lib.artifacts import ROOT, path_name
 from lib.errors import PlaybookError
 
 STOPPED = "stopped; what was measured is kept, the same command goes on from there\n"
@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace) -> None:
         parameters=dict(args.parameters),
         progress=not args.quiet,
     )
-    sys.stdout.write(f"{short_path(run)}/report.html\n")
+    sys.stdout.write(f"{path_name(run)}/report.html\n")
 
 
 def _lab(args: argparse.Namespace) -> None:
@@ -49,7 +49,7 @@ def _lab(args: argparse.Namespace) -> None:
     if args.project:
         folder, kept = pipeline.copy(args.project)
         for path in kept:
-            sys.stderr.write(f"{short_path(path)} is kept; delete it for a fresh copy\n")
+            sys.stderr.write(f"{path_name(path)} is kept; delete it for a fresh copy\n")
     root = ROOT if folder.is_relative_to(ROOT) else folder
     first = quote((folder / pipeline.PATHS["01"].name).relative_to(root).as_posix())
     command = [sys.executable, "-m", "jupyterlab", "--allow-root", f"--ServerApp.root_dir={root}"]

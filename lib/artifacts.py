@@ -65,7 +65,7 @@ def run_directory(name: str, run_dir: str = "") -> Path:
     return path
 
 
-def short_path(path: Path) -> str:
+def path_name(path: Path) -> str:
     """A path as messages show it: from the repository on where it lies there."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
@@ -77,7 +77,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise PlaybookError(
-            f"{short_path(path)}: cannot write: {error.strerror or error};"
+            f"{path_name(path)}: cannot write: {error.strerror or error};"
             " what was measured so far is kept, free the disk and run the step again"
         ) from None
 
@@ -166,7 +166,7 @@ def made_from(run: Path, step: str) -> dict[str, str]:
     for name in (name for name in COLUMNS if name.startswith(step)):
         if f"{name}.parquet" not in files:
             raise PlaybookError(
-                f"{name}.parquet is missing in {short_path(run)}, or its step did not end;"
+                f"{name}.parquet is missing in {path_name(run)}, or its step did not end;"
                 f" run notebooks/{NOTEBOOKS[step]}.ipynb first, or --from {step}"
             )
         hashes: dict[str, str] = files[f"{name}.parquet"].get("made_from", {})
@@ -189,7 +189,7 @@ def overrides(run: Path) -> Overrides:
         by_step = as_dict(yaml.safe_load(path.read_bytes())) if path.exists() else {}
     except yaml.YAMLError:
         raise PlaybookError(
-            f"{short_path(path)} is no valid YAML; delete it and run again"
+            f"{path_name(path)} is no valid YAML; delete it and run again"
         ) from None
     return {str(step): as_dict(keys) for step, keys in by_step.items()}
 
@@ -198,10 +198,10 @@ def load(run: Path, name: str) -> pd.DataFrame:
     """Read a step's table; one missing or damaged is a PlaybookError with the notebook to run."""
     path, again = run / f"{name}.parquet", f"run notebooks/{NOTEBOOKS[name[:2]]}.ipynb"
     if not path.exists():
-        raise PlaybookError(f"{path.name} is missing in {short_path(run)}; {again} first")
+        raise PlaybookError(f"{path.name} is missing in {path_name(run)}; {again} first")
     content, entry = path.read_bytes(), _manifest(run)["files"].get(path.name)
     if entry is None:
-        raise PlaybookError(f"{short_path(run)}/manifest.json does not know {path.name}; {again}")
+        raise PlaybookError(f"{path_name(run)}/manifest.json does not know {path.name}; {again}")
     if entry.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise PlaybookError(f"{short_path(path)} is damaged or was edited; {again} again")
+        raise PlaybookError(f"{path_name(path)} is damaged or was edited; {again} again")
     return pd.read_parquet(BytesIO(content))

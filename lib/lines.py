@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from lib.artifacts import short_path
+from lib.artifacts import path_name
 from lib.errors import PlaybookError
 from lib.json_values import parse_json
 
@@ -25,7 +25,7 @@ def read_json_lines(path: Path, *, wanted: str) -> Iterator[tuple[str, dict[str,
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
-                where = f"{short_path(path)} line {number}"
+                where = f"{path_name(path)} line {number}"
                 yield where, _object(line, where, wanted)
 
 
@@ -55,7 +55,7 @@ def read_csv_lines(
     Raises:
         PlaybookError: The file is not UTF-8, no CSV or lacks a column, or a line is too long.
     """
-    where = short_path(path)
+    where = path_name(path)
     csv.field_size_limit(MAX_LINE_BYTES)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

@@ -82,7 +82,7 @@ def _check(number: str, brief: Project, run: Path) -> None:
     now, then = _made_from(number, brief, run), artifacts.made_from(run, number)
     for name in [name for name in now | then if now.get(name) != then.get(name)]:
         raise PlaybookError(
-            f"step {number} in {artifacts.short_path(run)} was made from another {name} than there"
+            f"step {number} in {artifacts.path_name(run)} was made from another {name} than there"
             f" is now; run notebooks/{artifacts.NOTEBOOKS[number]}.ipynb again, or --from {number}"
         )
 

@@ -91,7 +91,7 @@ def copy(project: str) -> tuple[Path, list[Path]]:
     parameter = json.dumps(f"project = {json.dumps(project)}")[1:-1]  # as a notebook's file has it
     for path in kept:
         if parameter not in path.read_text(encoding="utf-8"):
-            text = f"{artifacts.short_path(path)} is of another project of this name"
+            text = f"{artifacts.path_name(path)} is of another project of this name"
             raise PlaybookError(f"{text}: give one another `name`, or delete the copies")
     for number, path in paths.items():
         if path not in kept:
@@ -178,7 +178,7 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
         text = f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"
-        saved = f"the executed notebook is {artifacts.short_path(log)}"
+        saved = f"the executed notebook is {artifacts.path_name(log)}"
         raise PlaybookError(f"{text} ({saved})") from None
     except DeadKernelError:
         raise PlaybookError(f"{path.stem}: {DIED}") from None

@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_paths_are_shown_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path))
-    assert artifacts.short_path(tmp_path / "tiny" / "x") == f"{tmp_path}/tiny/x"
-    assert artifacts.short_path(ROOT / "runs" / "tiny" / "x") == "runs/tiny/x"
-    assert artifacts.short_path(ROOT / "data" / "x") == "data/x"
-    assert artifacts.short_path(Path("/elsewhere/x")) == "/elsewhere/x"
+    assert artifacts.path_name(tmp_path / "tiny" / "x") == f"{tmp_path}/tiny/x"
+    assert artifacts.path_name(ROOT / "runs" / "tiny" / "x") == "runs/tiny/x"
+    assert artifacts.path_name(ROOT / "data" / "x") == "data/x"
+    assert artifacts.path_name(Path("/elsewhere/x")) == "/elsewhere/x"

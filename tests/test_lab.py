@@ -139,7 +139,7 @@ def test_a_bar_leaves_nothing_in_a_notebook(tmp_path: Path) -> None:
     lines = [
         "from lib.errors import bar",
         "with bar(2, 'models') as shown:",
-        "    short_path.update()",
+        "    path_name.update()",
     ]
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": []}
     notebook = {"cells": [cell | {"source": "\n".join([*lines, "'done'"])}], "metadata": {}}

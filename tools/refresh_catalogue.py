@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from lib import tables
-from lib.artifacts import hub_cache, short_path, write_bytes
+from lib.artifacts import hub_cache, path_name, write_bytes
 from lib.errors import PlaybookError
 from lib.hub import pull
 from lib.tables import rows
@@ -59,9 +59,7 @@ def refresh(
     asked = tables.read_table("models", path)
     if only is not None:
         if unknown := sorted(set(only) - set(asked["repo_id"])):
-            raise PlaybookError(
-                f"{short_path(path)} has no model {unknown[0]!r}; add its row first"
-            )
+            raise PlaybookError(f"{path_name(path)} has no model {unknown[0]!r}; add its row first")
         asked = asked[asked["repo_id"].isin(only)]
     metadata = pull(asked, cache or hub_cache(), source="hub", progress=progress).metadata
     # Put what the Hub told into the cells; edits made during the wait count.
@@ -69,7 +67,7 @@ def refresh(
     new = updated(old, metadata)
     content = _checked(path, new)
     # Write, and say what was done.
-    done = f"Written: {short_path(path)}. Read `git diff` and run `make test`."
+    done = f"Written: {path_name(path)}. Read `git diff` and run `make test`."
     if dry_run or content == path.read_bytes():
         done = "Nothing written: " + ("this was a dry run." if dry_run else "nothing is new.")
     else:
@@ -156,7 +154,7 @@ def _checked(path: Path, table: pd.DataFrame) -> bytes:
         try:
             tables.read_table("models", draft)
         except PlaybookError as error:
-            text = str(error).replace(str(draft), short_path(path))
+            text = str(error).replace(str(draft), path_name(path))
             raise PlaybookError(f"{text}; nothing was written") from None
     return content
 

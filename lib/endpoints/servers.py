@@ -21,7 +21,7 @@ import openai
 import platformdirs
 
 from lib import hub
-from lib.artifacts import short_path, writing
+from lib.artifacts import path_name, writing
 from lib.brief import ENDPOINT_URL, Deployment, Endpoint, Project
 from lib.endpoints import model_server
 from lib.errors import PlaybookError
@@ -249,5 +249,5 @@ def _address(child: subprocess.Popen[bytes], name: str, log: Path) -> str:
     # llama.cpp marks errors with E: the first says what is wrong, the last that it stopped.
     reason = next((line for line in lines if " E " in line), (lines or ["no message"])[-1])
     raise PlaybookError(
-        f"deployment {name!r}: the model server did not start: {reason[:200]} ({short_path(log)})"
+        f"deployment {name!r}: the model server did not start: {reason[:200]} ({path_name(log)})"
     )

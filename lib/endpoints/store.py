@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from filelock import FileLock, Timeout
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
-from lib.artifacts import short_path, writing
+from lib.artifacts import path_name, writing
 from lib.brief import Deployment
 from lib.errors import PlaybookError
 from lib.lines import read_json_lines, validated
@@ -63,7 +63,7 @@ def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Re
                 stack.enter_context(lock)
             except Timeout:
                 busy = "is being written by another process; wait for it, or use another run_dir"
-                raise PlaybookError(f"{short_path(path)} {busy}") from None
+                raise PlaybookError(f"{path_name(path)} {busy}") from None
             stream = stack.enter_context(path.open("a+b", buffering=0))
             end = stream.tell()
             if end and os.pread(stream.fileno(), 1, end - 1) != b"\n":
@@ -117,7 +117,7 @@ def recorded_path(deployment: Deployment, folder: Path) -> Path:
     path = folder / (endpoint.recorded if endpoint and endpoint.recorded else "")
     if not path.is_file():
         raise PlaybookError(
-            f"{short_path(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
+            f"{path_name(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
         )
     return path
 
@@ -147,7 +147,7 @@ def recorded_answers(
         answers[facts["id"]] = facts | {"error": facts["error"] or "", "retries": None}
     if item_ids and not any(item_id in answers for item_id in item_ids):
         raise PlaybookError(
-            f"{short_path(path)}: has no line for any item, such as {item_ids[0]!r};"
+            f"{path_name(path)}: has no line for any item, such as {item_ids[0]!r};"
             " its id must be that of the items file"
         )
     missing = dict.fromkeys(_Line.model_fields) | {"retries": None}

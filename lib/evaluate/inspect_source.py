@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from lib.artifacts import short_path, write_bytes
+from lib.artifacts import path_name, write_bytes
 from lib.brief import Deployment, Project, Section
 from lib.endpoints import identity, key_of, recorded_path, scrub, serving
 from lib.errors import PlaybookError, did_you_mean
@@ -133,7 +133,7 @@ def read_log(
     the field of the samples' metadata that says which belong together; without it the epochs of
     one sample do.
     """
-    where, read = short_path(path), _reader()
+    where, read = path_name(path), _reader()
     try:
         log = read(path, exclude_fields=NOT_READ)
     except Exception as error:  # a damaged file raises anything

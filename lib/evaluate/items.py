@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib.artifacts import short_path
+from lib.artifacts import path_name
 from lib.brief import Project
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
@@ -35,7 +35,7 @@ def load_items(brief: Project) -> pd.DataFrame:
     kind = kinds.of(brief.evaluation.kind)
     if not kind.ASKS_ITEMS:
         return pd.DataFrame(columns=COLUMNS, dtype="str")
-    where = short_path(path := brief.items_path)
+    where = path_name(path := brief.items_path)
     if not path.is_file():
         raise PlaybookError(f"{where}: no such file; evaluation.items in project.yaml names it")
     read = kind.item_reader(brief)

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, Field, TypeAdapter
 
 from lib import endpoints, legal, tables
-from lib.artifacts import short_path
+from lib.artifacts import path_name
 from lib.brief import Deployment, Judge, Options, Project
 from lib.endpoints import Call, answer_identity, request_options
 from lib.errors import PlaybookError
@@ -144,7 +144,7 @@ def load_labelled(brief: Project) -> pd.DataFrame:
     if judge is None or judge.calibration is None:
         return pd.DataFrame(columns=columns)
     path, rated = brief.folder / judge.calibration, kinds.of(brief.evaluation.kind).RATED
-    where = short_path(path)
+    where = path_name(path)
     if not path.is_file():
         raise PlaybookError(f"{where}: no such file; evaluation.judge.calibration names it")
     lines = read_json_lines(path, wanted="id, output and human")

@@ -12,7 +12,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, specification_with
 
-from lib.artifacts import short_path
+from lib.artifacts import path_name
 from lib.errors import PlaybookError
 from lib.untrusted import as_list
 
@@ -95,4 +95,4 @@ def json_of(value: Any, folder: Path, key: str) -> Any:
         problem = f"no such file; {key} in project.yaml names it"
     except (ValueError, RecursionError) as error:
         problem = f"not JSON: {error}"
-    raise PlaybookError(f"{short_path(path)}: {problem}")
+    raise PlaybookError(f"{path_name(path)}: {problem}")
