@@ -136,11 +136,7 @@ def test_a_project_nobody_knows_is_one_sentence(
 
 
 def test_a_bar_leaves_nothing_in_a_notebook(tmp_path: Path) -> None:
-    lines = [
-        "from lib.errors import bar",
-        "with bar(2, 'models') as shown:",
-        "    path_name.update()",
-    ]
+    lines = ["from lib.errors import bar", "with bar(2, 'models') as shown:", "    shown.update()"]
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": []}
     notebook = {"cells": [cell | {"source": "\n".join([*lines, "'done'"])}], "metadata": {}}
     path = tmp_path / "bar.ipynb"
