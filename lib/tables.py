@@ -95,7 +95,9 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
         ["hardware"],
         _of(TEXT, "hardware device")
         | _of(AMOUNT, "memory_gb usable_gb")
-        | {"devices": COUNT, "usd_per_hour": NUMBER, "price_basis": OPTIONAL},
+        | _of(AT_LEAST_ONE, "bandwidth_gb_s power_w")
+        | _of(OPTIONAL, "spec_source_url price_basis")
+        | {"devices": COUNT, "usd_per_hour": NUMBER},
     ),
     "memory_measurements": (
         ["repo_id", "engine", "kv_gib"],

@@ -25,8 +25,8 @@ COLUMNS = {
     "published_scores": "repo_id,benchmark,score,unit,kind,verified,variant,note,source_url,"
     "checked_on",
     "closed_models": "closed_model,provider,tier,basis,source_url,checked_on",
-    "hardware": "hardware,devices,device,memory_gb,usable_gb,usd_per_hour,price_basis,note,"
-    "source_url,checked_on",
+    "hardware": "hardware,devices,device,memory_gb,usable_gb,bandwidth_gb_s,power_w,"
+    "spec_source_url,usd_per_hour,price_basis,note,source_url,checked_on",
     "memory_measurements": "repo_id,engine,weights_dtype,kv_dtype,tensor_parallel,weights_gib,"
     "kv_gib,kv_tokens,layers,kv_heads,head_dim,kv_layout,note,source_url,checked_on",
 }
@@ -46,7 +46,7 @@ NUMBERS = {
     "clauses": "",
     "published_scores": "score",
     "closed_models": "",
-    "hardware": "devices memory_gb usable_gb usd_per_hour",
+    "hardware": "devices memory_gb usable_gb bandwidth_gb_s power_w usd_per_hour",
     "memory_measurements": "tensor_parallel weights_gib kv_gib kv_tokens layers kv_heads head_dim",
 }
 SERVICES = {"model-as-a-service", "ai-assistant", "redistribution"}
@@ -66,7 +66,7 @@ CHOICES = {
     "clauses": {},
     "published_scores": {"kind": {"independent", "self-reported"}},
     "closed_models": {"tier": {"low", "medium", "high"}},
-    "hardware": {"price_basis": {"list price", "assumed"}},
+    "hardware": {"price_basis": {"", "list price", "assumed"}},
     "memory_measurements": {"kv_dtype": {"bf16", "fp16", "fp8"}},
 }
 FAMILIES = {"DeepSeek", "Kimi", "Qwen", "GLM", "Llama", "Gemma", "Mistral"}
@@ -242,6 +242,36 @@ def test_hardware_leaves_room() -> None:
     hardware = read("hardware")
     assert (number(hardware.usable_gb) <= number(hardware.memory_gb)).all()
     assert hardware.note[hardware.price_basis == "assumed"].str.contains("assumption").all()
+    assert ((hardware.usd_per_hour != "") == (hardware.price_basis != "")).all()
+
+
+def test_twelve_kinds_of_accelerator_with_sourced_facts() -> None:
+    hardware = read("hardware")
+    accelerator = ~hardware.hardware.str.startswith("cpu-")
+    assert hardware.device[accelerator].nunique() >= 12
+    specified = (hardware.bandwidth_gb_s != "") | (hardware.power_w != "")
+    assert hardware.spec_source_url[specified].str.match(r"https://\S+$").all()
+    assert specified[accelerator].all() and (hardware.bandwidth_gb_s != "")[accelerator].all()
+    stated = hardware.spec_source_url[hardware.spec_source_url != ""]
+    assert stated.groupby(hardware.device).nunique().max() == 1
+
+
+@pytest.mark.parametrize("column", ["memory_gb", "usable_gb", "bandwidth_gb_s", "power_w"])
+def test_eight_devices_have_eight_times_what_one_has(column: str) -> None:
+    hardware = read("hardware")
+    each = (number(hardware[column]) / number(hardware.devices)).fillna(0)
+    of_device = each.groupby(hardware.device)
+    assert (of_device.max() - of_device.min() < 0.01).all()
+
+
+def test_a_machine_is_named_after_its_devices() -> None:
+    hardware = read("hardware")
+    machines = hardware[~hardware.hardware.str.startswith("cpu-")]
+    assert (machines.hardware.str.rsplit("-", n=1).str[-1] == machines.devices).all()
+    several = machines[machines.note.str.contains(" times the single price")]
+    single = machines[machines.devices == "1"].set_index("device").usd_per_hour
+    price = number(several.device.map(single)) * number(several.devices)
+    assert len(several) >= 10 and ((number(several.usd_per_hour) - price).abs() < 1e-6).all()
 
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
