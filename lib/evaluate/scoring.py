@@ -52,17 +52,32 @@ def clusters(scored: pd.DataFrame) -> npt.NDArray[Any] | None:
 def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
     """What became of the calls of one deployment, and whether its scores are `comparable`.
 
-    With more than 2 % of calls failed they are not: the items left may not be like the others.
+    With more than 2 % of calls failed they are not: the items left may not be like the others. Nor
+    where the endpoint changed the model on the way, by its own word.
     """
     outcomes = rows["outcome"].value_counts().reindex(["failed", *UNUSABLE], fill_value=0)
     failed = int(outcomes["failed"])
+    models = rows["served_model"].nunique() if "served_model" in rows else 0
     retries = pd.to_numeric(rows.get("retries", pd.Series(dtype=float)), errors="coerce")
     return {
         **{f"n_{outcome}": int(count) for outcome, count in outcomes.items()},
         "n": len(rows) - failed,
         "n_retried": int((retries > 0).sum()),
-        "comparable": "no" if failed > MAX_FAILED_SHARE * len(rows) else "yes",
+        "comparable": "no" if failed > MAX_FAILED_SHARE * len(rows) or models > 1 else "yes",
     }
+
+
+def served(answers: pd.DataFrame) -> list[str]:
+    """Who was answered by another model than asked, or by several, in sentences."""
+    sentences = []
+    columns = ["deployment", "asked_model", "served_model"]
+    for name, rows in answers.reindex(columns=columns).dropna().groupby("deployment", sort=False):
+        models, asked = list(rows["served_model"].unique()), rows["asked_model"].iloc[0]
+        if len(models) > 1:
+            sentences.append(f"{name}: the model changed on the way: {', '.join(models[:5])}")
+        elif models != [asked]:
+            sentences.append(f"{name}: asked for {asked}, answered by {models[0]}")
+    return sentences
 
 
 def means(scored: pd.DataFrame) -> pd.DataFrame:

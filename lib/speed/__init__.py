@@ -1,5 +1,5 @@
 """Load and capacity."""
 
-from lib.speed.measurement import capacity, dry_run, measure, summarise
+from lib.speed.measurement import capacity, dry_run, measure, summarise, unmeasured
 
-__all__ = ["capacity", "dry_run", "measure", "summarise"]
+__all__ = ["capacity", "dry_run", "measure", "summarise", "unmeasured"]
