@@ -52,8 +52,8 @@ def clusters(scored: pd.DataFrame) -> npt.NDArray[Any] | None:
 def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
     """What became of the calls of one deployment, and whether its scores are `comparable`.
 
-    With more than 2 % of calls failed they are not: the items left may not be like the others. Nor
-    where the endpoint changed the model on the way, by its own word.
+    With more than 2 % of calls failed they are not: the items left may not be like the others; nor
+    where the model changed on the way.
     """
     outcomes = rows["outcome"].value_counts().reindex(["failed", *UNUSABLE], fill_value=0)
     failed = int(outcomes["failed"])
@@ -68,16 +68,12 @@ def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
 
 
 def served(answers: pd.DataFrame) -> list[str]:
-    """Who was answered by another model than asked, or by several, in sentences."""
-    sentences = []
+    """Whom another model answered than the one asked, or several in turn: sentences."""
     columns = ["deployment", "asked_model", "served_model"]
-    for name, rows in answers.reindex(columns=columns).dropna().groupby("deployment", sort=False):
-        models, asked = list(rows["served_model"].unique()), rows["asked_model"].iloc[0]
-        if len(models) > 1:
-            sentences.append(f"{name}: the model changed on the way: {', '.join(models[:5])}")
-        elif models != [asked]:
-            sentences.append(f"{name}: asked for {asked}, answered by {models[0]}")
-    return sentences
+    names = answers.reindex(columns=columns).dropna().drop_duplicates()
+    rows = names.groupby(columns[:2], sort=False)["served_model"].agg(" and ".join).reset_index()
+    text = "{}: asked for {}, answered by {:.300}"
+    return [text.format(*row) for row in rows.to_numpy() if row[1] != row[2]]
 
 
 def means(scored: pd.DataFrame) -> pd.DataFrame:
