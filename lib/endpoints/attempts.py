@@ -151,8 +151,10 @@ async def _send(link: Link, call: Call) -> _Attempt:
         return _refused(served, error)
     except openai.APIError as error:
         never_sent = isinstance(error.__cause__, httpx2.ConnectError)
-        cause = f" ({error.__cause__})" if str(error.__cause__ or "") else ""
-        text = f"{type(error).__name__}: {error.message}{cause}"
+        # Our own limits say which; an error of the library may hold the key.
+        ours = isinstance(error.__cause__, httpx2.DecodingError | httpx2.TooManyRedirects)
+        message = str(error.__cause__) if ours else error.message
+        text = f"{type(error).__name__}: {message}"
         return _failed(served, text, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"

@@ -17,7 +17,7 @@ from lib import tables
 from lib.brief.project import load_project
 from lib.brief.sections import Requirements
 from lib.decide import decision
-from lib.speed import measurement as speed
+from lib.speed import summary as speed
 from lib.stats import paired_tests as stats
 
 
