@@ -15,7 +15,7 @@ from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
 # Why an answer ended, in the words of APIs, gateways and engines, by what it means to us. Case and
 # punctuation do not count. A word that is not here is a failure: nobody knows what it says.
 FINISH = {
-    "stop": """stop stopped end end_turn end_of_text end_of_turn end_of_sequence end_id endoftext
+    "stop": """stop stopped end end_turn end_of_text end_of_turn end_of_sequence end_id
         eos eos_token eot im_end stop_sequence stop_sequence_reached stop_token stop_word stop_words
         stop_string stop_criteria word complete completed completion done finish finished normal
         success succeeded null none tool_call tool_calls tool_use function_call malformed_tool_use

@@ -98,7 +98,7 @@ def test_an_error_that_says_nothing_beside_an_answer_is_none(error: Any) -> None
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        ("<html><head><style>b{}</style></head><h1>502 Bad&nbsp;Gateway</h1></html>", "502 Bad Gateway"),
+        ("<html><style>b{}</style><h1>502 Bad&nbsp;Gateway</h1></html>", "502 Bad Gateway"),
         ({"detail": "Not \x1b[31mred\x1b[0m \u202eevil"}, "Not red evil"),
         ({"errors": [{"message": "one"}, {"message": "two"}]}, "one; two"),
         ("a < b and c > d", "a < b and c > d"),
