@@ -17,9 +17,9 @@ NAN = math.nan
 
 def unmeasured(requests: pd.DataFrame) -> dict[str, str]:
     """Which deployments failed every request of their first probe, each with a sentence."""
-    alive = (requests["outcome"] == "ok") | (requests["probe"] > 1)
-    silent = requests[~requests["deployment"].isin(requests.loc[alive, "deployment"])]
-    errors = silent.reindex(columns=["deployment", "error"]).dropna()
+    sent = requests.reindex(columns=["deployment", "probe", "outcome", "error"])
+    alive = sent.loc[(sent["outcome"] == "ok") | (sent["probe"] > 1), "deployment"]
+    errors = sent.loc[~sent["deployment"].isin(alive), ["deployment", "error"]].dropna()
     first = errors.drop_duplicates("deployment").itertuples(index=False)
     text = "{!r}: no request of the first probe was answered: {}"
     return {str(name): text.format(str(name), error) for name, error in first}

@@ -340,10 +340,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 def hostile(request: Request) -> Reply:
     """Every item of 3 in 10 meets one of the shapes, each time it is asked."""
-    number = int(request.text.split()[1])
-    return SHAPES[number // 10 * 3 + number % 10 - 7] if 7 <= number % 10 and number < 60 else (
-        SHAPES[number % len(SHAPES)] if 7 <= number % 10 else Reply()
-    )  # fmt: skip
+    tens, ones = divmod(int(request.text.split()[1]), 10)
+    return Reply() if ones < 7 else SHAPES[(3 * tens + ones - 7) % len(SHAPES)]
 
 
 def test_a_hostile_server_changes_no_score_and_takes_little_memory(tmp_path: Path) -> None:
