@@ -174,7 +174,8 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
         with artifacts.writing(log):
             _renew(number, parameters["project"], run)
             options = (bars if progress else NO_PROGRESS) | KERNEL
-            papermill.execute_notebook(str(log), str(log), parameters, **options)
+            place = str(log).replace("{", "{{").replace("}", "}}")  # papermill formats it
+            papermill.execute_notebook(place, place, parameters, **options)
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
         text = f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"

@@ -57,7 +57,7 @@ def write_brief(folder: Path, text: str = BRIEF) -> Path:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run whose items are missing: steps 1 to 3 and the sentence of step 4."""
-    base = tmp_path_factory.mktemp("stopped")
+    base = tmp_path_factory.mktemp("{stopped}")  # papermill formats paths
     folder = write_brief(base / "briefs")
     (folder / "items.jsonl").unlink()
     done = playbook("tiny.yaml", "--quiet", env=environment(base / "runs"), cwd=folder)

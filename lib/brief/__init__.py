@@ -1,6 +1,6 @@
 """The brief: `project.yaml`, read and validated."""
 
-from lib.brief.deployment import ENDPOINT_URL, Deployment, Endpoint, Limits, Options, Price
+from lib.brief.deployment import Deployment, Endpoint, Limits, Options, Price, endpoint_url
 from lib.brief.project import (
     Evaluation,
     Judge,
@@ -21,7 +21,7 @@ from lib.brief.sections import (
 )
 
 __all__ = [
-    "ENDPOINT_URL", "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption",
+    "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption",
     "Judge", "Limits", "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements",
-    "Section", "Size", "load_project", "problem_sentence",
+    "Section", "Size", "endpoint_url", "load_project", "problem_sentence",
 ]  # fmt: skip

@@ -1,14 +1,28 @@
 """The `deployments` section of a brief: a model on hardware at a price, and how it is asked."""
 
-import re
+import contextlib
 from typing import Annotated, Any, Literal, Self
 
+import httpx2
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lib.brief.sections import Country, EnvName, Positive, RepoId, Section, Share, Slug
 
 WAYS = ("embedded", "gguf", "base_url", "base_url_env", "recorded")
-ENDPOINT_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
+
+
+def endpoint_url(text: str) -> str:
+    """An endpoint's URL that can be asked; a ValueError, which shows nothing of it, if it cannot.
+
+    It is parsed by what sends the requests: two parsers may see two hosts.
+    """
+    with contextlib.suppress(httpx2.InvalidURL):
+        url = httpx2.URL(text)
+        port = 80 if url.port is None else url.port
+        secret = url.userinfo or url.fragment or not text.isprintable() or " " in text
+        if url.scheme in ("http", "https") and url.host and 0 < port < 2**16 and not secret:
+            return text
+    raise ValueError("must be http(s)://host/…, a port a number, without user name and password")
 
 
 class Prompt(Section):
@@ -52,8 +66,11 @@ class Endpoint(Section):
             raise ValueError(f"give exactly one of {choice}, not {' and '.join(ways) or 'none'}")
         if self.gguf and not (self.gguf.count("/") >= 2 and self.revision):
             raise ValueError("gguf is owner/name/file.gguf and needs revision: the commit to pin")
-        if self.base_url and not ENDPOINT_URL.fullmatch(self.base_url):
-            raise ValueError("base_url must be http(s)://host/…, without user name and password")
+        if self.base_url:
+            try:
+                endpoint_url(self.base_url)
+            except ValueError as error:
+                raise ValueError(f"base_url {error}") from None
         return self
 
     @property

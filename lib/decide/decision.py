@@ -170,7 +170,8 @@ def _verdict(
     if name == "max_p95_s" and row["max_rps"] == 0:
         return "not met", "no load tried stayed within it"
     if name == "min_quality" and row["comparable"] == "no":
-        return "not decided", f"not comparable: {row['n_failed']} calls failed; run step 4 again"
+        why = f"{row['n_failed']} calls failed" if row["n_failed"] else "the model changed"
+        return "not decided", f"not comparable: {why}; run step 4 again"
     if math.isnan(value):
         return "not decided", UNKNOWN.get(name) or f"its quality has no figure: {basis}"
     # Turned so that more is better: met at the worse bound, missed at the better one.

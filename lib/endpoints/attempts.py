@@ -4,35 +4,34 @@ What an endpoint sends back is read as hostile bytes into plain facts.
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import httpx2
 import openai
 
+from lib import replies
 from lib.brief import Deployment, Evaluation, Size
 from lib.endpoints import price
 from lib.endpoints.requests import Call
 from lib.endpoints.servers import Served, redacted, scrub
 from lib.endpoints.throttle import Throttle
-from lib.untrusted import as_count, as_number, retry_after
+from lib.untrusted import retry_after
 
 PATHS = {"chat": "/chat/completions", "rerank": "/rerank"}
-HOPELESS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
-BUSY = (429, 503)
+HOPELESS = (401, 403, 404)
+BUSY = (425, 429, 503, 529)
 PASSING = (408, 409, *BUSY)
-MOST_WAIT_S = 120.0  # who asks for more is not waited for, as in OpenAI's client
+MOST_WAIT_S = 60.0  # who asks for more is not waited for, as in OpenAI's client
 LONGEST_PAUSE_S = 8.0
-FACTS = "output tool_calls finish_reason retries prompt_tokens completion_tokens latency_s usd"
-WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
-MOST_TOKENS = 10**9
-MOST_DOCUMENTS = 10**6
+FACTS = """output tool_calls finish_reason retries prompt_tokens completion_tokens latency_s usd
+    served_model fingerprint provider"""
 
 Record = dict[str, Any]
-Timed = tuple[float, int | None, int | None]
 
 
 class Refused(Exception):
@@ -85,15 +84,16 @@ def blank(key: str, served: str) -> Record:
 async def answer_call(link: Link, call: Call) -> Record:
     """The record of a call, tried until there is an answer or no more tries are left.
 
-    Whoever is only put off (429, 503 with a time) is tried again for as long as one answer may
-    take: quotas a minute are no fault of a call. Raises Refused, or Exhausted by the budget.
+    Whoever is only put off (429, or another of `BUSY` with a time) is tried again for as long as
+    one answer may take: quotas a minute are no fault of a call. Raises Refused, or Exhausted by
+    the budget.
     """
     most, usd, clock = link.job.evaluation.max_retries, 0.0, asyncio.get_running_loop().time
     patience_until = clock() + link.job.evaluation.timeout_s
     for retries in itertools.count():
         attempt, charge = await _take_turn(link, call)
         usd += charge
-        put_off = attempt.status == 429 or (attempt.status == 503 and attempt.wait_s is not None)
+        put_off = attempt.status == 429 or (attempt.status in BUSY and attempt.wait_s is not None)
         patient = most > 0 and put_off and clock() < patience_until
         if not attempt.again or (retries >= most and not patient):
             break
@@ -126,7 +126,7 @@ async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
             used, usd = read + written, price.usd(rate, read, written) if rate else 0.0
         if budget:
             budget.settle(ticket, usd)
-        if attempt.status in BUSY:
+        if attempt.status in BUSY and attempt.again:
             throttle.put_off(sent_in, attempt.wait_s)
         elif attempt.status == 200:
             throttle.answered()
@@ -151,38 +151,42 @@ async def _send(link: Link, call: Call) -> _Attempt:
         return _refused(served, error)
     except openai.APIError as error:
         never_sent = isinstance(error.__cause__, httpx2.ConnectError)
-        text = f"{type(error).__name__}: {error.message}"
+        # Our own limits say which; an error of the library may hold the key.
+        ours = isinstance(error.__cause__, httpx2.DecodingError | httpx2.TooManyRedirects)
+        message = str(error.__cause__) if ours else error.message
+        text = f"{type(error).__name__}: {message}"
         return _failed(served, text, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
         return _failed(served, text, charged=False)
     latency_s = round(clock() - start, 4)
-    return _read(served, call.api, response.content, latency_s)
+    return _read(served, call.api, response, latency_s)
 
 
-async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> Timed:
-    """Wait for a whole answer in a stream: when its first token came, and its tokens if counted.
+async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> replies.Timed:
+    """Wait for a whole answer in a stream, no longer than the client's timeout.
 
-    Raises an error of `openai` or httpx, or what reading another shape raises.
+    Raises an error of `openai` or httpx, TimeoutError, or what reading another shape raises.
     """
-    clock, first, ended, usage = asyncio.get_running_loop().time, 0.0, False, None
-    if call.api == "rerank":  # which comes whole
-        body = {"model": model, **call.body}
-        reply = await api.post(PATHS["rerank"], cast_to=httpx2.Response, body=body)
-        facts = _ranking(json.loads(reply.content))
-        return clock(), facts.get("prompt_tokens"), facts.get("completion_tokens")
-    turns, more = call.body["messages"], options | call.body
-    chat = api.chat.completions
-    async for chunk in await chat.create(model=model, messages=turns, stream=True, extra_body=more):
-        usage = chunk.usage or usage
-        for choice in chunk.choices[:1]:
-            ended |= bool(choice.finish_reason)
-            if choice.delta.content:
-                first = first or clock()
-    if not ended:  # a page, nothing at all, or cut off half-way
-        raise ValueError("no chat completion")
-    read, written = (getattr(usage, f"{part}_tokens", None) for part in ("prompt", "completion"))
-    return first or clock(), as_count(read), as_count(written)
+    body = {"model": model, **options, **call.body}
+    async with asyncio.timeout(cast(float, api.timeout)):
+        if call.api == "rerank":  # which comes whole
+            reply = await api.post(PATHS["rerank"], cast_to=httpx2.Response, body=body)
+            facts = replies.ranking(json.loads(reply.content))
+            now = asyncio.get_running_loop().time()
+            return replies.Timed(
+                now, now, facts.get("prompt_tokens"), facts.get("completion_tokens")
+            )
+        post: Any = api.post  # whose types know no response that is not read yet
+        response = await post(
+            PATHS["chat"],
+            cast_to=httpx2.Response,
+            body=body | {"stream": True},
+            stream=True,
+            stream_cls=openai.AsyncStream[Any],
+        )
+        async with contextlib.aclosing(response):
+            return await replies.read_events(response)
 
 
 def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
@@ -190,85 +194,54 @@ def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _At
 
 
 def _refused(served: Served, error: openai.APIStatusError) -> _Attempt:
-    status, wait_s = error.status_code, retry_after(error.response.headers)
-    hopeless = isinstance(error, HOPELESS) or error.code == "insufficient_quota"
+    """What an HTTP status means, with the endpoint's own words."""
+    response = error.response
+    words = (
+        replies.words_of(error.body) or replies.words_of(response.text) or response.reason_phrase
+    )
+    if error.code == "content_filter":  # as Azure refuses a prompt
+        return _Attempt({"output": "", "finish_reason": "content_filter"}, charged=False)
+    hopeless = error.code == "insufficient_quota"
+    wait_s, status = retry_after(response.headers), error.status_code
+    return _not_answered(served, status, words, wait_s=wait_s, hopeless=hopeless)
+
+
+def _not_answered(
+    served: Served, status: int, words: str, *, wait_s: float | None = None, hopeless: bool = False
+) -> _Attempt:
+    hopeless = hopeless or status in HOPELESS
     passing = (status in PASSING or status >= 500) and not hopeless
+    late = f" (it asks to wait {wait_s:,.0f} s)" if (wait_s or 0.0) > MOST_WAIT_S else ""
     return _failed(
         served,
-        f"{status} {error.message}" if hopeless else f"HTTP {status}: {error.message}",
+        f"{status} {words}" if hopeless else f"HTTP {status}: {words}{late}",
         status=status,
-        again=passing and (wait_s or 0.0) <= MOST_WAIT_S,
+        again=passing and not late,
         hopeless=hopeless,
         wait_s=wait_s,
         charged=status >= 500 and status not in BUSY,
     )
 
 
-def _read(served: Served, api: str, content: bytes, latency_s: float) -> _Attempt:
+def _read(served: Served, api: str, response: httpx2.Response, latency_s: float) -> _Attempt:
     """The facts of a reply: an HTML page, broken JSON or a JSON of another shape is a failure."""
     parsed = False  # a gateway's page, or a reply cut off half-way, may be right next time
     try:
-        reply = json.loads(content)
+        reply = json.loads(response.content)
         parsed = True
-        facts = _chat(served, reply) if api == "chat" else _ranking(reply)
-    except WRONG_SHAPE as error:
+        # Written again, every text is spelled in one way, so that the key can be taken out.
+        text = json.dumps(reply, ensure_ascii=False).encode("utf-8", "replace").decode()
+        reply = json.loads(redacted(text, served))
+        facts = (
+            replies.completion(reply, response.headers) if api == "chat" else replies.ranking(reply)
+        )
+    except replies.ReplyError as error:
+        attempt = _not_answered(served, error.status, f"{error} (in a reply of status 200)")
+        return attempt._replace(
+            facts=attempt.facts | error.usage, charged=bool(error.usage) or attempt.charged
+        )
+    except replies.WRONG_SHAPE as error:
         what = "a chat completion" if api == "chat" else "a ranking"
         text = f"the answer is not {what} ({type(error).__name__})"
         return _failed(served, text, again=not parsed)
     return _Attempt(facts | {"latency_s": latency_s})
-
-
-def _chat(served: Served, reply: Any) -> Record:
-    """The text without what is sent apart as reasoning, and the tools called with raw arguments."""
-    choice, usage = reply["choices"][0], reply.get("usage")
-    message = choice["message"]
-    content = message.get("content")
-    if isinstance(content, list) and content:  # as some endpoints send it beside their thinking
-        parts = [part.get("text") for part in content if part.get("type") == "text"]
-        content = "".join(_text(served, part) for part in parts)
-    tools = [
-        {"name": _text(served, f["name"]), "arguments": _arguments(served, f.get("arguments"))}
-        for f in (call["function"] for call in message.get("tool_calls") or [])
-    ]
-    reason = "refusal" if message.get("refusal") else _text(served, choice.get("finish_reason"))
-    facts: Record = {
-        "output": _text(served, content),
-        "tool_calls": tools or None,
-        "finish_reason": reason or None,
-    }
-    if usage is not None:
-        facts |= {name: _count(usage[name]) for name in ("prompt_tokens", "completion_tokens")}
-    return facts
-
-
-def _ranking(reply: Any) -> Record:
-    """JSON text of one score a document, in the order they were sent."""
-    scores: dict[int, float] = {}
-    for result in reply["results"]:
-        index = as_count(result["index"])
-        score = as_number(result.get("relevance_score", result.get("score")))
-        if index is None or index >= MOST_DOCUMENTS or index in scores or score is None:
-            raise ValueError("no score of a document")
-        scores[index] = score
-    facts: Record = {"output": json.dumps([scores.get(i) for i in range(max(scores) + 1)])}
-    usage = reply.get("usage") or {}
-    if (prompt := usage.get("prompt_tokens", usage.get("total_tokens"))) is not None:
-        facts |= {"prompt_tokens": _count(prompt), "completion_tokens": 0}
-    return facts
-
-
-def _count(value: Any) -> int:
-    if not 0 <= (number := int(value)) <= MOST_TOKENS:
-        raise ValueError("no number of tokens")
-    return number
-
-
-def _arguments(served: Served, value: Any) -> str:
-    # Some engines send the object itself in place of its text.
-    return _text(served, json.dumps(value) if isinstance(value, dict) else value)
-
-
-def _text(served: Served, value: Any) -> str:
-    """A text as every file can hold it, without the key; none at all is an empty one."""
-    text: str = ("" if value is None else value).encode("utf-8", "replace").decode()
-    return redacted(text, served)

@@ -252,7 +252,7 @@ async def _ask(job: Job, served: Served, keys: set[str], keep: Keep) -> None:
             workers.create_task(work(Link(job, served, api, throttle)))
     if refusals:
         raise PlaybookError(
-            f"deployment {job.deployment.name!r}: {served.base_url} does not answer:"
+            f"deployment {job.deployment.name!r}: {served.place} does not answer:"
             f" {refusals[0]}; check {served.api_key_env or 'the URL and the model name'},"
             " then run step 4 again"
         )

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import ipaddress
 import os
 import platform
 import select
@@ -11,18 +12,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any, NamedTuple
 
+import httpx2
 import joblib
 import openai
 import platformdirs
 
-from lib import hub
+from lib import hub, untrusted
 from lib.artifacts import path_name, writing
-from lib.brief import ENDPOINT_URL, Deployment, Endpoint, Project
+from lib.brief import Deployment, Endpoint, Project, endpoint_url
 from lib.endpoints import model_server
 from lib.errors import PlaybookError
 
@@ -104,6 +106,11 @@ class Served(NamedTuple):
     api_key_env: str | None
 
     @property
+    def place(self) -> str:
+        """The URL as messages show it: a query may hold a secret."""
+        return self.base_url.partition("?")[0]
+
+    @property
     def key(self) -> str:
         """The key, empty where none is needed."""
         return os.environ.get(self.api_key_env or "", "")
@@ -154,33 +161,65 @@ def _base_url(deployment: Deployment) -> str:
     if not endpoint.base_url_env:
         return endpoint.base_url or ""
     url = os.environ.get(endpoint.base_url_env, "")
-    if not ENDPOINT_URL.fullmatch(url):
+    try:
+        return endpoint_url(url)
+    except ValueError as error:  # which shows nothing of the URL
         raise PlaybookError(
-            f"deployment {deployment.name!r}: set the environment variable"
-            f" {endpoint.base_url_env} to the endpoint's URL, such as http://127.0.0.1:8000/v1"
-        )
-    return url
+            f"deployment {deployment.name!r}: set the environment variable {endpoint.base_url_env}"
+            f" to the endpoint's URL, such as http://127.0.0.1:8000/v1: it {error}"
+        ) from None
 
 
 def client(served: Served, *, timeout_s: float) -> openai.AsyncOpenAI:
     """An OpenAI client of an endpoint that tries once; only here the key is read to be sent."""
+    url, key = httpx2.URL(served.base_url), served.key or "none"
+
+    async def only_ours(request: httpx2.Request) -> None:
+        # OPENAI_CUSTOM_HEADERS and the like may have added others, or replaced the key.
+        body = await request.aread()
+        request.headers = httpx2.Headers(
+            {
+                "host": request.url.netloc.decode(),
+                "authorization": f"Bearer {key}",
+                "accept": "application/json, text/event-stream",
+                "user-agent": "open-model-selection-playbook",
+                "content-type": "application/json",
+                "content-length": str(len(body)),
+            }
+        )
+
+    hooks: dict[str, list[Callable[..., Any]]] = {
+        "request": [only_ours],
+        "response": [untrusted.same_host_only, untrusted.bounded],
+    }
     # A proxy set for the outside world must not see requests to our own port.
-    outside = not served.base_url.startswith("http://127.0.0.1")
-    http = openai.DefaultAsyncHttpxClient(trust_env=outside)
-    url, key = served.base_url, served.key or "none"
+    http = openai.DefaultAsyncHttpxClient(trust_env=not _on_this_machine(url), event_hooks=hooks)
     return openai.AsyncOpenAI(
-        base_url=url, api_key=key, timeout=timeout_s, max_retries=0, http_client=http
+        base_url=url.copy_with(query=None),
+        default_query=dict(url.params),
+        api_key=key,
+        timeout=timeout_s,
+        max_retries=0,
+        http_client=http,
     )
 
 
+def _on_this_machine(url: httpx2.URL) -> bool:
+    host = url.host.rstrip(".")
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        return address.is_loopback or address.is_unspecified
+    return host == "localhost" or host.endswith(".localhost")
+
+
 def redacted(text: str, served: Served) -> str:
-    """Text without the endpoint's key, should the endpoint have sent it back."""
-    return text.replace(key, "***") if (key := served.key) else text
+    """Text without the endpoint's key, should the endpoint have sent it back in some spelling."""
+    return untrusted.spellings(served.key).sub("***", text) if served.key else text
 
 
 def scrub(text: str, served: Served) -> str:
-    """An error message without the key, on one line and of bounded length."""
-    line = " ".join(redacted(text, served).split())[:300]
+    """An error message without the key, on one line, of bounded length, and only words."""
+    line = untrusted.as_text(redacted(text, served), most=300) or ""
     return line.encode("utf-8", "replace").decode()
 
 

@@ -17,6 +17,7 @@ from lib.artifacts import path_name, writing
 from lib.brief import Deployment
 from lib.errors import PlaybookError
 from lib.lines import read_json_lines, validated
+from lib.replies import ReplyError, finish_of
 
 Record = dict[str, Any]
 
@@ -102,6 +103,10 @@ class _Line(BaseModel):
 
     @model_validator(mode="after")
     def _something(self) -> Self:
+        try:
+            self.finish_reason = finish_of({"finish_reason": self.finish_reason})
+        except ReplyError as error:
+            self.error = self.error or str(error)
         if self.output is None and not self.tool_calls and not self.error:
             raise ValueError("has neither output nor tool_calls nor error")
         return self

@@ -17,7 +17,7 @@ from lib.evaluate.scoring import outcome_of
 from lib.tables import rows
 
 FACTS = """output finish_reason error retries prompt_tokens completion_tokens latency_s
-    cached shared_with""".split()
+    cached shared_with served_model fingerprint provider asked_model""".split()
 COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]
 
 
@@ -63,6 +63,7 @@ def ask(
         for item, parts in zip(rows(items), plans[deployment.name].parts, strict=True):
             answer = answer_of(brief, item, [(part, records[key]) for part, key in parts])
             other = asked_by.get(parts[0][1], "")
+            answer = {**answer, "asked_model": answer.get("served")}
             facts.append({**answer, "shared_with": other} | ({"latency_s": None} if other else {}))
         asked_by = dict.fromkeys(plans[deployment.name].keys(), deployment.name) | asked_by
     table = pd.DataFrame(facts, columns=FACTS)

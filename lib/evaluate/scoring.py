@@ -52,17 +52,28 @@ def clusters(scored: pd.DataFrame) -> npt.NDArray[Any] | None:
 def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
     """What became of the calls of one deployment, and whether its scores are `comparable`.
 
-    With more than 2 % of calls failed they are not: the items left may not be like the others.
+    With more than 2 % of calls failed they are not: the items left may not be like the others; nor
+    where the model changed on the way.
     """
     outcomes = rows["outcome"].value_counts().reindex(["failed", *UNUSABLE], fill_value=0)
     failed = int(outcomes["failed"])
+    models = rows["served_model"].nunique() if "served_model" in rows else 0
     retries = pd.to_numeric(rows.get("retries", pd.Series(dtype=float)), errors="coerce")
     return {
         **{f"n_{outcome}": int(count) for outcome, count in outcomes.items()},
         "n": len(rows) - failed,
         "n_retried": int((retries > 0).sum()),
-        "comparable": "no" if failed > MAX_FAILED_SHARE * len(rows) else "yes",
+        "comparable": "no" if failed > MAX_FAILED_SHARE * len(rows) or models > 1 else "yes",
     }
+
+
+def served(answers: pd.DataFrame) -> list[str]:
+    """Whom another model answered than the one asked, or several in turn: sentences."""
+    columns = ["deployment", "asked_model", "served_model"]
+    names = answers.reindex(columns=columns).dropna().drop_duplicates()
+    rows = names.groupby(columns[:2], sort=False)["served_model"].agg(" and ".join).reset_index()
+    text = "{}: asked for {}, answered by {:.300}"
+    return [text.format(*row) for row in rows.to_numpy() if row[1] != row[2]]
 
 
 def means(scored: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from lib.brief import Deployment, Project
 from lib.endpoints import Session
 from lib.evaluate import answers, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
-from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls
+from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls, served
 
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
@@ -43,13 +43,12 @@ class Gathered(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """Who was dropped from the race, and who shares the answers of another, in sentences."""
+        """Who was dropped, who shares another's answers, and which models answered: sentences."""
         out = self.dropped[["deployment", "reason"]].itertuples(index=False)
         pairs = self.answers.get(["deployment", "shared_with"], pd.DataFrame()).drop_duplicates()
         same = "the same weights, wording and options as {}: asked once, latency not shared"
-        return [f"{name}: {reason}" for name, reason in out] + [
-            f"{name}: {same.format(other)}" for name, other in pairs.dropna().to_numpy() if other
-        ]
+        shared = [f"{name}: {same.format(o)}" for name, o in pairs.dropna().to_numpy() if o]
+        return [f"{name}: {reason}" for name, reason in out] + shared + served(self.answers)
 
 
 def gather(

@@ -1,5 +1,6 @@
 """Load and capacity."""
 
-from lib.speed.measurement import capacity, dry_run, measure, summarise
+from lib.speed.measurement import dry_run, measure
+from lib.speed.summary import capacity, summarise, unmeasured
 
-__all__ = ["capacity", "dry_run", "measure", "summarise"]
+__all__ = ["capacity", "dry_run", "measure", "summarise", "unmeasured"]

@@ -21,14 +21,15 @@ import numpy as np
 import openai
 import pandas as pd
 
-from lib import endpoints, evaluate, stats
+from lib import endpoints, evaluate
 from lib.brief import Deployment, Project
 from lib.endpoints import Budget, Call, Served, run_blocking
 from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
+from lib.replies import WRONG_SHAPE
+from lib.speed.summary import MISSES, unmeasured
 
-MISSES = 0.05  # p95 within the SLO means at most this share outside it
-FAILURES = (openai.APIError, httpx2.HTTPError, AttributeError, LookupError, TypeError, ValueError)
+FAILURES = (openai.APIError, httpx2.HTTPError, TimeoutError, *WRONG_SHAPE)
 TOKENS = ("prompt_tokens", "completion_tokens")
 
 Record = dict[str, Any]
@@ -75,8 +76,10 @@ async def _request(
     await asyncio.sleep(due_at - loop.time())
     late = loop.call_at(due_at + slo_s, miss)
     try:
-        firsts, *counts = zip(*await asyncio.gather(*map(send, calls)), strict=True)
+        firsts, contents, *counts = zip(*await asyncio.gather(*map(send, calls)), strict=True)
         facts: Record = {"ttft_s": max(firsts) - due_at, "outcome": "ok"}
+        if None not in contents:
+            facts["ttft_content_s"] = max(contents) - due_at
         facts |= {k: sum(n) for k, n in zip(TOKENS, counts, strict=True) if None not in n}
     except FAILURES as failure:
         facts = {"outcome": "failed", "error": type(failure).__name__}
@@ -92,15 +95,11 @@ async def _request(
 
 STORE = "05_probes.jsonl"
 # An outcome is ok, failed or cut (left when its probe had failed: its latency is a lower bound).
-COLUMNS = """deployment repo_id probe offered_rps planned due_s ttft_s latency_s outcome
-    error""".split()
-LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s n errors
-    stopped_early within_slo""".split()
-CAPACITY = "deployment repo_id max_rps low high p95_s p95_low p95_high n basis".split()
+COLUMNS = """deployment repo_id probe offered_rps planned due_s ttft_s ttft_content_s latency_s
+    outcome error""".split()
 CLOSE_ENOUGH = 1.2  # the bracket around the capacity is narrow enough
 MAX_HALVINGS = 6
 MIN_FOR_P95 = 59  # fewer requests cannot bound a p95 from above (0.95**59 < 0.05)
-NAN = math.nan
 
 
 class _Search(NamedTuple):
@@ -169,8 +168,10 @@ def measure(
 ) -> pd.DataFrame:  # fmt: skip
     """Offer rising load to each deployment; returns one row per request, with `COLUMNS`.
 
+    One whose first probe has no answer is not measured further, as `unmeasured` says.
+
     Raises:
-        PlaybookError: An endpoint answers nothing, or the next load could exceed
+        PlaybookError: No endpoint answers anything, or the next load could exceed
             `evaluation.max_usd`; what was measured is kept.
     """
     rows, budget = [], endpoints.Session(brief, run).budget
@@ -188,7 +189,11 @@ def measure(
             for number, probe in enumerate(_probes(search, run, kept, append, budget), start=1):
                 rows += [who | probe | {"probe": number} | sent for sent in probe["requests"]]
                 bar.update()
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    problems = list(unmeasured(table).values())
+    if problems and len(problems) == table["deployment"].nunique():
+        raise PlaybookError(f"deployment {problems[0]}")
+    return table
 
 
 def _probes(
@@ -209,10 +214,10 @@ def _probes(
                 load = functools.partial(run_blocking, offer, search.brief, served, turn, rate, n)
                 requests = budget.pay(deployment, turn[:1] + turn, load) if budget else load()
                 errors = [r["error"] for r in requests if "error" in r]
-                if errors and not done and all(r["outcome"] != "ok" for r in requests):
-                    text = f"no request of the first probe was answered: {errors[0]}"
-                    raise PlaybookError(f"deployment {deployment.name!r}: {text}")
                 probe = {"offered_rps": rate, "planned": n, "requests": requests}
+                if errors and not done and all(r["outcome"] != "ok" for r in requests):
+                    yield probe  # which is not kept: it says nothing of the load
+                    return
                 kept[key] = {"key": key, **probe}
                 append(kept[key])
             done.append(kept[key])
@@ -253,46 +258,3 @@ def _within(record: Record, brief: Project) -> bool:
     slo = brief.requirements.slo_s
     misses = sum(r["outcome"] != "ok" or r["latency_s"] > slo for r in record["requests"])
     return bool(misses <= MISSES * record["planned"])
-
-
-def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
-    """One row per deployment and offered load, with `LOAD`; `stopped_early`: at least so late."""
-    rows = []
-    for (name, rate), probe in requests.groupby(["deployment", "offered_rps"]):
-        ok, latency = probe[probe["outcome"] == "ok"], probe["latency_s"]
-        # The same load may have been offered in more than one probe.
-        planned = probe.groupby("probe")["planned"].first().sum()
-        span_s = (ok["due_s"] + ok["latency_s"]).groupby(ok["probe"]).max().sum()
-        missed = ((probe["outcome"] != "ok") | (latency > slo_s)).sum()
-        row = [name, probe["repo_id"].iloc[0], rate, len(ok) / span_s if span_s else NAN]
-        figures = (latency, 0.5), (latency, 0.95), (ok["ttft_s"], 0.95)
-        row += [stats.quantile(values, p)[0] for values, p in figures]
-        row += [len(probe), (probe["outcome"] == "failed").sum(), (probe["outcome"] == "cut").any()]
-        rows.append([*row, missed <= MISSES * planned])
-    return pd.DataFrame(rows, columns=LOAD)
-
-
-def capacity(
-    brief: Project, requests: pd.DataFrame, *, deployments: list[Deployment] | None = None
-) -> pd.DataFrame:
-    """The greatest load within the SLO, `max_rps`, and the least above it that failed, `high`.
-
-    `p95_s` with its bounds pools the requests of all passing loads from `min_rps` on: more load
-    is not faster, so it speaks for `min_rps` as well.
-    """
-    probes = summarise(requests, slo_s=brief.requirements.slo_s)
-    rows: list[tuple[Any, ...]] = []
-    for deployment in brief.deployments if deployments is None else deployments:
-        if (figures := deployment.published) and deployment.endpoint is None:
-            basis = f"published ({figures.source}, {figures.checked_on})"
-            rows.append((deployment.name, deployment.model, figures.max_rps, *[NAN] * 5, 0, basis))
-    for name, sent in requests.groupby("deployment", sort=False):
-        loads = probes[probes["deployment"] == name]
-        high = loads.loc[~loads["within_slo"], "offered_rps"].min()
-        passed = loads.loc[loads["within_slo"] & ~(loads["offered_rps"] >= high), "offered_rps"]
-        low = passed.max() if len(passed) else 0.0
-        enough = passed[passed >= (brief.requirements.min_rps or 0.0)]
-        pool = sent.loc[sent["offered_rps"].isin(enough), "latency_s"]
-        bracket, p95 = (low, low, high), stats.quantile(pool, 0.95)
-        rows.append((name, sent["repo_id"].iloc[0], *bracket, *p95, len(pool), "measured here"))
-    return pd.DataFrame(rows, columns=CAPACITY)

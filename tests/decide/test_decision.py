@@ -17,7 +17,8 @@ from lib import tables
 from lib.brief.project import load_project
 from lib.brief.sections import Requirements
 from lib.decide import decision
-from lib.speed import measurement as speed
+from lib.speed import measurement
+from lib.speed import summary as speed
 from lib.stats import paired_tests as stats
 
 
@@ -479,7 +480,7 @@ def test_the_article_picks_the_small_one() -> None:
     article = load_project("article")
     columns = "deployment repo_id item_id target output outcome score prompt_tokens".split()
     scored = pd.DataFrame(columns=columns)
-    requests = pd.DataFrame(columns=speed.COLUMNS)
+    requests = pd.DataFrame(columns=measurement.COLUMNS)
     capacity = speed.capacity(article, requests)
     cost = decision.cost(article, capacity, scored, tables.hardware())
     scores = summarise(article, scored)

@@ -16,7 +16,7 @@ from lib.brief.project import Project, load_project
 from lib.decide import decision
 from lib.endpoints.price import Rate, price_of
 from lib.errors import PlaybookError
-from lib.speed import measurement as speed
+from lib.speed import summary as speed
 
 NAN = float("nan")
 HARDWARE = pd.DataFrame(

@@ -50,6 +50,15 @@ def test_recorded_answers_stand_beside_asked_ones(tmp_path: Path) -> None:
     assert outcomes(project, asked) == {"answered": 6, "failed": 2}
 
 
+def test_a_recorded_reason_is_read_like_any(tmp_path: Path) -> None:
+    words = ["EOS", "MAX_TOKENS", "SAFETY", "network_error", "who knows", None]
+    lines = [{"id": f"i{i}", "output": "positive", "finish_reason": w} for i, w in enumerate(words)]
+    write(tmp_path, *lines)
+    project = brief({"recorded": "old.jsonl"}, folder=tmp_path)
+    counts = outcomes(project, ask(project, tmp_path, items(6)))
+    assert counts == {"answered": 2, "truncated": 1, "refused": 1, "failed": 2}
+
+
 def test_nothing_is_asked(tmp_path: Path) -> None:
     write(tmp_path, {"id": "i0", "output": "positive"})
     project = brief({"recorded": "old.jsonl"}, folder=tmp_path)

@@ -415,7 +415,8 @@ def test_no_key_is_in_any_file(
         said = request.headers["authorization"]
         if request.text == "text 1":
             return error(500, said)
-        return Reply(said, tool_calls=[called(said, {"key": said})], finish_reason=said)
+        reason = said if request.text == "text 2" else "stop"
+        return Reply(said, tool_calls=[called(said, {"key": said})], finish_reason=reason)
 
     (run,) = runs(tmp_path, "one")
     with openai_stub.running(echo) as stub:

@@ -169,13 +169,11 @@ def test_a_record_torn_by_a_crash_costs_that_one_only(tmp_path: Path) -> None:
         (Reply(body=b"{}"), "not a chat completion"),
         (Reply(body=b"[]"), "not a chat completion"),
         (Reply(body=b"null"), "not a chat completion"),
-        (Reply(body=b'{"choices": []}'), "not a chat completion"),
+        (Reply(body=b'{"choices": []}'), "no choices"),
         (Reply(body=b'{"choices": [{}]}'), "not a chat completion"),
         (Reply({"a": 1}), "not a chat completion"),
         (Reply(["positive"]), "not a chat completion"),
-        (Reply(finish_reason=7), "not a chat completion"),
-        (Reply(usage="many"), "not a chat completion"),
-        (Reply(usage={"prompt_tokens": [1], "completion_tokens": 1}), "not a chat completion"),
+        (Reply(finish_reason=7), "finish_reason '7' is no known one"),
     ],
 )
 def test_a_failed_call_is_recorded_asked_again_and_costs_no_other(

@@ -18,7 +18,7 @@ from lib.endpoints import Call, run_blocking, store
 from lib.endpoints.servers import Served
 from lib.errors import PlaybookError
 from lib.speed import measurement as load
-from lib.speed import measurement as speed
+from lib.speed import summary as speed
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -59,7 +59,7 @@ def items(n: int = 30) -> pd.DataFrame:
 
 def measure(project: Project, run: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
     table = items() if table is None else table
-    return speed.measure(project, table, project.deployments, run, progress=False)
+    return load.measure(project, table, project.deployments, run, progress=False)
 
 
 def offer(project: Project, url: str, rate: float, n: int) -> list[dict[str, Any]]:
@@ -101,7 +101,7 @@ def test_brackets_the_capacity_of_a_single_server_and_reuses_its_probes(tmp_path
     # In 1.5 s a queue that grows does not yet miss: longer probes come nearer to 25.
     assert (row["max_rps"], row["low"], row["high"]) == (33.636, 33.636, 40)
     assert row["p95_low"] < row["p95_s"] < row["p95_high"] < 0.5
-    assert row["n"] >= speed.MIN_FOR_P95 and row["basis"] == "measured here"
+    assert row["n"] >= load.MIN_FOR_P95 and row["basis"] == "measured here"
     probes = speed.summarise(requests, slo_s=0.5)
     assert probes["offered_rps"].is_monotonic_increasing
     beyond = probes[probes["offered_rps"] >= row["high"]]
@@ -150,7 +150,7 @@ def test_a_stopped_measurement_goes_on_where_it_was(tmp_path: Path) -> None:
     with openai_stub.running() as stub:
         project = brief(stub.url, max_probes=3)
         whole = measure(project, tmp_path)
-        path = tmp_path / speed.STORE
+        path = tmp_path / load.STORE
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join(lines[:2]) + lines[2][:40])
         before = len(stub.requests)
@@ -230,7 +230,7 @@ def test_an_endpoint_that_answers_nothing_is_one_sentence(tmp_path: Path, bad: R
         project = brief(stub.url)
         with pytest.raises(PlaybookError, match="'d': no request of the first probe was answered"):
             measure(project, tmp_path)
-        assert len(stub.requests) < 25 and not store.read_records(tmp_path / speed.STORE)
+        assert len(stub.requests) < 25 and not store.read_records(tmp_path / load.STORE)
         stub.behave = Reply()
         assert len(
             measure(project.model_copy(update={"speed": brief(max_probes=2).speed}), tmp_path)
@@ -261,7 +261,7 @@ def test_the_ceiling_is_reached(tmp_path: Path) -> None:
         project = brief(stub.url, min_rps=10, ceiling_rps=35, slo_s=2)
         (row,) = speed.capacity(project, measure(project, tmp_path)).to_dict("records")
     assert row["max_rps"] == 35 and math.isnan(row["high"])
-    assert row["n"] >= speed.MIN_FOR_P95 and math.isfinite(row["p95_high"])
+    assert row["n"] >= load.MIN_FOR_P95 and math.isfinite(row["p95_high"])
 
 
 def test_p95_is_bounded_after_59_requests_and_the_same_load_may_come_twice(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_failed_requests_count_in_the_summary() -> None:
 
 def test_published_figures_are_quoted_and_nothing_is_sent(tmp_path: Path) -> None:
     project = load_project("article")
-    requests = speed.measure(
+    requests = load.measure(
         project, pd.DataFrame(columns=["input"]), project.deployments, tmp_path, progress=False
     )
     assert requests.empty and speed.summarise(requests, slo_s=1).empty

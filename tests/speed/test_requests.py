@@ -15,7 +15,7 @@ from lib import evaluate, speed
 from lib.brief.project import Project
 from lib.endpoints import price, store
 from lib.errors import PlaybookError
-from lib.speed import measurement
+from lib.speed import measurement, summary
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 TOKENS = {"input_usd_per_million": 1000.0, "output_usd_per_million": 2000.0}
@@ -140,8 +140,8 @@ def test_nothing_to_load_gives_tables_with_their_columns(
     table = items() if not evaluation else evaluate.load_items(project)
     requests = measure(project, tmp_path, table)
     assert requests.empty and list(requests) == measurement.COLUMNS
-    assert list(speed.summarise(requests, slo_s=1)) == measurement.LOAD
-    assert list(speed.capacity(project, requests)) == measurement.CAPACITY
+    assert list(speed.summarise(requests, slo_s=1)) == summary.LOAD
+    assert list(speed.capacity(project, requests)) == summary.CAPACITY
     (row,) = dry_run(project, tmp_path, table).to_dict("records")
     assert row["deployment"] == "a" and row["calls"] == 0
     assert row["basis"] == "nothing to send: no endpoint, or no items of the brief"

@@ -47,7 +47,7 @@ class Reply:
     body: bytes | None = None
     content_type: str = "application/json"
     # "drop": close unanswered; "hang": never answer; "cut": close half-way;
-    # "trickle": a byte at a time, without end
+    # "trickle": a byte at a time, without end; "flood": as much as is taken, without end
     action: str = ""
     finish_reason: Any = "stop"
     refusal: str | None = None
@@ -164,8 +164,11 @@ class Connection(asyncio.Protocol):
     def answer(self, request: Request, reply: Reply) -> None:
         if self.transport.is_closing():
             return
-        if reply.action == "trickle":
-            self._trickle()
+        if reply.action in ("trickle", "flood"):
+            kind = "text/event-stream" if request.body.get("stream") else "application/json"
+            head = f"HTTP/1.1 200 X\r\nContent-Type: {kind}\r\nContent-Length: 99999999999\r\n\r\n"
+            self.transport.write(head.encode())
+            self._trickle(reply.body or b" ", 0.0 if reply.action == "flood" else TRICKLE_S)
             return
         self.pending -= 1
         self.stub.active -= 1
@@ -186,10 +189,12 @@ class Connection(asyncio.Protocol):
         if reply.action == "cut":
             self.transport.close()
 
-    def _trickle(self, data: bytes = b"HTTP/1.1 200 X\r\nContent-Length: 9999\r\n\r\n") -> None:
+    def _trickle(self, data: bytes, every_s: float) -> None:
         if not self.transport.is_closing():
-            self.transport.write(data)
-            asyncio.get_running_loop().call_later(TRICKLE_S, self._trickle, b" ")
+            # What is not taken yet must not pile up here.
+            if every_s or self.transport.get_write_buffer_size() < 2**20:
+                self.transport.write(data)
+            asyncio.get_running_loop().call_later(every_s or 0.001, self._trickle, data, every_s)
 
 
 def _completion(reply: Reply) -> dict[str, Any]:

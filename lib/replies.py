@@ -1,0 +1,250 @@
+"""What an endpoint sends back, in any of the shapes that endpoints have, as plain facts."""
+
+import asyncio
+import contextlib
+import html
+import json
+import re
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, NamedTuple, cast
+
+import httpx2
+
+from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
+
+# Why an answer ended, in the words of APIs, gateways and engines, by what it means to us. Case and
+# punctuation do not count. A word that is not here is a failure: nobody knows what it says.
+FINISH = {
+    "stop": """stop stopped end end_turn end_of_text end_of_turn end_of_sequence end_id
+        eos eos_token eot im_end stop_sequence stop_sequence_reached stop_token stop_word stop_words
+        stop_string stop_criteria word complete completed completion done finish finished normal
+        success succeeded null none tool_call tool_calls tool_use function_call malformed_tool_use
+        malformed_function_call malformed_model_output unexpected_tool_call""",
+    "length": """length max_length model_length length_limit limit max_tokens max_tokens_reached
+        max_output_tokens max_completion_tokens max_new_tokens maximum_tokens token_limit
+        token_limit_reached context_length context_length_exceeded context_window_exceeded
+        model_context_window_exceeded max_context_length error_limit truncated incomplete""",
+    "content_filter": """content_filter content_filtered content_filter_triggered filtered filter
+        sensitive sensitive_content safety image_safety refusal refused recitation blocklist blocked
+        prohibited_content spii guardrail guardrails guardrail_intervened moderation moderated
+        flagged error_toxic policy_violation content_policy_violation""",
+    "failed": """error failed failure network_error server_error internal_error
+        insufficient_system_resource insufficient_resources abort aborted cancel canceled cancelled
+        user_cancel user_cancelled timeout timed_out time_limit time_limit_exceeded interrupted
+        disconnected disconnect overloaded unavailable load unload not_finished preempted""",
+}
+MEANINGS = {w.replace("_", ""): meaning for meaning, ws in FINISH.items() for w in ws.split()}
+# Where the words of an error stand, the most telling first.
+WORDS = """message detail error errors msg error_message error_msg status_msg base_resp reason title
+    description""".split()
+# What an error without a status in its own right means.
+STATUSES = {
+    429: "rate.?limit|throttl|too many requests|quota",
+    503: "overload|unavailable|try again",
+    401: "unauthori[sz]ed|invalid.?api.?key|authentication",
+    400: "invalid.?request",
+}
+TEXT_PARTS = ("text", "output_text")
+PROVIDER_HEADERS = ("x-inference-provider", "x-provider", "x-portkey-provider", "cf-aig-provider")
+SERVED = ("served_model", "fingerprint", "provider")
+MOST_CHARACTERS = 1_000_000  # of an answer
+MOST_TOKENS = 10**9
+MOST_DOCUMENTS = 10**6
+DRAIN_S = 0.1
+REASONING = ("content", "reasoning_content", "reasoning", "refusal")
+MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|</?[a-z!][^<>]*>")
+
+Facts = dict[str, Any]
+
+
+# What reading a reply of another shape raises.
+WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+
+
+class ReplyError(ValueError):
+    """A reply that is no answer: its words, the HTTP status it amounts to, and what it used."""
+
+    def __init__(self, words: str, status: int, usage: Facts | None = None) -> None:
+        super().__init__(words)
+        self.status, self.usage = status, usage or {}
+
+
+def words_of(error: Any, depth: int = 6) -> str:
+    """What an error says to people: a text, HTML or any of the usual JSON shapes; "" if nothing."""
+    if isinstance(error, str):
+        return as_text(html.unescape(MARKUP.sub(" ", error[:10_000])), most=300) or ""
+    parts = error[:3] if isinstance(error, list) else []
+    words = [words_of(part, depth - 1) for part in parts if depth]
+    if isinstance(error, dict) and depth:
+        values = (words_of(error.get(name), depth - 1) for name in WORDS)
+        words = [next(filter(None, values), "")]
+    return "; ".join(filter(None, words))
+
+
+def _status_of(error: Any) -> int:
+    """The HTTP status that an error in a 200 amounts to, as far as it says; else 500."""
+    for facts in (as_dict(part) for part in [error, *as_list(error)]):
+        if "error" in facts:
+            return _status_of(facts["error"])
+        for name in ("code", "status", "status_code", "http_status"):
+            if re.fullmatch("[45][0-9][0-9]", code := str(facts.get(name))):
+                return int(code)
+    text = json.dumps(error)[:10_000]
+    return next((code for code, words in STATUSES.items() if re.search(f"(?i){words}", text)), 500)
+
+
+def check_error(reply: Any) -> None:
+    """Raise the ReplyError that a reply with the status 200 holds in place of an answer."""
+    facts = as_dict(reply)
+    inner = as_dict(next(iter(as_list(facts.get("choices"))), None)).get("error")
+    answered = any(facts.get(name) for name in ("choices", "results"))
+    for error in (facts.get("error"), inner, None if answered else reply):
+        wordless = error is not reply and any(as_dict(error).values())
+        if words := words_of(error) or (wordless and words_of(json.dumps(error))):
+            raise ReplyError(words, _status_of(error))
+    if "choices" in facts and not answered:
+        raise ReplyError("no choices", 500)
+
+
+def finish_of(choice: Mapping[str, Any], usage: Facts | None = None) -> str | None:
+    """Why an answer ended: stop, length or content_filter, None where nothing is said.
+
+    Raises:
+        ReplyError: The endpoint failed, or says so in a word that nobody knows.
+    """
+    reason = choice.get("finish_reason")
+    word = as_dict(reason).get("type", reason)  # SGLang's own form is an object
+    if word is None or word == "":
+        return None
+    letters = re.sub("[^a-z]", "", str(word)[:100].lower()).removeprefix("finishreason")
+    meaning = MEANINGS.get(letters) if isinstance(word, str) else None
+    if meaning in (None, "failed"):
+        text = f"finish_reason {as_text(str(word), most=60) or ''!r}"
+        raise ReplyError(
+            text if meaning else f"{text} is no known one", 500 if meaning else 422, usage
+        )
+    return meaning
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: of its parts, where it comes in parts, the text."""
+    if isinstance(content, list):
+        return "".join(text_of(part["text"]) for part in content if part["type"] in TEXT_PARTS)
+    if not isinstance(content, str | None):
+        raise TypeError("no text")
+    if content and len(content) > MOST_CHARACTERS:
+        raise ReplyError(f"the answer is longer than {MOST_CHARACTERS:,} characters", 422)
+    return content or ""
+
+
+def completion(reply: Any, headers: Mapping[str, str]) -> Facts:
+    """The facts of a chat completion: the text without reasoning, and the tools with raw arguments.
+
+    Raises:
+        ReplyError: The reply is an error, or no answer.
+        Exception: `attempts.WRONG_SHAPE`, where it is of another shape.
+    """
+    check_error(reply)
+    choice, usage = reply["choices"][0], usage_of(reply.get("usage"))
+    finish, message = finish_of(choice, usage), as_dict(choice.get("message"))
+    if not message and finish in (None, "stop"):
+        raise LookupError("no message")
+    output = text_of(message.get("content"))
+    tools = [
+        {"name": text_of(function["name"]), "arguments": _arguments(function.get("arguments"))}
+        for function in (call["function"] for call in message.get("tool_calls") or [])
+    ]
+    if message.get("refusal"):
+        finish = "refusal"
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    if thoughts and finish in (None, "stop") and not (output.strip() or tools):
+        raise ReplyError(
+            "no content, only reasoning_content: the server splits it wrongly", 422, usage
+        )
+    provider = reply.get("provider") or next(filter(None, map(headers.get, PROVIDER_HEADERS)), None)
+    served = map(as_text, (reply.get("model"), reply.get("system_fingerprint"), provider))
+    facts = {"output": output, "tool_calls": tools or None, "finish_reason": finish}
+    return facts | usage | dict(zip(SERVED, served, strict=True))
+
+
+def _arguments(value: Any) -> str:
+    # Some engines send the object itself in place of its text.
+    return text_of(json.dumps(value) if isinstance(value, dict) else value)
+
+
+def usage_of(usage: Any) -> Facts:
+    """The tokens read and written, None where not told; reasoning billed on top is written too."""
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    read, written, total = (_tokens(as_dict(usage).get(name)) for name in names)
+    if not read:  # no request is of no tokens
+        read = None
+    if read is not None and written is not None and (total or 0) > read + written:
+        written = (total or 0) - read
+    return {"prompt_tokens": read, "completion_tokens": written}
+
+
+def _tokens(value: Any) -> int | None:
+    number = as_number(value)
+    whole = number is not None and number.is_integer() and 0 <= number <= MOST_TOKENS
+    return int(number or 0) if whole else None
+
+
+def ranking(reply: Any) -> Facts:
+    """The facts of a ranking: JSON text of one score a document, in the order they were sent."""
+    check_error(reply)
+    scores: dict[int, float] = {}
+    for result in reply["results"]:
+        index = as_count(result["index"])
+        score = as_number(result.get("relevance_score", result.get("score")))
+        if index is None or index >= MOST_DOCUMENTS or index in scores or score is None:
+            raise ValueError("no score of a document")
+        scores[index] = score
+    usage = as_dict(reply.get("usage"))
+    read = _tokens(usage.get("prompt_tokens", usage.get("total_tokens")))
+    output = json.dumps([scores.get(i) for i in range(max(scores) + 1)])
+    facts = {"output": output, "served_model": as_text(reply.get("model"))}
+    return facts | ({"prompt_tokens": read, "completion_tokens": 0} if read else {})
+
+
+class Timed(NamedTuple):
+    """When a stream's first token and the first of its answer came, and the tokens if counted."""
+
+    first_token: float
+    first_content: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+async def read_events(response: httpx2.Response) -> Timed:
+    """The times of a stream's tokens; a reason to end, or text and its [DONE], make it whole."""
+    clock, token_at, content_at = asyncio.get_running_loop().time, 0.0, 0.0
+    usage, reason, whole = None, None, False
+    if re.search("json|html", response.headers.get("content-type", "")):
+        check_error(json.loads(await response.aread()))
+        raise ValueError("no stream")
+    response.headers["content-type"] = "text/event-stream"  # which some forget
+    source = cast(AsyncGenerator[httpx2.ServerSentEvent], aiter(httpx2.EventSource(response)))
+    async with contextlib.aclosing(source) as events:
+        async for event in events:
+            if whole := event.data.startswith("[DONE]"):
+                # The end of the body frees the connection for the next request.
+                with contextlib.suppress(TimeoutError, httpx2.HTTPError):
+                    async with asyncio.timeout(DRAIN_S):
+                        _ = [event async for event in events]
+                break
+            chunk = json.loads(event.data or "{}")
+            whole_error = event.event == "error" or "choices" not in chunk
+            check_error(chunk if whole_error else {"error": chunk.get("error")})
+            usage = chunk.get("usage") or usage
+            for choice in (chunk.get("choices") or [])[:1]:
+                reason = finish_of(choice) or reason
+                delta = choice.get("delta") or {}
+                answer = text_of(delta.get("content")) or delta.get("tool_calls")
+                if answer or any(map(delta.get, REASONING)):
+                    token_at = token_at or clock()
+                if answer:
+                    content_at = content_at or clock()
+    if not reason and not (whole and content_at):  # a page, nothing at all, or cut off half-way
+        raise ValueError("no chat completion")
+    tokens = usage_of(usage)
+    return Timed(token_at or clock(), content_at or None, *tokens.values())

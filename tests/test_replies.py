@@ -1,0 +1,158 @@
+"""What endpoints send back, in the shapes that they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lib import replies
+from lib.replies import ReplyError, completion, finish_of, usage_of, words_of
+
+
+def reply(**changes: Any) -> dict[str, Any]:
+    choice = {"message": {"role": "assistant", "content": "positive"}, "finish_reason": "stop"}
+    choice |= {k: changes.pop(k) for k in ("message", "finish_reason") if k in changes}
+    return {"model": "m", "choices": [choice]} | changes
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        ("stop STOP eos <|eos|> eos_token end_turn EndTurn stop_sequence stopSequence", "stop"),
+        ("COMPLETE tool_calls TOOL_CALL FINISH_REASON_STOP end-of-text done null", "stop"),
+        ("length MAX_TOKENS max-tokens maxTokens length_limit token_limit", "length"),
+        ("model_context_window_exceeded model_length maximum_tokens ERROR_LIMIT", "length"),
+        ("content_filter SAFETY sensitive contentFiltered refusal RECITATION", "content_filter"),
+        ("guardrail_intervened prohibited_content ERROR_TOXIC blocklist", "content_filter"),
+    ],
+)
+def test_words_for_an_end(words: str, meaning: str) -> None:
+    assert {finish_of({"finish_reason": word}) for word in words.split()} == {meaning}
+
+
+@pytest.mark.parametrize("reason", [None, "", {"type": None}])
+def test_no_reason_is_none(reason: Any) -> None:
+    assert finish_of({"finish_reason": reason}) is None and finish_of({}) is None
+
+
+def test_sglang_sends_an_object() -> None:
+    assert finish_of({"finish_reason": {"type": "length", "length": 16}}) == "length"
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        *[(word, 500) for word in replies.FINISH["failed"].split()],
+        *[("Network-Error", 500), ("FINISH_REASON_OTHER", 422), ("moon", 422), ("完", 422)],
+        *[(7, 422), (True, 422), (["stop"], 422), ("stop " * 9, 422)],
+    ],
+)
+def test_a_failure_and_an_unknown_word_fail_with_text_beside_them(word: Any, status: int) -> None:
+    with pytest.raises(ReplyError, match="finish_reason") as problem:
+        completion(reply(finish_reason=word), {})
+    assert problem.value.status == status and problem.value.usage
+
+
+def test_no_word_means_two_things() -> None:
+    words = " ".join(replies.FINISH.values()).split()
+    assert len({word.replace("_", "") for word in words}) == len(words)
+
+
+def test_a_filtered_choice_without_a_message_is_refused_and_another_is_none() -> None:
+    cut = {"choices": [{"finish_reason": "content_filter"}]}
+    assert completion(cut, {})["finish_reason"] == "content_filter"
+    with pytest.raises(LookupError):
+        completion({"choices": [{"finish_reason": "stop"}]}, {})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"error": "model runner stopped"}, 500, "model runner stopped"),
+        ({"error": {"message": "slow", "code": 429}}, 429, "slow"),
+        ({"error": {"message": "busy", "code": "529"}, "choices": None}, 529, "busy"),
+        ({"error": {"code": 502}}, 502, "502"),
+        ({"code": "Throttling.RateQuota", "message": "Requests limit"}, 429, "Requests limit"),
+        ([{"error": {"code": 503, "message": "overloaded"}}], 503, "overloaded"),
+        ({"object": "error", "message": "NCCL died", "code": 50002}, 500, "NCCL died"),
+        ({"detail": [{"loc": ["body"], "msg": "too long"}]}, 500, "too long"),
+        ({"base_resp": {"status_msg": "out"}, "choices": []}, 500, "out"),
+        ({"error": {"message": "Invalid API key"}}, 401, "Invalid API key"),
+        ({"choices": None}, 500, "no choices"),
+        ({"choices": []}, 500, "no choices"),
+        ({"choices": [{"error": {"message": "up", "code": 502}, "message": {}}]}, 502, "up"),
+    ],
+)
+def test_an_error_in_a_200(body: Any, status: int, words: str) -> None:
+    with pytest.raises(ReplyError, match=words) as problem:
+        completion(body, {})
+    assert problem.value.status == status
+
+
+@pytest.mark.parametrize("error", [None, {}, "", [], {"message": "", "code": 0}])
+def test_an_error_that_says_nothing_beside_an_answer_is_none(error: Any) -> None:
+    assert completion(reply(error=error), {})["output"] == "positive"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("<html><style>b{}</style><h1>502 Bad&nbsp;Gateway</h1></html>", "502 Bad Gateway"),
+        ({"detail": "Not \x1b[31mred\x1b[0m \u202eevil"}, "Not red evil"),
+        ({"errors": [{"message": "one"}, {"message": "two"}]}, "one; two"),
+        ("a < b and c > d", "a < b and c > d"),
+        ({"x": 1}, ""),
+        (7, ""),
+    ],
+)  # fmt: skip
+def test_words(error: Any, words: str) -> None:
+    assert words_of(error) == words
+
+
+def test_deep_words_are_none() -> None:
+    deep: Any = "down"
+    for _ in range(900):
+        deep = {"error": [deep]}
+    assert words_of(deep) == ""
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ((32, 9, 135), (32, 103)),  # reasoning billed on top
+        ((32, 103, 135), (32, 103)),
+        ((20, 5, 85), (20, 65)),
+        ((20, 5, 12), (20, 5)),
+        ((12.0, 3.0, None), (12, 3)),
+        ((None, None, 15), (None, None)),
+        ((12, None, 15), (12, None)),
+        ((0, 0, 0), (None, 0)),
+        ((-1, -1, -1), (None, None)),
+        ((True, False, None), (None, None)),
+        (("12", [3], {}), (None, None)),
+        ((float("nan"), 1e300, 2**70), (None, None)),
+    ],
+)
+def test_usage(usage: tuple[Any, ...], tokens: tuple[Any, ...]) -> None:
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    told = completion(reply(usage=dict(zip(names, usage, strict=True))), {})
+    assert (told["prompt_tokens"], told["completion_tokens"]) == tokens
+    assert told["output"] == "positive"
+
+
+@pytest.mark.parametrize("usage", [None, {}, [], "many", 7, {"tokens": {"prompt": 1}}])
+def test_usage_that_tells_nothing(usage: Any) -> None:
+    assert usage_of(usage) == {"prompt_tokens": None, "completion_tokens": None}
+
+
+def test_text_in_reasoning_content_alone_says_so() -> None:
+    thoughts = {"content": None, "reasoning_content": "positive, I think"}
+    with pytest.raises(ReplyError, match="only reasoning_content"):
+        completion(reply(message=thoughts), {})
+    assert completion(reply(message=thoughts, finish_reason="length"), {})["output"] == ""
+
+
+def test_who_answered_is_a_fact() -> None:
+    facts = completion(reply(model="m-\u202e2", system_fingerprint="fp"), {"x-provider": "acme"})
+    assert [facts[name] for name in replies.SERVED] == ["m- 2", "fp", "acme"]
