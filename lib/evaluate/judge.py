@@ -20,7 +20,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.scoring import clusters
 from lib.lines import read_json_lines, validated
-from lib.reading import visible
+from lib.plain_text import visible
 from lib.stats import Rates, corrected_mean, corrected_rate, judge_agreement
 
 TEXTS = ["input", "target", "output", "first", "second"]

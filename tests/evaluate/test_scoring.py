@@ -17,7 +17,7 @@ from lib.brief.project import Project, load_project
 from lib.evaluate import steps
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.kinds import classification
-from lib.reading import visible
+from lib.plain_text import visible
 from lib.stats import intervals as stats
 
 
