@@ -27,8 +27,8 @@ REFUSAL = re.compile("[\u2715-\u2718\u274c\u274e\U0001f44e\U0001f6ab]")
 RATED_WORDS = re.compile(r"^(?:[^\W\d]+ ){0,2}[^\W\d]+,")  # very polite, 5
 NOUN = re.compile(r"(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])", re.IGNORECASE)
 CHAIN = re.compile(
-    r"(?<![-0-9<=])(?<![<=>]\s)(?<!not )\[?[0-9]{1,6}\]?(?:\s*(?:-?>|[→≻])\s*\[?[0-9]{1,6}\]?)+"
-    r"(?!\s*[?=<0-9])|\[[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})+\]"
+    r"(?<![-.0-9<=])(?<![<=>]\s)(?<!not )\[?[0-9]{1,6}\]?(?:\s*(?:-?>|[→≻])\s*\[?[0-9]{1,6}\]?)+"
+    r"(?!\s*(?:or\b|[?=0-9]|<\s*[0-9])|\.[0-9])|\[[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})+\]"
 )
 TIES = "tied|draw|equal|equally good|both|a tie|a draw|neither|neither is right".split("|")
 PREFERENCES = (
@@ -225,7 +225,9 @@ def _marked(text: str, kind: _Kind) -> tuple[bool, str]:
             if words.DOUBT.search(before):
                 return True, ""
             only = words.ONLY.fullmatch(line)
-            return True, only[1] if only else _leading(rest) or _claimed(f"it is {line}", kind)
+            return True, only[1] if only else (
+                _leading(rest) or _claimed(line, kind) or _claimed(f"it is {line}", kind)
+            )
     return False, ""
 
 
@@ -254,20 +256,12 @@ def _claimed(text: str, kind: _Kind) -> str:
     """The single value that the sentences of a text assert."""
     claimed, denied = set[str](), set[str]()
     for sentence in words.SENTENCES.split(text):
-        if words.IF.search(sentence):
-            continue
-        if only := words.ONLY.fullmatch(sentence):
-            claimed |= {*re.findall(words.WORD, only[1])}
-        english = [words.ENDING] if words.ENGLISH.search(sentence) else []
-        patterns = [kind.claims, words.ASSERTED, *english]
-        for clause in words.CLAUSES.split(sentence):
-            if words.JOINED.search(clause):
-                return ""
-            if words.DOUBT.search(clause):
-                denied |= {*re.findall(words.ANY, clause)}
-                continue
-            matches = [match for pattern in patterns for match in pattern.finditer(clause)]
-            claimed |= {code for match in matches for code in match.groups() if code}
+        match = None if words.OTHERWISE.search(sentence) else kind.claims.search(sentence)
+        codes = {code for code in match.groups() if code} if match else set[str]()
+        others = {*re.findall(words.WORD, words.SET_ASIDE.sub("", sentence))} - codes
+        claimed |= codes if not others else set()
+        doubtful = words.ANY if words.DOUBT.search(sentence) else "$^"
+        denied |= {*re.findall(doubtful, sentence)} - codes
     sure = len(claimed) == 1 and not claimed & denied and not words.AGAIN.search(text)
     return claimed.pop() if sure else ""
 

@@ -20,50 +20,39 @@ _ANSWER = (  # JSON keys, and words before a colon
     "|response|output|ranking|order|final|stars|points"
 )
 _ASIDE = (  # keys of what stands beside an answer
-    "reason|reasoning|rationale|explanation|why|analysis|thoughts?|confidence|probability|max"
+    "reason|reasoning|rationale|explanation|why|thoughts?|confidence|probability|max"
     "|scale|certainty|comment|notes?|example|options"
 )
-_DOUBT = (  # denials, comparisons, conditions, possibilities, what others say
-    r"not|never|no|nor|neither|none|nobody|nothing|non|cannot|without|\w+n't|(?:is|do|does|did|was"
-    r"|were|ca|could|wo|would|should|are|has|have)nt|hardly|barely|scarcely|rarely|seldom|almost"
-    r"|nearly|borderline|partly|partially|only|too|lack\w*|fail(?:s|ed|ing|ure)?|unable|refus\w+"
-    r"|den(?:y|ies|ied)|doubt\w*|avoid\w*|prevent\w*|reject\w*|wrong|incorrect|false|untrue"
-    r"|unlike(?:ly)?|impossible|instead|except|far from|short of|close to"
-    r"|(?:any|no|every)thing (?:but|other)|all but|(?:rather|other) than|opposite|contrary"
-    r"|against|rule[sd]? out|less|least|worse|worst"
-    r"|inferior|weaker|loses?|loser|lost|losing|beaten|behind|than|as \S+ as|versus|vs|between"
-    r"|if|whether|unless|until|when|whenever|could|might|may|would (?:be|have)|should|must|perhaps"
-    r"|maybe|possibl[ey]|(?:suppos|alleg|assum|pretend|expect|argu|instruct|sarcas|ironic)\w*"
-    r"|(?:used|want\w*|tr[yi]\w*|attempt\w*|mean\w*|intend\w*|hope\w*) to"
-    r"|can be(?! (?:classif|consider|descri|seen)\w*)"
-    r"|claims|claimed|claiming|says|said|states|stated|according|ask(?:s|ed)?|wants?|told|either|or"
-    r"|both|(?:some|many|others|people|users|they) (?:would )?say"
-    r"|nichts?|kein\w*|nie|niemals|ohne|weder|kaum|keineswegs|ne|n'\w+|pas|jamais|ni|sans|aucun\w*"
-    r"|rien|nada|nunca|sin|jamás|tampoco|apenas|né|mai|senza|nessun\w*|nulla|niente|não|nao|nem|sem"
-    r"|niet|niets|geen|nooit|zonder|nauwelijks|si|wenn|falls|ob|dass|se|quando|cuando|quand|als"
+_DOUBT = (  # before a mark, or in a key
+    r"not|never|no|nor|neither|none|non|cannot|without|\w+n't|hardly|wrong|incorrect|false|reject\w*"
+    r"|instead|except|unlike|opposite|less|least|worse|worst|loser?|weaker|than|versus|vs|between|if"
+    r"|whether|unless|could|might|may|would (?:be|have)|should|perhaps"
+    r"|maybe|expected|claims|says|said|asked|told|student|reference|either|or|both|possibl\w+|non|nicht|kein\w*|pas|não|niet"
 )
-_AGAIN = "wait|actually|on second thoughts?|scratch that|correction|i mean|reconsider\\w*"
+_AGAIN = "but no|wait|actually|on second thoughts?|scratch that|correction|i mean|reconsider\\w*"
 _OPEN = rf"or|nor|if|unless|{_AGAIN}|maybe|perhaps|possibly|hmm|not (?:sure|really|quite)|no[,.!]"
-_ADVERB = r"\w+ly|very|quite|indeed|rather|so|to be|being|overall|muy|très|sehr|molto|muito|zeer"
+_ADVERB = (
+    r"(?:(?:complete|full|total|absolute|undoubted|clear|overwhelming|definite|strong|general|large|most|certain|obvious|entire|high"
+    r"|extreme|probab|like|real|tru|main|primari|predominant|generous)ly|clear|very|quite|rather|indeed"
+    r"|overall|to be|muy|très|sehr|molto|muito|zeer)\s+"
+)
 _IS = (
-    r"(?:is|was|are|were|as|it's|that's|seems?|sounds?|appears?|feels?|reads?|leans?|remains?"
-    rf"|es|está|parece|est|c'est|semble|ist|wirkt|è|é|sembra)(?:\s+(?:{_ADVERB}))*\s+"
+    r"(?:is|was|are|seems?|sounds?|appears?|feels?|reads?|leans?|remains?|expresses|conveys|has"
+    r"|(?:belongs|goes) to|is an? \w+ for"
+    r"|can be (?:classified|considered|described|seen|labell?ed) as"
+    r"|es|está|parece|est|semble|ist|wirkt|è|é|sembra)\s+"
 )
 _NOUN = (
     "review|sentiment|tone|text|comment|statement|feedback|opinion|message|answer|response|reply"
     "|one|case|example|email|post|tweet|sentence|attitude|verdict|label|rating|category|class"
     "|ticket|request|question"
 )
-_RATES = "this is|it is|it's|rate[sd]?|rating|gives?|deserves?|scores?|gets?|assign|award|merits?"
 _BETTER = (
-    r"(?:\w+ly )?(?:wins|is preferred)|is (?:(?:\w+ly|much|far|the|an?|a bit) )*(?:better|best"
-    r"|winner|stronger|superior|preferable|preferred|clearer|more (?:helpful|accurate|correct"
-    r"|complete|useful|precise|informative|relevant|convincing|thorough|coherent))\b"
+    rf"(?:(?:{_ADVERB})?(?:wins|is preferred)|is (?:{_ADVERB}|(?:slightly|significantly|much|far"
+    r"|the|an?|a bit) )*(?:better|best|winner|stronger|superior|preferable|preferred|clearer"
+    r"|more (?:helpful|accurate|correct|complete|useful|precise|informative|relevant|convincing|thorough|coherent)))\b"
 )
-_PREFER = (
-    r"(?:prefer|choose|chose|pick|select|favou?r|vote for|go with|winner is"
-    r"|(?:better|best|stronger|superior)(?: \w+)? is)"
-)
+_FIRST = r"^(?:(?:overall|so|thus|therefore|i (?:think|believe)|on a scale [^,]{1,20}?),?\s+)*"
 _ENDS = r"[\"')\s]*(?:$|[.,;:!]|\((?!or)|(?:because|since|overall)\b)"
 _OPENS = r"(?<![\w'])"
 NAMED = "(?:response|answer|assistant|reply|model|option|candidate|output|version)"
@@ -74,13 +63,14 @@ def _of(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
 
 
 IS_ANSWER, ASIDE = _of(rf"(?s:.*)(?:{_ANSWER})\s*"), _of(rf"(?:\w+[_ ])?(?:{_ASIDE})")
-BESIDE = _of(rf"\b(?:{_ASIDE})$|^{ANY}$|{WORD}")  # a key of no answer
-DOUBT = _of(
-    rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没沒未无無勿别別弗吗嗎]|ない|ません|아니|않|안 |吧|か\W*$"
+BESIDE = _of(rf"\b(?:{_ASIDE})$|{ANY}")  # a key of no answer
+DOUBT = _of(rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没無]|아니")
+SET_ASIDE = _of(rf"\b(?:not|despite|although|rather than)\b[^,]{{0,20}}{WORD}")
+OTHERWISE = _of(
+    rf"{_OPENS}(?:if|unless|until|whether|or|nor|than|barely|at first|initially|first \w+)(?!\w)"
+    r"|\?[\"')\s]*$"
 )
-IF = _of(r"\b(?:if|unless|whether|suppos\w+|wenn|si|se|falls)\b|\?[\"')\s]*$")
 AGAIN = _of(rf"{_OPENS}(?:{_AGAIN})(?!\w)")
-ENGLISH = _of(rf"{_OPENS}(?:this|that|it|it's|i|i'd|i'm|my|would|overall|so|therefore)(?!\w)")
 MARK = _of(
     rf"(?<![\w-])(?:{_ANSWER})(?:\s*\([^)\n]{{0,80}}\))?"
     r"(?:\"?\s*(?:[:=]+>?|->|→)|\s+(?P<is>is|was|should be|would be|must be)\b:?)\s*"
@@ -94,27 +84,38 @@ LEADING = _of(
     rf"(?:\s*[)\]\"'!;]|\s*\.(?!\s*\d)|\s*$|\s*\n|(?<!{SINGLE}),(?=\s)"
     r"|\s*,?\s+(?=because|since|due\b)|\s+\((?!no\b)"
     rf"|(?::(?=\s)|\s+-)(?!\W*(?:no|not(?!\s+{ANY})|yes|true|false|none|n/?a|low|high|[0-9.]+)(?!\w)))"
-    rf"(?!\W*(?:{_OPEN})(?!\w))(?!\s*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))"
+    rf"(?!\W*(?:{_OPEN}|is|was|would|means?)(?!\w))"
+    rf"(?![\s.]*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))"
 )
 LISTED = _of(rf"({ANY})([.):])\s+\w(?s:.)*?(?!\1){ANY}\2\s+\w")
-_GAP = r"[^\w\ue000-\uf8ff]{0,9}"
-JOINED = _of(
-    rf"({WORD}){_GAP}(?:(?:and|or|nor|y|o|e|et|ou|und|oder|en|of|和|或|と)\b)?{_GAP}(?!\1){WORD}"
+SENTENCES = _of(
+    r",?\s+(?<!thing )(?<!thing, )(?<!all )(?=(?:but|however)\s)|;\s+"
+    r"|(?<=[.!?])(?<!\be\.g\.)(?<!\bi\.e\.)[\"')]*\s+|\n+"
 )
-SENTENCES = _of(r"(?<=[.!?])(?<!\be\.g\.)(?<!\bi\.e\.)[\"')]*\s+|\n+")
-CLAUSES = _of(
-    r"(?<!thing)(?<!thing,)(?<!\ball)(?<!\ball,),?\s+(?:but|however|yet)\s+|;"
-    r"|,\s+(?:(?=not\s+\w|it(?:'s| is)\b)|(?:while|whereas|and)\s+)"
+_VALUE = rf"[\"'(]*({WORD})"
+_THING = r"(?:(?!(?:no|non|not|nie|ne|n'\w+|nicht|niet|não|pas|never|hardly)\s)[\w']+\s+)"
+_THIS = (
+    rf"(?:(?:(?:the|this|that|its|my|your|el|la|le|il|der|die|das|de|het|este|esta)\s+|l'){_THING}"
+    rf"{{1,2}}(?:(?:of|in|for|by)\s+(?:the|this|it)\s+(?:\w+\s+)?)?{_IS}"
+    rf"|(?:it|this|that|c'|they)\s*{_IS}|(?:it's|that's|es|è|é)\s+)"
 )
 ASSERTED = _of(  # also in Chinese, Japanese and Korean, whose "is" touches the value
-    rf"{_OPENS}{_IS}[\"'(]*({WORD})(?!\s+(?:nor|or)\b)"
-    rf"|{_OPENS}(?:{_IS}|(?:expresses|has|conveys|shows)\s+)(?:an?|the|une?|eine?)\s+"
-    rf"(?:(?:{_ADVERB})\s+)*[\"'(]*({WORD})(?:{_ENDS}|\s+(?:{_NOUN})\b)"
-    rf"|(?:是|为|は|が|는|은)\s*({WORD})\s*(?:$|[.!,])|({WORD})(?:です|だ|である|입니다|이다)\W*$"
+    r"^(?:(?:overall|so|thus|therefore|yes|but|however|i (?:think|believe)|i(?:'d| would) say"
+    r"|in short|based on [^,]{1,40}|(?:despite|it's not|not) [^,]{1,20}),?\s+(?:that\s+)?)*"
+    rf"(?:{_THIS}(?:{_ADVERB})*(?:(?:an?|the|une?|eine?)\s+(?:{_ADVERB})*)?"
+    r"|(?:i|we)(?:'d| would|'ll| will)?\s+(?:say|call|send|route|assign|classify|label|rate|choose"
+    rf"|pick|mark|consider|go)\s+(?:(?:it|this|that|is|as|to|with|for|an?)\s+)*(?:{_ADVERB})*)"
+    rf"{_VALUE}(?:{_ENDS}|\s+(?:{_NOUN}|and|about|with|despite|overall|as)\b)"
+    rf"|^{_VALUE}[\s.!\"')]*$|(?<![不非没])(?:是|为|は|が|는|은)\s*({WORD})\W*$"
+    rf"|({WORD})(?:です|だ|である|입니다|이다)\W*$"
 )
-ENDING = _of(rf"({WORD}){_ENDS}")
 RATED = _of(
-    rf"{_OPENS}(?:{_RATES})(?: it| (?:this|the)(?: \w+)?)?(?: an?| the)?"
-    rf"(?: score| rating)?(?: of)? ({ANY}){_ENDS}"
+    rf"{_FIRST}(?:i(?:'d| would)? (?:rate|give|score|assign|award)|(?:it|this|the \w+) (?:is"
+    rf"|deserves|gets|merits|scores|earns))(?: (?:it|this|the|response|reply|answer|an?))*"
+    rf"(?: (?:score|rating))?(?: of)? ({ANY}){_ENDS}"
 )
-PREFERRED = _of(rf"{_OPENS}{_PREFER}\s+[\"'(]*({ANY})|({ANY})\s+(?:{_BETTER})")
+PREFERRED = _of(
+    rf"{_FIRST}(?:i(?:'d| would)? (?:prefer|choose|pick|select|favou?r|vote for|go with)"
+    rf"|the (?:winner|(?:better|best|stronger|superior)(?: \w+)?) is) ({ANY})(?:{_ENDS}| over\b)"
+    rf"|{_FIRST}({SINGLE}) {_BETTER}|{ASSERTED.pattern}"
+)
