@@ -50,7 +50,8 @@ _NOUN = (
 _BETTER = (
     rf"(?:(?:{_ADVERB})?(?:wins|is preferred)|is (?:{_ADVERB}|(?:slightly|significantly|much|far"
     r"|the|an?|a bit) )*(?:better|best|winner|stronger|superior|preferable|preferred|clearer"
-    r"|more (?:helpful|accurate|correct|complete|useful|precise|informative|relevant|convincing|thorough|coherent)))\b"
+    r"|more (?:helpful|accurate|correct|complete|useful|precise|informative"
+    r"|relevant|convincing|thorough|coherent)))\b"
 )
 _FIRST = r"^(?:(?:overall|so|thus|therefore|i (?:think|believe)|on a scale [^,]{1,20}?),?\s+)*"
 _ENDS = r"[\"')\s]*(?:$|[.,;:!]|\((?!or)|(?:because|since|overall)\b)"
