@@ -17,7 +17,10 @@ from lib.plain_text import normalise, one_form, without_layout
 
 MOST_READ = 20_000  # characters of an answer that are read
 # No part of a longer word, number, path, abbreviation or elision: C's, U.S.A., a/b, C++, 5%.
-LEFT, RIGHT = r"(?<![\w$#@\\~<>^])(?<!\w['&./@_-])(?<![/&+-])", r"(?![\w%+#*⁄]|['&/@_.,-]\w|\s*%)"
+LEFT, RIGHT = (
+    r"(?<![\w$#@\\~<>^])(?<!\w['&./@_-])(?<![/&+-])",
+    r"(?![\w%+#*⁄]|!=|['&/@_.,-]\w|:(?:\d|\s*\\)|\.\s?\w\.|\s*%)",
+)
 NUMBER = r"[-+]?[0-9]{1,9}(?:,[0-9]{1,2}|\.[0-9]{1,9})?"
 SPACE = re.compile(r"(?<=\w)[-_\s]+(?=\w)")
 ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -27,7 +30,8 @@ REFUSAL = re.compile("[\u2715-\u2718\u274c\u274e\U0001f44e\U0001f6ab]")
 RATED_WORDS = re.compile(r"^(?:[^\W\d]+ ){0,2}[^\W\d]+,")  # very polite, 5
 NOUN = re.compile(r"(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])", re.IGNORECASE)
 CHAIN = re.compile(
-    r"(?<![-.0-9<=])(?<![<=>]\s)(?<!not )\[?[0-9]{1,6}\]?(?:\s*(?:-?>|[→≻])\s*\[?[0-9]{1,6}\]?)+"
+    r"(?<![-.0-9<=])(?<![<=>]\s)(?<!not )(?<!or )\[?[0-9]{1,6}+\]?"
+    r"(?:\s*(?:-?>|[→≻])\s*\[?[0-9]{1,6}+\]?+)++"
     r"(?!\s*(?:or\b|[?=0-9]|<\s*[0-9])|\.[0-9])|\[[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})+\]"
 )
 TIES = "tied|draw|equal|equally good|both|a tie|a draw|neither|neither is right".split("|")
@@ -83,7 +87,7 @@ def find_preference(text: str) -> str | None:
         numbered = rf"(?i:(?:the )?{words.NAMED})\s*#?[(\[*]*(?:{letter}|{digit})\b[)\]*]*"
         named = rf"(?i:(?:the )?{name} (?:{words.NAMED}|one))"
         text = re.sub(rf"\b(?:{numbered}|{named}\b)", letter, text)
-    text = re.sub(r" than [AB]\b", "", text)
+    text = re.sub(r" than (?:[AB]\b|the (?:first|second|other)(?: one)?\b)", "", text)
     value = _read(text, _labels(("A", "B", "tie"), PREFERENCES, words.PREFERRED))
     return {"A": "first", "B": "second", "tie": "tie"}.get(value or "")
 
@@ -106,7 +110,7 @@ def _labels(
 
     def value(text: str) -> str | None:
         name = normalise(text)
-        other = ("?" in text and "?" not in name) or re.fullmatch(r"[^*]+\*", text.strip())
+        other = ("?" in text and "?" not in name) or re.fullmatch(r"[^*]+\*|!.*", text.strip())
         return as_it_is.get(text) if other else exact.get(name, loose.get(SPACE.sub(" ", name)))
 
     def short(text: str) -> bool:
@@ -121,7 +125,9 @@ def _labels(
 
 @lru_cache(maxsize=64)
 def _numbers(high: str, *, rated: bool) -> _Kind:
-    end = rf"(?:\s*(?:/|out of)\s*{re.escape(high)}(?:\.0+)?(?![\d/]|[.,]\d))?"
+    # Of two or three labels "1/2" may be a half or both.
+    of = "/|out of" if rated or float(high) > 2 else "out of"
+    end = rf"(?:\s*(?:{of})\s*{re.escape(high)}(?:\.0+)?(?![\d/]|[.,]\d))?"
     end += r"(?:\s*(?:star|point)s?)?"
     whole = re.compile(rf"[\s\"'(\[*]*({NUMBER}){end}[\s\"')\]*.,;:!]*", re.IGNORECASE)
 
@@ -147,16 +153,21 @@ def _read(text: str, kind: _Kind) -> Any:
     if (value := kind.value(text)) is not None:
         return value
     text, values = _tokens(text, kind)
+    if words.TAKEN_BACK.search(re.split(words.ANY, text)[-1]):
+        return None
     lines = [line for line in text.split("\n") if line.strip()]
     first = words.ONLY.fullmatch(lines[0]) if lines else None
     marked, code = _marked(text, kind)
     if marked:  # after a first line that says another a further question was made up
         return values.get(code) if not first or first[1] == code else None
     codes = {_of_line(line, kind) for line in lines} - {""}
-    if not codes and (code := _leading(text)):
-        return values[code]
-    codes |= {_claimed(text, kind)} - {""}
-    return values[codes.pop()] if len(codes) == 1 else None
+    leading = "" if codes else _leading(text)
+    codes = {leading} if leading else codes | {_claimed(text, kind)} - {""}
+    if len(codes) != 1:
+        return None
+    code = codes.pop()
+    others = {*words.OR_ELSE.findall(text.split(code, 1)[1])} - {code}
+    return None if others else values[code]
 
 
 def _tokens(text: str, kind: _Kind) -> tuple[str, dict[str, Any]]:
@@ -201,7 +212,8 @@ def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
         return _member(value[0], kind, named=named) if len(value) == 1 else None
     if isinstance(value, dict):
         answers = [key for key in value if words.IS_ANSWER.fullmatch(key)]
-        keys = answers or [key for key in value if not words.ASIDE.fullmatch(key)]
+        no_answer = words.ASIDE.fullmatch
+        keys = answers or [k for k in value if not no_answer(k) and kind.value(k) is None]
         members = (_member(value[key], kind, named=bool(answers)) for key in keys)
         found = {member for member in members if member is not None}
         return found.pop() if len(found) == 1 else None
@@ -221,7 +233,7 @@ def _marked(text: str, kind: _Kind) -> tuple[bool, str]:
         rest = text[mark.end() :]
         line = rest.split("\n", 1)[0]
         if re.search(words.ANY, line):
-            before = re.split(r"[.!?\n]" if mark["is"] else r"[.!?,;:\n]", text[: mark.start()])[-1]
+            before = re.split(r"[.!?\n]" if mark["is"] else r"[.!?,;\n]", text[: mark.start()])[-1]
             if words.DOUBT.search(before):
                 return True, ""
             only = words.ONLY.fullmatch(line)

@@ -21,19 +21,26 @@ _ANSWER = (  # JSON keys, and words before a colon
 )
 _ASIDE = (  # keys of what stands beside an answer
     "reason|reasoning|rationale|explanation|why|thoughts?|confidence|probability|max"
-    "|scale|certainty|comment|notes?|example|options"
+    "|scale|certainty|comment|notes?|example|options|count|number"
 )
 _DOUBT = (  # before a mark, or in a key
-    r"not|never|no|nor|neither|none|non|cannot|without|\w+n't|hardly|wrong|incorrect|false|reject\w*"
-    r"|instead|except|unlike|opposite|less|least|worse|worst|loser?|weaker|than|versus|vs|between|if"
+    r"not|never|no|nor|neither|none|non|cannot|without|\w+n't|hardly|wrong|incorrect|false"
+    r"|reject\w*"
+    r"|instead|except|exclud\w*|eliminat\w*|ruled out|unlike|opposite|less|least|worse|worst"
+    r"|loser?|weaker|than|versus|vs|between|if"
     r"|whether|unless|could|might|may|would (?:be|have)|should|perhaps"
-    r"|maybe|expected|claims|says|said|asked|told|student|reference|either|or|both|possibl\w+|non|nicht|kein\w*|pas|não|niet"
+    r"|maybe|expected|claims|says|said|wrote|writes|asked|told|student|reference|human|previous"
+    r"|draft|initial|tentative|allowed|old|alternative|example|format|(?:second|third|next)(?="
+    r"\s*$)|runner-?up|max(?:imum)?|min(?:imum)?|either|or|both|possibl\w+|non|nicht|kein\w*|pas"
+    r"|não|niet"
 )
 _AGAIN = "but no|wait|actually|on second thoughts?|scratch that|correction|i mean|reconsider\\w*"
 _OPEN = rf"or|nor|if|unless|{_AGAIN}|maybe|perhaps|possibly|hmm|not (?:sure|really|quite)|no[,.!]"
 _ADVERB = (
-    r"(?:(?:complete|full|total|absolute|undoubted|clear|overwhelming|definite|strong|general|large|most|certain|obvious|entire|high"
-    r"|extreme|probab|like|real|tru|main|primari|predominant|generous)ly|clear|very|quite|rather|indeed"
+    r"(?:(?:complete|full|total|absolute|undoubted|clear|overwhelming|definite|strong|general"
+    r"|large|most|certain|obvious|entire|high"
+    r"|extreme|probab|like|real|tru|main|primari|predominant|generous)ly|clear|very|quite|rather"
+    r"|indeed"
     r"|overall|to be|muy|très|sehr|molto|muito|zeer)\s+"
 )
 _IS = (
@@ -45,7 +52,14 @@ _IS = (
 _NOUN = (
     "review|sentiment|tone|text|comment|statement|feedback|opinion|message|answer|response|reply"
     "|one|case|example|email|post|tweet|sentence|attitude|verdict|label|rating|category|class"
-    "|ticket|request|question"
+    "|ticket|request|question|item|order|reviewer|customer|user|author|writer|speaker|topic"
+    "|subject|theme|type"
+    "|kind|genre|language|emotion|mood|stance|intent|intention|department|team|priority|severity"
+    "|risk|relation|level|claim|article|document|passage|content|winner|choice|option|grade|result"
+    "|classification|prediction|conclusion|outcome|status|language|state|polarity|conversation"
+    "|avis|critique|commentaire|texte|ton|opinión|reseña|comentario|texto|sentimiento|tono|mensaje"
+    "|bewertung|rezension|stimmung|kommentar|aussage|recensione|commento|testo|giudizio|avaliação"
+    "|resenha|comentário|sentimento|tom|recensie|tekst|toon|etiqueta|respuesta|réponse|antwort"
 )
 _BETTER = (
     rf"(?:(?:{_ADVERB})?(?:wins|is preferred)|is (?:{_ADVERB}|(?:slightly|significantly|much|far"
@@ -53,7 +67,10 @@ _BETTER = (
     r"|more (?:helpful|accurate|correct|complete|useful|precise|informative"
     r"|relevant|convincing|thorough|coherent)))\b"
 )
-_FIRST = r"^(?:(?:overall|so|thus|therefore|i (?:think|believe)|on a scale [^,]{1,20}?),?\s+)*"
+_FIRST = (
+    r"^(?:(?:but|however|overall|so|thus|therefore|"
+    r"i (?:think|believe)|on a scale [^,]{1,20}?),?\s+)*"
+)
 _ENDS = r"[\"')\s]*(?:$|[.,;:!]|\((?!or)|(?:because|since|overall)\b)"
 _OPENS = r"(?<![\w'])"
 NAMED = "(?:response|answer|assistant|reply|model|option|candidate|output|version)"
@@ -63,13 +80,26 @@ def _of(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile(pattern, flags)
 
 
-IS_ANSWER, ASIDE = _of(rf"(?s:.*)(?:{_ANSWER})\s*"), _of(rf"(?:\w+[_ ])?(?:{_ASIDE})")
-BESIDE = _of(rf"\b(?:{_ASIDE})$|{ANY}")  # a key of no answer
-DOUBT = _of(rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没無]|아니")
+IS_ANSWER, ASIDE = (
+    _of(rf"(?s:.*)(?:{_ANSWER})\s*"),
+    _of(rf"(?:\w+[_ ])?(?:{_ASIDE}|const|enum|text|input|title)"),
+)
+BESIDE = _of(rf"\b(?:{_ASIDE}|was|before|input|email|user)$|^!|{ANY}")  # a key of no answer
+DOUBT = _of(rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没無如若]|可能|아니")
 SET_ASIDE = _of(rf"\b(?:not|despite|although|rather than)\b[^,]{{0,20}}{WORD}")
 OTHERWISE = _of(
     rf"{_OPENS}(?:if|unless|until|whether|or|nor|than|barely|at first|initially|first \w+)(?!\w)"
-    r"|\?[\"')\s]*$"
+    r"|\?[\"')\s]*$|\b(?:(?:is|are|was|were) not|\w+n't|the rest\b.*)[.!\s]*$|如果|可能|不能|[不没]"
+)
+TAKEN_BACK = _of(  # after the last value
+    r"\b(?:scratch that|on second thoughts?|reconsider\w*|never mind|hmm|(?:just )?(?:kidding"
+    r"|joking)"
+    r"|no,? wait|wait,? no|actually,? no|or not)\b"
+    r"|\A\W*\(?(?:ironic|sarcas)|\A\s*\((?:not?|un\w+)\b|\n[\w ]{1,20}[:=]\s*\Z"
+)
+OR_ELSE = _of(
+    rf"(?<!{ANY} )(?<!{ANY}, )\b(?:or|but(?: also)?|no,|alternatively|or rather|(?:could|might"
+    rf"|may)(?: also)? be)\W+(?:an?\s+)?({ANY})"
 )
 AGAIN = _of(rf"{_OPENS}(?:{_AGAIN})(?!\w)")
 MARK = _of(
@@ -83,26 +113,34 @@ LEADING = _of(
     r"(?:(?:option|choice|class|category|label|answer|level|grade|rating)\s+)?[\"'(\[]{0,9}"
     rf"({ANY})(?!(?<={WORD})(?::|\s+-)[^.\n]{{0,80}}(?:not|n't|no|never)[\s.!]*(?:$|\n))"
     rf"(?:\s*[)\]\"'!;]|\s*\.(?!\s*\d)|\s*$|\s*\n|(?<!{SINGLE}),(?=\s)"
-    r"|\s*,?\s+(?=because|since|due\b)|\s+\((?!no\b)"
-    rf"|(?::(?=\s)|\s+-)(?!\W*(?:no|not(?!\s+{ANY})|yes|true|false|none|n/?a|low|high|[0-9.]+)(?!\w)))"
+    rf"|\s*,?\s+(?=because|since|due\b)|\s+\((?!(?:no|un\w+)\b|not\s*\)|[^()\n]{{0,30}}\)\W*"
+    rf"(?:and\s+)?{ANY})"
+    rf"|(?::(?=\s)|\s+-(?!>))(?!\W*(?:no|not(?!\s+{ANY})|yes|true|false|none|n/?a|low|high"
+    rf"|[0-9.]+)(?!\w)))"
     rf"(?!\W*(?:{_OPEN}|is|was|would|means?)(?!\w))"
     rf"(?![\s.]*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))"
 )
 LISTED = _of(rf"({ANY})([.):])\s+\w(?s:.)*?(?!\1){ANY}\2\s+\w")
 SENTENCES = _of(
     r",?\s+(?<!thing )(?<!thing, )(?<!all )(?=(?:but|however)\s)|;\s+"
-    r"|(?<=[.!?])(?<!\be\.g\.)(?<!\bi\.e\.)[\"')]*\s+|\n+"
+    r"|(?<=[.!?])(?<!\s[0-9]\.)(?<!\be\.g\.)(?<!\bi\.e\.)[\"')]*\s+|\n+"
 )
 _VALUE = rf"[\"'(]*({WORD})"
-_THING = r"(?:(?!(?:no|non|not|nie|ne|n'\w+|nicht|niet|não|pas|never|hardly)\s)[\w']+\s+)"
+_THING = (
+    r"(?:(?!(?:no|non|not|nie|ne|n'\w+|nicht|niet|não"
+    r"|pas|never|hardly|previous|other|earlier|last|next|first|second)\s)[\w']+\s+)"
+)
 _THIS = (
-    rf"(?:(?:(?:the|this|that|its|my|your|el|la|le|il|der|die|das|de|het|este|esta)\s+|l'){_THING}"
-    rf"{{1,2}}(?:(?:of|in|for|by)\s+(?:the|this|it)\s+(?:\w+\s+)?)?{_IS}"
-    rf"|(?:it|this|that|c'|they)\s*{_IS}|(?:it's|that's|es|è|é)\s+)"
+    rf"(?:(?:(?:the|this|that|its|my|your|el|la|le|il|der|die|das|de|het|este|esta)\s+"
+    rf"|l'){_THING}{{0,2}}"
+    rf"(?:{_NOUN})s?\s+(?:\w+ed\s+)?(?:(?:of|in|for|by)\s+(?:the|this|it)\s+(?:\w+\s+)?)?{_IS}"
+    rf"|(?:it|this|that|c'|they|das|dies|dit|esto|eso|isto|questo|cela)\s*{_IS}|(?:it's|that's"
+    rf"|es|è|é)\s+)"
 )
 ASSERTED = _of(  # also in Chinese, Japanese and Korean, whose "is" touches the value
     r"^(?:(?:overall|so|thus|therefore|yes|but|however|i (?:think|believe)|i(?:'d| would) say"
-    r"|in short|based on [^,]{1,40}|(?:despite|it's not|not) [^,]{1,20}),?\s+(?:that\s+)?)*"
+    r"|in short|based on [^,]{1,40}|despite [^,]{1,20}|(?:it's not|not) [^,]{1,20}(?=,)),?\s+"
+    r"(?:that\s+)?)*"
     rf"(?:{_THIS}(?:{_ADVERB})*(?:(?:an?|the|une?|eine?)\s+(?:{_ADVERB})*)?"
     r"|(?:i|we)(?:'d| would|'ll| will)?\s+(?:say|call|send|route|assign|classify|label|rate|choose"
     rf"|pick|mark|consider|go)\s+(?:(?:it|this|that|is|as|to|with|for|an?)\s+)*(?:{_ADVERB})*)"
@@ -118,5 +156,6 @@ RATED = _of(
 PREFERRED = _of(
     rf"{_FIRST}(?:i(?:'d| would)? (?:prefer|choose|pick|select|favou?r|vote for|go with)"
     rf"|the (?:winner|(?:better|best|stronger|superior)(?: \w+)?) is) ({ANY})(?:{_ENDS}| over\b)"
-    rf"|{_FIRST}({SINGLE}) {_BETTER}|{ASSERTED.pattern}"
+    rf"|{_FIRST}({SINGLE}) {_BETTER}(?![^.]*,\s*(?:and |while )?{ANY} (?:in|on|is|wins)\b)"
+    rf"|{ASSERTED.pattern}"
 )

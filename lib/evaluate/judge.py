@@ -28,6 +28,7 @@ PLACEHOLDER = re.compile(rf"\{{({'|'.join(TEXTS)})\}}")
 TAG = re.compile(r"</?\s*([A-Za-z][\w-]*)[^<>]*>")
 # Tokens such as <|im_end|> would end the turn itself: llama.cpp reads them inside a text too.
 CONTROL = ("s", "bos", "eos", "start_of_turn", "end_of_turn")
+ENDS = (None, "", "stop", "eos", "eos_token", "end_turn", "stop_sequence")  # of a whole answer
 READ = 10_000  # characters of a judge's answer that are read
 
 
@@ -121,6 +122,8 @@ def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
         return text, "judge: cut off; raise judge.options.max_tokens or give judge.options.stop"
     if record["finish_reason"] in ("content_filter", "refusal"):
         return text, "judge: refused"
+    if record["finish_reason"] not in ENDS:
+        return text, f"judge: did not end by itself ({record['finish_reason']!s:.40})"
     return text, "" if text else "judge: empty answer"
 
 
