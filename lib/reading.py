@@ -16,11 +16,6 @@ from lib.json_values import json_values_of
 from lib.plain_text import normalise, one_form, without_layout
 
 MOST_READ = 20_000  # characters of an answer that are read
-# No part of a longer word, number, path, abbreviation or elision: C's, U.S.A., a/b, C++, 5%.
-LEFT, RIGHT = (
-    r"(?<![\w$#@\\~<>^])(?<!\w['&./@_-])(?<![/&+-])",
-    r"(?![\w%+#*⁄]|!=|['&/@_.,-]\w|:(?:\d|\s*\\)|\.\s?\w\.|\s*%)",
-)
 NUMBER = r"[-+]?[0-9]{1,9}(?:,[0-9]{1,2}|\.[0-9]{1,9})?"
 SPACE = re.compile(r"(?<=\w)[-_\s]+(?=\w)")
 ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -29,11 +24,6 @@ SIGNS = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
 REFUSAL = re.compile("[\u2715-\u2718\u274c\u274e\U0001f44e\U0001f6ab]")
 RATED_WORDS = re.compile(r"^(?:[^\W\d]+ ){0,2}[^\W\d]+,")  # very polite, 5
 NOUN = re.compile(r"(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])", re.IGNORECASE)
-CHAIN = re.compile(
-    r"(?<![-.0-9<=])(?<![<=>]\s)(?<!not )(?<!or )\[?[0-9]{1,6}+\]?"
-    r"(?:\s*(?:-?>|[→≻])\s*\[?[0-9]{1,6}+\]?+)++"
-    r"(?!\s*(?:or\b|[?=0-9]|<\s*[0-9])|\.[0-9])|\[[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})+\]"
-)
 TIES = "tied|draw|equal|equally good|both|a tie|a draw|neither|neither is right".split("|")
 PREFERENCES = (
     ("A", ("1", "first", "the first")),
@@ -119,7 +109,7 @@ def _labels(
     names = sorted({one_form(word) for word, _ in pairs}, key=len, reverse=True)
     parts = (map(re.escape, SPACE.split(name)) for name in names)
     shape = "|".join(r"[-_\s]+".join(part) for part in parts)
-    shape = shape if ASIAN.search(shape) else f"{LEFT}(?:{shape}){RIGHT}"
+    shape = shape if ASIAN.search(shape) else f"{words.LEFT}(?:{shape}){words.RIGHT}"
     return _Kind(re.compile(shape, re.IGNORECASE), value, short, claims)
 
 
@@ -135,7 +125,7 @@ def _numbers(high: str, *, rated: bool) -> _Kind:
         match = whole.fullmatch(one_form(text))
         return float(match[1].replace(",", ".")) if match else None
 
-    shape = re.compile(rf"{LEFT}(?<![0-9][.,:]){NUMBER}{end}{RIGHT}", re.IGNORECASE)
+    shape = re.compile(rf"{words.LEFT}(?<![0-9][.,:]){NUMBER}{end}{words.RIGHT}", re.IGNORECASE)
     return _Kind(shape, value, lambda _: True, words.RATED if rated else words.ASSERTED, rated)
 
 
@@ -288,7 +278,7 @@ def find_order(text: str, n: int) -> list[int] | None:
     text = NOUN.sub("", one_form(html.unescape(text[:MOST_READ])))
     numbers = _list_of(text)
     for part in (re.split(words.MARK, text)[-1], text) if numbers is None else ():
-        chains = [re.findall(r"[0-9]+", chain) for chain in CHAIN.findall(part)]
+        chains = [re.findall(r"[0-9]+", chain) for chain in words.CHAIN.findall(part)]
         numbers = numbers or max(reversed(chains), key=len, default=None)
     if numbers is None and not words.DOUBT.search(text):
         alone = re.fullmatch(r"[0-9,\s]+", text)
