@@ -59,9 +59,9 @@ SHAPES = list(shapes())
 
 
 def test_there_are_shapes_of_every_kind() -> None:
-    assert len(SHAPES) > 1900
+    assert len(SHAPES) > 3400
     unclear = sum(value == "-" for _, _, value in SHAPES)
-    assert 900 < unclear < 1300
+    assert 1900 < unclear < 2400
 
 
 @pytest.mark.parametrize("wanted", dict.fromkeys(wanted for wanted, _, _ in SHAPES))
