@@ -51,7 +51,7 @@ def find_label(
     positive" name nothing. Labels of one or two letters, digits and common words are not read
     within a sentence. Labels that are whole numbers are read like ratings.
     """
-    spellings = tuple((label, tuple(own)) for label, own in (aliases or {}).items())
+    spellings = tuple((label, tuple(others)) for label, others in (aliases or {}).items())
     label: str | None = _read(text, _labels(tuple(labels), spellings))
     return label
 
@@ -88,7 +88,7 @@ def _labels(
     aliases: tuple[tuple[str, tuple[str, ...]], ...],
     claims: re.Pattern[str] = words.ASSERTED,
 ) -> _Kind:
-    pairs = [(word, label) for label, own in aliases for word in own]
+    pairs = [(word, label) for label, others in aliases for word in others]
     pairs += [(label, label) for label in labels]
     numbers = {float(word): label for word, label in pairs if re.fullmatch(r"[-+]?\d+", word)}
     if len(numbers) == len(pairs):
@@ -147,8 +147,8 @@ def _read(text: str, kind: _Kind) -> Any:
         return None
     lines = [line for line in text.split("\n") if line.strip()]
     first = words.ONLY.fullmatch(lines[0]) if lines else None
-    marked, code = _marked(text, kind)
-    if marked:  # after a first line that says another a further question was made up
+    has_mark, code = _marked(text, kind)
+    if has_mark:  # after a first line that says another a further question was made up
         return values.get(code) if not first or first[1] == code else None
     codes = {_of_line(line, kind) for line in lines} - {""}
     leading = "" if codes else _leading(text)
@@ -188,9 +188,9 @@ def _from_json(text: str, kind: _Kind) -> tuple[bool, Any]:
     """Whether a JSON object or list decides what the answer is, and the value it gives."""
     values, whole = json_values_of(text)
     members = (_member(value, kind) for value in values)
-    found = {member for member in members if member is not None}
+    results = {member for member in members if member is not None}
     keyed = any(isinstance(v, dict) and any(map(words.IS_ANSWER.fullmatch, v)) for v in values)
-    return whole or keyed, found.pop() if len(found) == 1 else None
+    return whole or keyed, results.pop() if len(results) == 1 else None
 
 
 def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
@@ -205,8 +205,8 @@ def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
         no_answer = words.ASIDE.fullmatch
         keys = answers or [k for k in value if not no_answer(k) and kind.value(k) is None]
         members = (_member(value[key], kind, named=bool(answers)) for key in keys)
-        found = {member for member in members if member is not None}
-        return found.pop() if len(found) == 1 else None
+        results = {member for member in members if member is not None}
+        return results.pop() if len(results) == 1 else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         share = isinstance(value, float) and 0 <= value <= 1
         value = f"{value:g}" if kind.rated or (named and not share) else None
@@ -256,16 +256,20 @@ def _leading(text: str) -> str:
 
 def _claimed(text: str, kind: _Kind) -> str:
     """The single value that the sentences of a text assert."""
-    claimed, denied = set[str](), set[str]()
+    asserted_codes, denied_codes = set[str](), set[str]()
     for sentence in words.SENTENCES.split(text):
         match = None if words.OTHERWISE.search(sentence) else kind.claims.search(sentence)
         codes = {code for code in match.groups() if code} if match else set[str]()
         others = {*re.findall(words.WORD, words.SET_ASIDE.sub("", sentence))} - codes
-        claimed |= codes if not others else set()
+        asserted_codes |= codes if not others else set()
         doubtful = words.ANY if words.DOUBT.search(sentence) else "$^"
-        denied |= {*re.findall(doubtful, sentence)} - codes
-    sure = len(claimed) == 1 and not claimed & denied and not words.AGAIN.search(text)
-    return claimed.pop() if sure else ""
+        denied_codes |= {*re.findall(doubtful, sentence)} - codes
+    sure = (
+        len(asserted_codes) == 1
+        and not asserted_codes & denied_codes
+        and not words.AGAIN.search(text)
+    )
+    return asserted_codes.pop() if sure else ""
 
 
 def find_order(text: str, n: int) -> list[int] | None:
