@@ -256,20 +256,16 @@ def _leading(text: str) -> str:
 
 def _claimed(text: str, kind: _Kind) -> str:
     """The single value that the sentences of a text assert."""
-    asserted_codes, denied_codes = set[str](), set[str]()
+    pro, contra = set[str](), set[str]()
     for sentence in words.SENTENCES.split(text):
         match = None if words.OTHERWISE.search(sentence) else kind.claims.search(sentence)
         codes = {code for code in match.groups() if code} if match else set[str]()
         others = {*re.findall(words.WORD, words.SET_ASIDE.sub("", sentence))} - codes
-        asserted_codes |= codes if not others else set()
+        pro |= codes if not others else set()
         doubtful = words.ANY if words.DOUBT.search(sentence) else "$^"
-        denied_codes |= {*re.findall(doubtful, sentence)} - codes
-    sure = (
-        len(asserted_codes) == 1
-        and not asserted_codes & denied_codes
-        and not words.AGAIN.search(text)
-    )
-    return asserted_codes.pop() if sure else ""
+        contra |= {*re.findall(doubtful, sentence)} - codes
+    sure = len(pro) == 1 and not pro & contra and not words.AGAIN.search(text)
+    return pro.pop() if sure else ""
 
 
 def find_order(text: str, n: int) -> list[int] | None:
