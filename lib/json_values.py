@@ -3,16 +3,18 @@
 import json
 import math
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from lib.reading import RULES, normalise
+from lib.plain_text import RULES, normalise
 from lib.untrusted import as_list
 
 MAX_CHARACTERS = 1_000_000  # of an answer that is read as JSON
 MAX_DEPTH = 64
 MAX_STARTS = 100  # places where an object may begin
 CURRENCY = "$€£¥ "
+FENCE = re.compile(r"\A```\w*\s*\n(.*?)\n?```\Z", re.DOTALL)
 BRACE = re.compile(r"[{}]")
 
 
@@ -69,27 +71,53 @@ def _too_deep(value: Any, depth: int = 0) -> bool:
 
 
 def find_object(text: str) -> dict[str, Any]:
-    """The first JSON object that an answer holds, in a code fence or with words around it.
-
-    An object that breaks off is passed over as a whole: what is nested in it is not the answer.
+    """The first of `find_objects`.
 
     Raises:
         ValueError: There is none; says why.
     """
-    place, problem = text.find("{"), ""
+    problems: list[str] = []
+    for value in find_objects(text, problems):
+        return value
+    raise ValueError(problems[0] if problems else "no JSON object")
+
+
+def find_objects(text: str, problems: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The JSON objects that an answer holds, in a code fence or with words around them.
+
+    An object that breaks off is passed over as a whole: what is nested in it is not the answer.
+    """
+    place = text.find("{")
     for _ in range(MAX_STARTS):
         if place < 0:
             break
         try:
-            return dict(parse_json(text, place))
+            yield dict(parse_json(text, place))
         except json.JSONDecodeError as error:
-            problem = problem or f"not JSON: {error.msg}"
-            place = _after(text, place)
-    raise ValueError(problem or "no JSON object")
+            if problems is not None:
+                problems.append(f"not JSON: {error.msg}")
+        place = _after(text, place)
+
+
+def json_values_of(text: str) -> tuple[list[Any], bool]:
+    """The JSON values an answer is or holds, and whether it is one as a whole."""
+    inner = FENCE.sub(r"\1", text.strip()).strip()
+    inner = inner.replace("'", '"') if inner[:2] == "{'" else inner
+    try:
+        if isinstance(value := parse_json(inner), dict | list | str):
+            return [value], True
+    except json.JSONDecodeError:
+        with suppress(ValueError):
+            objects = [*find_objects(text)]
+            broken = not objects and inner[:2] in ('{"', "{'")
+            return ([None], True) if broken else (objects, False)
+    except ValueError:  # a key that is there twice, or too deep
+        return [None], True
+    return [], False
 
 
 def _after(text: str, start: int) -> int:
-    """Where the next object may begin after a broken one; -1 where its braces never close."""
+    """Where the next object may begin after this one; -1 where its braces never close."""
     depth = 0
     for brace in BRACE.finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
@@ -117,7 +145,7 @@ def same(wanted: Any, answer: Any, rule: str = "", rules: Sequence[str] = RULES)
     """Whether the answer's JSON value of a field is the one the item expects.
 
     `exact`: equal, where true is not 1 but 1 is 1.0; `normalised`: text by `rules` of
-    `reading.normalise`; `number`: equal to nine digits, also as text such as "$1,000.50"; `set`:
+    `plain_text.normalise`; `number`: equal to nine digits, also as text such as "$1,000.50"; `set`:
     lists of the same members, normalised, whatever their order and repeats. By default text is
     normalised, a list a set, and anything else exact.
     """

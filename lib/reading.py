@@ -1,59 +1,45 @@
-"""What an answer in words says: a label, a rating, a preference, an order, or nothing clear."""
+"""What an answer in words says: a label, a rating, a preference, an order, or nothing clear.
 
-import json
+One reader for all, which says nothing rather than guess. It tries, in this order: the answer as a
+whole; a JSON object's value; what follows the last explicit mark; a line or the beginning that is
+a value; a single value in an assertion, in English or as a plain "it is …" of a few languages.
+"""
+
+import html
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-RULES = ("nfkc", "casefold", "whitespace", "punctuation")
+from lib import reading_words as words
+from lib.json_values import json_values_of
+from lib.plain_text import normalise, one_form, without_layout
+
 MOST_READ = 20_000  # characters of an answer that are read
-NEGATED = r"(?:not|never|non|\w+n't)(?:[\s-]+(?:an?|the))?[\s-]+"
-# A number that stands alone: no part of a word, a date, a time, a ratio or a version.
-NUMBER = re.compile(
-    r"(?<![\w.,:/])(?<![0-9]-)([-+]?)([0-9]{1,3}(?:,[0-9]{3})+|[0-9]*)(\.[0-9]+)?"
-    r"(?!\w|[.,:/-][0-9])"
+NUMBER = r"[-+]?[0-9]{1,9}(?:,[0-9]{1,2}|\.[0-9]{1,9})?"
+SPACE = re.compile(r"(?<=\w)[-_\s]+(?=\w)")
+ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+QUOTED = re.compile(rf'(?<![:=])(?<![:=] )"(?!{words.ANY}[.,!]?")[^"\n]{{0,300}}"')
+SIGNS = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
+REFUSAL = re.compile("[\u2715-\u2718\u274c\u274e\U0001f44e\U0001f6ab]")
+RATED_WORDS = re.compile(r"^(?:[^\W\d]+ ){0,2}[^\W\d]+,")  # very polite, 5
+NOUN = re.compile(r"(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])", re.IGNORECASE)
+TIES = "tied|draw|equal|equally good|both|a tie|a draw|neither|neither is right".split("|")
+PREFERENCES = (
+    ("A", ("1", "first", "the first")),
+    ("B", ("2", "second", "the second")),
+    ("tie", tuple(TIES)),
 )
-MARKS = " ,;:!?\"'`*()[]{}"
-ARTICLE = re.compile(r"(?<!\S)(?:an?|the)\s+(?=\S)", re.IGNORECASE)
-FENCE = re.compile(r"^```\w*\s*\n(.*?)\n?```$", re.DOTALL)
-RATING = re.compile(r"(?<![\w.,/])[-−]?[0-9]{1,9}(?:[.,][0-9]{1,9})?(?![\w/]|[.,][0-9])")
-LEADING = re.compile(rf"\W{{0,9}}(?:[a-z]+\W{{1,9}})?({RATING.pattern})\W{{0,3}}(?:[.,;:)!\n]|$)")
-TIES = {"tie": ["tied", "draw", "equal", "equally good", "neither"]}
-CHAIN = re.compile(r"(?<![0-9])\[?[0-9]{1,6}\]?(?:\s*[>,]\s*\[?[0-9]{1,6}\]?)+")
-NOUN = re.compile(r"(?i)(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])")
 
 
-def normalise(text: str, rules: Sequence[str] = RULES) -> str:
-    """Text for comparison, by those of the `STEPS` that a brief names, always in their order."""
-    for rule, step in STEPS.items():
-        text = step(text) if rule in rules else text
-    return text
+class _Kind(NamedTuple):
+    """What is looked for: its shape in a text, which value a text is, and what claims it."""
 
-
-def _canonical(found: re.Match[str]) -> str:
-    # On the digits themselves: a float would make 0.1 of 0.1000000000000000055.
-    sign, whole, fraction = found[1], found[2], (found[3] or "").rstrip("0").rstrip(".")
-    if not whole and not found[3]:
-        return found[0]
-    value = (whole.replace(",", "").lstrip("0") or "0") + fraction
-    return ("-" if sign == "-" and value != "0" else "") + value
-
-
-STEPS: dict[str, Callable[[str], str]] = {
-    # One form of every character (full width, ligatures, accents) and of the apostrophe.
-    "nfkc": lambda text: unicodedata.normalize("NFKC", text).replace("’", "'"),
-    "casefold": str.casefold,
-    "whitespace": lambda text: " ".join(text.split()),
-    # Around the whole text. What tells answers apart stays: .5 is not 5, ? is not nothing.
-    "punctuation": lambda text: text.lstrip(MARKS).rstrip(f".{MARKS}") or text,
-    # The English a, an and the before another word.
-    "articles": lambda text: ARTICLE.sub("", text),
-    # A number that stands alone, by value: 1,000 = 1000.0 = +1000, .50 = 0.5, -0 = 0. A currency
-    # sign or a unit stays: $3.50 is $3.5, not 3.5. Dates, times and decimal commas stay text.
-    "numbers": lambda text: NUMBER.sub(_canonical, text.replace("−", "-")),
-}
+    shape: re.Pattern[str]
+    value: Callable[[str], Any]
+    short: Callable[[str], bool]
+    claims: re.Pattern[str]
+    rated: bool = False
 
 
 def find_label(
@@ -61,132 +47,254 @@ def find_label(
 ) -> str | None:
     """The one label (or alias) an answer names, or None where it names none or several.
 
-    JSON is read first, then the whole answer, then whole words, the longest first: "Sentiment:
-    positive." names positive; "positive or negative" and "not positive" name nothing.
+    "Sentiment: positive." names positive; "positive or negative", "not positive" and "could be
+    positive" name nothing. Labels of one or two letters, digits and common words are not read
+    within a sentence. Labels that are whole numbers are read like ratings.
     """
-    spellings = ((label, tuple(words)) for label, words in (aliases or {}).items())
-    names, words = _vocabulary(tuple(labels), tuple(spellings))
-    constrained = _from_json(text)
-    if constrained is not None and (label := names.get(normalise(constrained))):
-        return label
-    answer = normalise(text)
-    if answer in names:
-        return names[answer]
-    mentions = {(bool(negation), names[name]) for negation, name in words.findall(answer)}
-    negated, label = mentions.pop() if len(mentions) == 1 else (True, "")
-    return None if negated else label
-
-
-@lru_cache(maxsize=64)
-def _vocabulary(
-    labels: tuple[str, ...], aliases: tuple[tuple[str, tuple[str, ...]], ...]
-) -> tuple[dict[str, str], re.Pattern[str]]:
-    pairs = [(word, label) for label, own in aliases for word in own]
-    names = {normalise(word): label for word, label in pairs}
-    names |= {normalise(label): label for label in labels}
-    listed = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return names, re.compile(rf"(?<!\w)({NEGATED})??({listed})(?!\w)")
-
-
-def _from_json(text: str) -> str | None:
-    inner = FENCE.sub(r"\1", text.strip()).strip()
-    if inner[:1] not in ("{", '"'):
-        return None
-    try:
-        value: Any = json.loads(inner)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(value, dict):
-        value = value.get("label", next(iter(value.values())) if len(value) == 1 else None)
-    return value if isinstance(value, str) else None
+    spellings = tuple((label, tuple(others)) for label, others in (aliases or {}).items())
+    label: str | None = _read(text, _labels(tuple(labels), spellings))
+    return label
 
 
 def find_rating(text: str, scale: tuple[float, float]) -> float | None:
     """The one rating an answer gives, or None where it gives none, several or one off the scale.
 
-    "4", "Rating: 4", "4/5", "4 out of 5", "4.5" and "4, because 2 of 3 facts are right" name
-    one; "3 errors, so 2", "8/10" on a scale to 5 and "between 3 and 4" do not.
+    "4", "Rating: 4", "4/5", "4 out of 5", "4 stars" and "4, because 2 of 3 facts are right" name
+    one; "3 errors, so 2", "8/10" on a scale to 5, "80%" and "between 3 and 4" do not.
     """
-    low, high = (f"{bound:g}" for bound in scale)
-    answer = unicodedata.normalize("NFKC", text[:10_000]).casefold().replace("*", "")
-    ends = rf"(?<![\w.]){re.escape(low)}\s*(?:-|–|—|to|\.\.)\s*{re.escape(high)}(?![\w/]|\.[0-9])"
-    answer = re.sub(ends, " ", answer)
-    answer = re.sub(rf"\s*(?:/|out of)\s*{re.escape(high)}(?:\.0)?(?![\w/]|\.[0-9])", " ", answer)
-    named = {match.replace(",", ".").replace("−", "-") for match in RATING.findall(answer)}
-    if len(named) > 1:
-        leading = LEADING.match(answer)
-        named = {leading[1].replace(",", ".").replace("−", "-")} if leading else set()
-    if len(named) != 1 or re.search(r"[0-9]\s*/\s*[0-9]", answer):
-        return None
-    rating = float(named.pop())
-    return rating if scale[0] <= rating <= scale[1] else None
+    low, high = scale
+    rating: float | None = _read(text, _numbers(f"{high:g}", rated=True))
+    return rating if rating is not None and low <= rating <= high else None
 
 
 def find_preference(text: str) -> str | None:
     """Which answer a judge names: `first`, `second`, `tie`, or None where that is not clear.
 
-    A capital A or first means the answer shown first, a capital B or second the other; a small
-    a or b, 1 or 2 count only as the whole answer. A judge that names two decides nothing.
+    A or first means the answer shown first, B or second the other. Within a sentence only what
+    prefers one is read ("A is better"), not what says something of it ("A is worse").
     """
-    said = text[:MOST_READ]
     for name, letter, digit in (("first", "A", "1"), ("second", "B", "2")):
-        # Before the words: to find_label a capital A is the article.
-        alone = rf"^\W*(?:{letter.lower()}|{digit})\W*$"
-        said = re.sub(rf"(?<!\w){letter}(?!\w)|{alone}", f" {name} ", said)
-    return find_label(said, ["first", "second", "tie"], TIES)
+        numbered = rf"(?i:(?:the )?{words.NAMED})\s*#?[(\[*]*(?:{letter}|{digit})\b[)\]*]*"
+        named = rf"(?i:(?:the )?{name} (?:{words.NAMED}|one))"
+        text = re.sub(rf"\b(?:{numbered}|{named}\b)", letter, text)
+    text = re.sub(r" than (?:[AB]\b|the (?:first|second|other)(?: one)?\b)", "", text)
+    value = _read(text, _labels(("A", "B", "tie"), PREFERENCES, words.PREFERRED))
+    return {"A": "first", "B": "second", "tie": "tie"}.get(value or "")
 
 
-def find_order(text: str, n: int) -> tuple[list[int], int] | None:
-    """The order a listwise answer gives: numbers from 1 to n, each once, and how many it spoils.
+@lru_cache(maxsize=64)
+def _labels(
+    labels: tuple[str, ...],
+    aliases: tuple[tuple[str, tuple[str, ...]], ...],
+    claims: re.Pattern[str] = words.ASSERTED,
+) -> _Kind:
+    pairs = [(word, label) for label, others in aliases for word in others]
+    pairs += [(label, label) for label in labels]
+    numbers = {float(word): label for word, label in pairs if re.fullmatch(r"[-+]?\d+", word)}
+    if len(numbers) == len(pairs):
+        kind = _numbers(f"{max(numbers):g}", rated=False)
+        return kind._replace(value=lambda text: numbers.get(kind.value(text)))
+    as_it_is = {word: label for word, label in pairs}
+    exact = {normalise(word): label for word, label in pairs}
+    loose = {SPACE.sub(" ", name): label for name, label in exact.items()}
 
-    Read are, in this order: the longest chain such as `2 > 1 > 3`, `[2] > [1]` or `[2, 1, 3]`
-    (of equally long ones the last), all numbers in brackets, or an answer of numbers alone.
-    Numbers that are there twice or that no document has are passed over and counted. None where
-    nothing is usable.
+    def value(text: str) -> str | None:
+        name = normalise(text)
+        other = ("?" in text and "?" not in name) or re.fullmatch(r"[^*]+\*|!.*", text.strip())
+        return as_it_is.get(text) if other else exact.get(name, loose.get(SPACE.sub(" ", name)))
+
+    def short(text: str) -> bool:
+        return (text.isascii() and len(text) < 3) or text.casefold() in words.COMMON
+
+    names = sorted({one_form(word) for word, _ in pairs}, key=len, reverse=True)
+    parts = (map(re.escape, SPACE.split(name)) for name in names)
+    shape = "|".join(r"[-_\s]+".join(part) for part in parts)
+    shape = shape if ASIAN.search(shape) else f"{words.LEFT}(?:{shape}){words.RIGHT}"
+    return _Kind(re.compile(shape, re.IGNORECASE), value, short, claims)
+
+
+@lru_cache(maxsize=64)
+def _numbers(high: str, *, rated: bool) -> _Kind:
+    # Of two or three labels "1/2" may be a half or both.
+    of = "/|out of" if rated or float(high) > 2 else "out of"
+    end = rf"(?:\s*(?:{of})\s*{re.escape(high)}(?:\.0+)?(?![\d/]|[.,]\d))?"
+    end += r"(?:\s*(?:star|point)s?)?"
+    whole = re.compile(rf"[\s\"'(\[*]*({NUMBER}){end}[\s\"')\]*.,;:!]*", re.IGNORECASE)
+
+    def value(text: str) -> float | None:
+        match = whole.fullmatch(one_form(text))
+        return float(match[1].replace(",", ".")) if match else None
+
+    shape = re.compile(rf"{words.LEFT}(?<![0-9][.,:]){NUMBER}{end}{words.RIGHT}", re.IGNORECASE)
+    return _Kind(shape, value, lambda _: True, words.RATED if rated else words.ASSERTED, rated)
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str, kind: _Kind) -> Any:
+    """The value of an answer by the first way that finds one; None where that is not clear."""
+    if len(text) > MOST_READ:  # a long draft may come before the answer
+        text = f"(cut) {text[-MOST_READ:]}"
+    if (value := kind.value(text)) is not None:
+        return value
+    decided, value = _from_json(text, kind)
+    if decided:
+        return value
+    text = without_layout(text)
+    if (value := kind.value(text)) is not None:
+        return value
+    text, values = _tokens(text, kind)
+    if words.TAKEN_BACK.search(re.split(words.ANY, text)[-1]):
+        return None
+    lines = [line for line in text.split("\n") if line.strip()]
+    first = words.ONLY.fullmatch(lines[0]) if lines else None
+    has_mark, code = _marked(text, kind)
+    if has_mark:  # after a first line that says another a further question was made up
+        return values.get(code) if not first or first[1] == code else None
+    codes = {_of_line(line, kind) for line in lines} - {""}
+    leading = "" if codes else _leading(text)
+    codes = {leading} if leading else codes | {_claimed(text, kind)} - {""}
+    if len(codes) != 1:
+        return None
+    code = codes.pop()
+    others = {*words.OR_ELSE.findall(text.split(code, 1)[1])} - {code}
+    return None if others else values[code]
+
+
+def _tokens(text: str, kind: _Kind) -> tuple[str, dict[str, Any]]:
+    """The text with a private character for every value, and what each stands for."""
+    values: dict[str, Any] = {}
+    places: dict[Any, int] = {}
+
+    def token(match: re.Match[str]) -> str:
+        name, value, rest = match[0], kind.value(match[0]), text[match.end() : match.end() + 9]
+        short = kind.short(name)
+        # "it" is no IT and the article no A, but where they stand alone.
+        if short and str(value).isupper() and not name.isupper() and not name.isdigit():
+            alone = text[: match.start()].rstrip(" \"'(")[-1:] in ("", ":", "=", "\n")
+            if not rest.startswith(")") and not (alone and re.match(r"\W*(?:\n|$)", rest)):
+                return name
+        place = places.setdefault(value, len(places))
+        plane = words.LETTER if re.fullmatch("[a-zA-Z]", name) else words.SHORT
+        code = chr((plane if short else words.LONG) + min(place, 1000))
+        values[code] = value if place < 1000 else None
+        return code
+
+    text = SIGNS.sub(" ", REFUSAL.sub(" not ", kind.shape.sub(token, text)))
+    text = QUOTED.sub(" ", re.sub(r'\A"([^"]*)"\Z', r"\1", text))
+    return re.sub(r"[^\S\n]+", " ", text), values
+
+
+def _from_json(text: str, kind: _Kind) -> tuple[bool, Any]:
+    """Whether a JSON object or list decides what the answer is, and the value it gives."""
+    values, whole = json_values_of(text)
+    members = (_member(value, kind) for value in values)
+    results = {member for member in members if member is not None}
+    keyed = any(isinstance(v, dict) and any(map(words.IS_ANSWER.fullmatch, v)) for v in values)
+    return whole or keyed, results.pop() if len(results) == 1 else None
+
+
+def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
+    """The one value that a JSON value gives; truths, nulls and shares from 0 to 1 are no label.
+
+    `named` says that it stands under an answer's key: elsewhere a number is no label.
     """
-    answer = NOUN.sub("", text[:MOST_READ])
-    chains = [re.findall(r"[0-9]+", chain) for chain in CHAIN.findall(answer)]
-    numbers: list[str] = max(reversed(chains), key=len, default=[])
-    numbers = numbers or re.findall(r"\[([0-9]{1,6})\]", answer)
-    if not numbers and re.fullmatch(r"[0-9\s]+", answer):
-        numbers = re.findall(r"[0-9]{1,6}", answer)
-    order = [number for number in dict.fromkeys(map(int, numbers)) if 1 <= number <= n]
-    return (order, len(numbers) - len(order)) if order else None
+    if isinstance(value, list):
+        return _member(value[0], kind, named=named) if len(value) == 1 else None
+    if isinstance(value, dict):
+        answers = [key for key in value if words.IS_ANSWER.fullmatch(key)]
+        no_answer = words.ASIDE.fullmatch
+        keys = answers or [k for k in value if not no_answer(k) and kind.value(k) is None]
+        members = (_member(value[key], kind, named=bool(answers)) for key in keys)
+        results = {member for member in members if member is not None}
+        return results.pop() if len(results) == 1 else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        share = isinstance(value, float) and 0 <= value <= 1
+        value = f"{value:g}" if kind.rated or (named and not share) else None
+    if not isinstance(value, str):
+        return None
+    text, values = _tokens(without_layout(value), kind)
+    whole = kind.value(value)
+    return values.get(_leading(text)) if whole is None else whole
 
 
-def visible(output: str, tags: Sequence[str]) -> str:
-    """An answer without the model's reasoning: `<think>…</think>` of any of `tags`.
+def _marked(text: str, kind: _Kind) -> tuple[bool, str]:
+    """Whether an explicit mark has a value in its line, and what the last such mark says."""
+    for mark in reversed([*words.MARK.finditer(text)]):
+        rest = text[mark.end() :]
+        line = rest.split("\n", 1)[0]
+        if re.search(words.ANY, line):
+            before = re.split(r"[.!?\n]" if mark["is"] else r"[.!?,;\n]", text[: mark.start()])[-1]
+            if words.DOUBT.search(before):
+                return True, ""
+            only = words.ONLY.fullmatch(line)
+            return True, only[1] if only else (
+                _leading(rest) or _claimed(line, kind) or _claimed(f"it is {line}", kind)
+            )
+    return False, ""
 
-    An opening tag never closed ends it, a closing tag never opened starts it: many chat templates
-    open it in the prompt. Tags in a code block or between backticks are text about tags.
+
+def _of_line(line: str, kind: _Kind) -> str:
+    """The value a line consists of, perhaps after a key: "Tone: positive"."""
+    if keyed := words.KEYED.fullmatch(line.strip()):
+        key, line = keyed.groups()
+        counts = kind.rated and re.search(r"[^s]s$", key)
+        if counts or words.DOUBT.search(key) or words.BESIDE.search(key):
+            return ""
+    only = words.ONLY.fullmatch(RATED_WORDS.sub("", line) if kind.rated else line)
+    return only[1] if only else ""
+
+
+def _leading(text: str) -> str:
+    """The value that an answer begins with, followed by a stop, unless it is taken back."""
+    match = words.LEADING.match(text)
+    if not match or words.LISTED.match(text):
+        return ""
+    rest = text[match.end() :]
+    others = set(re.findall(words.ANY, rest)) - {match[1]}
+    return "" if others and words.AGAIN.search(rest) else match[1]
+
+
+def _claimed(text: str, kind: _Kind) -> str:
+    """The single value that the sentences of a text assert."""
+    pro, contra = set[str](), set[str]()
+    for sentence in words.SENTENCES.split(text):
+        match = None if words.OTHERWISE.search(sentence) else kind.claims.search(sentence)
+        codes = {code for code in match.groups() if code} if match else set[str]()
+        others = {*re.findall(words.WORD, words.SET_ASIDE.sub("", sentence))} - codes
+        pro |= codes if not others else set()
+        doubtful = words.ANY if words.DOUBT.search(sentence) else "$^"
+        contra |= {*re.findall(doubtful, sentence)} - codes
+    sure = len(pro) == 1 and not pro & contra and not words.AGAIN.search(text)
+    return pro.pop() if sure else ""
+
+
+def find_order(text: str, n: int) -> list[int] | None:
+    """The order a listwise answer gives: numbers from 1 to n, each at most once.
+
+    Read are, in this order: a JSON list, the longest chain such as `2 > 1 > 3` or `[2, 1, 3]`
+    (of equally long ones the last) after the last mark or anywhere, all numbers in brackets, or
+    an answer of numbers alone. A number that is there twice or that no document has spoils it.
     """
-    if "<" not in output or not tags:
-        return output.strip()
-    outside, closing = _patterns(tuple(tags))
-    kept: list[str] = []
-    start = place = 0
-    while found := outside.search(output, place):
-        place = found.end()
-        if found["fence"]:
-            end = output.find("```", place)
-            place = end + 3 if end >= 0 else place - 1  # a fence left open protects nothing
-        elif found["close"]:
-            kept, start = [], place
-        else:
-            kept.append(output[start : found.start()])
-            closed = closing[found["name"].casefold()].search(output, place)
-            start = place = closed.end() if closed else len(output)
-    return "".join([*kept, output[start:]]).strip()
+    text = NOUN.sub("", one_form(html.unescape(text[:MOST_READ])))
+    numbers = _list_of(text)
+    for part in (re.split(words.MARK, text)[-1], text) if numbers is None else ():
+        chains = [re.findall(r"[0-9]+", chain) for chain in words.CHAIN.findall(part)]
+        numbers = numbers or max(reversed(chains), key=len, default=None)
+    if numbers is None and not words.DOUBT.search(text):
+        alone = re.fullmatch(r"[0-9,\s]+", text)
+        numbers = re.findall(r"[0-9]{1,6}" if alone else r"(?<=\[)[0-9]{1,6}(?=\])", text)
+    order = [int(number) for number in numbers or ()]
+    sound = len(set(order)) == len(order) and all(1 <= number <= n for number in order)
+    return order if order and sound else None
 
 
-@lru_cache(maxsize=8)
-def _patterns(tags: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, re.Pattern[str]]]:
-    # Attributes are bounded: a million unclosed "<think " must not take quadratic time.
-    names = "|".join(re.escape(tag) for tag in tags)
-    opened, closed = rf"<(?P<name>{names})(?:\s[^<>]{{0,200}})?>", rf"</(?:{names})\s{{0,9}}>"
-    unquoted = r"(?:(?P<tick>`)|(?<!`))(?:%s)(?(tick)(?!`))"
-    outside = "(?P<fence>```)|" + unquoted % rf"{opened}|(?P<close>{closed})"
-    flags = re.IGNORECASE | re.ASCII  # otherwise a dotless i would match, and fold to no tag
-    ends = {tag: unquoted % rf"</{re.escape(tag)}\s{{0,9}}>" for tag in tags}
-    closing = {tag.casefold(): re.compile(end, flags) for tag, end in ends.items()}
-    return re.compile(outside, flags), closing
+def _list_of(text: str) -> list[str] | None:
+    value = next(iter(json_values_of(text)[0]), None)
+    if isinstance(value, dict):
+        lists = {key: v for key, v in value.items() if isinstance(v, list)}
+        named = [v for key, v in lists.items() if words.IS_ANSWER.fullmatch(key)]
+        named = named or [*lists.values()]
+        value = named[0] if len(named) == 1 else [None] * len(named)
+    texts = [str(member) for member in value] if isinstance(value, list) else []
+    sound = all(re.fullmatch("[0-9]{1,6}", text) for text in texts)
+    return (texts if sound else []) if texts else None

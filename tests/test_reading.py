@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from briefs import brief
 from effort import little_work
 from sklearn.metrics import f1_score
 
-from lib import reading
+from lib import plain_text, reading
 from lib.brief.project import Project
 from lib.evaluate.kinds.exact import _accepted
 from lib.stats import intervals as stats
@@ -23,6 +25,49 @@ ALL = ["nfkc", "casefold", "whitespace", "punctuation", "articles", "numbers"]
 
 def exact(tmp_path: Path, **more: Any) -> Project:
     return brief(tmp_path, "evaluation", {"kind": "exact", "items": "items.jsonl", **more})
+
+
+def shapes() -> Iterator[tuple[str, str, str]]:
+    """What is looked for, an answer, and what it says: "-" where that is not clear.
+
+    In the file ¦ stands between answers, ⏎ for a new line and \\u for what cannot be seen.
+    """
+    wanted = value = ""
+    for line in Path(__file__).with_name("answer_shapes.txt").read_text("utf-8").splitlines():
+        if line.startswith("# "):
+            wanted = line[2:]
+        elif line.startswith("= "):
+            value = line[2:]
+        else:
+            for text in line[2:].split(" ¦ "):
+                plain = re.sub(r"\\u(\w{4})", lambda match: chr(int(match[1], 16)), text)
+                yield wanted, plain.replace("⏎", "\n").replace("\\\\", "\\"), value
+
+
+def read(wanted: str, text: str) -> str:
+    if wanted == "rating 1 to 5":
+        rating = reading.find_rating(text, (1.0, 5.0))
+        return "-" if rating is None else f"{rating:g}"
+    if wanted == "order of 4":
+        return " ".join(map(str, reading.find_order(text, 4) or "-"))
+    if wanted == "preference":
+        return reading.find_preference(text) or "-"
+    return reading.find_label(text, wanted.split("|")) or "-"
+
+
+SHAPES = list(shapes())
+
+
+def test_there_are_shapes_of_every_kind() -> None:
+    assert len(SHAPES) > 3400
+    unclear = sum(value == "-" for _, _, value in SHAPES)
+    assert 1900 < unclear < 2400
+
+
+@pytest.mark.parametrize("wanted", dict.fromkeys(wanted for wanted, _, _ in SHAPES))
+def test_answers_are_read_or_not_at_all(wanted: str) -> None:
+    own = [(text, value) for kind, text, value in SHAPES if kind == wanted]
+    assert {text: read(wanted, text) for text, _ in own} == dict(own)
 
 
 @pytest.mark.parametrize(
@@ -58,10 +103,11 @@ def test_find_label(text: str, label: str | None) -> None:
         ("not positive", ["positive", "not positive"], "not positive"),
         ("Sentiment: not positive", ["positive", "not positive"], "not positive"),
         ("Sentiment: positive", ["positive", "not positive"], "positive"),
-        ("positive, not not positive", ["positive", "not positive"], None),
+        ("positive, not not positive", ["positive", "not positive"], "positive"),
         ("I would say very bad.", ["bad", "very bad"], "very bad"),
         ("the language is c++", ["c", "c++"], "c++"),
-        ("the language is c", ["c", "c++"], "c"),
+        ("the language is c", ["c", "c++"], None),
+        ("the label is c", ["c", "c++"], "c"),
         ("a.b", ["a.b", "a-b"], "a.b"),
         ("say axb", ["a.b", "a-b"], None),
         ("level [1]", ["[1]", "[2]"], "[1]"),
@@ -93,7 +139,7 @@ ALIASES = {"positive": ["good", "thumbs up"], "negative": ["bad"]}
         ("I would say: thumbs up", "positive"),
         ("good, so positive", "positive"),
         ("good or bad", None),
-        ("positive, not bad", None),
+        ("positive, not bad", "positive"),
         ("not good", None),
         ("goodness", None),
         ('{"label": "Positive"}', "positive"),
@@ -101,7 +147,7 @@ ALIASES = {"positive": ["good", "thumbs up"], "negative": ["bad"]}
         ('```json\n{"label": "negative"}\n```', "negative"),
         ('{"sentiment": "bad"}', "negative"),
         ('"negative"', "negative"),
-        ('{"label": "neither", "other": "positive"}', "positive"),
+        ('{"label": "neither", "other": "positive"}', None),
         ('{"label": ["positive", "negative"]}', None),
         ('{"label": null}', None),
         ("{" * 5000, None),
@@ -119,7 +165,7 @@ def test_aliases_and_constrained_answers(text: str, label: str | None) -> None:
 def test_a_million_characters_take_no_time(text: str) -> None:
     with little_work():
         assert reading.find_label(text, SENTIMENT) is None
-        reading.normalise(text, ALL)
+        plain_text.normalise(text, ALL)
 
 
 def test_classification_with_aliases(tmp_path: Path) -> None:
@@ -196,8 +242,8 @@ def test_exact_match(tmp_path: Path, output: str, target: str, score: float) -> 
     ],
 )
 def test_rules(rules: list[str], text: str, normal: str) -> None:
-    assert reading.normalise(text, rules) == normal
-    assert reading.normalise(normal, rules) == normal
+    assert plain_text.normalise(text, rules) == normal
+    assert plain_text.normalise(normal, rules) == normal
 
 
 def test_the_briefs_rules_are_used(tmp_path: Path) -> None:

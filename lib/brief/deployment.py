@@ -139,6 +139,7 @@ class Limits(Section):
 class Deployment(Section):
     """A configuration: a model on hardware at a price, with the wording and options it needs.
 
+    `answer_by: schema` asks for a label as JSON by schema, in text where the endpoint refuses.
     `precision` and `engine` are what the endpoint declares. The `baseline` is the one that the
     others must not be worse than: mostly the closed model in use today.
     """
@@ -150,6 +151,7 @@ class Deployment(Section):
     prompt: Prompt = Prompt()
     options: Options = Options()
     limits: Limits = Limits()
+    answer_by: Literal["text", "schema"] = "text"
     baseline: bool = False
     precision: str | None = None
     engine: str | None = None

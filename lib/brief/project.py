@@ -69,6 +69,7 @@ class Judge(Section):
     scale: tuple[float, float] = (1.0, 5.0)
     calibration: str | None = None
     options: Options = Options(temperature=0.0, max_tokens=16)
+    answer_by: Literal["text", "schema"] = "text"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -22,6 +22,7 @@ from lib.endpoints.requests import (
     chat_calls,
     json_schema_format,
     model_objection,
+    one_value,
 )
 from lib.endpoints.runner import STORE, Session, perform, run_blocking
 from lib.endpoints.servers import (
@@ -46,7 +47,7 @@ __all__ = [
     "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "Session",
     "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
     "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
-    "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_records",
-    "recorded_answers", "recorded_path", "request_options", "run_blocking",
+    "model_objection", "most_tokens", "one_value", "perform", "price_of", "prompt_bytes",
+    "read_records", "recorded_answers", "recorded_path", "request_options", "run_blocking",
     "scrub", "serving", "stream", "usd", "worst_usd",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Who may be asked, and what is sent: the body of every request and the key it is kept under."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -101,6 +102,23 @@ def json_schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
     # Servers want a name for the schema; nothing depends on it.
     form = {"name": "answer", "schema": schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": form}}
+
+
+def one_value(name: str, kind: str = "string", **limits: Any) -> dict[str, Any]:
+    """The option for a JSON object of one value, such as a label of an `enum`."""
+    parts = {"properties": {name: {"type": kind, **limits}}, "required": [name]}
+    return json_schema_format({"type": "object", **parts, "additionalProperties": False})
+
+
+def refuses_schema(status: int, words: str, body: Mapping[str, Any]) -> bool:
+    """Whether an endpoint's error says that it takes no JSON schema, which the body asks for."""
+    asked = "response_format" in body and status in (400, 422)
+    return asked and bool(re.search("response_format|json_schema|guided|structured", words))
+
+
+def as_text(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A body that asks the same in plain text."""
+    return {key: value for key, value in body.items() if key != "response_format"}
 
 
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]

@@ -13,10 +13,11 @@ from lib.evaluate.steps import (
     non_inferiority,
     score,
     summarise,
+    unreadable,
 )
 
 __all__ = [
     "ask", "calibrate", "check", "compare", "detail", "dry_run", "forecast", "gather",
     "judge_notes", "load_items", "non_inferiority", "plan", "score", "side_by_side", "summarise",
-    "worst_groups",
+    "unreadable", "worst_groups",
 ]  # fmt: skip

@@ -15,12 +15,12 @@ from pydantic import BaseModel, Field, TypeAdapter
 from lib import endpoints, legal, tables
 from lib.artifacts import path_name
 from lib.brief import Deployment, Judge, Options, Project
-from lib.endpoints import Call, answer_identity, request_options
+from lib.endpoints import Call, answer_identity, one_value, request_options
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.scoring import clusters
 from lib.lines import read_json_lines, validated
-from lib.reading import visible
+from lib.plain_text import visible
 from lib.stats import Rates, corrected_mean, corrected_rate, judge_agreement
 
 TEXTS = ["input", "target", "output", "first", "second"]
@@ -28,6 +28,7 @@ PLACEHOLDER = re.compile(rf"\{{({'|'.join(TEXTS)})\}}")
 TAG = re.compile(r"</?\s*([A-Za-z][\w-]*)[^<>]*>")
 # Tokens such as <|im_end|> would end the turn itself: llama.cpp reads them inside a text too.
 CONTROL = ("s", "bos", "eos", "start_of_turn", "end_of_turn")
+ENDS = (None, "", "stop")  # the words of a whole answer, as replies.FINISH brings them together
 READ = 10_000  # characters of a judge's answer that are read
 
 
@@ -70,7 +71,8 @@ def messages(judge: Judge, **texts: str) -> list[dict[str, str]]:
     turns = [("system", judge.system)] if judge.system else []
     for shot in judge.shots:
         turns.append(("user", _filled(judge.user, shot.model_dump())))
-        turns.append(("assistant", judge.answer.replace("{verdict}", shot.verdict)))
+        wording = '{"verdict": "{verdict}"}' if judge.answer_by == "schema" else judge.answer
+        turns.append(("assistant", wording.replace("{verdict}", shot.verdict)))
     turns.append(("user", _filled(judge.user, texts)))
     return [{"role": role, "content": content} for role, content in turns]
 
@@ -102,6 +104,7 @@ def ask(
     deployment = as_deployment(judge)
     who, options = answer_identity(brief, deployment), request_options(brief, deployment)
     texts = rows[[name for name in TEXTS if name in rows]].astype(str)
+    options |= _schema(brief) if judge.answer_by == "schema" else {}
     bodies = [{"messages": messages(judge, **row), **options} for row in tables.rows(texts)]
     keys = [endpoints.key_of(who, body) for body in bodies]
     once = [Call(key, "chat", body) for key, body in dict(zip(keys, bodies, strict=True)).items()]
@@ -110,6 +113,16 @@ def ask(
     read = [_read(records[key], brief.evaluation.reasoning_tags) for key in keys]
     table = pd.DataFrame(read, rows.index, columns=["said", "judge_error"], dtype=str)
     return rows.assign(said=table["said"], judge_error=table["judge_error"])
+
+
+def _schema(brief: Project) -> dict[str, Any]:
+    """The option for a verdict as JSON: a rating on the scale, A, B or tie, or a label."""
+    judge, kind = judge_of(brief), kinds.of(brief.evaluation.kind)
+    if kind.RATED:
+        low, high = judge.scale
+        return one_value("verdict", "number", minimum=low, maximum=high)
+    labels = ["A", "B", "tie"] if "{first}" in kind.JUDGED_BY else judge.labels
+    return one_value("verdict", enum=labels)
 
 
 def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
@@ -121,6 +134,8 @@ def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
         return text, "judge: cut off; raise judge.options.max_tokens or give judge.options.stop"
     if record["finish_reason"] in ("content_filter", "refusal"):
         return text, "judge: refused"
+    if record["finish_reason"] not in ENDS:
+        return text, f"judge: did not end by itself ({record['finish_reason']!s:.40})"
     return text, "" if text else "judge: empty answer"
 
 

@@ -16,6 +16,7 @@ from lib.evaluate import answers, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls, served
 
+MOST_UNPARSED = 0.05  # of answers: beyond it, people see what was unreadable
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
     basis primary""".split()
@@ -117,6 +118,19 @@ def score_answers(
     score = scored["score"].astype("Float64")
     scored = scored.fillna({"detail": ""}).astype("str").assign(score=score)
     return answers.assign(**scored.set_index(answers.index))
+
+
+def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
+    """What no answer could be read from, where that is more than 5 % of a deployment's answers.
+
+    A row for each of up to three examples: `deployment share output`.
+    """
+    came = scored[scored["outcome"] != "failed"]
+    share = came["outcome"].eq("unparsed").groupby(came["deployment"]).mean()
+    came = came.assign(share=came["deployment"].map(share))
+    often = came[(came["share"] > MOST_UNPARSED) & (came["outcome"] == "unparsed")]
+    examples = often.groupby("deployment", sort=False).head(3)
+    return examples[["deployment", "share", "output"]].reset_index(drop=True)
 
 
 def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFrame:

@@ -284,7 +284,7 @@ def test_nothing_to_judge(tmp_path: Path, said: Any) -> None:
         ("80%", None),
         ("v4", None),
         ("9" * 5000, None),
-        ("4 4 4", 4.0),
+        ("4 4 4", None),
         ("1.2.3", None),
     ],
 )

@@ -17,7 +17,7 @@ from lib.brief.project import Project, load_project
 from lib.evaluate import steps
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.kinds import classification
-from lib.reading import visible
+from lib.plain_text import visible
 from lib.stats import intervals as stats
 
 
@@ -154,6 +154,10 @@ def test_confusion_leaves_failed_calls_out(project: Project) -> None:
     }
 
 
+DRAFT = "<|channel|>analysis<|message|>"  # of gpt-oss
+FINAL = "<|start|>assistant<|channel|>final<|message|>"
+
+
 @pytest.mark.parametrize(
     ("text", "seen"),
     [
@@ -179,6 +183,42 @@ def test_confusion_leaves_failed_calls_out(project: Project) -> None:
         ("a fence ```</think> b", "b"),
         ("<think>not `</think>` yet</think> b", "b"),
         ("<thınk>a</thınk>b", "<thınk>a</thınk>b"),
+        ("[THINK]negative[/THINK]positive", "positive"),
+        ("[THINK]negative", ""),
+        ("negative[/THINK]positive", "positive"),
+        ("◁think▷negative◁/think▷positive", "positive"),
+        ("negative◁/think▷positive", "positive"),
+        ("◁think▷positive", ""),
+        (
+            "<|START_THINKING|>negative<|END_THINKING|><|START_RESPONSE|>positive<|END_RESPONSE|>",
+            "positive",
+        ),
+        ("<|START_THINKING|>negative", ""),
+        ("negative<|END_THINKING|><|START_TEXT|>positive<|END_TEXT|>", "positive"),
+        ("<|channel>thought\nnegative<channel|>positive", "positive"),
+        ("<|channel>thought\n<channel|>positive", "positive"),
+        ("<|channel>thought\npositive", ""),
+        ("negative<channel|>positive", "positive"),
+        ("<seed:think>negative</seed:think>positive", "positive"),
+        ("<seed:think>positive", ""),
+        ("negative</seed:think>positive", "positive"),
+        (f"{DRAFT}negative<|end|>{FINAL}positive", "positive"),
+        (f"{DRAFT}negative<|end|>{FINAL}positive<|return|>", "positive"),
+        (f"{DRAFT}positive", ""),
+        ("<|channel|>final<|message|>positive<|end|>", "positive"),
+        ("analysisThe text seems negative.assistantfinalpositive", "positive"),
+        ("analysisThe text seems positive", ""),
+        ("analysis of the text: positive", "analysis of the text: positive"),
+        (f"negative<|end|>{FINAL}positive", "positive"),
+        (f"{DRAFT}a<|end|><|channel|>final <|constrain|>json<|message|>{{}}", "{}"),
+        ("<thought>negative</thought>positive", "positive"),
+        ("<|begin_of_thought|>negative<|end_of_thought|>positive", "positive"),
+        ("<think>negative</think>\n<|begin_of_box|>positive<|end_of_box|>", "positive"),
+        ("<think>\n\n</think>\n\npositive", "positive"),
+        ("<|inner_prefix|>negative<|inner_suffix|>positive", "positive"),
+        ("<THINKING>x</THINKING> positive", "positive"),
+        ("assistant\npositive", "assistant\npositive"),
+        (f"{DRAFT}a<|end|><|channel|>commentary to=f<|message|>{{}}<|call|>", ""),
     ],
 )
 def test_visible(text: str, seen: str) -> None:

@@ -217,6 +217,8 @@ def test_disagreements_stand_side_by_side(brief: Project, table: pd.DataFrame) -
     assert wide.loc["i1", "Answer of b"].startswith("0.6 ")
     assert len(disagreements(brief, table, items(4), limit=1)) == 1
     assert disagreements(brief, table[:0], items(4)).empty
+    alone = disagreements(brief, table[table["deployment"] == "a"], items(4))
+    assert alone.empty and list(alone.columns) == ["input", "target", "Answer of a"]
 
 
 def test_worst_groups_come_first_with_their_intervals() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lib.brief import Deployment, Project, Section
-from lib.endpoints import Call, Item, json_schema_format
+from lib.endpoints import Call, Item, one_value
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, text_target
@@ -58,14 +58,11 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     OpenAI accepts an object at the root only, and llama.cpp and vLLM accept it too.
     """
     options = options_of(brief)
-    if not options.constrained:
+    if not options.constrained and deployment.answer_by == "text":
         return chat_per_item(brief, deployment)
-    label = {"type": "string", "enum": options.labels}
-    parts: dict[str, Any] = {"properties": {"label": label}, "required": ["label"]}
-    schema = {"type": "object", **parts, "additionalProperties": False}
     # An example in another form than the one that is enforced would mislead.
     answer = {"answer": lambda label: json.dumps({"label": label}, ensure_ascii=False)}
-    return chat_per_item(brief, deployment, **answer, **json_schema_format(schema))
+    return chat_per_item(brief, deployment, **answer, **one_value("label", enum=options.labels))
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import reading
+from lib import plain_text
 from lib.brief import Deployment, Project, Section
 from lib.endpoints import Call, Item, chat_calls
 from lib.errors import PlaybookError
@@ -25,7 +25,7 @@ MARKS = ("right", "partly right", "wrong")  # an answer of score 1, between, and
 GRADES = ("full score", "partial score", "score 0")  # the same where nothing is right or wrong
 
 Reader = Callable[[dict[str, Any], str], dict[str, str]]
-visible = reading.visible
+visible = plain_text.visible
 
 
 class Options(Section):

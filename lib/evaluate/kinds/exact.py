@@ -11,7 +11,7 @@ from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import Reader, score_each, text_target
 from lib.evaluate.scoring import Figure, clusters, means, measured, outcome_shares
 from lib.json_values import canonical
-from lib.reading import normalise
+from lib.plain_text import normalise
 
 LEAST = 5  # items of a group: fewer say nothing
 PANELS = 7
@@ -19,7 +19,7 @@ Rule = Literal["nfkc", "casefold", "whitespace", "punctuation", "articles", "num
 
 
 class Options(Section):
-    """`normalise` says what does not count in a comparison; see `reading.normalise`."""
+    """`normalise` says what does not count in a comparison; see `plain_text.normalise`."""
 
     normalise: list[Rule] = ["nfkc", "casefold", "whitespace", "punctuation"]
 

@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from lib import reading
+from lib import plain_text
 from lib.brief import Deployment, Name, Project, Section
 from lib.endpoints import Call, Item, chat_calls, key_of
 from lib.errors import PlaybookError
@@ -25,7 +25,7 @@ from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_re
 from lib.evaluate.scoring import Figure, measured
 from lib.json_values import canonical
 from lib.lines import validated
-from lib.reading import MOST_READ, find_label, find_order
+from lib.reading import find_label, find_order
 from lib.stats import ranking_by_chance, ranking_measures
 from lib.tables import rows
 from lib.untrusted import as_dict, as_list, as_number
@@ -189,10 +189,8 @@ def _ranked(brief: Project, output: str, shown: list[str]) -> tuple[list[str], i
     """
     if options_of(brief).ranking.method == "listwise":
         order = find_order(output, len(shown))
-        if order is None:
-            return None
-        first = [shown[number - 1] for number in order[0]]
-        return [*first, *(d for d in shown if d not in set(first))], order[1]
+        first = [shown[number - 1] for number in order or ()]
+        return ([*first, *(d for d in shown if d not in set(first))], 0) if order else None
     try:
         answers = json.loads(output)
     except (ValueError, RecursionError):
@@ -208,10 +206,10 @@ def _value(brief: Project, answer: Any) -> float | None:
     if options_of(brief).ranking.method == "rerank":
         return as_number(answer)
     tags = brief.evaluation.reasoning_tags
-    text = reading.visible(answer, tags) if isinstance(answer, str) else ""
+    text = plain_text.visible(answer, tags) if isinstance(answer, str) else ""
     if not text:
         return None
-    return float(find_label(text[:MOST_READ], options_of(brief).ranking.relevant) is not None)
+    return float(find_label(text, options_of(brief).ranking.relevant) is not None)
 
 
 def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any) -> pd.DataFrame:
