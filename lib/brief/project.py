@@ -31,9 +31,11 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Shot(Section):
-    """One worked example shown before the item."""
+    """One worked example shown before the item, with the fields that the wording names."""
 
-    input: str
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    input: str = ""
     target: str
 
 

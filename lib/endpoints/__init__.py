@@ -13,6 +13,7 @@ from lib.endpoints.price import (
     worst_usd,
 )
 from lib.endpoints.requests import (
+    FIELD,
     Call,
     Item,
     Plan,
@@ -43,8 +44,8 @@ from lib.endpoints.store import (
 )
 
 __all__ = [
-    "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "Session",
-    "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
+    "BYTES_PER_TOKEN", "FIELD", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served",
+    "Session", "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
     "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
     "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_records",
     "recorded_answers", "recorded_path", "request_options", "run_blocking",

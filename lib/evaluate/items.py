@@ -1,28 +1,51 @@
 """The brief's items: read from JSON lines or CSV, and checked before anything is asked."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 import pandas as pd
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from lib.artifacts import shown
 from lib.brief import Project
+from lib.endpoints import FIELD
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.kinds.defaults import Reader
 from lib.json_values import canonical, parse_json
-from lib.lines import read_csv_lines, read_json_lines
+from lib.lines import read_csv_lines, read_json_lines, validated
+from lib.untrusted import as_dict, as_list
 
 COLUMNS = ["item_id", "input", "target", "group"]
 TAKEN = ("item_id", "deployment", "repo_id")
+JUDGED = {"output", "first", "second"}  # of the judge's wording, which no item has
+DOUBLED = re.compile(r"\{\{(\w+)\}\}")
+
+
+class _Turn(TypedDict):
+    """A message in OpenAI's shape; other keys, such as a weight for training, are left out."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: NotRequired[str | list[dict[str, Any]] | None]
+    name: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
+
+
+TURNS = TypeAdapter(list[_Turn])
 
 
 def load_items(brief: Project) -> pd.DataFrame:
     """Read the items of a brief, a file of JSON lines or CSV (`evaluation.format`).
 
-    `evaluation.columns` names the file's field for each of ours, such as `{input: question}`.
+    `evaluation.columns` names the file's field for each of ours, such as `{input: question}`. A
+    line may hold a conversation instead (`messages`, in OpenAI's shape, as in stored completions
+    and files for fine-tuning): an assistant's turn at its end is not sent, and is the target
+    where there is no other.
 
     Returns:
         One row per item, all text: `item_id input target group`, what the kind of task adds
@@ -45,6 +68,8 @@ def load_items(brief: Project) -> pd.DataFrame:
     name, count = Counter(row["item_id"] for row in rows).most_common(1)[0]
     if count > 1:
         raise PlaybookError(f"{where}: the id {name!r} is used {count} times")
+    if problems := list(dict.fromkeys(_wording_problems(brief, rows))):
+        raise PlaybookError(f"{brief.file}: evaluation: {'; '.join(problems)}")
     items = pd.DataFrame(rows)
     columns = dict.fromkeys([*COLUMNS, *kind.JSON_FIELDS, *items])
     items = items.reindex(columns=list(columns)).fillna("").astype("str")
@@ -96,7 +121,63 @@ def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
     return {key: value for key, value in raw.items() if key not in used} | fields
 
 
+def _conversation(item: dict[str, Any], where: str) -> dict[str, Any]:
+    """An item with the turns to send, what they say as `input`, and a target from their end."""
+    raw = item["messages"]
+    turns = parse_json(raw) if isinstance(raw, str) else raw
+    stored = [as_dict(choice).get("message") for choice in as_list(item.get("choices"))[:1]]
+    turns = validated(TURNS, [*as_list(turns), *stored], where, "messages")
+    number = where.rpartition(" ")[2]
+    item = {"id": f"line {number}"} | item
+    if turns and turns[-1]["role"] == "assistant":
+        last = turns.pop()
+        called = [as_dict(call.get("function")) for call in last.get("tool_calls", [])]
+        calls = [
+            {**call, "arguments": parse_json(call.get("arguments") or "{}")} for call in called
+        ]
+        item = {"target": calls or _said(last)} | item
+    if not turns or turns[-1]["role"] not in ("user", "tool"):
+        raise PlaybookError(f"{where}: messages must hold a turn of the user to answer")
+    spoken = [turn for turn in turns if turn["role"] not in ("system", "developer")]
+    lines = [f"{turn['role']}: {_said(turn)}" for turn in spoken]
+    text = _said(spoken[0]) if len(spoken) == 1 else "\n".join(lines)
+    return {"input": text} | item | {"messages": canonical(turns)}
+
+
+def _said(turn: _Turn) -> str:
+    """The words of a turn; of a part that is none, its type."""
+    content = turn.get("content")
+    parts = [part.get("text") or f"[{part.get('type')}]" for part in as_list(content)]
+    return content if isinstance(content, str) else "\n".join(map(str, parts)) or "[no text]"
+
+
+def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[str]:
+    """A sentence for each field that a wording names and an item, or a worked example, lacks."""
+    judge, places = brief.evaluation.judge, set(kinds.of(brief.evaluation.kind).PLACES)
+    wordings = [("judge", judge.system, JUDGED), ("judge", judge.user, JUDGED)] if judge else []
+    for prompt in map(brief.prompt_of, brief.deployments):
+        wordings += [("prompt", prompt.system, set()), ("prompt.user", prompt.user, places)]
+    fields = set().union(*rows)
+    for key, wording, own_places in wordings:
+        for name in sorted(fields.intersection(DOUBLED.findall(wording or ""))):
+            yield f"{key}: write {{{name}}}, with one brace on each side"
+        names = {*FIELD.findall(wording or "")}
+        if "target" in names and key != "judge":
+            yield f"{key}: {{target}} would give the answer away"
+        for name in sorted(names - own_places):
+            lacking = [row["item_id"] for row in rows if name not in row]
+            shots = brief.evaluation.shots if key == "prompt.user" else []
+            if len(lacking) == len(rows):
+                yield f"{key}: no item has {{{name}}}; they have {', '.join(sorted(fields))}"
+            elif lacking:
+                yield f"{key}: item {lacking[0]!r} has no {{{name}}}, and {len(lacking) - 1} more"
+            elif any(name not in shot.model_dump() for shot in shots):
+                yield f"shots: one has no {name!r}, which prompt.user names"
+
+
 def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dict[str, str]:
+    if "messages" in item:
+        item = _conversation(item, where)
     for key in ("id", "input"):
         if not isinstance(item.get(key), str) or not item[key].strip():
             raise PlaybookError(f"{where}: {key} must be text, not {item.get(key)!r:.200}")

@@ -16,6 +16,7 @@ from lib.stats import compare_pairs
 
 NEEDS = "endpoint"  # what a deployment must have: an endpoint or published figures
 ASKS_ITEMS = True  # whether items are read and asked one by one
+PLACES: tuple[str, ...] = ()  # of a wording that are the kind's own, beside the items' fields
 JSON_FIELDS: tuple[str, ...] = ()  # fields of an item that are JSON, also in a cell of a CSV file
 JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a kind without judge
 RATED = False  # whether the judge gives numbers, not labels
@@ -60,9 +61,8 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 
 def chat_per_item(brief: Project, deployment: Deployment, **extra: Any) -> Callable[..., Any]:
     """One chat an item; what is extra goes to `requests.chat_calls`."""
-    wording = brief.prompt_of(deployment).user or "{input}"
     chat = chat_calls(brief, deployment, **extra)
-    return lambda item: [chat(wording.replace("{input}", item["input"]))]
+    return lambda item: [chat(item)]
 
 
 def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dict[str, Any]:
