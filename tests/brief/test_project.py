@@ -114,9 +114,17 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
             "deployment 'a' needs endpoint for kind 'class",
         ),
         ("deployments.0.price", None, "deployments: 'a' needs a price, or hardware whose price"),
-        ("evaluation.prompt", {"user": "Review:"}, "evaluation.prompt.user: must contain a field of the items"),
+        (
+            "evaluation.prompt",
+            {"user": "Review:"},
+            "evaluation.prompt.user: must contain a field of the items",
+        ),
         ("evaluation.prompt", {"answer": "yes"}, "evaluation.prompt.answer: must contain {target}"),
-        ("deployments.0.prompt", {"user": "x"}, "deployments.0.prompt.user: must contain a field of the items"),
+        (
+            "deployments.0.prompt",
+            {"user": "x"},
+            "deployments.0.prompt.user: must contain a field of the items",
+        ),
         (
             "evaluation.shots",
             [{"input": "Good", "target": "positiv"}],
