@@ -95,11 +95,15 @@ def _decoded(item: dict[str, Any], where: str, brief: Project) -> dict[str, Any]
     """Cells that hold JSON for this kind, as what they say."""
     for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
         if item.get(key, "").strip():
-            try:
-                item[key] = parse_json(item[key])
-            except ValueError as error:
-                raise PlaybookError(f"{where}: {key} must be JSON text: {error}") from None
+            item[key] = _json(item[key], where, key)
     return item
+
+
+def _json(text: str, where: str, key: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise PlaybookError(f"{where}: {key} must be JSON text: {error}") from None
 
 
 def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
@@ -124,17 +128,16 @@ def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
 def _conversation(item: dict[str, Any], where: str) -> dict[str, Any]:
     """An item with the turns to send, what they say as `input`, and a target from their end."""
     raw = item["messages"]
-    turns = parse_json(raw) if isinstance(raw, str) else raw
+    turns = _json(raw, where, "messages") if isinstance(raw, str) else raw
     stored = [as_dict(choice).get("message") for choice in as_list(item.get("choices"))[:1]]
     turns = validated(TURNS, [*as_list(turns), *stored], where, "messages")
     number = where.rpartition(" ")[2]
     item = {"id": f"line {number}"} | item
     if turns and turns[-1]["role"] == "assistant":
         last = turns.pop()
-        called = [as_dict(call.get("function")) for call in last.get("tool_calls", [])]
-        calls = [
-            {**call, "arguments": parse_json(call.get("arguments") or "{}")} for call in called
-        ]
+        calls = [as_dict(call.get("function")) for call in last.get("tool_calls", [])]
+        for call in calls:
+            call["arguments"] = _json(str(call.get("arguments") or "{}"), where, "arguments")
         item = {"target": calls or _said(last)} | item
     if not turns or turns[-1]["role"] not in ("user", "tool"):
         raise PlaybookError(f"{where}: messages must hold a turn of the user to answer")
