@@ -40,14 +40,15 @@ from lib.endpoints.store import (
     key_of,
     read_records,
     recorded_answers,
+    recorded_elsewhere,
     recorded_path,
 )
 
 __all__ = [
     "BYTES_PER_TOKEN", "FIELD", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served",
-    "Session", "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
-    "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
+    "Session", "admit", "admitted", "answer_identity", "appending_records", "cache_path",
+    "chat_calls", "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
     "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_records",
-    "recorded_answers", "recorded_path", "request_options", "run_blocking",
+    "recorded_answers", "recorded_elsewhere", "recorded_path", "request_options", "run_blocking",
     "scrub", "serving", "stream", "usd", "worst_usd",
 ]  # fmt: skip
