@@ -87,7 +87,8 @@ def chat_calls(
 ) -> Callable[..., Call]:
     """A function of an item (and a `part`) to its call: system, worked examples, its turns.
 
-    An item's own `messages` are its turns; else one is worded by `user`, or the brief's prompt.
+    An item's own `messages` are its turns; else one is worded by the brief's prompt. A kind's own
+    wording, `user`, is for all items.
     `answer` words the examples' answers; `options` are sent beside those of the brief.
     """
     prompt = brief.prompt_of(deployment)
@@ -103,7 +104,7 @@ def chat_calls(
 
     def call(item: Item, part: str = "") -> Call:
         turns = [{"role": "user", "content": filled(user or question, item)}]
-        if item.get("messages"):
+        if item.get("messages") and not user:
             turns = json.loads(item["messages"])
         system = [turn for turn in turns if turn["role"] in SYSTEM]
         if prompt.system:  # the wording that is tried takes the place of the conversation's

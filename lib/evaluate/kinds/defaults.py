@@ -10,8 +10,8 @@ import pandas as pd
 from lib import reading
 from lib.brief import Deployment, Project, Section
 from lib.endpoints import Call, Item, chat_calls
-from lib.errors import PlaybookError
 from lib.evaluate.scoring import Figure, outcome_shares
+from lib.lines import required_text
 from lib.stats import compare_pairs
 
 NEEDS = "endpoint"  # what a deployment must have: an endpoint or published figures
@@ -48,10 +48,7 @@ def item_reader(brief: Project) -> Reader:
 
 def text_target(item: Mapping[str, Any], where: str) -> str:
     """A target that is text."""
-    target = item.get("target")
-    if not isinstance(target, str) or not target.strip():
-        raise PlaybookError(f"{where}: target must be text, not {target!r:.200}")
-    return target
+    return required_text(item.get("target"), where, "target")
 
 
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
