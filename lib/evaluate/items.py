@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
@@ -11,18 +11,18 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from lib.artifacts import shown
-from lib.brief import Project
+from lib.brief import Project, Section
 from lib.endpoints import FIELD
 from lib.errors import PlaybookError
+from lib.evaluate import judge as judge_model
 from lib.evaluate import kinds
 from lib.evaluate.kinds.defaults import Reader
-from lib.json_values import canonical, parse_json
-from lib.lines import read_csv_lines, read_json_lines, validated
+from lib.json_values import canonical, parse_json, text_of
+from lib.lines import read_csv_lines, read_json_lines, required_text, validated
 from lib.untrusted import as_dict, as_list
 
 COLUMNS = ["item_id", "input", "target", "group"]
 TAKEN = ("item_id", "deployment", "repo_id")
-JUDGED = {"output", "first", "second"}  # of the judge's wording, which no item has
 DOUBLED = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -82,6 +82,10 @@ def load_items(brief: Project) -> pd.DataFrame:
 
 def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
     if brief.evaluation.format == "jsonl":
+        if path.suffix in (".csv", ".tsv"):
+            way = "write evaluation.format: csv, and if its columns have other names"
+            way += " evaluation.columns: {id: …, input: …, target: …}"
+            raise PlaybookError(f"{shown(path)}: by its name no JSON lines; {way}")
         for where, item in read_json_lines(path, wanted="id, input and target"):
             yield where, _mapped(item, brief, where)
         return
@@ -154,48 +158,56 @@ def _said(turn: _Turn) -> str:
     return content if isinstance(content, str) else "\n".join(map(str, parts)) or "[no text]"
 
 
+def _wordings(brief: Project) -> Iterator[tuple[str, str, set[str], str, Sequence[Section]]]:
+    """Every wording: its key and text, its words that are no fields, the secret, its examples."""
+    evaluation = brief.evaluation
+    if judge := evaluation.judge:
+        for text in filter(None, (judge.system, judge.user)):
+            yield "judge", text, {*judge_model.TEXTS}, "human", judge.shots
+    places = {*kinds.of(evaluation.kind).PLACES}
+    for prompt in map(brief.prompt_of, brief.deployments):
+        yield "prompt.system", prompt.system or "", set(), "target", []
+        yield "prompt.user", prompt.user or "", places, "target", evaluation.shots
+
+
 def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[str]:
     """A sentence for each field that a wording names and an item, or a worked example, lacks."""
-    judge, places = brief.evaluation.judge, set(kinds.of(brief.evaluation.kind).PLACES)
-    wordings = [("judge", judge.system, JUDGED), ("judge", judge.user, JUDGED)] if judge else []
-    for prompt in map(brief.prompt_of, brief.deployments):
-        wordings += [("prompt", prompt.system, set()), ("prompt.user", prompt.user, places)]
     fields = set().union(*rows)
-    for key, wording, own_places in wordings:
-        for name in sorted(fields.intersection(DOUBLED.findall(wording or ""))):
+    talks = all("messages" in row for row in rows)
+    for key, text, places, secret, shots in _wordings(brief):
+        for name in sorted((fields | places) & {*DOUBLED.findall(text)}):
             yield f"{key}: write {{{name}}}, with one brace on each side"
-        names = {*FIELD.findall(wording or "")}
-        if "target" in names and key != "judge":
-            yield f"{key}: {{target}} would give the answer away"
-        for name in sorted(names - own_places):
+        names = {*FIELD.findall(text)}
+        if secret in names:
+            yield f"{key}: {{{secret}}} would give the answer away"
+        if key == "prompt.user" and talks and not places and text != "{input}":
+            yield "prompt.user is not used: the messages of the items are sent; take it out"
+        for name in sorted(names - places - {secret}):
             lacking = [row["item_id"] for row in rows if name not in row]
-            shots = brief.evaluation.shots if key == "prompt.user" else []
             if len(lacking) == len(rows):
                 yield f"{key}: no item has {{{name}}}; they have {', '.join(sorted(fields))}"
             elif lacking:
                 yield f"{key}: item {lacking[0]!r} has no {{{name}}}, and {len(lacking) - 1} more"
             elif any(name not in shot.model_dump() for shot in shots):
-                yield f"shots: one has no {name!r}, which prompt.user names"
+                yield f"shots: one has no {name!r}, which {key} names"
+    for name in (name for name in brief.evaluation.slices if name != "length"):
+        if not any(row.get(name) or (name == "group" and row.get("file_group")) for row in rows):
+            yield f"slices: no item has {name!r}; they have {', '.join(sorted(fields))}"
 
 
 def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dict[str, str]:
     if "messages" in item:
         item = _conversation(item, where)
     for key in ("id", "input"):
-        if not isinstance(item.get(key), str) or not item[key].strip():
-            raise PlaybookError(f"{where}: {key} must be text, not {item.get(key)!r:.200}")
+        required_text(item.get(key), where, key)
     if taken := [key for key in TAKEN if key in item]:
         raise PlaybookError(f"{where}: the key {taken[0]} is taken; the item's name is its id")
     field = brief.evaluation.group
-    group = _text(item.get(field)) if field else ""
+    group = text_of(item.get(field)) if field else ""
     if field and not group.strip():
         raise PlaybookError(f"{where}: {field} is missing; evaluation.group names it")
     item |= read(item, where)
     if "group" in item and field != "group":
         item["file_group"] = item["group"]
-    texts = {key: _text(value) for key, value in item.items() if key not in ("id", "group")}
+    texts = {key: text_of(value) for key, value in item.items() if key not in ("id", "group")}
     return {"item_id": item["id"], **texts, "group": group}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else canonical(value)
