@@ -162,8 +162,9 @@ def _wordings(brief: Project) -> Iterator[tuple[str, str, set[str], str, Sequenc
     """Every wording: its key and text, its words that are no fields, the secret, its examples."""
     evaluation = brief.evaluation
     if judge := evaluation.judge:
-        for text in filter(None, (judge.system, judge.user)):
-            yield "judge", text, {*judge_model.TEXTS}, "human", judge.shots
+        words = {*judge_model.TEXTS}
+        yield "judge.system", judge.system or "", words, "human", []
+        yield "judge.user", judge.user, words, "human", judge.shots
     places = {*kinds.of(evaluation.kind).PLACES}
     for prompt in map(brief.prompt_of, brief.deployments):
         yield "prompt.system", prompt.system or "", set(), "target", []

@@ -146,7 +146,8 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
         (
             "company.revenue",
             {"amount": 5, "currency": "EUR", "period": "year"},
-            "company.revenue.currency: Input should be 'USD', not 'EUR'",
+            "company.revenue.currency: convert the amount, licences count in USD, and write"
+            " currency: USD instead of 'EUR'",
         ),
         (
             "company.revenue",
