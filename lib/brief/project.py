@@ -41,10 +41,7 @@ class Shot(Section):
 
 
 class JudgeShot(Section):
-    """One worked example of judging: the verdict is a label, a rating, or A, B or tie.
-
-    It has the items' fields that the judge's wording names.
-    """
+    """One worked example, with the wording's fields: a label, a rating, or A, B or tie."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

@@ -189,10 +189,8 @@ def _verdict(
     if (total := items_needed(value, wanted, n=n, low=low, high=high)) is None:
         return "not decided", "the measured quality lies on the bar: no number of items decides it"
     way = "meets" if value > wanted else "misses"
-    return (
-        "not decided",
-        f"about {total - n:,} more items would show that it {way} it, if this holds",
-    )
+    note = f"about {total - n:,} more items would show that it {way} it, if this holds"
+    return "not decided", note
 
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:

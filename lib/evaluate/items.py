@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from lib.artifacts import shown
-from lib.brief import Project, Section
+from lib.brief import Project
 from lib.endpoints import FIELD
 from lib.errors import PlaybookError
 from lib.evaluate import judge as judge_model
@@ -83,8 +83,7 @@ def load_items(brief: Project) -> pd.DataFrame:
 def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
     if brief.evaluation.format == "jsonl":
         if path.suffix in (".csv", ".tsv"):
-            way = "write evaluation.format: csv, and if its columns have other names"
-            way += " evaluation.columns: {id: …, input: …, target: …}"
+            way = "write evaluation.format: csv, and evaluation.columns for other names of columns"
             raise PlaybookError(f"{shown(path)}: by its name no JSON lines; {way}")
         for where, item in read_json_lines(path, wanted="id, input and target"):
             yield where, _mapped(item, brief, where)
@@ -158,41 +157,37 @@ def _said(turn: _Turn) -> str:
     return content if isinstance(content, str) else "\n".join(map(str, parts)) or "[no text]"
 
 
-def _wordings(brief: Project) -> Iterator[tuple[str, str, set[str], str, Sequence[Section]]]:
-    """Every wording: its key and text, its words that are no fields, the secret, its examples."""
-    evaluation = brief.evaluation
-    if judge := evaluation.judge:
-        words = {*judge_model.TEXTS}
-        yield "judge.system", judge.system or "", words, "human", []
-        yield "judge.user", judge.user, words, "human", judge.shots
-    places = {*kinds.of(evaluation.kind).PLACES}
-    for prompt in map(brief.prompt_of, brief.deployments):
-        yield "prompt.system", prompt.system or "", set(), "target", []
-        yield "prompt.user", prompt.user or "", places, "target", evaluation.shots
-
-
 def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[str]:
-    """A sentence for each field that a wording names and an item, or a worked example, lacks."""
-    fields = set().union(*rows)
+    """A sentence for each field that a wording or slice names and an item, or example, lacks."""
+    fields, evaluation = set().union(*rows), brief.evaluation
     talks = all("messages" in row for row in rows)
-    for key, text, places, secret, shots in _wordings(brief):
-        for name in sorted((fields | places) & {*DOUBLED.findall(text)}):
-            yield f"{key}: write {{{name}}}, with one brace on each side"
-        names = {*FIELD.findall(text)}
-        if secret in names:
-            yield f"{key}: {{{secret}}} would give the answer away"
-        if key == "prompt.user" and talks and not places and text != "{input}":
+    # Every wording with its words that are no fields, and the worked examples it is for.
+    judge, wordings = evaluation.judge, list[tuple[str, str | None, Any, Any]]()
+    if judge:
+        wordings = [("judge.system", judge.system, judge_model.TEXTS, [])]
+        wordings += [("judge.user", judge.user, judge_model.TEXTS, judge.shots)]
+    places = kinds.of(evaluation.kind).PLACES
+    for prompt in map(brief.prompt_of, brief.deployments):
+        wordings += [("prompt.system", prompt.system, (), [])]
+        wordings += [("prompt.user", prompt.user, places, evaluation.shots)]
+        if talks and not places and prompt.user != "{input}":
             yield "prompt.user is not used: the messages of the items are sent; take it out"
-        for name in sorted(names - places - {secret}):
+    for key, text, words, shots in wordings:
+        for name in sorted(fields.union(words).intersection(DOUBLED.findall(text or ""))):
+            yield f"{key}: write {{{name}}}, with one brace on each side"
+        secret = "human" if key.startswith("judge") else "target"
+        for name in sorted({*FIELD.findall(text or "")}.difference(words)):
             lacking = [row["item_id"] for row in rows if name not in row]
-            if len(lacking) == len(rows):
+            if name == secret:
+                yield f"{key}: {{{secret}}} would give the answer away"
+            elif len(lacking) == len(rows):
                 yield f"{key}: no item has {{{name}}}; they have {', '.join(sorted(fields))}"
             elif lacking:
                 yield f"{key}: item {lacking[0]!r} has no {{{name}}}, and {len(lacking) - 1} more"
             elif any(name not in shot.model_dump() for shot in shots):
                 yield f"shots: one has no {name!r}, which {key} names"
-    for name in (name for name in brief.evaluation.slices if name != "length"):
-        if not any(row.get(name) or (name == "group" and row.get("file_group")) for row in rows):
+    for name in evaluation.slices:
+        if name not in fields | {"length"}:
             yield f"slices: no item has {name!r}; they have {', '.join(sorted(fields))}"
 
 

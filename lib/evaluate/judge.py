@@ -153,10 +153,7 @@ LABELLED = TypeAdapter(Labelled)
 
 
 def load_labelled(brief: Project) -> pd.DataFrame:
-    """The items of `judge.calibration`: `item_id input target output human`, a label or rating.
-
-    And the further fields that the judge's wording names.
-    """
+    """Of `judge.calibration` `item_id input target output human`, and what the wording names."""
     judge = brief.evaluation.judge
     columns = ["item_id", "input", "target", "output", "human"]
     if judge is None or judge.calibration is None:

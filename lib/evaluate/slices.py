@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from lib.brief import Project
@@ -34,9 +33,11 @@ def by_slice(
                 of_all = scores["deployment"].eq(deployment) & scores["metric"].eq(metric["metric"])
                 row = scores[of_all].iloc[0].to_dict() | counts_of_calls(rows)
                 table.append({**row, **metric, "slice": name, "primary": False})
+    if not table:
+        return scores
     slices = pd.DataFrame(table, columns=[*scores.columns]).astype(scores.dtypes)
     slices = slices.sort_values(["value", "high"], kind="stable")
-    return pd.concat([scores, slices], ignore_index=True) if table else scores
+    return pd.concat([scores, slices], ignore_index=True)
 
 
 def slice_winners(
@@ -48,17 +49,11 @@ def slice_winners(
     """
     out = {*gathered.dropped["deployment"], *(d.name for d in brief.deployments if d.baseline)}
     rivals = scored[~scored["deployment"].isin(out)]
-    if not brief.evaluation.slices or rivals["deployment"].nunique() < 2:
-        return []
     kind, graded, tests = kinds.of(brief.evaluation.kind), gathered.graded, []
-    for name, rows in _slices(brief, rivals, items):
-        group = rows.drop_duplicates("item_id").set_index("item_id")["group"]
-        if len(group) >= LEAST and rows["deployment"].nunique() > 1:
-            if graded is not None:
-                graded_part = graded[graded["item_id"].isin(group.index)]
-                graded_part = graded_part.assign(group=graded_part["item_id"].map(group))
-            pairs = kind.compare(rows, None if graded is None else graded_part)
-            tests.append(pairs.assign(slice=name))
+    for name, rows in _slices(brief, rivals, items) if brief.evaluation.slices else ():
+        if rows["item_id"].nunique() >= LEAST and rows["deployment"].nunique() > 1:
+            part = None if graded is None else graded[graded["item_id"].isin(rows["item_id"])]
+            tests.append(kind.compare(rows, part).assign(slice=name))
     if not tests:
         return []
     table = pd.concat(tests, ignore_index=True)
@@ -67,11 +62,11 @@ def slice_winners(
     sentences = []
     for row in table[table["p"] < ALPHA].itertuples():
         better, worse = (row.deployment, row.other)[:: 1 if row.difference > 0 else -1]
-        if worse == best:
-            sentences.append(
-                f"{row.slice} ({row.n} items): {better} beats {best}, the best of all items, by"
-                f" {abs(row.difference):.2g} (p = {row.p:.2g}, Holm over {len(table)} tests)."
-            )
+        by = f"by {abs(row.difference):.2g} (p = {row.p:.2g}, Holm over {len(table)} tests)"
+        sentence = (
+            f"{row.slice} ({row.n} items): {better} beats {best}, the best of all items, {by}."
+        )
+        sentences += [sentence] * (worse == best)
     return sentences or [f"In no slice another beats {best} (Holm over {len(table)} tests)."]
 
 
@@ -81,22 +76,14 @@ def _slices(
     """Every slice with its answers; within a value of the brief's `group` items stand alone."""
     clusters = brief.evaluation.group
     texts = (scored if items.empty else items).drop_duplicates("item_id").set_index("item_id")
+    # A field `group` that is not the brief's group has another name.
+    columns = {"group": "file_group" if "file_group" in texts else "group", clusters: "group"}
     for field in brief.evaluation.slices or [clusters or "group"]:
-        # The file's own `group` has another name, and the brief's group that name.
-        columns = ["group"] if field == clusters else [field]
-        columns = ["file_group", *columns] if field == "group" != clusters else columns
-        column = next((column for column in columns if column in texts), "")
-        values = texts[column] if column else pd.Series("", texts.index)
-        if field == "length" and not column:
-            values = _lengths(texts["input"])
+        values = texts.get(columns.get(field, field))
+        if values is None:  # only `length` may be no field: about a third of the items each
+            rank = texts["input"].str.len().rank(pct=True)
+            values = pd.cut(rank, [0, 1 / 3, 2 / 3, 1], labels=["short", "medium", "long"])
         rows = scored.assign(group="") if field == clusters else scored
-        by_value = rows.groupby(rows["item_id"].map(values).fillna("").astype(str), sort=False)
-        yield from ((f"{field}: {value}", part) for value, part in by_value if value.strip())
-
-
-def _lengths(texts: "pd.Series[str]") -> "pd.Series[str]":
-    """Three classes with about a third of the items each, by the characters of the input."""
-    sizes = texts.str.len()
-    low, high = np.quantile(sizes, [1 / 3, 2 / 3]).round()
-    names = [f"to {low:.0f} characters", f"to {high:.0f}", f"over {high:.0f} characters"]
-    return pd.Series(np.array(names)[np.searchsorted([low, high], sizes)], texts.index)
+        names = rows["item_id"].map(values.astype("str")).fillna("")
+        parts = rows.groupby(names, sort=False)
+        yield from ((f"{field}: {name}", part) for name, part in parts if str(name).strip())

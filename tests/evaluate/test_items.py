@@ -402,7 +402,9 @@ def test_a_file_that_is_something_else_is_told(
 
 def test_a_csv_file_that_is_read_as_json_lines_says_how(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("id,input,target\n1,x,positive\n")
-    with pytest.raises(PlaybookError, match=r"write evaluation\.format: csv, and if its columns"):
+    with pytest.raises(
+        PlaybookError, match=r"write evaluation\.format: csv, and evaluation\.columns"
+    ):
         load_items(brief(tmp_path, "evaluation.items", "items.csv"))
 
 

@@ -135,13 +135,21 @@ def test_within_a_cluster_items_stand_alone(tmp_path: Path) -> None:
     assert "b beats a" in slice_winners(project, table, grouped, gathered(table))[0]
 
 
+def test_a_quoted_score_has_no_slices(tmp_path: Path) -> None:
+    project = brief(tmp_path)
+    nothing = pd.DataFrame(columns=["deployment", "item_id", "group", "score", "outcome"])
+    scores = pd.DataFrame({"deployment": ["a"], "slice": [""]})
+    assert by_slice(project, scores, nothing, items()[:0]) is scores
+    assert slice_winners(project, nothing, items()[:0], gathered()) == []
+
+
 def test_the_length_is_built_in(tmp_path: Path) -> None:
     project, table = brief(tmp_path, slices=["length"]), answers(a=A)
     texts = items().assign(input=["x" * (10 + k) for k in range(N)])
     scores = by_slice(project, summarise(project, table), table, texts)
     rows = scores[scores["slice"] != ""].set_index("slice")["n"]
     assert rows.to_dict() == {
-        "length: to 30 characters": 21, "length: to 49": 19, "length: over 49 characters": 20
+        "length: short": 20, "length: medium": 20, "length: long": 20
     }  # fmt: skip
     named = by_slice(project, summarise(project, table), table, texts.assign(length="L"))
     assert set(named["slice"]) == {"", "length: L"}
@@ -153,3 +161,9 @@ def test_a_slice_that_no_item_has_is_told(tmp_path: Path) -> None:
     assert len(load_items(brief(tmp_path, slices=["length", "customer"]))) == 1
     with pytest.raises(PlaybookError, match="slices: no item has 'kunde'; they have customer, "):
         load_items(brief(tmp_path, slices=["kunde"]))
+
+
+def test_a_source_without_items_cannot_be_sliced(tmp_path: Path) -> None:
+    raw = changed("evaluation", {"kind": "inspect", "inspect": {"task": "t"}, "slices": ["x"]})
+    with pytest.raises(PlaybookError, match="slices: kind 'inspect' reads no items to slice"):
+        open_project(write(tmp_path, raw))
