@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from lib.artifacts import shown
 from lib.brief import Project
-from lib.endpoints import FIELD
+from lib.endpoints import FIELD, filled
 from lib.errors import PlaybookError
 from lib.evaluate import judge as judge_model
 from lib.evaluate import kinds
@@ -45,7 +45,7 @@ def load_items(brief: Project) -> pd.DataFrame:
     `evaluation.columns` names the file's field for each of ours, such as `{input: question}`. A
     line may hold a conversation instead (`messages`, in OpenAI's shape, as in stored completions
     and files for fine-tuning): an assistant's turn at its end is not sent, and is the target
-    where there is no other.
+    where there is no other. An `input` is needed where the brief's wording names it.
 
     Returns:
         One row per item, all text: `item_id input target group`, what the kind of task adds
@@ -89,7 +89,8 @@ def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, _mapped(item, brief, where)
         return
     columns = brief.evaluation.columns
-    wanted = {name: columns.get(name, name) for name in ("id", "input", *columns)}
+    needed = ["id", *["input"] * ("input" in FIELD.findall(_question(brief)))]
+    wanted = {name: columns.get(name, name) for name in (*needed, *columns)}
     for where, item in read_csv_lines(path, wanted=wanted):
         yield where, _decoded(_mapped(item, brief, where), where, brief)
 
@@ -175,12 +176,15 @@ def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[st
     for key, text, words, shots in wordings:
         for name in sorted(fields.union(words).intersection(DOUBLED.findall(text or ""))):
             yield f"{key}: write {{{name}}}, with one brace on each side"
+        # A conversation is sent as it is, so the wording of a turn is for the other items.
+        talking = key == "prompt.user" and not words
+        worded = [row for row in rows if not (talking and "messages" in row)]
         secret = "human" if key.startswith("judge") else "target"
         for name in sorted({*FIELD.findall(text or "")}.difference(words)):
-            lacking = [row["item_id"] for row in rows if name not in row]
+            lacking = [row["item_id"] for row in worded if name not in row]
             if name == secret:
                 yield f"{key}: {{{secret}}} would give the answer away"
-            elif len(lacking) == len(rows):
+            elif lacking and len(lacking) == len(worded):
                 yield f"{key}: no item has {{{name}}}; they have {', '.join(sorted(fields))}"
             elif lacking:
                 yield f"{key}: item {lacking[0]!r} has no {{{name}}}, and {len(lacking) - 1} more"
@@ -191,9 +195,17 @@ def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[st
             yield f"slices: no item has {name!r}; they have {', '.join(sorted(fields))}"
 
 
+def _question(brief: Project) -> str:
+    return brief.evaluation.prompt.user or "{input}"
+
+
 def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dict[str, str]:
     if "messages" in item:
         item = _conversation(item, where)
+    if "input" not in item and "input" not in FIELD.findall(_question(brief)):
+        # What is read and judged is then the worded question.
+        texts = {key: text_of(value) for key, value in item.items()}
+        item = {"input": filled(_question(brief), texts)} | item
     for key in ("id", "input"):
         required_text(item.get(key), where, key)
     if taken := [key for key in TAKEN if key in item]:

@@ -57,6 +57,18 @@ def test_any_field_of_the_item_has_its_place_in_the_wording(tmp_path: Path) -> N
     ]
 
 
+def test_an_item_whose_wording_has_other_fields_needs_no_input(tmp_path: Path) -> None:
+    raw = changed("evaluation.prompt", {"user": "C: {context}\nQ: {question}"})
+    item = {"id": "1", "context": "c {question}", "question": "q", "target": "positive"}
+    write_items(tmp_path, item)
+    items = evaluate.load_items(open_project(write(tmp_path, raw)))
+    assert list(items["input"]) == ["C: c {question}\nQ: q"]
+    (tmp_path / "items.csv").write_text("id,context,question,target\n1,c,q,positive\n")
+    raw["evaluation"] |= {"items": "items.csv", "format": "csv"}
+    items = evaluate.load_items(open_project(write(tmp_path, raw)))
+    assert list(items["input"]) == ["C: c\nQ: q"]
+
+
 def test_a_field_that_is_no_text_comes_as_json(tmp_path: Path) -> None:
     (messages,) = sent(tmp_path, ITEM | {"facts": {"b": [1, None]}}, prompt={"user": "{facts}"})
     assert messages[-1]["content"] == '{"b": [1, null]}'
@@ -301,9 +313,10 @@ def test_worked_examples_stand_between_system_and_conversation(tmp_path: Path) -
 def test_a_wording_that_no_item_uses_is_told(tmp_path: Path) -> None:
     talk, prompt = {"id": "1", "messages": TALK, "target": "t"}, {"user": "Q: {input}"}
     assert "prompt.user is not used" in refusal(tmp_path, talk, prompt=prompt)
-    # In a mixed file it words the items without messages.
+    # In a mixed file it words the items without messages, and only these need its fields.
+    prompt = {"user": "Q: {question}"}
     both = sent(tmp_path, talk, ITEM | {"id": "2"}, prompt=prompt)
-    assert both[0] == SENT and both[1][-1]["content"] == "Q: x"
+    assert both[0] == SENT and both[1][-1]["content"] == "Q: Q"
 
 
 def test_a_conversation_is_read_as_text_beside_the_answers(tmp_path: Path) -> None:
