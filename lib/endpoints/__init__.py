@@ -49,7 +49,7 @@ __all__ = [
     "BYTES_PER_TOKEN", "FIELD", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served",
     "Session", "admit", "admitted", "answer_identity", "appending_records", "cache_path",
     "chat_calls", "client", "context_tokens", "filled", "identity", "json_schema_format",
-    "key_of", "machine", "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_records",
-    "recorded_answers", "recorded_elsewhere", "recorded_path", "request_options", "run_blocking",
-    "scrub", "serving", "stream", "usd", "worst_usd",
+    "key_of", "machine", "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes",
+    "read_records", "recorded_answers", "recorded_elsewhere", "recorded_path", "request_options",
+    "run_blocking", "scrub", "serving", "stream", "usd", "worst_usd",
 ]  # fmt: skip
