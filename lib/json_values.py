@@ -23,6 +23,11 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
+def text_of(value: Any) -> str:
+    """A JSON value as a field's text: text as it is, nothing as "", the rest canonical."""
+    return value if isinstance(value, str) else "" if value is None else canonical(value)
+
+
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text[:20]} is no finite number")

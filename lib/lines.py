@@ -1,5 +1,6 @@
 """Files of JSON lines or CSV, read with distrust: items, recorded answers, people's labels."""
 
+import codecs
 import csv
 import json
 from collections import Counter
@@ -14,6 +15,14 @@ from lib.errors import PlaybookError
 from lib.json_values import parse_json
 
 MAX_LINE_BYTES = 1_000_000
+# What else a file may be, by its first bytes, and what to do with it.
+OTHER_FILES = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself: run git lfs pull",
+    b"PK\3\4": "a zip file or a spreadsheet: save it as JSON lines or CSV",
+    b"PAR1": "a Parquet file: save it as JSON lines or CSV",
+    b"\x1f\x8b": "compressed: unpack it with gunzip",
+    b"\xff\xfe": "not UTF-8 but UTF-16: save it as UTF-8",
+}
 T = TypeVar("T")
 
 
@@ -22,11 +31,24 @@ def read_json_lines(path: Path, *, wanted: str) -> Iterator[tuple[str, dict[str,
 
     Any other line is a PlaybookError, with `wanted`, the keys it must have.
     """
+    if _beginning(path).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+        way = "write one object a line, without brackets and commas: jq -c '.[]' does it"
+        raise PlaybookError(f"{path_name(path)}: a JSON array; {way}")
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 where = f"{path_name(path)} line {number}"
                 yield where, _object(line, where, wanted)
+
+
+def _beginning(path: Path) -> bytes:
+    """The first bytes of a file, which is none of `OTHER_FILES`."""
+    with path.open("rb") as stream:
+        first = stream.read(100)
+    for start, text in OTHER_FILES.items():
+        if first.startswith(start):
+            raise PlaybookError(f"{path_name(path)}: {text}")
+    return first
 
 
 def _object(line: bytes, where: str, wanted: str) -> dict[str, Any]:
@@ -37,7 +59,10 @@ def _object(line: bytes, where: str, wanted: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise PlaybookError(f"{where}: not UTF-8 (byte {error.start}); save as UTF-8") from None
     except json.JSONDecodeError as error:
-        raise PlaybookError(f"{where}: not JSON: {error.msg}, column {error.colno}") from None
+        part = line.strip() == b"{" or line.strip()[:1] != b"{"
+        hint = "; every line must be one whole object" * part
+        text = f"{where}: not JSON: {error.msg}, column {error.colno}{hint}"
+        raise PlaybookError(text) from None
     except ValueError as error:
         raise PlaybookError(f"{where}: not usable JSON: {error}") from None
     if not isinstance(value, dict):
@@ -56,6 +81,7 @@ def read_csv_lines(
         PlaybookError: The file is not UTF-8, no CSV or lacks a column, or a line is too long.
     """
     where = path_name(path)
+    _beginning(path)
     csv.field_size_limit(MAX_LINE_BYTES)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -116,3 +142,11 @@ def validated(adapter: TypeAdapter[T], value: Any, where: str, key: str = "") ->
         if first["type"] not in ("missing", "value_error"):
             text += f", not {first['input']!r:.200}"
         raise PlaybookError(f"{where}: {place + ': ' if place else ''}{text}") from None
+
+
+def required_text(value: Any, where: str, key: str) -> str:
+    """A text that is not blank; PlaybookError for anything else, a number too."""
+    if isinstance(value, str) and value.strip():
+        return value
+    quotes = f"; put it in quotes: {json.dumps(str(value))}" * isinstance(value, int | float)
+    raise PlaybookError(f"{where}: {key} must be text, not {value!r:.200}{quotes}")

@@ -40,7 +40,8 @@ READS = {
 }
 PRICED = {"price", "hardware"}
 PATIENCE = {"max_usd", "concurrency", "timeout_s", "total_timeout_s", "max_retries"}
-SCORING = {"judge", "margin", "strategy", "block", "group"}  # of an answer: no load depends on it
+# Of an answer: no load depends on it.
+SCORING = {"judge", "margin", "strategy", "block", "group", "slices"}
 
 
 def open_project(project: str | Path, **overrides: Any) -> Project:

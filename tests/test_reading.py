@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from answer_rows import metrics_of, scored_one
 from briefs import brief
@@ -16,6 +17,7 @@ from sklearn.metrics import f1_score
 
 from lib import plain_text, reading
 from lib.brief.project import Project
+from lib.evaluate.kinds.classification import LEAST
 from lib.evaluate.kinds.exact import _accepted
 from lib.stats import intervals as stats
 
@@ -187,6 +189,38 @@ def test_macro_f1_is_sklearns(tmp_path: Path) -> None:
     assert row["value"] == pytest.approx((48 / 54 + 24 / 33) / 2)
     assert row["low"] < row["value"] < row["high"]
     assert scores["primary"].to_dict() == {"accuracy": True, "macro-F1": False}
+
+
+@pytest.mark.parametrize(("rare", "trusted"), [(LEAST, True), (LEAST - 1, False)])
+def test_macro_f1_with_few_items_of_a_label_has_no_interval(
+    tmp_path: Path, rare: int, trusted: bool
+) -> None:
+    targets = ["positive"] * 30 + ["negative"] * rare
+    scores = metrics_of(brief(tmp_path), *({"output": t, "target": t} for t in targets))
+    name = "macro-F1" if trusted else f"macro-F1 (interval: {LEAST} items a label)"
+    assert scores.loc[name, "value"] == 1
+    assert scores.loc[name, ["low", "high"]].notna().all() == trusted
+
+
+@pytest.mark.parametrize(
+    ("each", "least", "most"),
+    # Of 3 to 77 labels, even or not, 0.6 to 0.95 right: 0.17 to 0.89 at one item a label, 0.75 to
+    # 0.97 at two, 0.88 to 0.98 at five, 0.92 to 0.98 at eight.
+    [(2, 0.0, 0.87), (LEAST, 0.9, 0.99)],
+)
+def test_how_many_items_a_label_needs(each: int, least: float, most: float) -> None:
+    labels, right = 77, 0.6
+    random = np.random.default_rng(2)
+    wrong = random.dirichlet(np.full(labels, 0.3), labels) * (1 - np.eye(labels))
+    chances = wrong / wrong.sum(axis=1, keepdims=True) * (1 - right) + right * np.eye(labels)
+    truth = float((2 * np.diag(chances) / (1 + chances.sum(axis=0))).mean())
+    target = np.repeat(np.arange(labels), each)
+    inside = 0
+    for _ in range(300):
+        drawn = (random.random((len(target), 1)) > chances.cumsum(axis=1)[target]).sum(axis=1)
+        _, low, high = stats.macro_f1_interval(target, drawn.clip(max=labels - 1), range(labels))
+        inside += low <= truth <= high
+    assert least <= inside / 300 <= most
 
 
 def test_exact_has_no_f1(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The `deployments` section of a brief: a model on hardware at a price, and how it is asked."""
 
 import contextlib
+import re
 from typing import Annotated, Any, Literal, Self
 
 import httpx2
@@ -26,7 +27,10 @@ def endpoint_url(text: str) -> str:
 
 
 class Prompt(Section):
-    """How an item becomes chat messages; `{input}` and `{target}` are replaced."""
+    """How an item becomes chat messages: `{word}` is the item's field of that name.
+
+    An item's own `messages` are sent as they are, a `system` here in place of theirs.
+    """
 
     system: str | None = None
     user: str | None = None
@@ -35,9 +39,10 @@ class Prompt(Section):
     @field_validator("user", "answer")
     @classmethod
     def _has_its_place(cls, value: str | None, field: ValidationInfo) -> str | None:
-        place = "{input}" if field.field_name == "user" else "{target}"
-        if value is not None and place not in value:
-            raise ValueError(f"must contain {place}")
+        if value is not None and field.field_name == "answer" and "{target}" not in value:
+            raise ValueError("must contain {target}")
+        if value is not None and not re.search(r"\{\w+\}", value):
+            raise ValueError("must contain a field of the items, such as {input}")
         return value
 
 

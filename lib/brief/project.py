@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -31,14 +32,18 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Shot(Section):
-    """One worked example shown before the item."""
+    """One worked example shown before the item, with the fields that the wording names."""
 
-    input: str
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    input: str = ""
     target: str
 
 
 class JudgeShot(Section):
-    """One worked example of judging: the verdict is a label, a rating, or A, B or tie."""
+    """One worked example, with the wording's fields: a label, a rating, or A, B or tie."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     input: str = ""
     target: str = ""
@@ -51,7 +56,7 @@ class JudgeShot(Section):
 class Judge(Section):
     """The model that grades answers: asked, priced and identified like a deployment.
 
-    `user` may hold `{input}`, `{target}` and `{output}`; for a comparison `{first}` and
+    `user` may hold any field of the items and `{output}`; for a comparison `{first}` and
     `{second}` instead of `{output}`. Of `labels` those in `pass_labels` count as right; a
     rating lies in `scale`. `calibration` names a JSONL file of answers with human labels.
     """
@@ -96,6 +101,7 @@ class Evaluation(Section):
     format: Literal["jsonl", "csv"] = "jsonl"
     columns: dict[str, str] = {}
     group: str | None = None
+    slices: list[Name] = []
     judge: Judge | None = None
     prompt: Prompt = Prompt(user="{input}", answer="{target}")
     shots: list[Shot] = []
@@ -273,6 +279,8 @@ def problem_sentence(
         text = f"{key}: name an environment variable, such as TOGETHER_API_KEY; never the key"
     elif first["type"] != "value_error" and "endpoint" not in location:  # there may be a secret
         text += f", not {first['input']!r}"
+        if isinstance(first["input"], bool | int | float | date) and "string" in first["type"]:
+            text += "; YAML reads yes, no, on, off, numbers and dates as such: put quotes around it"
     return text + (f" (and {len(more)} more)" if more else "")
 
 

@@ -18,6 +18,13 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
 RepoId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
 
+def _dollars(currency: str) -> str:
+    if currency != "USD":
+        way = "convert the amount, licences count in USD, and write currency: USD"
+        raise ValueError(f"{way} instead of {currency[:40]!r}")
+    return currency
+
+
 class Section(BaseModel):
     """A part of a brief: unknown keys are errors, values do not change."""
 
@@ -40,10 +47,10 @@ class Policy(Section):
 
 
 class Revenue(Section):
-    """The company's revenue; licences count in USD, so convert before you write it down."""
+    """The company's revenue, in USD because licences count in it."""
 
     amount: Annotated[float, Field(ge=0)]
-    currency: Literal["USD"]
+    currency: Annotated[str, AfterValidator(_dollars)]
     period: Literal["month", "year"]
 
 

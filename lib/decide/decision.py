@@ -184,14 +184,14 @@ def _verdict(
         return "not met", ""
     if name != "min_quality":
         return "not decided", "the interval is too wide: more requests or probes would do"
+    if math.isnan(low + high):
+        return "not decided", f"no interval of {row['metric']} can be trusted on so few items"
     n = int(row["n"])
     if (total := items_needed(value, wanted, n=n, low=low, high=high)) is None:
         return "not decided", "the measured quality lies on the bar: no number of items decides it"
     way = "meets" if value > wanted else "misses"
-    return (
-        "not decided",
-        f"about {total - n:,} more items would show that it {way} it, if this holds",
-    )
+    note = f"about {total - n:,} more items would show that it {way} it, if this holds"
+    return "not decided", note
 
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from lib.endpoints.price import (
     worst_usd,
 )
 from lib.endpoints.requests import (
+    FIELD,
     Call,
     Item,
     Plan,
@@ -20,6 +21,7 @@ from lib.endpoints.requests import (
     admitted,
     cache_path,
     chat_calls,
+    filled,
     json_schema_format,
     model_objection,
     one_value,
@@ -40,14 +42,15 @@ from lib.endpoints.store import (
     key_of,
     read_records,
     recorded_answers,
+    recorded_elsewhere,
     recorded_path,
 )
 
 __all__ = [
-    "BYTES_PER_TOKEN", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served", "Session",
-    "admit", "admitted", "answer_identity", "appending_records", "cache_path", "chat_calls",
-    "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
-    "model_objection", "most_tokens", "one_value", "perform", "price_of", "prompt_bytes",
-    "read_records", "recorded_answers", "recorded_path", "request_options", "run_blocking",
-    "scrub", "serving", "stream", "usd", "worst_usd",
+    "BYTES_PER_TOKEN", "FIELD", "STORE", "Budget", "Call", "Item", "Plan", "Rate", "Served",
+    "Session", "admit", "admitted", "answer_identity", "appending_records", "cache_path",
+    "chat_calls", "client", "context_tokens", "filled", "identity", "json_schema_format", "key_of",
+    "machine", "model_objection", "most_tokens", "one_value", "perform", "price_of", "prompt_bytes",
+    "read_records", "recorded_answers", "recorded_elsewhere", "recorded_path", "request_options",
+    "run_blocking", "scrub", "serving", "stream", "usd", "worst_usd",
 ]  # fmt: skip

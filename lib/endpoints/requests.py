@@ -1,5 +1,6 @@
 """Who may be asked, and what is sent: the body of every request and the key it is kept under."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ from lib.legal import host_objection
 from lib.tables import rows
 
 Item = Mapping[Any, Any]
+SYSTEM = ("system", "developer")
+FIELD = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")  # pasted JSON, {{x}} and {3} are text
 
 
 class Call(NamedTuple):
@@ -69,6 +72,11 @@ def cache_path(deployment: Deployment) -> Path | None:
     return runs_root() / ".answers" / f"{key_of(identity(deployment))}.jsonl"
 
 
+def filled(wording: str, item: Item) -> str:
+    """A wording with the item's fields in place, in one pass: a {word} in a text stays text."""
+    return FIELD.sub(lambda match: str(item.get(match[1], match[0])), wording)
+
+
 def chat_calls(
     brief: Project,
     deployment: Deployment,
@@ -77,22 +85,32 @@ def chat_calls(
     answer: Callable[[str], str] | None = None,
     **options: Any,
 ) -> Callable[..., Call]:
-    """A function of a user turn (and a `part`) to its call: system, worked examples, the turn.
+    """A function of an item (and a `part`) to its call: system, worked examples, its turns.
 
-    `user` and `answer` word the examples; `options` are sent beside those of the brief.
+    An item's own `messages` are its turns; else one is worded by the brief's prompt. A kind's own
+    wording, `user`, is for all items.
+    `answer` words the examples' answers; `options` are sent beside those of the brief.
     """
     prompt = brief.prompt_of(deployment)
-    question, wording = user or prompt.user or "{input}", prompt.answer or "{target}"
-    before = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    question = prompt.user or "{input}"
+    shots: list[dict[str, Any]] = []
     for shot in brief.evaluation.shots:
-        reply = answer(shot.target) if answer else wording.replace("{target}", shot.target)
-        before.append({"role": "user", "content": question.replace("{input}", shot.input)})
-        before.append({"role": "assistant", "content": reply})
+        texts = shot.model_dump()
+        # A wording of a kind's own is for items: its worked examples are whole turns.
+        shots.append({"role": "user", "content": filled("{input}" if user else question, texts)})
+        reply = answer(shot.target) if answer else filled(prompt.answer or "{target}", texts)
+        shots.append({"role": "assistant", "content": reply})
     body = request_options(brief, deployment) | options
 
-    def call(text: str, part: str = "") -> Call:
-        turn = {"role": "user", "content": text}
-        return Call("", "chat", {"messages": [*before, turn], **body}, part)
+    def call(item: Item, part: str = "") -> Call:
+        turns = [{"role": "user", "content": filled(user or question, item)}]
+        if item.get("messages") and not user:
+            turns = json.loads(item["messages"])
+        system = [turn for turn in turns if turn["role"] in SYSTEM]
+        if prompt.system:  # the wording that is tried takes the place of the conversation's
+            system = [{"role": "system", "content": filled(prompt.system, item)}]
+        turns = [turn for turn in turns if turn["role"] not in SYSTEM]
+        return Call("", "chat", {"messages": [*system, *shots, *turns], **body}, part)
 
     return call
 

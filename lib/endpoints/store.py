@@ -92,7 +92,7 @@ class _Called(BaseModel):
 class _Line(BaseModel):
     """A line of the file."""
 
-    id: str = Field(min_length=1, validation_alias=AliasChoices("id", "item_id"))
+    id: str = Field(min_length=1, validation_alias=AliasChoices("item_id", "id"))
     output: str | None = None
     finish_reason: str | None = None
     error: str | None = None
@@ -136,25 +136,36 @@ def recorded_answers(
     """The recorded outputs of items, in their order, as facts of an answer.
 
     A line is `{"id", "output"}` with, where known, `latency_s prompt_tokens completion_tokens
-    finish_reason error tool_calls`; `item_id` may stand for `id`. Lines of other items are
-    passed over. An item without a line is a failed call; so is a line with an `error`.
+    finish_reason error tool_calls`; an `item_id` counts before `id`, which may be the
+    completion's. Lines of other items are passed over. An item without a line is a failed call; so
+    is a line with an `error`.
 
     Raises:
         PlaybookError: The file is missing, a line is not usable, an id is there twice, or no
             item has a line.
     """
-    path = recorded_path(deployment, folder)
-    answers: dict[str, dict[str, Any]] = {}
-    for where, line in read_json_lines(path, wanted="id and output"):
-        facts = validated(LINE, line, where).model_dump()
-        if facts["id"] in answers:
-            raise PlaybookError(f"{where}: {facts['id']!r} is there twice")
-        answers[facts["id"]] = facts | {"error": facts["error"] or "", "retries": None}
+    answers = _recorded_lines(deployment, folder)
     if item_ids and not any(item_id in answers for item_id in item_ids):
         raise PlaybookError(
-            f"{path_name(path)}: has no line for any item, such as {item_ids[0]!r};"
-            " its id must be that of the items file"
+            f"{path_name(recorded_path(deployment, folder))}: has no line for any item, such as"
+            f" {item_ids[0]!r}; its id must be that of the items file"
         )
     missing = dict.fromkeys(_Line.model_fields) | {"retries": None}
     missing["error"] = "not recorded: the file has no line for this item"
     return [answers.get(item_id, missing) for item_id in item_ids]
+
+
+def recorded_elsewhere(deployment: Deployment, folder: Path, item_ids: list[str]) -> str:
+    """What the recorded lines are of that are none of the items, in a sentence, or ""."""
+    strangers = sorted(_recorded_lines(deployment, folder).keys() - set(item_ids))
+    return f"{len(strangers)} lines of no item, such as {strangers[0]!r:.80}" if strangers else ""
+
+
+def _recorded_lines(deployment: Deployment, folder: Path) -> dict[str, dict[str, Any]]:
+    answers: dict[str, dict[str, Any]] = {}
+    for where, line in read_json_lines(recorded_path(deployment, folder), wanted="id and output"):
+        facts = validated(LINE, line, where).model_dump()
+        if facts["id"] in answers:
+            raise PlaybookError(f"{where}: {facts['id']!r} is there twice")
+        answers[facts["id"]] = facts | {"error": facts["error"] or "", "retries": None}
+    return answers

@@ -1,9 +1,10 @@
 """Items to answers to scores."""
 
 from lib.evaluate.answers import ask, dry_run, forecast, plan
-from lib.evaluate.disagreement import side_by_side, worst_groups
+from lib.evaluate.disagreement import side_by_side
 from lib.evaluate.items import load_items
 from lib.evaluate.kinds import check
+from lib.evaluate.slices import by_slice, slice_winners
 from lib.evaluate.steps import (
     calibrate,
     compare,
@@ -17,7 +18,7 @@ from lib.evaluate.steps import (
 )
 
 __all__ = [
-    "ask", "calibrate", "check", "compare", "detail", "dry_run", "forecast", "gather",
-    "judge_notes", "load_items", "non_inferiority", "plan", "score", "side_by_side", "summarise",
-    "unreadable", "worst_groups",
+    "ask", "by_slice", "calibrate", "check", "compare", "detail", "dry_run", "forecast", "gather",
+    "judge_notes", "load_items", "non_inferiority", "plan", "score", "side_by_side",
+    "slice_winners", "summarise", "unreadable",
 ]  # fmt: skip

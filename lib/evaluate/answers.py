@@ -106,6 +106,10 @@ def dry_run(
     for deployment in deployments:
         if deployment.endpoint is None or deployment.endpoint.recorded:
             basis = f"{'recorded' if deployment.endpoint else 'published'}: nothing is asked"
+            if deployment.endpoint and kind.ASKS_ITEMS:
+                ids = items["item_id"].tolist()
+                strangers = endpoints.recorded_elsewhere(deployment, brief.folder, ids)
+                basis += f"; {strangers}" * bool(strangers)
             table.append(forecast(deployment, []) | {"basis": basis})
             continue
         if kind.UNPLANNED:
@@ -166,14 +170,13 @@ def _judge_sizes(brief: Project, deployments: list[Deployment], items: pd.DataFr
     longest = {d.name: _longest(brief, d, items) for d in deployments}
     sizes = []
     for number, item in enumerate(rows(items)):
-        empty = size(input=item["input"], target=item["target"])
+        empty = size(**item | dict.fromkeys(("output", "first", "second"), ""))
         for places in kind.judge_calls(deployments):
             times = {name: judge.user.count(f"{{{place}}}") for place, name in places.items()}
             answers = sum(longest[name][number] * count for name, count in times.items())
             sizes.append(empty._replace(most=empty.most + answers))
     labelled = load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
-    texts = labelled.reindex(columns=["input", "target", "output"])
-    return sizes + [size(**row) for row in rows(texts)]
+    return sizes + [size(**row) for row in rows(labelled)]
 
 
 def _longest(brief: Project, deployment: Deployment, items: pd.DataFrame) -> list[float]:

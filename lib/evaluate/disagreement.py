@@ -1,4 +1,4 @@
-"""Read the answers: what every candidate said, where they disagree, and which groups suffer."""
+"""Read the answers: what every candidate said and where they disagree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pandas as pd
 
 from lib.brief import Project
 from lib.evaluate import kinds
-from lib.stats import interval
 
 MOST_VERDICTS = 30  # pairs of an item
 NOTE = 1600  # characters of a remark that are looked at
@@ -53,31 +52,6 @@ def side_by_side(
 def _text(table: pd.DataFrame, column: str) -> pd.Series[str]:
     """A column of text, which may be missing, with blanks for what is not there."""
     return table.reindex(columns=[column])[column].astype("str").fillna("")
-
-
-def worst_groups(
-    scored: pd.DataFrame, items: pd.DataFrame | None = None, *, least: int = 5
-) -> pd.DataFrame:
-    """The groups of items on which a deployment does worst, the worst first.
-
-    The worst of many groups is partly bad luck: read the interval. Where the brief names no
-    groups, the field `group` of the `items` file says what an item is like.
-
-    `group deployment n score low high`: the mean score with its 95 % interval, where a group
-    has at least `least` answers; failed calls do not count.
-    """
-    group = _text(scored, "group").str.strip()
-    if items is not None and (group == "").all():
-        items_by_id = items.drop_duplicates("item_id").set_index("item_id")
-        group = _text(items_by_id.reindex(scored["item_id"]), "file_group").set_axis(scored.index)
-    answers = scored.assign(group=group.str.strip())[scored["score"].notna()]
-    rows = [
-        (*names, len(scores), *interval(scores))
-        for names, scores in answers.groupby(["group", "deployment"], sort=False)["score"]
-        if names[0] and len(scores) >= least
-    ]
-    table = pd.DataFrame(rows, columns=["group", "deployment", "n", "score", "low", "high"])
-    return table.sort_values(["score", "high"], kind="stable", ignore_index=True)
 
 
 def _order(scored: pd.DataFrame) -> pd.DataFrame:

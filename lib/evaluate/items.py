@@ -1,28 +1,51 @@
 """The brief's items: read from JSON lines or CSV, and checked before anything is asked."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 import pandas as pd
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from lib.artifacts import path_name
 from lib.brief import Project
+from lib.endpoints import FIELD, filled
 from lib.errors import PlaybookError
+from lib.evaluate import judge as judge_model
 from lib.evaluate import kinds
 from lib.evaluate.kinds.defaults import Reader
-from lib.json_values import canonical, parse_json
-from lib.lines import read_csv_lines, read_json_lines
+from lib.json_values import canonical, parse_json, text_of
+from lib.lines import read_csv_lines, read_json_lines, required_text, validated
+from lib.untrusted import as_dict, as_list
 
 COLUMNS = ["item_id", "input", "target", "group"]
 TAKEN = ("item_id", "deployment", "repo_id")
+DOUBLED = re.compile(r"\{\{(\w+)\}\}")
+
+
+class _Turn(TypedDict):
+    """A message in OpenAI's shape; other keys, such as a weight for training, are left out."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: NotRequired[str | list[dict[str, Any]] | None]
+    name: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
+
+
+TURNS = TypeAdapter(list[_Turn])
 
 
 def load_items(brief: Project) -> pd.DataFrame:
     """Read the items of a brief, a file of JSON lines or CSV (`evaluation.format`).
 
-    `evaluation.columns` names the file's field for each of ours, such as `{input: question}`.
+    `evaluation.columns` names the file's field for each of ours, such as `{input: question}`. A
+    line may hold a conversation instead (`messages`, in OpenAI's shape, as in stored completions
+    and files for fine-tuning): an assistant's turn at its end is not sent, and is the target
+    where there is no other. An `input` is needed where the brief's wording names it.
 
     Returns:
         One row per item, all text: `item_id input target group`, what the kind of task adds
@@ -45,6 +68,8 @@ def load_items(brief: Project) -> pd.DataFrame:
     name, count = Counter(row["item_id"] for row in rows).most_common(1)[0]
     if count > 1:
         raise PlaybookError(f"{where}: the id {name!r} is used {count} times")
+    if problems := list(dict.fromkeys(_wording_problems(brief, rows))):
+        raise PlaybookError(f"{brief.file}: evaluation: {'; '.join(problems)}")
     items = pd.DataFrame(rows)
     columns = dict.fromkeys([*COLUMNS, *kind.JSON_FIELDS, *items])
     items = items.reindex(columns=list(columns)).fillna("").astype("str")
@@ -57,11 +82,15 @@ def load_items(brief: Project) -> pd.DataFrame:
 
 def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
     if brief.evaluation.format == "jsonl":
+        if path.suffix in (".csv", ".tsv"):
+            way = "write evaluation.format: csv, and evaluation.columns for other names of columns"
+            raise PlaybookError(f"{path_name(path)}: by its name no JSON lines; {way}")
         for where, item in read_json_lines(path, wanted="id, input and target"):
             yield where, _mapped(item, brief, where)
         return
     columns = brief.evaluation.columns
-    wanted = {name: columns.get(name, name) for name in ("id", "input", *columns)}
+    needed = ["id", *["input"] * ("input" in FIELD.findall(_question(brief)))]
+    wanted = {name: columns.get(name, name) for name in (*needed, *columns)}
     for where, item in read_csv_lines(path, wanted=wanted):
         yield where, _decoded(_mapped(item, brief, where), where, brief)
 
@@ -70,11 +99,15 @@ def _decoded(item: dict[str, Any], where: str, brief: Project) -> dict[str, Any]
     """Cells that hold JSON for this kind, as what they say."""
     for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
         if item.get(key, "").strip():
-            try:
-                item[key] = parse_json(item[key])
-            except ValueError as error:
-                raise PlaybookError(f"{where}: {key} must be JSON text: {error}") from None
+            item[key] = _json(item[key], where, key)
     return item
+
+
+def _json(text: str, where: str, key: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise PlaybookError(f"{where}: {key} must be JSON text: {error}") from None
 
 
 def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
@@ -96,22 +129,93 @@ def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
     return {key: value for key, value in raw.items() if key not in used} | fields
 
 
+def _conversation(item: dict[str, Any], where: str) -> dict[str, Any]:
+    """An item with the turns to send, what they say as `input`, and a target from their end."""
+    raw = item["messages"]
+    turns = _json(raw, where, "messages") if isinstance(raw, str) else raw
+    stored = [as_dict(choice).get("message") for choice in as_list(item.get("choices"))[:1]]
+    turns = validated(TURNS, [*as_list(turns), *stored], where, "messages")
+    number = where.rpartition(" ")[2]
+    item = {"id": f"line {number}"} | item
+    if turns and turns[-1]["role"] == "assistant":
+        last = turns.pop()
+        calls = [as_dict(call.get("function")) for call in last.get("tool_calls", [])]
+        for call in calls:
+            call["arguments"] = _json(str(call.get("arguments") or "{}"), where, "arguments")
+        item = {"target": calls or _said(last)} | item
+    if not turns or turns[-1]["role"] not in ("user", "tool"):
+        raise PlaybookError(f"{where}: messages must hold a turn of the user to answer")
+    spoken = [turn for turn in turns if turn["role"] not in ("system", "developer")]
+    lines = [f"{turn['role']}: {_said(turn)}" for turn in spoken]
+    text = _said(spoken[0]) if len(spoken) == 1 else "\n".join(lines)
+    return {"input": text} | item | {"messages": canonical(turns)}
+
+
+def _said(turn: _Turn) -> str:
+    """The words of a turn; of a part that is none, its type."""
+    content = turn.get("content")
+    parts = [part.get("text") or f"[{part.get('type')}]" for part in as_list(content)]
+    return content if isinstance(content, str) else "\n".join(map(str, parts)) or "[no text]"
+
+
+def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[str]:
+    """A sentence for each field that a wording or slice names and an item, or example, lacks."""
+    fields, evaluation = set().union(*rows), brief.evaluation
+    talks = all("messages" in row for row in rows)
+    # Every wording with its words that are no fields, and the worked examples it is for.
+    judge, wordings = evaluation.judge, list[tuple[str, str | None, Any, Any]]()
+    if judge:
+        wordings = [("judge.system", judge.system, judge_model.TEXTS, [])]
+        wordings += [("judge.user", judge.user, judge_model.TEXTS, judge.shots)]
+    places = kinds.of(evaluation.kind).PLACES
+    for prompt in map(brief.prompt_of, brief.deployments):
+        wordings += [("prompt.system", prompt.system, (), [])]
+        wordings += [("prompt.user", prompt.user, places, evaluation.shots)]
+        if talks and not places and prompt.user != "{input}":
+            yield "prompt.user is not used: the messages of the items are sent; take it out"
+    for key, text, words, shots in wordings:
+        for name in sorted(fields.union(words).intersection(DOUBLED.findall(text or ""))):
+            yield f"{key}: write {{{name}}}, with one brace on each side"
+        # A conversation is sent as it is, so the wording of a turn is for the other items.
+        talking = key == "prompt.user" and not words
+        worded = [row for row in rows if not (talking and "messages" in row)]
+        secret = "human" if key.startswith("judge") else "target"
+        for name in sorted({*FIELD.findall(text or "")}.difference(words)):
+            lacking = [row["item_id"] for row in worded if name not in row]
+            if name == secret:
+                yield f"{key}: {{{secret}}} would give the answer away"
+            elif lacking and len(lacking) == len(worded):
+                yield f"{key}: no item has {{{name}}}; they have {', '.join(sorted(fields))}"
+            elif lacking:
+                yield f"{key}: item {lacking[0]!r} has no {{{name}}}, and {len(lacking) - 1} more"
+            elif any(name not in shot.model_dump() for shot in shots):
+                yield f"shots: one has no {name!r}, which {key} names"
+    for name in evaluation.slices:
+        if name not in fields | {"length"}:
+            yield f"slices: no item has {name!r}; they have {', '.join(sorted(fields))}"
+
+
+def _question(brief: Project) -> str:
+    return brief.evaluation.prompt.user or "{input}"
+
+
 def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dict[str, str]:
+    if "messages" in item:
+        item = _conversation(item, where)
+    if "input" not in item and "input" not in FIELD.findall(_question(brief)):
+        # What is read and judged is then the worded question.
+        texts = {key: text_of(value) for key, value in item.items()}
+        item = {"input": filled(_question(brief), texts)} | item
     for key in ("id", "input"):
-        if not isinstance(item.get(key), str) or not item[key].strip():
-            raise PlaybookError(f"{where}: {key} must be text, not {item.get(key)!r:.200}")
+        required_text(item.get(key), where, key)
     if taken := [key for key in TAKEN if key in item]:
         raise PlaybookError(f"{where}: the key {taken[0]} is taken; the item's name is its id")
     field = brief.evaluation.group
-    group = _text(item.get(field)) if field else ""
+    group = text_of(item.get(field)) if field else ""
     if field and not group.strip():
         raise PlaybookError(f"{where}: {field} is missing; evaluation.group names it")
     item |= read(item, where)
     if "group" in item and field != "group":
         item["file_group"] = item["group"]
-    texts = {key: _text(value) for key, value in item.items() if key not in ("id", "group")}
+    texts = {key: text_of(value) for key, value in item.items() if key not in ("id", "group")}
     return {"item_id": item["id"], **texts, "group": group}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else canonical(value)

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from lib import endpoints, legal, tables
 from lib.artifacts import path_name
 from lib.brief import Deployment, Judge, Options, Project
-from lib.endpoints import Call, answer_identity, one_value, request_options
+from lib.endpoints import FIELD, Call, answer_identity, one_value, request_options
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.scoring import clusters
+from lib.json_values import text_of
 from lib.lines import read_json_lines, validated
 from lib.plain_text import visible
 from lib.stats import Rates, corrected_mean, corrected_rate, judge_agreement
 
-TEXTS = ["input", "target", "output", "first", "second"]
-PLACEHOLDER = re.compile(rf"\{{({'|'.join(TEXTS)})\}}")
+TEXTS = ["input", "target", "output", "first", "second"]  # the judge's own words
 TAG = re.compile(r"</?\s*([A-Za-z][\w-]*)[^<>]*>")
 # Tokens such as <|im_end|> would end the turn itself: llama.cpp reads them inside a text too.
 CONTROL = ("s", "bos", "eos", "start_of_turn", "end_of_turn")
@@ -63,12 +63,13 @@ def as_deployment(judge: Judge) -> Deployment:
     )
 
 
-def messages(judge: Judge, **texts: str) -> list[dict[str, str]]:
+def messages(judge: Judge, /, **texts: str) -> list[dict[str, str]]:
     """The chat turns of one judgement: system, worked examples, then what is judged.
 
-    `texts` are `input`, `target`, and `output` or for a comparison `first` and `second`.
+    `texts` are `input`, `target`, `output` or for a comparison `first` and `second`, and the
+    item's fields that the wording names.
     """
-    turns = [("system", judge.system)] if judge.system else []
+    turns = [("system", _filled(judge.system, texts))] if judge.system else []
     for shot in judge.shots:
         turns.append(("user", _filled(judge.user, shot.model_dump())))
         wording = '{"verdict": "{verdict}"}' if judge.answer_by == "schema" else judge.answer
@@ -88,7 +89,18 @@ def _filled(template: str, texts: dict[str, str]) -> str:
         # closes a ``` fence (which four spaces prevent).
         return "\n    ".join(text.splitlines())
 
-    return PLACEHOLDER.sub(safe, template)
+    return FIELD.sub(safe, template)
+
+
+def item_texts(judge: Judge, items: pd.DataFrame) -> pd.DataFrame:
+    """What the judge's wording names of every item, `input` and `target` too, by `item_id`."""
+    return items.set_index("item_id").reindex(columns=["input", "target", *further_fields(judge)])
+
+
+def further_fields(judge: Judge) -> list[str]:
+    """The fields of an item that the judge's wording names, beside the judge's own words."""
+    names = FIELD.findall(f"{judge.system}\n{judge.user}")
+    return [name for name in dict.fromkeys(names) if name not in TEXTS]
 
 
 def ask(
@@ -96,14 +108,15 @@ def ask(
 ) -> pd.DataFrame:
     """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
 
-    Rows hold texts: those of `input target output first second` that there are. Added are `said`,
+    Rows hold texts: those of `messages` that there are. Added are `said`,
     the judge's answer without its reasoning, and `judge_error`, why there is none, or "". `label`
     and `calls` are for `endpoints.perform`.
     """
     judge = judge_of(brief)
     deployment = as_deployment(judge)
     who, options = answer_identity(brief, deployment), request_options(brief, deployment)
-    texts = rows[[name for name in TEXTS if name in rows]].astype(str)
+    names = [*TEXTS, *further_fields(judge)]
+    texts = rows[[name for name in names if name in rows]].astype(str)
     options |= _schema(brief) if judge.answer_by == "schema" else {}
     bodies = [{"messages": messages(judge, **row), **options} for row in tables.rows(texts)]
     keys = [endpoints.key_of(who, body) for body in bodies]
@@ -140,7 +153,9 @@ def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
 
 
 class Labelled(BaseModel):
-    """One answer and what people said of it."""
+    """One answer and what people said of it, with the item's fields that the wording names."""
+
+    model_config = ConfigDict(extra="allow")
 
     id: str = Field(min_length=1)
     input: str = ""
@@ -153,7 +168,7 @@ LABELLED = TypeAdapter(Labelled)
 
 
 def load_labelled(brief: Project) -> pd.DataFrame:
-    """The items of `judge.calibration`: `item_id input target output human`, a label or rating."""
+    """Of `judge.calibration` `item_id input target output human`, and what the wording names."""
     judge = brief.evaluation.judge
     columns = ["item_id", "input", "target", "output", "human"]
     if judge is None or judge.calibration is None:
@@ -162,6 +177,7 @@ def load_labelled(brief: Project) -> pd.DataFrame:
     where = path_name(path)
     if not path.is_file():
         raise PlaybookError(f"{where}: no such file; evaluation.judge.calibration names it")
+    columns += further_fields(judge)
     lines = read_json_lines(path, wanted="id, output and human")
     rows = [_checked(raw, place, judge, rated) for place, raw in lines]
     table = pd.DataFrame(rows, columns=columns)
@@ -187,7 +203,10 @@ def _checked(raw: dict[str, Any], where: str, judge: Judge, rated: bool) -> tupl
         raise PlaybookError(f"{where}: human must be {wanted}, not {item.human!r:.80}")
     if any(shot.output == item.output and shot.input in ("", item.input) for shot in judge.shots):
         raise PlaybookError(f"{where}: item {item.id!r} is also a shot; such an example is no test")
-    return tuple(item.model_dump().values())
+    texts, further = item.model_dump(), further_fields(judge)
+    if lacking := [name for name in further if name not in texts]:
+        raise PlaybookError(f"{where}: no {lacking[0]!r}, which the judge's wording names")
+    return *list(texts.values())[:5], *(text_of(texts[name]) for name in further)
 
 
 def rates(checked: pd.DataFrame, pass_labels: list[str]) -> Rates:

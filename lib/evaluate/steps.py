@@ -165,9 +165,9 @@ def summarise(
 
     Failed calls are in no metric; other answers that cannot be used are, as wrong ones.
     `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked. The
-    columns are `COLUMNS` and `standing`: `n` is how many answers the metric is of, exactly one
-    metric of each deployment is `primary`, and `standing` says who may be chosen: a `candidate`,
-    not the baseline or what a race dropped.
+    columns are `COLUMNS`, `standing` and a `slice`, blank for all items: `n` is how many answers
+    the metric is of, exactly one metric of each deployment is `primary`, and `standing` says who
+    may be chosen: a `candidate`, not the baseline or what a race dropped.
     """
     kind = kinds.of(brief.evaluation.kind)
     by_name = {d.name: d for d in deployments}
@@ -193,7 +193,7 @@ def summarise(
     for name, n, reason in gathered.dropped[["deployment", "after_items", "reason"]].to_numpy():
         standing[str(name)] = f"dropped after {n} items: {reason}"
     of_rows = [standing.get(name, "candidate") for name in scores["deployment"]]
-    return cast(pd.DataFrame, scores.assign(standing=of_rows))
+    return cast(pd.DataFrame, scores.assign(standing=of_rows, slice=""))
 
 
 def detail(

@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 
 from lib.pages.style import BLUE, INK, TONES, finish, intervals, new, number, safe, styled
 
-MOST_MATRICES = 6
+MOST_MATRICES, MOST_LABELS, MOST_CONFUSIONS = 6, 20, 15
 Colours = Mapping[str, Any]
 Means = pd.DataFrame | None
 Panels = Sequence[tuple[str, pd.DataFrame]]
@@ -74,7 +74,12 @@ def multiples(
 
 @styled
 def confusion(counts: pd.DataFrame, *, labels: Sequence[str], caption: str) -> Figure:
-    """Targets against predictions (`deployment target predicted count`), the first six panels."""
+    """Targets against predictions (`deployment target predicted count`), the first six panels.
+
+    Of more than 20 labels a table of what is most often said instead of what.
+    """
+    if len(labels) > MOST_LABELS:
+        return _worst_confusions(counts, caption)
     matrices = list(counts.groupby("deployment", sort=False))
     panels = matrices[:MOST_MATRICES]
     across = 2 if len(panels) == 4 else min(max(len(panels), 1), 3)
@@ -98,6 +103,23 @@ def confusion(counts: pd.DataFrame, *, labels: Sequence[str], caption: str) -> F
         ax.set(title=safe(name, 26), xlabel="predicted", ylabel="target")
         ax.tick_params(axis="x", rotation=0 if len(predicted) <= 3 else 90)
         ax.tick_params(axis="y", rotation=0)
+    return finish(figure)
+
+
+def _worst_confusions(counts: pd.DataFrame, caption: str) -> Figure:
+    wrong = counts[counts["target"] != counts["predicted"]]
+    if wrong.empty:
+        return empty("No label is taken for another.", caption=caption)
+    table = wrong.pivot_table("count", ["predicted", "target"], "deployment", "sum", fill_value=0)
+    table = table.reindex(columns=counts["deployment"].unique(), fill_value=0)
+    table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    title = f"Said instead of what, the worst of {len(table)} confusions: items"
+    table = table[:MOST_CONFUSIONS].astype(float)
+    figure, (ax,) = new(title, caption, (9, 1 + height(len(table))))
+    rows = [f"{safe(said, 28)} instead of {safe(target, 28)}" for said, target in table.index]
+    sns.heatmap(table, cmap="Blues", cbar=False, ax=ax, linewidths=1, annot=True, fmt=".0f",
+                vmin=0, yticklabels=rows, xticklabels=[safe(n, 26) for n in table])  # fmt: skip
+    ax.set(xlabel="", ylabel="")
     return finish(figure)
 
 

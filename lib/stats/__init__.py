@@ -2,6 +2,7 @@
 
 from lib.stats.betting import Bets, beaten, shuffled_blocks
 from lib.stats.intervals import (
+    ALPHA,
     bootstrap,
     group_numbers,
     interval,
@@ -10,7 +11,7 @@ from lib.stats.intervals import (
     quantile,
 )
 from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_agreement
-from lib.stats.paired_tests import compare_pairs, non_inferiority
+from lib.stats.paired_tests import compare_pairs, holm, non_inferiority
 from lib.stats.ranking import (
     beaten_by,
     both_sides,
@@ -25,8 +26,8 @@ from lib.stats.ranking import (
 )
 
 __all__ = [
-    "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "both_sides", "compare_pairs",
-    "consistency", "corrected_mean", "corrected_rate", "group_numbers", "interval",
+    "ALPHA", "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "both_sides", "compare_pairs",
+    "consistency", "corrected_mean", "corrected_rate", "group_numbers", "holm", "interval",
     "item_scores", "items_needed", "judge_agreement", "macro_f1_interval", "non_inferiority",
     "pairs", "quality_groups", "quantile", "ranking_by_chance", "ranking_measures",
     "shuffled_blocks", "strengths", "tie_groups",

@@ -114,9 +114,17 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
             "deployment 'a' needs endpoint for kind 'class",
         ),
         ("deployments.0.price", None, "deployments: 'a' needs a price, or hardware whose price"),
-        ("evaluation.prompt", {"user": "Review:"}, "evaluation.prompt.user: must contain {input}"),
+        (
+            "evaluation.prompt",
+            {"user": "Review:"},
+            "evaluation.prompt.user: must contain a field of the items",
+        ),
         ("evaluation.prompt", {"answer": "yes"}, "evaluation.prompt.answer: must contain {target}"),
-        ("deployments.0.prompt", {"user": "x"}, "deployments.0.prompt.user: must contain {input}"),
+        (
+            "deployments.0.prompt",
+            {"user": "x"},
+            "deployments.0.prompt.user: must contain a field of the items",
+        ),
         (
             "evaluation.shots",
             [{"input": "Good", "target": "positiv"}],
@@ -138,7 +146,8 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
         (
             "company.revenue",
             {"amount": 5, "currency": "EUR", "period": "year"},
-            "company.revenue.currency: Input should be 'USD', not 'EUR'",
+            "company.revenue.currency: convert the amount, licences count in USD, and write"
+            " currency: USD instead of 'EUR'",
         ),
         (
             "company.revenue",

@@ -280,6 +280,13 @@ def test_quality_without_a_figure_is_not_decided(bars: dict[str, float], tmp_pat
     assert set(decision.stability(done, project)["pick"]) == {"none"}
 
 
+def test_quality_without_an_interval_is_not_decided() -> None:
+    rows = table(a={"quality": 0.99, "quality_low": NAN, "quality_high": NAN, "metric": "macro-F1"})
+    (check,) = decision.check(rows, Requirements(min_quality=0.5)).to_dict("records")
+    note = "no interval of macro-F1 can be trusted on so few items"
+    assert (check["verdict"], check["note"]) == ("not decided", note)
+
+
 def test_what_was_not_measured_is_called_so() -> None:
     assert verdict({"max_rps": NAN, "rps_low": NAN, "rps_high": NAN}, min_rps=1) == (
         "not decided",

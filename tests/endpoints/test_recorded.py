@@ -84,7 +84,7 @@ def test_tool_calls_in_both_forms(tmp_path: Path) -> None:
         ("{", "line 2: not JSON"),
         ("[" * 100_000, "line 2: not usable JSON: nested"),
         ("[]", "line 2: must be an object"),
-        ('{"output": "x"}', "line 2: id: Field required"),
+        ('{"output": "x"}', "line 2: item_id: Field required"),
         ('{"id": 7, "output": "x"}', "line 2: id: Input should be a valid string"),
         ('{"id": "i1"}', "neither output nor tool_calls nor error"),
         ('{"id": "i1", "output": ["x"]}', "output: Input should be a valid string"),
@@ -120,3 +120,20 @@ def test_a_file_that_is_missing_or_of_other_items(tmp_path: Path) -> None:
     write(tmp_path, {"id": "other", "output": "positive"})
     with pytest.raises(PlaybookError, match="has no line for any item, such as 'i0'"):
         load(tmp_path, "i0")
+
+
+def test_the_item_s_id_counts_before_the_completion_s(tmp_path: Path) -> None:
+    write(tmp_path, {"id": "chatcmpl-1", "item_id": "i0", "output": "positive"})
+    assert load(tmp_path, "i0")[0]["output"] == "positive"
+
+
+def test_lines_of_no_item_are_named_before_anything_is_asked(tmp_path: Path) -> None:
+    write(tmp_path, {"id": "i0", "output": "x"}, {"id": "1o", "output": "x"})
+    project = brief({"recorded": "old.jsonl"}, folder=tmp_path)
+    (row,) = answers.dry_run(project, project.deployments, items(2), tmp_path).to_dict("records")
+    assert row["basis"] == "recorded: nothing is asked; 1 lines of no item, such as '1o'"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    write(tmp_path, "\ufeff" + '{"id": "i0", "output": "x"}')
+    assert load(tmp_path, "i0")[0]["output"] == "x"

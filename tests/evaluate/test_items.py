@@ -372,3 +372,45 @@ def test_csv_cells_must_be_json(tmp_path: Path) -> None:
 def test_inspect_needs_no_items(tmp_path: Path) -> None:
     evaluation = {"kind": "inspect", "inspect": {"task": "inspect_evals/gsm8k"}}
     assert load_items(brief(tmp_path, "evaluation", evaluation)).empty
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "a Git LFS pointer, not the file itself: run git lfs pull",
+        ),
+        (b'[{"id": "1"}]', "a JSON array; write one object a line"),
+        (b'\xef\xbb\xbf [\n {"id": "1"}]', "a JSON array; write one object a line"),
+        (b'{\n "id": "1"\n}', "line 1: not JSON: .*; every line must be one whole object"),
+        (b"id,input,target\n1,x,positive", "line 1: not JSON: .*; every line must be one whole"),
+        (b"PK\x03\x04xlsx", "a zip file or a spreadsheet: save it as JSON lines or CSV"),
+        ('{"id": "1"}'.encode("utf-16"), "not UTF-8 but UTF-16: save it as UTF-8"),
+    ],
+)
+def test_a_file_that_is_something_else_is_told(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "items.jsonl").write_bytes(content)
+    with pytest.raises(PlaybookError, match=rf"items\.jsonl:? {message}"):
+        load_items(brief(tmp_path))
+    if message.startswith("a Git"):
+        with pytest.raises(PlaybookError, match=message):
+            load_items(brief(tmp_path, "evaluation.format", "csv"))
+
+
+def test_a_csv_file_that_is_read_as_json_lines_says_how(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id,input,target\n1,x,positive\n")
+    with pytest.raises(
+        PlaybookError, match=r"write evaluation\.format: csv, and evaluation\.columns"
+    ):
+        load_items(brief(tmp_path, "evaluation.items", "items.csv"))
+
+
+def test_numbers_and_yes_are_told_to_be_quoted(tmp_path: Path) -> None:
+    write_items(tmp_path, other(target=5))
+    with pytest.raises(PlaybookError, match=r'target must be text, not 5; put it in quotes: "5"$'):
+        load_items(brief(tmp_path))
+    with pytest.raises(PlaybookError, match=r"labels\.0: .* put quotes around it"):
+        brief(tmp_path, "evaluation.labels", [True, False])

@@ -152,3 +152,20 @@ def test_nothing_stays_open_no_setting_leaks_and_the_bytes_are_the_same() -> Non
     first, second = (style.png(shares(["a", "b"])) for _ in range(2))
     assert first == second
     assert plt.get_fignums() == [] and dict(plt.rcParams) == before
+
+
+def test_of_many_labels_the_worst_confusions_are_a_table() -> None:
+    labels = [f"label {n}" for n in range(77)]
+    rows = [(d, a, b, n) for n, (a, b) in enumerate(itertools.pairwise(labels)) for d in "ab"]
+    rows += [("b", name, name, 500) for name in labels]
+    table = pd.DataFrame(rows, columns=["deployment", "target", "predicted", "count"])
+    figure = generic.draw(("confusion", {"counts": table, "labels": labels}), caption=CAPTION)
+    (ax,) = figure.axes
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert len(names) == 15 and names[0] == "label 76 instead of label 75"
+    assert [text.get_text() for text in ax.texts][:4] == ["75", "75", "74", "74"]
+    assert "the worst of 76 confusions" in " ".join(t.get_text() for t in figure.findobj(Text))
+    check(figure)
+    right = table[table["target"] == table["predicted"]]
+    figure = generic.draw(("confusion", {"counts": right, "labels": labels}), caption=CAPTION)
+    assert figure.axes[0].texts[0].get_text() == "No label is taken for another."

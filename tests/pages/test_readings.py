@@ -15,7 +15,7 @@ from briefs import changed, write
 from test_report import EVIL, Page
 
 from lib.brief.project import Project, load_project
-from lib.evaluate.disagreement import side_by_side, worst_groups
+from lib.evaluate.disagreement import side_by_side
 from lib.pages.page import BUDGET, answers_page
 from lib.pages.page import disagreements as table_of
 
@@ -219,39 +219,3 @@ def test_disagreements_stand_side_by_side(brief: Project, table: pd.DataFrame) -
     assert disagreements(brief, table[:0], items(4)).empty
     alone = disagreements(brief, table[table["deployment"] == "a"], items(4))
     assert alone.empty and list(alone.columns) == ["input", "target", "Answer of a"]
-
-
-def test_worst_groups_come_first_with_their_intervals() -> None:
-    n = 24
-    groups = ["weak"] * 8 + ["strong"] * 12 + ["rare"] * 4
-    table = scored({"a": ["x"] * n, "b": ["x"] * n}, {
-        "a": [0] * 6 + [1] * 2 + [1] * 12 + [0] * 4, "b": [1] * 23 + [None],
-    })  # fmt: skip
-    table["group"] = groups * 2
-    found = worst_groups(table)
-    assert list(found.columns) == ["group", "deployment", "n", "score", "low", "high"]
-    assert tuple(found.loc[0, ["group", "deployment", "n", "score"]]) == ("weak", "a", 8, 0.25)
-    assert 0.03 < found.loc[0, "low"] < 0.25 < found.loc[0, "high"] < 0.65
-    assert "rare" not in set(found["group"]) and len(found) == 4
-    few = worst_groups(table, least=3)
-    assert few.loc[0, "group"] == "rare" and few.set_index("deployment").loc["b", "n"].min() == 3
-    assert worst_groups(table.assign(group="")).empty
-    assert worst_groups(table.drop(columns="group")).empty
-
-
-def test_groups_of_the_file_are_looked_at_but_are_no_clusters() -> None:
-    scored = pd.DataFrame(
-        {
-            "deployment": "a",
-            "item_id": [f"i{n}" for n in range(10)],
-            "group": "",
-            "score": [1.0] * 5 + [0.0] * 5,
-        }
-    )
-    kinds = ["plain"] * 5 + ["irony"] * 5
-    items = pd.DataFrame({"item_id": scored["item_id"], "file_group": kinds})
-    worst = worst_groups(scored, items)
-    assert list(worst["group"]) == ["irony", "plain"]
-    assert list(worst["score"]) == [0, 1]
-    assert worst_groups(scored).empty
-    assert (scored["group"] == "").all()

@@ -52,6 +52,8 @@ def check(brief: Project) -> None:
                 raise ValueError(f"judge.user must contain {place} for kind {evaluation.kind!r}")
         if not kind.ASKS_ITEMS and evaluation.strategy == "racing":
             raise ValueError(f"kind {evaluation.kind!r} asks no items to race on: strategy: full")
+        if not kind.ASKS_ITEMS and evaluation.slices:
+            raise ValueError(f"slices: kind {evaluation.kind!r} reads no items to slice")
         kind.check(brief, options)
     except ValidationError as error:
         others = set(Evaluation.model_fields)

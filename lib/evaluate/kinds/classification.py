@@ -1,6 +1,7 @@
 """Classification: the answer names one of the labels, or an alias of it."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, text_
 from lib.evaluate.scoring import NO_LABEL, Figure, clusters, measured
 from lib.reading import find_label
 from lib.stats import macro_f1_interval
+
+LEAST = 8  # items of a label: with fewer the interval of macro-F1 is not a 95 % one
 
 
 class Options(Section):
@@ -77,14 +80,17 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Accuracy with a Wilson interval, and macro-F1."""
+    """Accuracy with a Wilson interval, and macro-F1, whose interval needs `LEAST` items a label."""
     rows = [measured("accuracy", scored["score"], scored, primary=True)]
     if len(scored):
         target = scored["target"].to_numpy(dtype=object)
         predicted = scored["predicted"].fillna(NO_LABEL).to_numpy(dtype=object)
         labels = options_of(brief).labels
         value, low, high = macro_f1_interval(target, predicted, labels, clusters(scored))
-        rows.append({"metric": "macro-F1", "value": value, "low": low, "high": high})
+        name = "macro-F1"
+        if scored["target"].value_counts().reindex(labels, fill_value=0).min() < LEAST:
+            name, low, high = f"{name} (interval: {LEAST} items a label)", math.nan, math.nan
+        rows.append({"metric": name, "value": value, "low": low, "high": high})
     return rows
 
 

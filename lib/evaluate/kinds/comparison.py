@@ -81,8 +81,8 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
     """
     pairs = _pairs(brief, answers)
     judged = pairs[pairs["basis"] == "judge"]
-    about = items.set_index("item_id").loc[judged["item_id"], ["input", "target"]]
-    about = about.set_index(judged.index)
+    about = judge_model.item_texts(judge_model.judge_of(brief), items)
+    about = about.loc[judged["item_id"]].set_index(judged.index)
     one, other = judged["output"], judged["output_other"]
     both = [about.assign(first=one, second=other), about.assign(first=other, second=one)]
     replies = judge_model.ask(brief, pd.concat(both), **judge)

@@ -10,12 +10,13 @@ import pandas as pd
 from lib import plain_text
 from lib.brief import Deployment, Project, Section
 from lib.endpoints import Call, Item, chat_calls
-from lib.errors import PlaybookError
 from lib.evaluate.scoring import Figure, outcome_shares
+from lib.lines import required_text
 from lib.stats import compare_pairs
 
 NEEDS = "endpoint"  # what a deployment must have: an endpoint or published figures
 ASKS_ITEMS = True  # whether items are read and asked one by one
+PLACES: tuple[str, ...] = ()  # of a wording that are the kind's own, beside the items' fields
 JSON_FIELDS: tuple[str, ...] = ()  # fields of an item that are JSON, also in a cell of a CSV file
 JUDGED_BY: tuple[str, ...] = ()  # what the judge's wording must hold; () for a kind without judge
 RATED = False  # whether the judge gives numbers, not labels
@@ -47,10 +48,7 @@ def item_reader(brief: Project) -> Reader:
 
 def text_target(item: Mapping[str, Any], where: str) -> str:
     """A target that is text."""
-    target = item.get("target")
-    if not isinstance(target, str) or not target.strip():
-        raise PlaybookError(f"{where}: target must be text, not {target!r:.200}")
-    return target
+    return required_text(item.get("target"), where, "target")
 
 
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
@@ -60,9 +58,8 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 
 def chat_per_item(brief: Project, deployment: Deployment, **extra: Any) -> Callable[..., Any]:
     """One chat an item; what is extra goes to `requests.chat_calls`."""
-    wording = brief.prompt_of(deployment).user or "{input}"
     chat = chat_calls(brief, deployment, **extra)
-    return lambda item: [chat(wording.replace("{input}", item["input"]))]
+    return lambda item: [chat(item)]
 
 
 def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dict[str, Any]:

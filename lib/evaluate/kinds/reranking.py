@@ -7,7 +7,6 @@ everything scores what chance scores (`stats.ranking`).
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -31,6 +30,7 @@ from lib.tables import rows
 from lib.untrusted import as_dict, as_list, as_number
 
 JSON_FIELDS = ("target", "documents")
+PLACES = ("document", "documents")
 visible = visible_or_record
 MARKS = GRADES
 WORDINGS = {
@@ -134,21 +134,16 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
             f"deployment {deployment.name!r}: prompt.user must contain {place}"
             f" because ranking.method is {method!r}"
         )
-    chat = chat_calls(brief, deployment, user="{input}")  # worked examples are whole turns
+    chat = chat_calls(brief, deployment, user=wording)
 
     def calls(item: Item) -> list[Call]:
-        query, in_order = str(item["input"]), documents(item)
+        in_order = documents(item)
         if method == "pointwise":
-            return [chat(_filled(wording, input=query, document=t), name) for name, t in in_order]
+            return [chat({**item, "document": text}, name) for name, text in in_order]
         numbered = "\n".join(f"[{n}] {text}" for n, (_, text) in enumerate(in_order, start=1))
-        return [chat(_filled(wording, input=query, documents=numbered))]
+        return [chat({**item, "documents": numbered})]
 
     return calls
-
-
-def _filled(wording: str, **values: str) -> str:
-    # In one pass: a query that says {document} must not be given one.
-    return re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], m[0]), wording)
 
 
 def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dict[str, Any]:
