@@ -50,7 +50,8 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
         | _of(OPTIONAL, "hub_revision hub_checked_on")
         | {"former_names": LATER}
         | _of(NUMBER, "total_params_b active_params_b hub_params_b context_length")
-        | _of(NUMBER, "layers kv_heads head_dim")
+        | _of(NUMBER, "layers kv_heads head_dim file_gb")
+        | _of(OPTIONAL, "quantization kv_layout")
         | {"listed_for": _choice("choice", "lineage")}
         | {"country": _places()},
     ),
