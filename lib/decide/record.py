@@ -59,9 +59,10 @@ def write_decision(
         "nearest_miss": miss,
         # JSON has no NaN and no infinity: both are null there.
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
+        "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
         "stability": rows(stability(table, brief)),
-        "unverified": _unverified(metadata, table),
+        "unverified": [*_attested(brief), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
         "machine": machine(),
         "versions": {name: version(name) for name in LIBRARIES},
@@ -110,6 +111,13 @@ def _rejected(
     why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {pick}")
     out += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]
     return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
+
+
+def _attested(brief: Project) -> list[str]:
+    """The models that the brief alone describes."""
+    names = ", ".join(model.repo_id for model in brief.models)
+    text = f"Licence, country and size of {names} are as attested in project.yaml."
+    return [text] if names else []
 
 
 def _unverified(metadata: Frame, table: Frame) -> list[str]:
