@@ -1,5 +1,6 @@
 """Before anything is asked: all that would fail later at once, a first call each, a new project."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -97,23 +98,25 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     """
     found = [*problems(brief), *unset(brief), *filter(None, [hub.token_problem()])]
     table, barred = pd.DataFrame(columns=[*ASKED, *FORECAST]), " ".join(found)
+    items = None
+    with contextlib.suppress(PlaybookError):  # which is among the problems
+        items = evaluate.load_items(brief)
     for deployment in _live(brief):
-        if f"deployment {deployment.name!r}" in barred:
+        if items is None or f"deployment {deployment.name!r}" in barred:
             continue
-        row = _first_call(brief, deployment)
+        row = _first_call(brief, deployment, items)
         if row["works"] != "yes":
             found.append(f"deployment {deployment.name!r}: {row['works']}")
         table.loc[len(table)] = {"deployment": deployment.name} | row
     return table, found
 
 
-def _first_call(brief: Project, deployment: Deployment) -> dict[str, Any]:
+def _first_call(brief: Project, deployment: Deployment, items: pd.DataFrame) -> dict[str, Any]:
     """One call through the client of step 4, and what the whole run would take."""
     patient = {"max_retries": 0, "max_usd": None}
     alone = brief.model_copy(update={"evaluation": brief.evaluation.model_copy(update=patient)})
     row = dict[str, Any](dict.fromkeys([*ASKED[1:], *FORECAST]))
     try:
-        items = evaluate.load_items(brief)
         call = next(_calls(brief, deployment, items))
         with TemporaryDirectory() as folder:
             jobs = [(deployment, [call])]
@@ -149,7 +152,8 @@ def _forecast(
     at_once = deployment.limits.concurrency or brief.evaluation.concurrency
     seconds = calls.iloc[0] * latency_s / (1 if local else at_once)
     seconds += brief.speed.max_probes * brief.speed.probe_s if calls.iloc[-1] else 0.0
-    usd = both["usd_high"].sum(min_count=1)
+    hourly = endpoints.price_of(deployment, tables.hardware()).usd_per_hour
+    usd = both["usd_high"].sum() if hourly is None else hourly * seconds / 3600
     return {"calls": int(calls.sum()), "usd_high": usd, "minutes": seconds / 60}
 
 

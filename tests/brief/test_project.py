@@ -47,7 +47,7 @@ def test_hosted_template_needs_no_key_and_calls_nobody(monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     project = load_project("hosted-template")
     keys = [d.endpoint.api_key_env for d in project.deployments if d.endpoint]
-    assert keys == ["TOGETHER_API_KEY", "HF_ROUTER_TOKEN", "OPENROUTER_API_KEY", None]
+    assert keys == [None]
 
 
 def test_default_values(tmp_path: Path) -> None:
