@@ -33,7 +33,7 @@ def test_shipped_briefs_load(name: str) -> None:
     project = load_project(name)
     assert project.name == name
     assert project.folder.name == name
-    assert len({d.name for d in project.deployments}) == len(project.deployments) >= 3
+    assert len({d.name for d in project.deployments}) == len(project.deployments) >= 1
 
 
 def test_hosted_template_needs_no_key_and_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
