@@ -111,16 +111,8 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     judge = evaluation.judge and evaluation.judge.model_dump(mode="json", exclude=PRICED)
     parts["evaluation"]["judge"] = judge
     parts["deployed"] = [deployment.model for deployment in brief.deployments]
-    parts["placed"] = [
-        [
-            d.name,
-            d.model,
-            d.hardware,
-            d.precision,
-            d.endpoint and (d.endpoint.gguf, d.endpoint.recorded),
-        ]
-        for d in brief.deployments
-    ]
+    places = [(d.name, d.model, d.hardware, d.precision, d.endpoint) for d in brief.deployments]
+    parts["placed"] = [[*place, e and (e.gguf, e.recorded)] for *place, e in places]
     parts["asked"] = [d.model_dump(mode="json", exclude=PRICED) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
     parts["load"] = [brief.requirements.slo_s, brief.requirements.min_rps]

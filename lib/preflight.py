@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -97,64 +97,60 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     Minutes count the calls of step 4 at the latency of this one call, and the probes of step 5.
     """
     found = [*problems(brief), *unset(brief), *filter(None, [hub.token_problem()])]
-    table, barred = pd.DataFrame(columns=[*ASKED, *FORECAST]), " ".join(found)
-    items = None
+    judge, told, items = brief.evaluation.judge, " ".join(found), pd.DataFrame()
     with contextlib.suppress(PlaybookError):  # which is among the problems
         items = evaluate.load_items(brief)
-    for deployment in _live(brief):
-        if items is None or f"deployment {deployment.name!r}" in barred:
-            continue
-        row = _first_call(brief, deployment, items)
+    ready = [d for d in _live(brief) if f"deployment {d.name!r}" not in told]
+    run = artifacts.runs_root() / brief.name
+    plans = [pd.DataFrame(columns=["deployment", *FORECAST, "cached"])] * 2
+    if len(items):
+        plans = [evaluate.dry_run(brief, ready, items, run)]
+        plans += [speed.dry_run(brief, items, ready, run)]
+    judges = [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in told else []
+    table = []
+    for deployment in ready + judges:
+        few = items.head(0 if deployment in judges else 1)
+        row = _first_call(brief, deployment, few)
         if row["works"] != "yes":
-            found.append(f"deployment {deployment.name!r}: {row['works']}")
-        table.loc[len(table)] = {"deployment": deployment.name} | row
-    return table, found
+            found.append(f"{deployment.name}: {row['works']}")
+        table.append(row | _forecast(brief, deployment, plans, row.get("latency_s") or 0.0))
+    return pd.DataFrame(table, columns=[*ASKED, *FORECAST]), found
 
 
 def _first_call(brief: Project, deployment: Deployment, items: pd.DataFrame) -> dict[str, Any]:
-    """One call through the client of step 4, and what the whole run would take."""
+    """The first call about the items through the client of step 4; without items a greeting."""
     patient = {"max_retries": 0, "max_usd": None}
     alone = brief.model_copy(update={"evaluation": brief.evaluation.model_copy(update=patient)})
-    row = dict[str, Any](dict.fromkeys([*ASKED[1:], *FORECAST]))
+    row = {"deployment": deployment.name}
+    greeting = Call("hello", "chat", HELLO | endpoints.request_options(brief, deployment))
     try:
-        call = next(_calls(brief, deployment, items))
+        calls = evaluate.plan(brief, deployment, items) if len(items) else [greeting]
+        call = next(iter(calls))
         with TemporaryDirectory() as folder:
             jobs = [(deployment, [call])]
-            records = endpoints.perform(jobs, Path(folder), brief=alone, progress=False)
-        record = records[call.key]
-        row |= {key: record[key] for key in ASKED if key in record}
-        row["served_model"] = record.get("served_model") or record["served"]
-        row["works"] = record["error"] or "yes"
-        row |= _forecast(brief, deployment, items, record["latency_s"] or 0.0)
+            record = endpoints.perform(jobs, Path(folder), brief=alone, progress=False)[call.key]
     except PlaybookError as error:
-        row["works"] = str(error).removeprefix(f"deployment {deployment.name!r}: ")
-    return row
-
-
-def _calls(brief: Project, deployment: Deployment, items: pd.DataFrame) -> Iterator[Call]:
-    """The first item's calls, or a greeting where the brief asks no items one by one."""
-    yield from evaluate.plan(brief, deployment, items.head(1)) if len(items) else ()
-    yield Call("hello", "chat", HELLO | endpoints.request_options(brief, deployment))
+        return row | {"works": str(error).removeprefix(f"deployment {deployment.name!r}: ")}
+    served = record.get("served_model") or record["served"]
+    return record | row | {"served_model": served, "works": record["error"] or "yes"}
 
 
 def _forecast(
-    brief: Project, deployment: Deployment, items: pd.DataFrame, latency_s: float
+    brief: Project, deployment: Deployment, plans: list[pd.DataFrame], latency_s: float
 ) -> dict[str, Any]:
     """Calls, most dollars and minutes of steps 4 and 5."""
-    run, local = (
-        artifacts.runs_root() / brief.name,
-        deployment.endpoint and deployment.endpoint.local,
-    )
-    plans = [evaluate.dry_run(brief, [deployment], items, run)]
-    plans += [speed.dry_run(brief, items, [deployment], run)]
-    both = pd.concat([plan[plan["deployment"] == deployment.name] for plan in plans])
-    calls = both["calls"].fillna(0) - both["cached"].fillna(0)
-    at_once = deployment.limits.concurrency or brief.evaluation.concurrency
-    seconds = calls.iloc[0] * latency_s / (1 if local else at_once)
-    seconds += brief.speed.max_probes * brief.speed.probe_s if calls.iloc[-1] else 0.0
-    hourly = endpoints.price_of(deployment, tables.hardware()).usd_per_hour
-    usd = both["usd_high"].sum() if hourly is None else hourly * seconds / 3600
-    return {"calls": int(calls.sum()), "usd_high": usd, "minutes": seconds / 60}
+    columns, named = ["calls", "cached", "usd_high"], deployment.name
+    asked, loaded = (p.loc[p["deployment"] == named, columns].astype(float).sum() for p in plans)
+    local = deployment.endpoint and deployment.endpoint.local
+    at_once = 1 if local else deployment.limits.concurrency or brief.evaluation.concurrency
+    seconds = (asked["calls"] - asked["cached"]) * latency_s / at_once
+    seconds += brief.speed.max_probes * brief.speed.probe_s if loaded["calls"] else 0.0
+    usd = asked["usd_high"] + loaded["usd_high"]
+    with contextlib.suppress(PlaybookError):  # a judge's price need not be known
+        hourly = endpoints.price_of(deployment, tables.hardware()).usd_per_hour
+        usd += (hourly or 0.0) * seconds / 3600
+    calls = int((asked + loaded)["calls"] - asked["cached"] - loaded["cached"])
+    return {"calls": calls, "usd_high": usd, "minutes": seconds / 60}
 
 
 def new(name: str) -> Path:
@@ -164,8 +160,13 @@ def new(name: str) -> Path:
     folder = PROJECTS / name
     with artifacts.writing(folder):
         if folder.exists():
+<<<<<<< HEAD
             raise PlaybookError(f"{artifacts.path_name(folder)} is there already; choose another name")
         shutil.copytree(tables.DATA / "projects" / TEMPLATE, folder)
+=======
+            raise PlaybookError(f"{artifacts.shown(folder)} is there already; choose another name")
+        shutil.copytree(PROJECTS / TEMPLATE, folder)
+>>>>>>> ae39c02 (check asks the judge too and forecasts from one dry run)
         for path in (folder / "project.yaml", folder / "README.md"):
             path.write_text(path.read_text("utf-8").replace(TEMPLATE, name), "utf-8")
     return folder

@@ -3,7 +3,7 @@
 from lib.evaluate.answers import ask, dry_run, forecast, plan
 from lib.evaluate.disagreement import side_by_side, worst_groups
 from lib.evaluate.items import load_items
-from lib.evaluate.judge import load_labelled
+from lib.evaluate.judge import as_deployment, load_labelled
 from lib.evaluate.kinds import check
 from lib.evaluate.steps import (
     calibrate,
@@ -18,7 +18,13 @@ from lib.evaluate.steps import (
 )
 
 __all__ = [
+<<<<<<< HEAD
     "ask", "calibrate", "check", "compare", "detail", "dry_run", "forecast", "gather",
     "judge_notes", "load_items", "load_labelled", "non_inferiority", "plan", "score",
     "side_by_side", "summarise", "unreadable", "worst_groups",
+=======
+    "as_deployment", "ask", "calibrate", "check", "compare", "detail", "dry_run", "forecast",
+    "gather", "judge_notes", "load_items", "load_labelled", "non_inferiority", "plan", "score",
+    "side_by_side", "summarise", "worst_groups",
+>>>>>>> ae39c02 (check asks the judge too and forecasts from one dry run)
 ]  # fmt: skip

@@ -19,7 +19,7 @@ TIERS = list(BOUNDS)
 BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.6, "fp4": 0.6}
 # What an endpoint, a config.json or a file's name calls a precision, the first that is in it.
 PRECISIONS = [
-    (r"w4|fp4|int4|[iq]q?4|nf4|4[- ]?bit|awq|gptq", 0.6),
+    (r"w4|fp4|int4|q4|nf4|4[- ]?bit|awq|gptq", 0.6),
     (r"w8|fp8|int8|q8|8[- ]?bit", 1.0),
     (r"q[56]|[56][- ]?bit", 0.8),
     (r"q[23]|[23][- ]?bit", 0.45),
