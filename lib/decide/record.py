@@ -13,6 +13,7 @@ from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
+from lib.sizing import OUTSIDE
 from lib.tables import rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
@@ -62,7 +63,7 @@ def write_decision(
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
         "stability": rows(stability(table, brief)),
-        "unverified": [*_attested(brief), *_unverified(metadata, table)],
+        "unverified": [*_said_of(brief, verdicts), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
         "machine": machine(),
         "versions": {name: version(name) for name in LIBRARIES},
@@ -113,11 +114,12 @@ def _rejected(
     return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
 
 
-def _attested(brief: Project) -> list[str]:
-    """The models that the brief alone describes."""
+def _said_of(brief: Project, verdicts: Frame) -> list[str]:
+    """The models that the brief alone describes, and what was asked outside the tier."""
     names = ", ".join(model.repo_id for model in brief.models)
     text = f"Licence, country and size of {names} are as attested in project.yaml."
-    return [text] if names else []
+    outside = verdicts[verdicts["why"].str.startswith(OUTSIDE)]
+    return [text] * bool(names) + list(outside["deployment"] + " is " + outside["why"] + ".")
 
 
 def _unverified(metadata: Frame, table: Frame) -> list[str]:
