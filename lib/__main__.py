@@ -1,15 +1,17 @@
-"""The command line: run the playbook headless, or open it in JupyterLab."""
+"""The command line: begin a project, check it, run it headless, or open it in JupyterLab."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lib import pipeline
+from lib import pages, pipeline, preflight
 from lib.artifacts import ROOT, path_name
 from lib.errors import PlaybookError
+from lib.opening import open_project
 
 STOPPED = "stopped; what was measured is kept, the same command goes on from there\n"
 
@@ -40,7 +42,28 @@ def _run(args: argparse.Namespace) -> None:
         parameters=dict(args.parameters),
         progress=not args.quiet,
     )
-    sys.stdout.write(f"{path_name(run)}/report.html\n")
+    decision = json.loads((run / "06_decision.json").read_bytes())
+    runner_up = decision["runner_up"] and f"The next best is {decision['runner_up']['deployment']}."
+    second = runner_up or "No other configuration qualifies."
+    barred = decision["not_asked"]
+    lines = [f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}" for one in barred]
+    lines = [f"{decision['summary']} {second}", *lines, f"{path_name(run)}/report.html"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _new(args: argparse.Namespace) -> None:
+    folder = preflight.new(args.name)
+    text = f"{path_name(folder)}/ is there: project.yaml, items.jsonl, README.md\n"
+    sys.stdout.write(f"{text}next: python -m lib check {args.name}\n")
+
+
+def _check(args: argparse.Namespace) -> None:
+    brief = open_project(args.project)
+    table, problems = preflight.check(brief)
+    empty = "There is no endpoint to ask."
+    sys.stdout.write(f"{pages.table(table, rows=99, empty=empty).text}\n")
+    preflight.refuse(brief, problems)
+    sys.stdout.write(f"Everything is there. next: python -m lib run {args.project}\n")
 
 
 def _lab(args: argparse.Namespace) -> None:
@@ -70,6 +93,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     text = "override a parameter of the notebooks, as often as needed"
     run.add_argument("-p", dest="parameters", help=text, **pairs)
     run.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    new = commands.add_parser("new", help="write a project of your own, ready to run")
+    new.set_defaults(command=_new)
+    new.add_argument("name", help="its name, and its folder's in data/projects/")
+    check = commands.add_parser("check", help="look for all problems, and ask each endpoint once")
+    check.set_defaults(command=_check)
+    check.add_argument("project", help="as for run")
     lab = commands.add_parser("lab", help="open JupyterLab, on a project's own copies if named")
     lab.set_defaults(command=_lab)
     lab.add_argument("project", nargs="?", default="", help="as for run")

@@ -26,6 +26,12 @@ def did_you_mean(word: str, choices: Iterable[str], *, most: int = 1, otherwise:
     return otherwise or f"known: {', '.join(choices)}"
 
 
+def in_one_list(problems: Iterable[str]) -> str:
+    """All problems at once: a sentence alone, or how many there are and a line for each."""
+    lines = list(dict.fromkeys(problems))
+    return lines[0] if len(lines) == 1 else "\n- ".join([f"{len(lines)} problems:", *lines])
+
+
 @contextlib.contextmanager
 def bar(total: int, what: str, *, show: bool = True) -> "Iterator[tqdm[Any]]":
     """A bar for `total` steps; in a notebook it is not red, no widget, and gone at the end."""

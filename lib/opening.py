@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib import artifacts, evaluate
+from lib import artifacts, evaluate, preflight
 from lib.artifacts import Overrides
 from lib.brief import Project, load_project
 from lib.endpoints import key_of
@@ -23,10 +23,10 @@ class Reads(NamedTuple):
 # A price, the objective, and a bar on quality or cost belong to step 6: no paid answer grows stale
 # by them. The bars on latency and load say what step 5 measures.
 READS = {
-    "01": Reads("policy company exceptions candidates", "models licenses closed_models"),
-    "02": Reads("size", "hardware closed_models", "01_legal"),
+    "01": Reads("policy company exceptions candidates models", "models licenses closed_models"),
+    "02": Reads("size placed", "hardware closed_models", "01_legal"),
     "03": Reads(
-        "policy company exceptions size hub require models",
+        "policy company exceptions size hub require placed",
         "models licenses hardware closed_models",
         "01_legal 02_shortlist",
     ),
@@ -56,6 +56,7 @@ def open_run(
 ) -> tuple[Project, Path, str]:
     """Open a step, such as `04`: its brief, its run directory, and what it stands on in a sentence.
 
+    Step 1 refuses what would fail in a later one, and says which keys are not set yet.
     An override `section__key=value` replaces a value of the brief from this step on; "" and 0
     override nothing. What the step wrote before counts no more, and neither does a decision.
 
@@ -70,8 +71,11 @@ def open_run(
     brief = _brief(project, overridden, step)
     for number in sorted(_steps_below(step)):
         _check(number, brief, run)
+    if step == "01":
+        preflight.refuse(brief, preflight.problems(brief))
     artifacts.begin(run, step, _made_from(step, brief, run), changes)
-    return brief, run, _standing(step, brief, overridden)
+    later = preflight.unset(brief) if step == "01" else []
+    return brief, run, " ".join([_standing(step, brief, overridden), *later])
 
 
 def check_step(number: str, project: str | Path, run: Path) -> None:
@@ -107,13 +111,15 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     parts = brief.model_dump(mode="json", exclude={"evaluation": PATIENCE | {"judge"}})
     judge = evaluation.judge and evaluation.judge.model_dump(mode="json", exclude=PRICED)
     parts["evaluation"]["judge"] = judge
-    parts["models"] = [deployment.model for deployment in brief.deployments]
+    parts["deployed"] = [deployment.model for deployment in brief.deployments]
+    places = [(d.name, d.model, d.hardware, d.precision, d.endpoint) for d in brief.deployments]
+    parts["placed"] = [[*place, e and (e.gguf, e.recorded)] for *place, e in places]
     parts["asked"] = [d.model_dump(mode="json", exclude=PRICED) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
     parts["load"] = [brief.requirements.slo_s, brief.requirements.min_rps]
     wanted = ["name", *reads.brief.split()]
     if step == "01" and brief.candidates.source == "hub":
-        wanted += ["size", "models"]
+        wanted += ["size", "deployed"]
     if evaluation.strategy == "racing" and step == "04":  # who is dropped depends on them
         wanted += ["requirements", "objective"]
     hashes = {f"{part} in the brief": key_of(parts[part]) for part in wanted if part in parts}

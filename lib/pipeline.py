@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
-from lib import artifacts
+from lib import artifacts, preflight
 from lib.errors import PlaybookError, did_you_mean
 from lib.opening import check_step, open_project
 
@@ -59,13 +59,16 @@ def run(
     Raises:
         PlaybookError: Of a parameter, a step, a missing artefact or the first notebook to fail.
     """
-    declared = declared_parameters()
+    declared, start = declared_parameters(), start.zfill(2)
     if start not in declared:
         raise PlaybookError(f"--from {start!r} is not a step; choose one of {', '.join(declared)}")
     values = _typed(parameters or {}, declared)
     for name in values:
         if start > (last := max(n for n, names in declared.items() if name in names)):
             raise PlaybookError(f"parameter {name!r} is of step {last}: run with --from {last}")
+    brief = open_project(project)
+    asks = start < "06"
+    preflight.refuse(brief, preflight.problems(brief) + (preflight.unset(brief) if asks else []))
     project, run_path = _place(project, run_dir)
     artifacts.retire_decision(run_path)
     with _noting_ctrl_c() as pressed:
@@ -77,6 +80,8 @@ def run(
                 continue
             passed = {name: value for name, value in values.items() if name in names}
             passed |= {"project": project, "run_dir": str(run_path)}
+            if number == "04":
+                preflight.anyone_left(brief, run_path)
             _execute(number, passed, run_path, progress)
             if pressed:
                 raise KeyboardInterrupt

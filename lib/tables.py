@@ -48,7 +48,8 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
         _of(TEXT, "repo_id family developer source")
         | _of(OPTIONAL, "license hub_license modality base_model released note")
         | _of(OPTIONAL, "hub_revision hub_checked_on")
-        | {"former_names": LATER}
+        | _of(LATER, "former_names quantization kv_layout")
+        | {"file_gb": pa.Column(float, pa.Check.gt(0), nullable=True, required=False)}
         | _of(NUMBER, "total_params_b active_params_b hub_params_b context_length")
         | _of(NUMBER, "layers kv_heads head_dim")
         | {"listed_for": _choice("choice", "lineage")}

@@ -13,7 +13,7 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 
 COLUMNS = {
     "models": "repo_id,family,developer,country,license,hub_license,total_params_b,"
-    "active_params_b,hub_params_b,context_length,layers,kv_heads,head_dim,modality,base_model,"
+    "active_params_b,hub_params_b,context_length,layers,kv_heads,head_dim,quantization,file_gb,kv_layout,modality,base_model,"
     "former_names,listed_for,released,note,source_url,source,hub_revision,hub_checked_on,checked_on",
     "licenses": "license,full_name,hub_license,hub_license_name,license_class,commercial_use,"
     "conditions,agreement_mau,agreement_revenue_usd,agreement_revenue_months,agreement_scope,"

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,11 +57,13 @@ def write_brief(folder: Path, text: str = BRIEF) -> Path:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run whose items are missing: steps 1 to 3 and the sentence of step 4."""
+    """A run whose port is taken: steps 1 to 3 and the sentence of step 4."""
     base = tmp_path_factory.mktemp("{stopped}")  # papermill formats paths
-    folder = write_brief(base / "briefs")
-    (folder / "items.jsonl").unlink()
-    done = playbook("tiny.yaml", "--quiet", env=environment(base / "runs"), cwd=folder)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = f"{{embedded: smollm2-135m, port: {taken.getsockname()[1]}}}"
+        text = BRIEF.replace('{base_url: "http://127.0.0.1:9/v1"}', port)
+        folder = write_brief(base / "briefs", text)
+        done = playbook("tiny.yaml", "--quiet", env=environment(base / "runs"), cwd=folder)
     return base / "runs" / "tiny", said(done)
 
 
@@ -101,7 +104,9 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_the_article_runs_headless(article: tuple[Path, str]) -> None:
     run, out = article
-    assert out.strip() == f"{run}/report.html" and (run / "report.html").stat().st_size > 10_000
+    decision, path = out.splitlines()
+    assert decision.startswith("ministral-3-3b-2xh100 (") and "The next best is " in decision
+    assert path == f"{run}/report.html" and (run / "report.html").stat().st_size > 10_000
     for stem in artifacts.NOTEBOOKS.values():
         cells = nbformat.read(run / f"{stem}.ipynb", 4).cells
         assert all(c.execution_count for c in cells if c.cell_type == "code" and c.source)
@@ -140,6 +145,7 @@ def test_goes_on_from_a_later_step(article: tuple[Path, str], env: dict[str, str
         (["article", "-p", "concurrency", "many"], "'concurrency' must be int, not 'many'"),
         (["article", "-p", "concurrency", "1.5"], "'concurrency' must be int, not '1.5'"),
         (["article", "-p", "timeout_s", "[1"], "'timeout_s' must be float, not"),
+        (["article", "--from", "7"], "--from '07' is not a step"),
         (["article", "--from", "07"], "--from '07' is not a step; choose one of 01, 02"),
         (["article", "--from", "six"], "--from 'six' is not a step"),
         (["article", "-p", "use", "x", "-p", "use", "y"], "-p use is given twice"),
@@ -241,7 +247,7 @@ def test_a_broken_brief_is_one_sentence(tmp_path: Path, env: dict[str, str]) -> 
 def test_the_first_failing_notebook_stops_the_run(stopped: tuple[Path, str]) -> None:
     run, sentence = stopped
     assert sentence.startswith("error: 04_evaluate, cell ")
-    assert "items.jsonl: no such file" in sentence and "04_evaluate.ipynb" in sentence
+    assert "is in use" in sentence and "04_evaluate.ipynb" in sentence
     names = {path.name for path in run.iterdir()}
     assert "03_metadata.parquet" in names and "04_evaluate.ipynb" in names
     assert "05_measure_speed.ipynb" not in names

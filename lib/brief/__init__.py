@@ -7,7 +7,7 @@ from lib.brief.project import (
     Name,
     Project,
     load_project,
-    problem_sentence,
+    problem_sentences,
 )
 from lib.brief.sections import (
     Candidates,
@@ -23,5 +23,5 @@ from lib.brief.sections import (
 __all__ = [
     "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption",
     "Judge", "Limits", "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements",
-    "Section", "Size", "endpoint_url", "load_project", "problem_sentence",
+    "Section", "Size", "endpoint_url", "load_project", "problem_sentences",
 ]  # fmt: skip

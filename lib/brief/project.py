@@ -15,6 +15,7 @@ from lib.brief.sections import (
     Company,
     Exemption,
     Hub,
+    OwnModel,
     Policy,
     Positive,
     Require,
@@ -24,7 +25,7 @@ from lib.brief.sections import (
     Slug,
     Speed,
 )
-from lib.errors import PlaybookError, did_you_mean
+from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.tables import DATA
 
 READ_FROM = {"folder", "file"}  # where the brief lies, which it does not say itself
@@ -133,6 +134,7 @@ class Project(Section):
     company: Company = Company()
     exceptions: list[Exemption] = []
     candidates: Candidates = Candidates()
+    models: list[OwnModel] = []
     size: Size
     hub: Hub = Hub()
     require: Require = Require()
@@ -187,20 +189,24 @@ def _texts(value: Any) -> list[str]:
 def load_project(project: str | Path, **overrides: Any) -> Project:
     """Read and validate a brief: the name of a folder in `data/projects/`, a folder or a YAML file.
 
-    An override `section__key=value` replaces a value (not "", 0); PlaybookError names a bad key.
+    An override `section__key=value` replaces a value (not "", 0); PlaybookError lists bad keys.
     """
     path = _find(str(project))
     raw = _read(path)
-    for key, value in overrides.items():
+    changes = {key: value for key, value in overrides.items() if value not in ("", 0, None)}
+    for key, value in changes.items():
         section, _, name = key.partition("__")
-        if value not in ("", 0, None):
-            _override(raw, section, name, value)
+        _override(raw, section, name, value)
     if reserved := READ_FROM & raw.keys():
         raise PlaybookError(f"{path}: unknown key {min(reserved)!r}; remove it")
     try:
         return Project(**raw, folder=path.parent.resolve(), file=str(path))
     except ValidationError as error:
-        raise PlaybookError(f"{path}: {problem_sentence(error, model=Project)}") from None
+        problems = problem_sentences(error, model=Project)
+        keys = [key.replace("__", ".") for key in changes]
+        if of_run := [text for text in problems if text.startswith(tuple(keys or "\n"))]:
+            raise PlaybookError(f"set for this run: {in_one_list(of_run)}") from None
+        raise PlaybookError(f"{path}: {in_one_list(problems)}") from None
     except TypeError:
         raise PlaybookError(f"{path}: the keys at the top must be words") from None
 
@@ -259,29 +265,32 @@ def _override(raw: dict[Any, Any], section: str, key: str, value: Any) -> None:
         raw[section] = {k: v for k, v in keys.items() if k != either} | {key: value}
 
 
-def problem_sentence(
+def problem_sentences(
     error: ValidationError, *, model: Any, at: tuple[str, ...] = (), others: Iterable[str] = ()
-) -> str:
-    """The first problem that pydantic found, as one sentence, and how many more there are.
+) -> list[str]:
+    """The problems that pydantic found, a sentence each.
 
     The `model` stands in the brief at `at`; `others` are keys that may stand beside its own.
     """
-    first, *more = error.errors(include_url=False)
-    inside, location = first["loc"], (*at, *first["loc"])
-    key = ".".join(map(str, location)) or "the brief"
-    text = f"{key}: {first['msg'].removeprefix('Value error, ')}"
-    if first["type"] == "extra_forbidden":
-        choices = [*_keys_at(inside[:-1], model), *(others if len(inside) == 1 else ())]
-        text = f"unknown key {key!r}; {did_you_mean(str(inside[-1]), choices)}"
-    elif first["type"] == "missing":
-        text = f"{key} is missing"
-    elif key.endswith("_env"):
-        text = f"{key}: name an environment variable, such as TOGETHER_API_KEY; never the key"
-    elif first["type"] != "value_error" and "endpoint" not in location:  # there may be a secret
-        text += f", not {first['input']!r}"
-        if isinstance(first["input"], bool | int | float | date) and "string" in first["type"]:
-            text += "; YAML reads yes, no, on, off, numbers and dates as such: put quotes around it"
-    return text + (f" (and {len(more)} more)" if more else "")
+    problems = []
+    for one in error.errors(include_url=False):
+        inside, location = one["loc"], (*at, *one["loc"])
+        key = ".".join(map(str, location)) or "the brief"
+        text = f"{key}: {one['msg'].removeprefix('Value error, ')}"
+        if one["type"] == "extra_forbidden":
+            choices = [*_keys_at(inside[:-1], model), *(others if len(inside) == 1 else ())]
+            text = f"unknown key {key!r}; {did_you_mean(str(inside[-1]), choices)}"
+        elif one["type"] == "missing":
+            text = f"{key} is missing"
+        elif key.endswith("_env"):
+            text = f"{key}: name an environment variable, such as TOGETHER_API_KEY; never the key"
+        elif one["type"] != "value_error" and "endpoint" not in location:  # may be a secret
+            text += f", not {one['input']!r:.200}"
+            typed = isinstance(one["input"], bool | int | float | date)
+            if typed and "string" in one["type"]:
+                text += "; YAML reads yes, no, numbers and dates as such: put quotes around it"
+        problems.append(text)
+    return problems
 
 
 def _keys_at(location: tuple[str | int, ...], model: Any) -> list[str]:

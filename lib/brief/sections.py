@@ -76,6 +76,34 @@ class Exemption(Section):
     expires: date
 
 
+class OwnModel(Section):
+    """A model that data/models.csv lacks, in its columns, as whoever writes the brief attests it.
+
+    What is left out is taken from the first model of `base_model`, a fine-tune's country apart.
+    """
+
+    repo_id: RepoId
+    family: str | None = None
+    developer: str | None = None
+    country: Country | None = None
+    license: str | None = None
+    base_model: str | None = Field(default=None, pattern=r"^(none|[\w.-]+/[\w.-]+(;|$))")
+    modality: Literal["text", "multimodal"] | None = None
+    total_params_b: Positive | None = None
+    active_params_b: Positive | None = None
+    context_length: Positive | None = None
+    layers: Positive | None = None
+    kv_heads: Positive | None = None
+    head_dim: Positive | None = None
+    quantization: str | None = None
+    file_gb: Positive | None = None
+    kv_layout: str | None = Field(default=None, pattern=r"^\d+x\d+(@\d+)?(;\d+x\d+(@\d+)?)*$")
+    released: date | None = None
+    note: str | None = None
+    source_url: str | None = None
+    checked_on: date | None = None
+
+
 class Size(Section):
     """How large a model to look at: a tier, or the closed model that is replaced."""
 

@@ -13,6 +13,7 @@ from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss, stability
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
+from lib.sizing import OUTSIDE
 from lib.tables import rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
@@ -59,9 +60,10 @@ def write_decision(
         "nearest_miss": miss,
         # JSON has no NaN and no infinity: both are null there.
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
+        "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
         "stability": rows(stability(table, brief)),
-        "unverified": _unverified(metadata, table),
+        "unverified": [*_said_of(brief, verdicts), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
         "machine": machine(),
         "versions": {name: version(name) for name in LIBRARIES},
@@ -110,6 +112,14 @@ def _rejected(
     why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {pick}")
     out += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]
     return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
+
+
+def _said_of(brief: Project, verdicts: Frame) -> list[str]:
+    """The models that the brief alone describes, and what was asked outside the tier."""
+    names = ", ".join(model.repo_id for model in brief.models)
+    text = f"Licence, country and size of {names} are as attested in project.yaml."
+    outside = verdicts[verdicts["why"].str.startswith(OUTSIDE)]
+    return [text] * bool(names) + list(outside["deployment"] + " is " + outside["why"] + ".")
 
 
 def _unverified(metadata: Frame, table: Frame) -> list[str]:

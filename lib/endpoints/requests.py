@@ -15,11 +15,13 @@ from lib.endpoints.servers import identity, request_options
 from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
 from lib.legal import host_objection
+from lib.sizing import OUTSIDE
 from lib.tables import rows
 
 Item = Mapping[Any, Any]
 SYSTEM = ("system", "developer")
 FIELD = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")  # pasted JSON, {{x}} and {3} are text
+Facts = dict[Any, Any]
 
 
 class Call(NamedTuple):
@@ -149,35 +151,49 @@ UNKNOWN = "not in data/models.csv: add it, with its licence and source"
 
 
 def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
-    """Which deployments may be asked, and why the others not: a row for each, with `COLUMNS`.
+    """Which deployments may be asked, and all that bars the others: a row each, with `COLUMNS`.
 
     Step 3's `metadata` has the verdict after drift and, where judged, `shortlisted why` and
     `supply_verdict supply_reasons`. Steps 1 to 3 may not know the baseline, a closed model.
     """
+    by_model = {row["repo_id"]: row for row in rows(shortlist)}
     facts_by_model = {row["repo_id"]: row for row in rows(metadata)}
-    why_by_model = dict(zip(shortlist["repo_id"], shortlist["why"], strict=True))
     table = []
     for deployment in brief.deployments:
-        facts = facts_by_model.get(deployment.model, {})
+        row, facts = (each.get(deployment.model, {}) for each in (by_model, facts_by_model))
         verdict = facts.get("verdict") or ("baseline" if deployment.baseline else "")
-        if verdict in CLEARED:
-            objection = host_objection(deployment, brief.policy) or model_objection(facts)
-        else:
-            reason = why_by_model.get(deployment.model, UNKNOWN)
-            objection = f"step 3: {verdict}" if verdict else reason
-        row = [deployment.name, deployment.model, "no" if objection else "yes", verdict]
-        table.append([*row, objection or CLEARED[verdict], facts.get("exception") or ""])
+        barred = "; ".join(filter(None, _objections(deployment, row, facts, verdict, brief)))
+        why = facts.get("why") or ""
+        cleared = why if why.startswith(OUTSIDE) else CLEARED.get(verdict)
+        who = [deployment.name, deployment.model, "no" if barred else "yes", verdict]
+        table.append([*who, barred or cleared, facts.get("exception") or ""])
     return pd.DataFrame(table, columns=COLUMNS)
 
 
+def _objections(
+    deployment: Deployment, row: Facts, facts: Facts, verdict: str, brief: Project
+) -> Iterator[str]:
+    """All that bars a deployment: licence, drift, supply chain, host, machine."""
+    if verdict in CLEARED:
+        yield model_objection(facts)
+    else:
+        rule = f"step 3: {verdict}" if verdict else row.get("why", UNKNOWN)
+        reasons = (facts or row).get("reasons") if rule.startswith("step ") else ""
+        yield f"{rule}: {reasons}" if reasons else rule
+        yield model_objection(facts | {"shortlisted": True}) if facts else ""
+    yield host_objection(deployment, brief.policy)
+    for line in ((row | facts).get("too_small") or "").splitlines():
+        name, _, text = line.partition(": ")
+        yield text if name == deployment.name else ""
+
+
 def admitted(brief: Project, verdicts: pd.DataFrame) -> list[Deployment]:
-    """The deployments that `admit` lets through; PlaybookError where it lets none."""
+    """The deployments that `admit` lets through; PlaybookError where it lets no candidate."""
     names = set(verdicts.loc[verdicts["admitted"] == "yes", "deployment"])
-    if not names:
-        first = verdicts.iloc[0]
-        raise PlaybookError(
-            f"no deployment of {brief.name!r} may be asked; {first['deployment']}: {first['why']}"
-        )
+    if not any(d.name in names for d in brief.deployments if not d.baseline):
+        barred = verdicts[verdicts["admitted"] == "no"]
+        reasons = "; ".join(barred["deployment"] + ": " + barred["why"])
+        raise PlaybookError(f"no deployment of {brief.name!r} may be asked and chosen; {reasons}")
     return [deployment for deployment in brief.deployments if deployment.name in names]
 
 

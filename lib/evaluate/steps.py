@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pandas as pd
 
-from lib import stats, tables
+from lib import hub, stats
 from lib.brief import Deployment, Project
 from lib.endpoints import Session
 from lib.evaluate import answers, judge, kinds, racing
@@ -153,7 +153,7 @@ def judge_notes(
     kind = kinds.of(brief.evaluation.kind)
     if brief.evaluation.judge is None or not kind.JUDGED_BY:
         return []
-    kin = judge.same_family(brief.evaluation.judge, deployments, tables.models())
+    kin = judge.same_family(brief.evaluation.judge, deployments, hub.catalogue(brief))
     return [*kind.judge_notes(brief, gathered.graded, checked), *kin]
 
 

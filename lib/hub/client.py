@@ -63,6 +63,23 @@ def is_hub() -> bool:
     return bool(re.fullmatch(r"https://(([\w-]+\.)*huggingface\.co|hf\.co)", constants.ENDPOINT))
 
 
+def token_problem() -> str:
+    """What is wrong with the Hub's token, if one is set: to others an expired one looks anonymous.
+
+    Elsewhere the Hub answers 200 to it, as if nobody had signed in.
+    """
+    token = hf.get_token()
+    if not token or offline() or not is_hub():
+        return ""
+    headers = hf.build_hf_headers(token=token)
+    try:
+        reply = hf.get_session().get(f"{constants.ENDPOINT}/api/whoami-v2", headers=headers)
+    except httpx2.HTTPError as error:
+        return f"the Hub at {host()} cannot be asked who the token is ({type(error).__name__})"
+    refused = reply.status_code in (401, 403)
+    return "the Hub does not know the token: it is wrong or expired, renew it" if refused else ""
+
+
 def host() -> str:
     """The endpoint's host, for messages."""
     return address(constants.ENDPOINT).partition("/")[0]

@@ -202,18 +202,20 @@ def _resized(
     from_hub = pulled[pulled["repo_id"].isin(verified(pulled))].drop_duplicates("repo_id")
     facts = from_hub.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)
     shape = facts[SHAPE].astype("Float64").astype(float).fillna(judged[SHAPE])
+    packing = facts[FROM_HUB].fillna(judged.reindex(columns=FROM_HUB))
     count = facts["params_b"].astype(float).fillna(facts["gguf_params_b"].astype(float))
     sizes = [drift["repo_id"] for drift in drifts if drift["field"] == "size"]
     moved = judged["repo_id"].isin(sizes) & ~packed(facts)
     table = judged.assign(
-        **facts[FROM_HUB],
+        **packing,
         **shape,
-        file_gb=facts["weights_gb"],
+        file_gb=facts["weights_gb"].fillna(judged.reindex(columns=["file_gb"])["file_gb"]),
         hub_params_b=judged["hub_params_b"].mask(moved, count),
         total_params_b=judged["total_params_b"].mask(moved),
     )
     tiers = wanted_tiers(brief.size, tables.closed_models())
-    return shortlist(table, tables.hardware(), brief.size, tiers=tiers)
+    machines, asked = tables.hardware(), brief.deployments
+    return shortlist(table, machines, brief.size, tiers=tiers, deployments=asked)
 
 
 def consequence(drift: Row, was: Row, now: Row) -> tuple[str, bool]:

@@ -1,17 +1,19 @@
 """Candidates from the whole Hub instead of the catalogue, as rows of the catalogue."""
 
+import difflib
 import math
 import re
 from collections.abc import Callable
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lib import tables
 from lib.brief import Project
-from lib.errors import PlaybookError, did_you_mean
+from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.hub.client import Client
 from lib.hub.listing import Repo, Wanted, look_up, queries, read_list
 from lib.hub.models import GENERATIONS
@@ -25,6 +27,10 @@ CHAT = ["text-generation", "image-text-to-text"]
 MODALITY = {"text-generation": "text"} | dict.fromkeys(
     ("image-text-to-text", "any-to-any", "audio-text-to-text", "video-text-to-text"), "multimodal"
 )
+ATTESTED = "attested in project.yaml"
+# What a fine-tune has in common with its base.
+OF_BASE = """family license modality total_params_b active_params_b context_length layers kv_heads
+    head_dim kv_layout""".split()
 Row = dict[Any, Any]
 
 
@@ -34,11 +40,63 @@ def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFra
     Raises:
         PlaybookError: The Hub cannot be read, or nothing passes.
     """
-    catalogue = tables.models()
+    shipped, as_of = tables.models(), (today or date.today()).isoformat()
+    models = catalogue(brief, as_of=as_of)
     if brief.candidates.source == "hub":
-        return _on_hub(brief, catalogue, (today or date.today()).isoformat())
-    dates = f"facts of {catalogue['checked_on'].min()} to {catalogue['checked_on'].max()}"
-    return catalogue, f"{len(catalogue)} models of data/models.csv, {dates}"
+        models, note = _on_hub(brief, models, as_of)
+    else:
+        dates = f"facts of {shipped['checked_on'].min()} to {shipped['checked_on'].max()}"
+        note = f"{len(shipped)} models of data/models.csv, {dates}"
+        note += f", and {len(brief.models)} {ATTESTED}" if brief.models else ""
+    if problems := unknown_models(brief, models):
+        raise PlaybookError(f"{brief.file}: {in_one_list(problems)}")
+    return models, note
+
+
+def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
+    """The shipped catalogue and the brief's own `models`, as rows of it.
+
+    What an own row leaves out it has from its first base: a fine-tune keeps the shape and, as far
+    as nobody says otherwise, the licence. Its country is its own.
+
+    Raises:
+        PlaybookError: A model is in the catalogue, or is there twice.
+    """
+    shipped, own = tables.models(), list[Row]()
+    by_name = {row["repo_id"].lower(): row for row in rows(shipped)}
+    for model in brief.models:
+        name, owner = model.repo_id.lower(), model.repo_id.split("/")[0]
+        if name in by_name:
+            text = f"models: {model.repo_id} is in data/models.csv already, or here twice"
+            raise PlaybookError(f"{brief.file}: {text}; take the row out of the brief")
+        base = by_name.get((model.base_model or "").split(";")[0].strip().lower(), {})
+        row = {"family": owner, "developer": owner, "listed_for": "choice"}
+        row |= {key: base[key] for key in OF_BASE if base.get(key) is not None}
+        row |= {"source": ATTESTED, "source_url": Path(brief.file).name, "checked_on": as_of}
+        row |= model.model_dump(mode="json", exclude_none=True)
+        own.append(by_name.setdefault(name, row))
+    table = pd.DataFrame(own, columns=shipped.columns).astype(shipped.dtypes)
+    return pd.concat([shipped, table], ignore_index=True) if own else shipped
+
+
+def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
+    """A sentence for each deployment whose model nobody knows, with the line to add.
+
+    The baseline may be a closed model: it is compared with, not chosen.
+    """
+    ids = {name.lower(): name for name in models["repo_id"]}
+    problems = []
+    for deployment in (d for d in brief.deployments if not d.baseline):
+        if (name := deployment.model) in ids.values():
+            continue
+        near = [ids[key] for key in difflib.get_close_matches(name.lower(), ids, n=3)]
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        line = f"{{repo_id: {name}, base_model: …, license: …, country: …, total_params_b: …}}"
+        problems.append(
+            f"deployment {deployment.name!r}: neither data/models.csv nor the brief knows"
+            f" {name!r}; {hint}If it is your own, add it to the brief: models: [{line}]"
+        )
+    return problems
 
 
 def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.DataFrame, str]:

@@ -3,6 +3,7 @@
 from lib.sizing.model_config import config_facts
 from lib.sizing.tiers import (
     BOUNDS,
+    OUTSIDE,
     TIERS,
     against_measurements,
     benchmark_points,
@@ -12,6 +13,6 @@ from lib.sizing.tiers import (
 )
 
 __all__ = [
-    "BOUNDS", "TIERS", "against_measurements", "benchmark_points", "config_facts", "packed",
-    "shortlist", "wanted_tiers",
+    "BOUNDS", "OUTSIDE", "TIERS", "against_measurements", "benchmark_points", "config_facts",
+    "packed", "shortlist", "wanted_tiers",
 ]  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.brief import Size
+from lib.brief import Deployment, Size
 from lib.errors import PlaybookError, did_you_mean
 
 # Billions of total parameters, the lower bound included; what lies outside is `between`.
@@ -15,16 +17,29 @@ BOUNDS = {"low": (0.0, 32.0), "medium": (70.0, 250.0), "high": (300.0, float("in
 TIERS = list(BOUNDS)
 # Four-bit files hold scales, and embeddings in more bits: 0.59 to 0.70 bytes in published logs.
 BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.6, "fp4": 0.6}
+# What an endpoint, a config.json or a file's name calls a precision, the first that is in it.
+PRECISIONS = [
+    (r"w4|fp4|int4|q4|nf4|4[- ]?bit|awq|gptq", 0.6),
+    (r"w8|fp8|int8|q8|8[- ]?bit", 1.0),
+    (r"q[56]|[56][- ]?bit", 0.8),
+    (r"q[23]|[23][- ]?bit", 0.45),
+    (r"(b|fp?)16|float16|half", 2.0),
+    (r"f(p|loat)?32", 4.0),
+]
 # A CPU reads every active weight for every token; beyond this it is too slow to serve.
 CPU_ACTIVE_LIMIT_B = 2.0
 # How far two counts of the same weights may lie apart, and files from parameters times bytes.
 COUNTS_AGREE, FILES_AGREE = 0.10, 0.25
+# A file with fewer bytes a weight holds an adapter, or a part.
+LEAST_BYTES = 0.3
 # Elements of these types are halves or quarters of a weight, or scales; a few are only buffers.
 PACKED, PACKED_SHARE = re.compile(r"(U8|U32|I8|I32|F4|F8_E\w+)"), 0.05
 # 80B in Qwen3-Next-80B-A3B; not the active A3B, the effective E4B nor the 8x7B of a mixture.
 NAMED = r"(?i)(?:^|[-_ ])(\d+(?:\.\d+)?)([BM])(?=$|[-_ .])"
 # Where the layers are not known, the cache counts as a fifth of the weights.
-CACHE_SHARE = 0.2
+CACHE_SHARE, GUESSED = 0.2, "weights plus 20 %"
+ALONE = {"concurrent_requests": 1}
+OUTSIDE = "outside the tier"
 LINEAGE = "a base model, listed only because others were made from it"
 # Activations and the runtime took 2 to 11 % of the memory in five published vLLM logs.
 RUNTIME = 1.05
@@ -60,12 +75,21 @@ def tier_of(total_params_b: pd.Series[float]) -> pd.Series[str]:
 
 
 def shortlist(
-    judged: pd.DataFrame, hardware: pd.DataFrame, size: Size, *, tiers: list[str]
+    judged: pd.DataFrame,
+    hardware: pd.DataFrame,
+    size: Size,
+    *,
+    tiers: list[str],
+    deployments: Sequence[Deployment] = (),
 ) -> pd.DataFrame:
     """Size every model of step 1 and say which are shortlisted and why the others are not.
 
+    A model that one of the `deployments` names is on the list outside the tier too. Memory bars no
+    model, since somebody else may host it: `too_small` has a line for each deployment whose own
+    machine does not hold it.
+
     Adds `tier total_params_b params_basis weights_gb kv_gb memory_gb memory_basis fits_on
-    shortlisted why`.
+    too_small shortlisted why`.
     """
     # Count, tier, memory, machine.
     sized = settle(judged)
@@ -73,25 +97,57 @@ def shortlist(
     sized = estimate(sized, size)
     active = sized["active_params_b"].fillna(sized["total_params_b"])
     sized["fits_on"] = _smallest(sized["memory_gb"], active, hardware)
+    sized["too_small"] = _too_small(sized, hardware, size, deployments)
     # The first objection that holds is why a model is not shortlisted.
     wanted, standing = f"; wanted {' or '.join(tiers)}", "tier " + tier
+    named = sized["repo_id"].isin([deployment.model for deployment in deployments])
     objections = [
         (~sized["verdict"].isin(["allowed", "conditional"]), "step 1: " + sized["verdict"]),
-        (sized["listed_for"] == "lineage", LINEAGE),
-        (tier == "unknown", "parameter count unknown"),
-        (~tier.isin(tiers), standing.replace("tier between", "between the tiers") + wanted),
-        (sized["fits_on"].isna(), "no machine in data/hardware.csv holds it"),
+        (~named & (sized["listed_for"] == "lineage"), LINEAGE),
+        (~named & (tier == "unknown"), "parameter count unknown"),
+        (
+            ~named & ~tier.isin(tiers),
+            standing.replace("tier between", "between the tiers") + wanted,
+        ),
     ]
     barred, texts = zip(*objections, strict=True)
     sized["shortlisted"] = ~np.logical_or.reduce(barred)
-    fits = standing + ", fits on " + sized["fits_on"].fillna("")
-    sized["why"] = np.select(barred, texts, default=fits)
+    machine = ", fits on " + sized["fits_on"].fillna("no machine of data/hardware.csv")
+    fits = standing + machine.mask(sized["memory_gb"].isna(), ", memory unknown")
+    outside = f"{OUTSIDE}: " + standing + wanted
+    sized["why"] = np.select(barred, texts, default=outside.where(~tier.isin(tiers), fits))
     # A context that is too short is said, and bars nothing.
     short = sized["shortlisted"] & (sized["context_length"] < size.context_tokens)
     note = f" tokens is less than the {size.context_tokens:,} of size.context_tokens"
     context = sized.loc[short, "context_length"].map("; context {:,.0f}".format).astype("str")
     sized.loc[short, "why"] += context + note
     return sized
+
+
+def _too_small(
+    sized: pd.DataFrame, hardware: pd.DataFrame, size: Size, deployments: Sequence[Deployment]
+) -> pd.Series[str]:
+    """For each model, a line for every deployment that we or the user host on too small a machine.
+
+    Its own precision decides, or that of the file it names. Barred is what cannot run at all: the
+    weights, and the cache of one request where the layers are known.
+    """
+    room_of: dict[Any, float] = hardware.set_index("hardware")["usable_gb"].to_dict()
+    size = size.model_copy(update=ALONE)
+    lines = dict[str, list[str]]()
+    for deployment in deployments:
+        endpoint, room = deployment.endpoint, room_of.get(deployment.hardware)
+        if endpoint is None or endpoint.recorded or room is None:
+            continue
+        precision = deployment.precision or (endpoint.gguf or "").rpartition("/")[2]
+        own = estimate(sized[sized["repo_id"] == deployment.model], size, precision=precision)
+        least = own["memory_gb"].where(own["memory_basis"] != GUESSED, RUNTIME * own["weights_gb"])
+        for memory in least[least > room]:
+            text = f"{deployment.hardware} holds {room:,.3g} GB, the model takes {memory:,.3g} GB"
+            text += " or more: give its precision if it is lower, or another hardware"
+            lines.setdefault(deployment.model, []).append(f"{deployment.name}: {text}")
+    texts = {model: "\n".join(by_deployment) for model, by_deployment in lines.items()}
+    return sized["repo_id"].map(texts).astype("str").fillna("")
 
 
 def _smallest(
@@ -177,16 +233,30 @@ def cache_gb(kv_layout: str, context_tokens: int) -> float:
     return elements * 2 / 1e9
 
 
-def estimate(models: pd.DataFrame, size: Size) -> pd.DataFrame:
+def bytes_of(precision: object) -> float:
+    """The bytes of a weight at a precision in anybody's words; missing where none is known."""
+    words = str(precision).lower()
+    return next((size for words_of, size in PRECISIONS if re.search(words_of, words)), np.nan)
+
+
+def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.DataFrame:
     """Add what every model takes in memory: `weights_gb kv_gb memory_gb memory_basis`.
 
-    Weights are parameters times bytes, or the files (`file_gb`) where these hold about that much.
+    Weights are parameters times bytes, at the `precision` of a deployment, else the brief's or
+    that of the published ones (`quantization`) where it is lower; or the files (`file_gb`) where
+    these hold about that much or, with no deployment's precision, less.
     The cache comes from `kv_layout` and `state_bytes`, else from `layers kv_heads head_dim`, else
     it is a fifth of the weights. Any column but `total_params_b` may be missing or blank.
     """
     facts = models.reindex(columns=MEMORY_FACTS).astype("Float64").astype(float)
-    computed, files = models["total_params_b"] * BYTES[size.precision], facts["file_gb"]
-    weights = files.where((files - computed).abs() <= FILES_AGREE * computed, computed)
+    published = models.reindex(columns=["quantization"])["quantization"].map(bytes_of).astype(float)
+    planned, own = BYTES[size.precision], bytes_of(precision)
+    per_weight = published.where(published < planned, planned) if np.isnan(own) else own
+    total, files = models["total_params_b"], facts["file_gb"]
+    computed = total * per_weight
+    agree = (files - computed).abs() <= FILES_AGREE * computed
+    fewer = (files < computed) & (files > LEAST_BYTES * total) & np.isnan(own)
+    weights = files.where(agree | fewer, computed)
     layout, tokens = models.reindex(columns=["kv_layout"])["kv_layout"], size.context_tokens
     by_layer = layout.map(lambda text: cache_gb(text, tokens), na_action="ignore").astype(float)
     by_layer += facts["state_bytes"].fillna(0.0) / 1e9
@@ -198,7 +268,7 @@ def estimate(models: pd.DataFrame, size: Size) -> pd.DataFrame:
     basis = np.select(
         [memory.isna(), by_layer.notna(), plain.notna()],
         ["unknown", "every layer of config.json", "all layers at full context: upper bound"],
-        default="weights plus 20 %",
+        default=GUESSED,
     )
     return models.assign(weights_gb=weights, kv_gb=cache, memory_gb=memory, memory_basis=basis)
 

@@ -33,7 +33,7 @@ def test_shipped_briefs_load(name: str) -> None:
     project = load_project(name)
     assert project.name == name
     assert project.folder.name == name
-    assert len({d.name for d in project.deployments}) == len(project.deployments) >= 3
+    assert len({d.name for d in project.deployments}) == len(project.deployments) >= 1
 
 
 def test_hosted_template_needs_no_key_and_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_hosted_template_needs_no_key_and_calls_nobody(monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     project = load_project("hosted-template")
     keys = [d.endpoint.api_key_env for d in project.deployments if d.endpoint]
-    assert keys == ["TOGETHER_API_KEY", "HF_ROUTER_TOKEN", "OPENROUTER_API_KEY", None]
+    assert keys == [None]
 
 
 def test_default_values(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_wrong_value_is_one_sentence(
 def test_missing_keys_are_named_and_counted(tmp_path: Path) -> None:
     with pytest.raises(PlaybookError, match=r"project\.yaml: task is missing$"):
         brief(tmp_path, without="task")
-    with pytest.raises(PlaybookError, match=r"name is missing \(and 5 more\)$"):
+    with pytest.raises(PlaybookError, match=r"6 problems:\n- name is missing\n- task is missing\n"):
         load_project(write(tmp_path, {"objective": "best"}))
 
 

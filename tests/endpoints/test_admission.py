@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from briefs import BASE, brief
+from briefs import BASE, brief, changed
 
 from lib.brief.project import Project
 from lib.endpoints import requests
+from lib.errors import PlaybookError
 
 
 def test_admit(tmp_path: Path) -> None:
@@ -93,8 +94,9 @@ def test_hosts(
         row = requests.admit(project, shortlist, metadata).iloc[0]
         cleared = verdict in ("allowed", "conditional")
         assert row["admitted"] == ("yes" if cleared and not why else "no")
-        expected = (why or "on the shortlist") if cleared else f"step 3: {verdict}"
-        assert row["why"] == expected
+        state = [] if cleared else [f"step 3: {verdict}"]
+        expected = "; ".join([*state, *filter(None, [why])])
+        assert row["why"] == (expected or "on the shortlist")
 
 
 def one(**supply: Any) -> pd.Series:
@@ -154,9 +156,35 @@ def test_a_model_that_the_hub_s_facts_take_off_the_shortlist(
     assert (row["why"], row["admitted"]) == (why, "yes" if why == "on the shortlist" else "no")
 
 
-def test_the_verdict_is_told_before_the_supply_chain() -> None:
-    row = one(verdict="review", supply_verdict="fail", supply_reasons="gated")
-    assert (row["admitted"], row["why"]) == ("no", "step 3: review")
+def test_everything_that_bars_it_is_told_at_once() -> None:
+    row = one(
+        verdict="review",
+        reasons="its licence is unknown",
+        supply_verdict="fail",
+        supply_reasons="gated",
+        too_small="other: x\na: h100-1 holds 72 GB, the model takes 90 GB or more",
+    )
+    assert (row["admitted"], row["why"]) == (
+        "no",
+        "step 3: review: its licence is unknown; supply chain: fail: gated;"
+        " h100-1 holds 72 GB, the model takes 90 GB or more",
+    )
+
+
+def test_outside_the_tier_is_asked_and_marked() -> None:
+    row = one(shortlisted=True, why="outside the tier: tier low; wanted high")
+    assert (row["admitted"], row["why"]) == ("yes", "outside the tier: tier low; wanted high")
+
+
+def test_nobody_left_is_one_sentence_with_every_reason(tmp_path: Path) -> None:
+    raw = changed("deployments.1.baseline", True)
+    project = Project(**raw)
+    nothing = pd.DataFrame(columns=["repo_id", "verdict", "exception"])
+    shortlist = pd.DataFrame({"repo_id": ["org/a"], "why": ["step 1: blocked"]})
+    verdicts = requests.admit(project, shortlist, nothing)
+    assert list(verdicts["admitted"]) == ["no", "yes"]
+    with pytest.raises(PlaybookError, match=r"'tiny' may be asked and chosen; a: step 1: blocked$"):
+        requests.admitted(project, verdicts)
 
 
 def test_a_model_that_step_3_never_saw(tmp_path: Path) -> None:

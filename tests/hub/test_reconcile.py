@@ -451,7 +451,7 @@ def test_accepting() -> None:
     assert list(drifts["accepted"]) == [True, False, False]
     assert list(drifts["changes_verdict"]) == [True, True, True]
     assert drifts["consequence"][0] == "allowed → conditional: judged on what the Hub says now"
-    assert drifts["consequence"][1] == "tier low → medium: no longer shortlisted"
+    assert drifts["consequence"][1] == "tier low → medium: still shortlisted"
     assert steps.unused == [
         "hub.accept_drift: org/a shows no drift of its gated in this run",
         "hub.accept_drift: org/c shows no drift of its size in this run",
@@ -694,7 +694,7 @@ def resized(**facts: Any) -> pd.Series:
 
 def test_a_size_that_drifted_decides_the_tier() -> None:
     row = resized(params_b=33.5)
-    assert (row["tier"], row["shortlisted"]) == ("between", False)
+    assert (row["tier"], row["why"]) == ("between", "outside the tier: tier between; wanted low")
     assert row["params_basis"] == "Hub"
     assert resized(gguf_params_b=33.5)["tier"] == "between"
 
@@ -712,7 +712,8 @@ def test_packed_or_unverified_counts_move_no_tier(facts: dict[str, str]) -> None
 
 def test_the_files_of_the_hub_are_the_weights() -> None:
     assert resized(weights_gb=66.0)["weights_gb"] == 66
-    assert resized(weights_gb=20.0)["weights_gb"] == 60  # of another precision
+    assert resized(weights_gb=20.0)["weights_gb"] == 20  # of a lower precision
+    assert resized(weights_gb=99.0)["weights_gb"] == 60
 
 
 def test_the_layers_of_the_hub_make_the_cache() -> None:

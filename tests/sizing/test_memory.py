@@ -64,8 +64,12 @@ def test_the_best_basis_there_is(facts: dict[str, object], kv_gb: float, basis: 
     assert row["memory_basis"].startswith(basis)
 
 
-@pytest.mark.parametrize(("files", "weights"), [(21.0, 21.0), (10.0, 20.0), (NAN, 20.0)])
-def test_files_count_where_they_are_of_that_precision(files: float, weights: float) -> None:
+@pytest.mark.parametrize(
+    ("files", "weights"), [(21.0, 21.0), (10.0, 10.0), (2.0, 20.0), (50.0, 20.0), (NAN, 20.0)]
+)
+def test_files_count_where_they_are_of_that_precision_or_a_lower_one(
+    files: float, weights: float
+) -> None:
     assert estimate(file_gb=files)["weights_gb"] == weights
 
 

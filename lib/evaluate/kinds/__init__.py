@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lib.brief import Evaluation, Project, problem_sentence
-from lib.errors import PlaybookError, did_you_mean
+from lib.brief import Evaluation, Project, problem_sentences
+from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.evaluate.kinds import defaults
 
 SOURCES = {"published": "lib.evaluate.published", "inspect": "lib.evaluate.inspect_source"}
@@ -57,7 +57,7 @@ def check(brief: Project) -> None:
         kind.check(brief, options)
     except ValidationError as error:
         others = set(Evaluation.model_fields)
-        text = problem_sentence(error, model=kind.Options, at=("evaluation",), others=others)
-        raise PlaybookError(f"{brief.file}: {text}") from None
+        texts = problem_sentences(error, model=kind.Options, at=("evaluation",), others=others)
+        raise PlaybookError(f"{brief.file}: {in_one_list(texts)}") from None
     except (PlaybookError, ValueError) as error:
         raise PlaybookError(f"{brief.file}: evaluation: {error}") from None

@@ -1,0 +1,169 @@
+"""Before anything is asked: all that would fail later at once, a first call each, a new project."""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from lib import artifacts, endpoints, evaluate, hub, legal, sizing, speed, tables
+from lib.brief import Deployment, Project
+from lib.endpoints import Call
+from lib.errors import PlaybookError, in_one_list
+
+PROJECTS = tables.DATA / "projects"
+TEMPLATE = "hosted-template"
+HELLO = {"messages": [{"role": "user", "content": "Answer with the one word ok."}]}
+ASKED = "deployment served_model works prompt_tokens completion_tokens latency_s".split()
+FORECAST = "calls usd_high minutes".split()
+
+
+def problems(brief: Project) -> list[str]:
+    """A sentence for everything in a project that would fail in a later step; nothing is sent."""
+    found, hardware = list[str](), tables.hardware()
+
+    def attempt(check: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return check(*args)
+        except PlaybookError as error:
+            found.append(str(error).removeprefix(f"{brief.file}: "))
+
+    in_projects = brief.folder.parent == PROJECTS.resolve()
+    if in_projects and Path(brief.file).name == "project.yaml" and brief.folder.name != brief.name:
+        where = f"its runs would go to runs/{brief.name}/, those of another project"
+        found.append(f"name: {brief.name} lies in the folder {brief.folder.name}: {where}")
+    # Models, licences and sizes by their names.
+    models = attempt(hub.catalogue, brief)
+    if models is not None:
+        attempt(legal.judge, models, tables.licenses(), brief)
+        found += hub.unknown_models(brief, models) if brief.candidates.source != "hub" else []
+    attempt(sizing.wanted_tiers, brief.size, tables.closed_models())
+    # Items and other files beside the brief.
+    items = attempt(evaluate.load_items, brief)
+    ids = [] if items is None else items["item_id"].tolist()
+    attempt(evaluate.load_labelled, brief)
+    for deployment in brief.deployments:
+        if deployment.endpoint and deployment.endpoint.recorded:
+            attempt(endpoints.recorded_answers, deployment, brief.folder, ids)
+        # Prices and options.
+        attempt(endpoints.price_of, deployment, hardware)
+        attempt(endpoints.request_options, brief, deployment)
+    return found
+
+
+def unset(brief: Project) -> list[str]:
+    """A sentence for each deployment, and the judge, whose key or URL is not in the environment."""
+    judge = brief.evaluation.judge
+    named = [(f"deployment {d.name!r}", d.endpoint) for d in _live(brief)]
+    named += [("evaluation.judge", judge.endpoint)] if judge else []
+    lacking = [
+        (who, name)
+        for who, endpoint in named
+        if endpoint
+        for name in (endpoint.api_key_env, endpoint.base_url_env)
+        if name and not os.environ.get(name)
+    ]
+    hint = "is not set; export it in the shell that runs this, never in the brief"
+    return [f"{who}: the environment variable {name} {hint}" for who, name in lacking]
+
+
+def refuse(brief: Project, sentences: Iterable[str]) -> None:
+    """PlaybookError that lists the problems of a brief, where there are any."""
+    if listed := list(sentences):
+        raise PlaybookError(f"{brief.file}: {in_one_list(listed)}")
+
+
+def _live(brief: Project) -> list[Deployment]:
+    """The deployments that are asked: neither published nor recorded."""
+    asked = [d for d in brief.deployments if d.endpoint and not d.published]
+    return [d for d in asked if d.endpoint and not d.endpoint.recorded]
+
+
+def anyone_left(brief: Project, run: Path) -> None:
+    """PlaybookError where steps 1 to 3 let no deployment through that could be chosen."""
+    if (run / "03_metadata.parquet").exists():
+        short, metadata = (artifacts.load(run, f"0{n}") for n in ("2_shortlist", "3_metadata"))
+        endpoints.admitted(brief, endpoints.admit(brief, short, metadata))
+
+
+def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
+    """Ask each live endpoint one call; a row each with what a run will take, and all problems.
+
+    Minutes count the calls of step 4 at the latency of this one call, and the probes of step 5.
+    """
+    found = [*problems(brief), *unset(brief), *filter(None, [hub.token_problem()])]
+    judge, told, items = brief.evaluation.judge, " ".join(found), pd.DataFrame()
+    with contextlib.suppress(PlaybookError):  # which is among the problems
+        items = evaluate.load_items(brief)
+    ready = [d for d in _live(brief) if f"deployment {d.name!r}" not in told]
+    run = artifacts.runs_root() / brief.name
+    plans = [pd.DataFrame(columns=["deployment", *FORECAST, "cached"])] * 2
+    if len(items):
+        plans = [evaluate.dry_run(brief, ready, items, run)]
+        plans += [speed.dry_run(brief, items, ready, run)]
+    judges = [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in told else []
+    table = []
+    for deployment in ready + judges:
+        few = items.head(0 if deployment in judges else 1)
+        row = _first_call(brief, deployment, few)
+        if row["works"] != "yes":
+            found.append(f"{deployment.name}: {row['works']}")
+        table.append(row | _forecast(brief, deployment, plans, row.get("latency_s") or 0.0))
+    return pd.DataFrame(table, columns=[*ASKED, *FORECAST]), found
+
+
+def _first_call(brief: Project, deployment: Deployment, items: pd.DataFrame) -> dict[str, Any]:
+    """The first call about the items through the client of step 4; without items a greeting."""
+    patient = {"max_retries": 0, "max_usd": None}
+    alone = brief.model_copy(update={"evaluation": brief.evaluation.model_copy(update=patient)})
+    row = {"deployment": deployment.name}
+    greeting = Call("hello", "chat", HELLO | endpoints.request_options(brief, deployment))
+    try:
+        calls = evaluate.plan(brief, deployment, items) if len(items) else [greeting]
+        call = next(iter(calls))
+        with TemporaryDirectory() as folder:
+            jobs = [(deployment, [call])]
+            record = endpoints.perform(jobs, Path(folder), brief=alone, progress=False)[call.key]
+    except PlaybookError as error:
+        return row | {"works": str(error).removeprefix(f"deployment {deployment.name!r}: ")}
+    served = record.get("served_model") or record["served"]
+    return record | row | {"served_model": served, "works": record["error"] or "yes"}
+
+
+def _forecast(
+    brief: Project, deployment: Deployment, plans: list[pd.DataFrame], latency_s: float
+) -> dict[str, Any]:
+    """Calls, most dollars and minutes of steps 4 and 5."""
+    columns, named = ["calls", "cached", "usd_high"], deployment.name
+    asked, loaded = (p.loc[p["deployment"] == named, columns].astype(float).sum() for p in plans)
+    local = deployment.endpoint and deployment.endpoint.local
+    at_once = 1 if local else deployment.limits.concurrency or brief.evaluation.concurrency
+    seconds = (asked["calls"] - asked["cached"]) * latency_s / at_once
+    seconds += brief.speed.max_probes * brief.speed.probe_s if loaded["calls"] else 0.0
+    usd = asked["usd_high"] + loaded["usd_high"]
+    with contextlib.suppress(PlaybookError):  # a judge's price need not be known
+        hourly = endpoints.price_of(deployment, tables.hardware()).usd_per_hour
+        usd += (hourly or 0.0) * seconds / 3600
+    calls = int((asked + loaded)["calls"] - asked["cached"] - loaded["cached"])
+    return {"calls": calls, "usd_high": usd, "minutes": seconds / 60}
+
+
+def new(name: str) -> Path:
+    """Write `data/projects/<name>/`, ready to run, and return it; nothing there is overwritten."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise PlaybookError(f"{name!r} is no name for a project: a-z, 0-9, dots and dashes, please")
+    folder = PROJECTS / name
+    with artifacts.writing(folder):
+        if folder.exists():
+            raise PlaybookError(
+                f"{artifacts.path_name(folder)} is there already; choose another name"
+            )
+        shutil.copytree(PROJECTS / TEMPLATE, folder)
+        for path in (folder / "project.yaml", folder / "README.md"):
+            path.write_text(path.read_text("utf-8").replace(TEMPLATE, name), "utf-8")
+    return folder

@@ -1,0 +1,195 @@
+"""Before anything is asked: all problems in one list, a call each, a project to begin with."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import openai_stub
+import pytest
+import yaml
+from briefs import changed, write, write_items
+
+from lib import hub, preflight, tables
+from lib.__main__ import main
+from lib.brief import Project, load_project
+from lib.errors import PlaybookError
+from lib.hub import client
+from lib.opening import open_project, open_run
+
+KNOWN = {"deployments.0.model": "Qwen/Qwen3-8B", "deployments.1.model": "Qwen/Qwen3-4B"}
+ITEM = {"id": "1", "input": "fine", "target": "positive"}
+
+
+def project(folder: Path, where: str = "", value: Any = None, *, item: Any = ITEM) -> Path:
+    """A brief of known models, in which one thing is changed."""
+    raw = changed(where, value)
+    for deployment in raw["deployments"]:
+        deployment["model"] = deployment["model"].replace("org/a", "Qwen/Qwen3-8B")
+        deployment["model"] = deployment["model"].replace("org/b", "Qwen/Qwen3-4B")
+    write_items(folder, item)
+    return write(folder, raw)
+
+
+def test_a_project_without_problems(tmp_path: Path) -> None:
+    assert preflight.problems(open_project(project(tmp_path))) == []
+
+
+CLOSED = {"name": "now", "model": "openai/gpt-5-mini", "baseline": True}
+PRICES = {"usd_per_hour": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "sentence"),
+    [
+        ("policy.licenses", ["mitt"], "policy.licenses: nobody here knows 'mitt'"),
+        ("size", {"replaces": "gpt-5-minni"}, "did you mean 'gpt-5-mini'"),
+        ("deployments.0.model", "Qwen/Qwen3-8", "did you mean Qwen/Qwen3-8B or "),
+        ("models", [{"repo_id": "Qwen/Qwen3-8B"}], "is in data/models.csv already"),
+        ("deployments.1.hardware", "cpu-22", "data/hardware.csv has no price for 'cpu-22'"),
+        ("deployments.0.price", {"provider": "nobody"}, "genai-prices knows no price"),
+        ("deployments.0.options", {"extra_body": {"n": 2}}, "may not set 'n'"),
+        ("evaluation.items", "gone.jsonl", "gone.jsonl: no such file"),
+        ("deployments.0", CLOSED | {"endpoint": {"recorded": "x"}, "price": PRICES}, "no such fi"),
+    ],
+)
+def test_each_problem_is_found(tmp_path: Path, where: str, value: Any, sentence: str) -> None:
+    problems = preflight.problems(open_project(project(tmp_path, where, value)))
+    assert len(problems) == 1 and sentence in problems[0]
+
+
+def test_all_problems_are_in_one_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("SOME_API_KEY", raising=False)
+    path = project(tmp_path, "deployments.1.hardware", "cpu-22", item={"id": "1", "input": "x"})
+    for command in ("run", "check"):
+        assert main([command, str(path)]) == 1
+        err = capsys.readouterr().err
+        assert "project.yaml: 3 problems:" in err and err.count("\n- ") == 3
+        assert "no price for 'cpu-22'" in err and "target must be text" in err
+        assert "deployment 'a': the environment variable SOME_API_KEY is not set" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_notebook_1_refuses_the_same_and_only_notes_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOME_API_KEY", raising=False)
+    *_, standing = open_run("01", project(tmp_path), str(tmp_path / "run"))
+    assert "the environment variable SOME_API_KEY is not set" in standing
+    with pytest.raises(PlaybookError, match="no price for 'cpu-22'"):
+        open_run("01", project(tmp_path, "deployments.1.hardware", "cpu-22"), str(tmp_path / "r"))
+
+
+def test_what_is_set_for_the_run_is_not_the_file_s_fault(tmp_path: Path) -> None:
+    with pytest.raises(PlaybookError, match=r"^set for this run: policy\.use: .*, not 'intern'$"):
+        load_project(project(tmp_path), policy__use="intern")
+
+
+def test_recorded_answers_need_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOME_API_KEY", raising=False)
+    recorded = {"recorded": "answers.jsonl"}
+    brief = open_project(project(tmp_path, "deployments.0.endpoint", recorded))
+    assert preflight.unset(brief) == []
+
+
+def hosted(folder: Path, url: str) -> Project:
+    endpoint = {"base_url": url, "api_key_env": "SOME_API_KEY"}
+    raw = changed("deployments.0.endpoint", endpoint)
+    raw["deployments"] = [raw["deployments"][0] | {"model": "Qwen/Qwen3-8B"}]
+    raw["deployments"][0]["price"] = {"input_usd_per_million": 1, "output_usd_per_million": 2}
+    write_items(folder, ITEM, ITEM | {"id": "2", "input": "bad", "target": "negative"})
+    return open_project(write(folder, raw))
+
+
+def test_one_call_says_whether_an_endpoint_works_and_what_a_run_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "x")
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path / "runs"))
+    with openai_stub.running() as stub:
+        table, problems = preflight.check(hosted(tmp_path, stub.url))
+        assert (problems, len(stub.requests)) == ([], 1)
+    row = tables.rows(table)[0]
+    assert (row["deployment"], row["works"]) == ("a", "yes")
+    assert row["calls"] >= 2 and row["usd_high"] > 0 and row["minutes"] > 0
+    assert row["completion_tokens"] is not None and row["latency_s"] > 0
+
+
+def test_a_wrong_key_is_a_problem_and_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "sk-secret-123456789")
+
+    def refuse(request: openai_stub.Request) -> openai_stub.Reply:
+        return openai_stub.error(401, f"{request.headers['authorization']} is wrong")
+
+    with openai_stub.running(refuse) as stub:
+        table, problems = preflight.check(hosted(tmp_path, stub.url))
+    assert len(problems) == 1 and "401" in problems[0] and "check SOME_API_KEY" in problems[0]
+    assert "sk-secret" not in problems[0] + table.to_string()
+
+
+class Reply:
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+    def get(self, *_: Any, **__: Any) -> Reply:
+        return self
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, ""), (401, "wrong or expired"), (503, "")])
+def test_the_hub_s_token(monkeypatch: pytest.MonkeyPatch, status: int, told: str) -> None:
+    monkeypatch.setattr(client, "offline", lambda: "")
+    monkeypatch.setattr(client.hf, "get_token", lambda: "hf_secret")
+    monkeypatch.setattr(client.hf, "get_session", lambda: Reply(status))
+    problem = hub.token_problem()
+    assert told in problem and bool(told) == bool(problem) and "hf_secret" not in problem
+    monkeypatch.setattr(client.hf, "get_token", lambda: None)
+    assert hub.token_problem() == ""
+
+
+@pytest.fixture
+def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of projects with the template in it."""
+    shutil.copytree(preflight.PROJECTS / preflight.TEMPLATE, tmp_path / preflight.TEMPLATE)
+    monkeypatch.setattr(preflight, "PROJECTS", tmp_path)
+    return tmp_path
+
+
+def test_a_new_project_is_ready_to_run(projects: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "my-task"]) == 0
+    assert capsys.readouterr().out.endswith("next: python -m lib check my-task\n")
+    brief = open_project(projects / "my-task")
+    assert (brief.name, preflight.problems(brief), preflight.unset(brief)) == ("my-task", [], [])
+    assert len((projects / "my-task/items.jsonl").read_text().splitlines()) == 5
+    assert "hosted-template" not in (projects / "my-task/README.md").read_text()
+    assert main(["new", "my-task"]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert main(["new", "../x"]) == 1
+
+
+def test_the_endpoints_that_the_template_shows_are_right(projects: Path) -> None:
+    path = preflight.new("mine") / "project.yaml"
+    head, _, tail = path.read_text().partition("  # - name: gpt-oss")
+    hosted_ones, _, end = tail.partition("requirements: {")
+    shown = re.sub(r"(?m)^  # ", "  ", f"  # - name: gpt-oss{hosted_ones}")
+    path.write_text(f"{head}{shown}requirements: {{{end}")
+    (path.parent / "gpt-5-mini.jsonl").write_text('{"item_id": "t1", "output": "urgent"}\n')
+    brief = open_project(path)
+    assert len(brief.deployments) == 6 and preflight.problems(brief) == []
+    assert len(preflight.unset(brief)) == 4
+
+
+def test_a_copied_project_that_kept_its_name(projects: Path) -> None:
+    preflight.new("one").rename(projects / "two")
+    problems = preflight.problems(open_project(projects / "two"))
+    assert problems[0].startswith(
+        "name: one lies in the folder two: its runs would go to runs/one/"
+    )
+    raw = yaml.safe_load((projects / "two" / "project.yaml").read_text())
+    assert raw["name"] == "one"
