@@ -18,10 +18,11 @@ from lib.brief.sections import (
     Requirements,
     Section,
     Size,
+    Traffic,
 )
 
 __all__ = [
     "ENDPOINT_URL", "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption",
     "Judge", "Limits", "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements",
-    "Section", "Size", "load_project", "problem_sentence",
+    "Section", "Size", "Traffic", "load_project", "problem_sentence",
 ]  # fmt: skip

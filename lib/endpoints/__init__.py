@@ -10,6 +10,7 @@ from lib.endpoints.price import (
     price_of,
     prompt_bytes,
     usd,
+    usd_of_answers,
     worst_usd,
 )
 from lib.endpoints.requests import (
@@ -48,5 +49,6 @@ __all__ = [
     "client", "context_tokens", "identity", "json_schema_format", "key_of", "machine",
     "model_objection", "most_tokens", "perform", "price_of", "prompt_bytes", "read_records",
     "recorded_answers", "recorded_path", "request_options", "run_blocking",
-    "scrub", "serving", "stream", "usd", "worst_usd",
+    "scrub", "serving", "stream", "usd",
+    "usd_of_answers", "worst_usd",
 ]  # fmt: skip
