@@ -33,7 +33,7 @@ READS = {
     "04": Reads("policy evaluation asked files", "models", "02_shortlist 03_metadata"),
     "05": Reads("policy wording asked files speed load", "", "02_shortlist 03_metadata"),
     "06": Reads(
-        "requirements objective deployments file",
+        "requirements objective traffic deployments file",
         "hardware",
         "02_shortlist 03_metadata 04_answers 04_scores 04_pairs 05_capacity",
     ),

@@ -18,10 +18,11 @@ from lib.brief.sections import (
     Requirements,
     Section,
     Size,
+    Traffic,
 )
 
 __all__ = [
-    "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption",
-    "Judge", "Limits", "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements",
-    "Section", "Size", "endpoint_url", "load_project", "problem_sentences",
+    "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption", "Judge", "Limits",
+    "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements", "Section", "Size",
+    "Traffic", "endpoint_url", "load_project", "problem_sentences",
 ]  # fmt: skip

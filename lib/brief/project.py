@@ -24,6 +24,7 @@ from lib.brief.sections import (
     Size,
     Slug,
     Speed,
+    Traffic,
 )
 from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.tables import DATA
@@ -141,6 +142,7 @@ class Project(Section):
     evaluation: Evaluation
     deployments: list[Deployment] = Field(min_length=1)
     speed: Speed = Speed()
+    traffic: Traffic | None = None
     requirements: Requirements = Requirements()
     objective: Literal["cheapest", "best", "fastest"] = "cheapest"
     folder: Path = Field(default=Path(), exclude=True)

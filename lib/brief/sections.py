@@ -180,6 +180,18 @@ class Speed(Section):
     ceiling_rps: Positive = 64.0
 
 
+class Traffic(Section):
+    """What the service bears in a day, and is paid for; `spare` machines stand by beside the peak.
+
+    `min_replicas: 0` lets a machine by the hour go while nobody asks.
+    """
+
+    requests_per_day: Positive
+    peak_factor: Annotated[float, Field(ge=1)] = 4.0
+    min_replicas: Count = 1
+    spare: Count = 0
+
+
 class Requirements(Section):
     """What the service needs, met only when the bound of its interval meets it.
 
@@ -190,6 +202,7 @@ class Requirements(Section):
     max_p95_s: Positive | None = None
     min_rps: Positive | None = None
     max_usd_per_1k: Positive | None = None
+    max_usd_per_month: Positive | None = None
 
     @property
     def slo_s(self) -> float:

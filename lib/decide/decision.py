@@ -1,4 +1,4 @@
-"""Cost, quality and speed side by side, requirements on their bounds, and the ranking."""
+"""Quality, speed and cost side by side, requirements on their bounds, and the ranking."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.brief import Project, Requirements
-from lib.endpoints import Rate, price_of, usd
-from lib.errors import PlaybookError
-from lib.stats import beaten_by, bootstrap, items_needed, quality_groups
-
-NAN = float("nan")
-Bounds = tuple[float, float, float]
+from lib.stats import beaten_by, items_needed, quality_groups, ratio
 
 
 class Bar(NamedTuple):
@@ -31,66 +26,23 @@ class Bar(NamedTuple):
 BARS = {
     "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}"),
     "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s"),
-    "min_rps": Bar("max_rps", "rps", True, "at least {:.3g} requests/s"),
+    "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s"),
     "max_usd_per_1k": Bar("usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests"),
+    "max_usd_per_month": Bar("usd_per_month", "usd_per_month", False, "at most ${:,.0f} a month"),
 }
 UNKNOWN = {
     "max_p95_s": "no load from min_rps on stayed within it",
     "min_rps": "no load was offered: run step 5 again",
-    "max_usd_per_1k": "no capacity, so no cost",
+    "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
+    "max_usd_per_month": "its cost a month is not known: give traffic, and measure it",
 }
+ENDS = ("", "_low", "_high")
 TIES = {
     "cheapest": "the cost intervals overlap, so the better quality group goes first,"
     " then the lower cost",
     "best": "a paired test cannot tell their quality apart, so the cheaper goes first",
     "fastest": "the capacity brackets overlap, so the cheaper goes first",
 }
-
-
-def cost(
-    brief: Project, capacity: pd.DataFrame, answers: pd.DataFrame, hardware: pd.DataFrame
-) -> pd.DataFrame:
-    """Dollars per 1,000 requests of every deployment measured; missing where no load met the SLO.
-
-    An hourly price is divided by the capacity (from `speed.capacity`): the cost at full use, twice
-    as much at half the load. A token price is multiplied by the tokens of the answers
-    (`prompt_tokens completion_tokens`), with a bootstrap interval of their mean.
-    """
-    rows = []
-    loads = capacity.set_index("deployment").to_dict("index")
-    for deployment in (d for d in brief.deployments if d.name in loads):
-        name, rate = deployment.name, price_of(deployment, hardware)
-        if rate.usd_per_hour is not None:
-            bounds = _by_hour(rate.usd_per_hour, loads[name])
-            price = f"${rate.usd_per_hour:.3g}/hour"
-        else:
-            bounds = _by_token(rate, answers[answers["deployment"] == name], name)
-            in_, out = rate.input_usd_per_million, rate.output_usd_per_million
-            price = f"${in_:.3g} in, ${out:.3g} out per million tokens"
-        rows.append((name, deployment.hardware or "hosted", price, rate.basis, *bounds))
-    columns = "deployment hardware price price_basis usd_per_1k usd_per_1k_low usd_per_1k_high"
-    return pd.DataFrame(rows, columns=columns.split())
-
-
-def _by_hour(usd_per_hour: float, load: Mapping[Any, Any]) -> Bounds:
-    """The capacity lies between the load that passed and `high`, which failed or is missing."""
-    if not load["max_rps"] > 0:
-        return NAN, NAN, NAN
-    most, least = (usd_per_hour / 3600 / load[rps] * 1000 for rps in ("max_rps", "high"))
-    measured = load["basis"] == "measured here"  # a published load has no bracket
-    return (most, least, most) if measured else (most, NAN, NAN)
-
-
-def _by_token(rate: Rate, answers: pd.DataFrame, name: str) -> Bounds:
-    used = answers.dropna(subset=["prompt_tokens", "completion_tokens"])
-    if used.empty:
-        raise PlaybookError(
-            f"deployment {name!r}: the endpoint reports no token usage, so a token price gives"
-            " no cost; give price.usd_per_hour instead"
-        )
-    tokens = used[["prompt_tokens", "completion_tokens"]].to_numpy(dtype=float)
-    dollars = np.array([usd(rate, *row) for row in tokens]) * 1000
-    return bootstrap(lambda rows: float(dollars[rows].mean()), len(dollars))
 
 
 def dollar_signs(usd_per_1k: pd.Series[float]) -> pd.Series[str]:
@@ -103,7 +55,8 @@ def tradeoffs(
 ) -> pd.DataFrame:
     """Quality (the primary metric), speed and cost in one row per deployment, with intervals.
 
-    The cost of a correct answer takes the worst of both bounds, so its are wider than 95 %.
+    The load that a configuration bears, `borne_rps`, is that of all its replicas. The cost of a
+    correct answer is a ratio with an interval of its own.
     `beaten_by` names those that a paired test shows to be better, and `tie_group` 1 holds those
     that nobody beats. `on_frontier` are candidates, among themselves.
     """
@@ -116,8 +69,16 @@ def tradeoffs(
     speed = speed.rename(columns={"low": "rps_low", "high": "rps_high"})
     table = primary.rename(columns=quality).merge(speed, on="deployment", how="left")
     table = table.merge(cost, on="deployment", how="left")
-    for end, other in {"": "", "_low": "_high", "_high": "_low"}.items():
-        table[f"usd_per_1k_correct{end}"] = table[f"usd_per_1k{end}"] / table[f"quality{other}"]
+    machines = table["replicas"].where(table["replicas"] > 0, 1.0).fillna(1.0)
+    for name, borne in {
+        "max_rps": "borne_rps",
+        "rps_low": "borne_low",
+        "rps_high": "borne_high",
+    }.items():
+        table[borne] = table[name] * machines
+    correct = ["usd_per_1k_correct", "usd_per_1k_correct_low", "usd_per_1k_correct_high"]
+    parts = table[[f"{of}{end}" for of in ("usd_per_1k", "quality") for end in ENDS]]
+    table[correct] = [ratio(row[:3], row[3:]) for row in parts.to_numpy(dtype=float)]
     table["dollars"] = dollar_signs(table["usd_per_1k"])
     leaders = frontier(table[table["standing"] == "candidate"])
     return table.assign(on_frontier=leaders.reindex(table.index, fill_value=False))
@@ -287,7 +248,7 @@ def stability(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
         for moved in (round(min(bar + step, 1.0), 4) for step in (-0.05, 0.05)):
             other = bars.model_copy(update={"min_quality": moved})
             changes[BARS["min_quality"].wording.format(moved)] = (table, other, objective)
-    columns = ["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"]
+    columns = [f"{of}{end}" for of in ("usd_per_1k", "usd_per_month") for end in ENDS]
     candidates = table.loc[table["standing"] == "candidate", "deployment"]
     for name, factor in product(candidates, (0.5, 2.0)):
         priced = table.copy()

@@ -78,15 +78,27 @@ def write_decision(
 
 def _summary(record: Record, table: Frame) -> str:
     if pick := record["pick"]:
-        basis = str(table.set_index("deployment").at[pick["deployment"], "basis"])
+        row = table.set_index("deployment").loc[pick["deployment"]]
+        basis = str(row["basis"])
         how = "on published figures only" if basis.startswith("published") else basis
         lead = f"{pick['deployment']} ({pick['model']}) is the {record['project']['objective']}"
-        return f"{lead} configuration that meets every requirement, {how}."
+        return f"{lead} configuration that meets every requirement, {how}.{_month(row)}"
     if not (miss := record["nearest_miss"]):
         return "Nothing was measured, so nothing can be chosen."
     undecided = record["outcome"] == "not decided"
     lead = "No configuration is shown to qualify yet" if undecided else "None qualifies"
     return f"{lead}; the nearest is {miss['deployment']}: {miss['would_have_to_give']}."
+
+
+def _month(row: "pd.Series[Any]") -> str:
+    """What the pick costs a month, and how much of its machines that traffic uses."""
+    if math.isnan(row["usd_per_month"]):
+        return ""
+    cost = f" It costs ${row['usd_per_month']:,.3g} a month {row['cost_basis']}"
+    if math.isnan(row["utilisation"]):
+        return f"{cost}."
+    machines = f"{row['replicas']:.0f} machine{'s' * (row['replicas'] > 1)}"
+    return f"{cost}: {machines}, {row['utilisation']:.0%} used."
 
 
 def _rejected(
@@ -134,6 +146,8 @@ def _unverified(metadata: Frame, table: Frame) -> list[str]:
     sentences += list(problems["repo_id"] + ": " + problems["problem"])
     if table["basis"].str.startswith("published").any():
         sentences.append("Quality and speed are published figures; nothing was measured here.")
+    if table["cost_basis"].str.startswith("at full use").any():
+        sentences.append("The brief states no traffic: costs are those of machines at full use.")
     bases = sorted(set(table["price_basis"].dropna()))
     sentences += [f"Some prices are assumptions: {b}." for b in bases if b.startswith("assumed")]
     return [*sentences, "The licence table is a reading aid, not legal advice."]
@@ -146,5 +160,6 @@ def _basis(metadata: Frame, table: Frame) -> list[str]:
     return [
         f"Quality and speed: {', '.join(sorted(set(table['basis'])))} ({machine()})",
         "Model facts: " + ", ".join(f"{source} ({n})" for source, n in sources.items()),
+        "Cost: " + ", ".join(sorted(set(table["cost_basis"].dropna()))),
         *("Price of " + table["deployment"] + ": " + prices),
     ]

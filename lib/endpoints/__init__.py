@@ -10,6 +10,7 @@ from lib.endpoints.price import (
     price_of,
     prompt_bytes,
     usd,
+    usd_of_answers,
     worst_usd,
 )
 from lib.endpoints.requests import (
@@ -52,5 +53,5 @@ __all__ = [
     "chat_calls", "client", "context_tokens", "filled", "identity", "json_schema_format", "key_of",
     "machine", "model_objection", "most_tokens", "one_value", "perform", "price_of", "prompt_bytes",
     "read_records", "recorded_answers", "recorded_elsewhere", "recorded_path", "request_options",
-    "run_blocking", "scrub", "serving", "stream", "usd", "worst_usd",
+    "run_blocking", "scrub", "serving", "stream", "usd", "usd_of_answers", "worst_usd",
 ]  # fmt: skip

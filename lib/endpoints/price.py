@@ -5,14 +5,20 @@ A price is by the hour or by token, never zero where it is not known.
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import json
 import math
+import statistics
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import genai_prices
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lib import tables
@@ -25,7 +31,9 @@ LEDGER = "04_spending.jsonl"
 BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
 
 
+TOKENS = ["prompt_tokens", "completion_tokens"]
 Record = dict[str, Any]
+Dollars = npt.NDArray[np.float64]
 
 
 class Rate(NamedTuple):
@@ -65,8 +73,9 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     # A request's worth: a million tokens at once would be in the tier for long prompts.
     thousand = genai_prices.Usage(input_tokens=1_000, output_tokens=1_000)
     try:
-        quote = genai_prices.calc_price(thousand, model_ref=model, provider_id=price.provider)
-        if None in (quote.model_price.input_mtok, quote.model_price.output_mtok):
+        quotes = _quotes(model, price.provider, thousand)
+        known = [(q.model_price.input_mtok, q.model_price.output_mtok) for q in quotes]
+        if None in itertools.chain.from_iterable(known):
             raise LookupError  # listed without a price, which calc_price takes for zero
     except LookupError:
         raise PlaybookError(
@@ -74,8 +83,44 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
             f" {price.provider!r}; give price.model as that provider names it, or"
             " input_usd_per_million and output_usd_per_million"
         ) from None
-    per_million = float(quote.input_price * 1000), float(quote.output_price * 1000)
-    return Rate(None, *per_million, f"list price of {price.provider}, genai-prices")
+    amounts = [(float(q.input_price) * 1000, float(q.output_price) * 1000) for q in quotes]
+    moves = ", mean over the day: it depends on the hour" if len(set(amounts)) > 1 else ""
+    price_in, price_out = (statistics.mean(side) for side in zip(*amounts, strict=True))
+    return Rate(None, price_in, price_out, f"list price of {price.provider}, genai-prices{moves}")
+
+
+def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> Dollars:
+    """Dollars of each answer by its tokens (`prompt_tokens completion_tokens cached_tokens`).
+
+    A provider's list price is asked for each usage, with its tiers and its price of cached
+    tokens, as the mean over today's hours.
+    """
+    read, written = (answers[name].to_numpy(float) for name in TOKENS)
+    price = deployment.price
+    if not (price and price.provider):
+        return np.array([usd(rate, *pair) for pair in zip(read, written, strict=True)])
+    cached = answers.get("cached_tokens", pd.Series(0, answers.index)).fillna(0).to_numpy(float)
+    usages = list(zip(read.astype(int), written.astype(int), cached.astype(int), strict=True))
+    model = price.model or deployment.model
+    known = {usage: _usd_of_usage(model, price.provider, *map(int, usage)) for usage in set(usages)}
+    return np.array([known[usage] for usage in usages])
+
+
+@functools.cache
+def _usd_of_usage(model: str, provider: str, read: int, written: int, cached: int) -> float:
+    usage = genai_prices.Usage(
+        input_tokens=read, output_tokens=written, cache_read_tokens=cached or None
+    )
+    return float(np.mean([q.total_price for q in _quotes(model, provider, usage)]))
+
+
+def _quotes(model: str, provider: str | None, usage: Any) -> list[Any]:
+    """What genai-prices says at each hour of today: some prices depend on it."""
+    hours = (datetime.now(UTC).replace(hour=hour, minute=30) for hour in range(24))
+    return [
+        genai_prices.calc_price(usage, model, provider_id=provider, genai_request_timestamp=hour)
+        for hour in hours
+    ]
 
 
 def prompt_bytes(call: Call) -> int:

@@ -12,6 +12,7 @@ from lib.pages.page import (
     table,
 )
 from lib.pages.plots import (
+    cost_by_volume,
     cost_per_correct,
     latency_by_load,
     quality_against,
@@ -22,7 +23,7 @@ from lib.pages.plots import (
 from lib.pages.style import save
 
 __all__ = [
-    "answers_page", "cost_per_correct", "counsel_page", "decision_page", "disagreements",
-    "draw", "export_csv", "grid", "latency_by_load", "quality_against", "quality_by_size", "save",
-    "score_intervals", "sentence", "table", "verdicts_by_family",
+    "answers_page", "cost_by_volume", "cost_per_correct", "counsel_page", "decision_page",
+    "disagreements", "draw", "export_csv", "grid", "latency_by_load", "quality_against",
+    "quality_by_size", "save", "score_intervals", "sentence", "table", "verdicts_by_family",
 ]  # fmt: skip

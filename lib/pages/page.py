@@ -57,7 +57,9 @@ HEADINGS = {
     "usd_per_1k": "1,000 requests ($)", "usd_per_1k_correct": "1,000 correct answers ($)",
     "dollars": "Price class", "min_quality": "Quality at least",
     "max_p95_s": "p95 latency at most (s)", "min_rps": "Load at least (requests/s)",
-    "max_usd_per_1k": "1,000 requests at most ($)",
+    "max_usd_per_1k": "1,000 requests at most ($)", "usd_per_month": "Month ($)",
+    "max_usd_per_month": "Month at most ($)", "cost_basis": "Basis of the cost",
+    "machine": "By the hour", "api": "By token", "replicas": "Machines",
 }  # fmt: skip
 UNITS = {"s": "s", "gb": "GB", "tokens": "tokens", "length": "tokens"}
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}

@@ -176,6 +176,34 @@ def quality_against(
     return style.finish(figure, labels)
 
 
+@styled
+def cost_by_volume(curves: pd.DataFrame, *, requests_per_day: Bar, caption: str) -> Figure:
+    """Dollars a month over requests a day: `deployment requests_per_day usd low high` (bands)."""
+    curves = curves.dropna(subset=["usd"])
+    middle = requests_per_day or 10_000.0
+    near = curves["requests_per_day"].between(middle / 100, middle * 100)
+    curves = curves[near]
+    title = "Dollars a month by requests a day, by configuration"
+    figure, (ax,) = style.new(title, caption, (9, 5.2))
+    names = sorted(curves["deployment"].unique())
+    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    for name, curve in curves.groupby("deployment"):
+        x, band = curve["requests_per_day"], curve.dropna(subset=["low", "high"])
+        ax.plot(x, curve["usd"], color=colours[name], lw=1.8)
+        bounds = band["low"], band["high"]
+        ax.fill_between(band["requests_per_day"], *bounds, color=colours[name], alpha=0.15, lw=0)
+    ends = curves.drop_duplicates("deployment", keep="last")
+    labels = style.labels(ax, ends, "requests_per_day", "usd", colours=colours)
+    if len(curves):
+        ax.set(xscale="log", yscale="log")
+    ax.xaxis.set_major_formatter(style.plain())
+    ax.yaxis.set_major_formatter(style.plain("$"))
+    ax.set(xlabel="requests a day", ylabel="USD a month")
+    if requests_per_day and len(curves):
+        style.line(ax, "x", requests_per_day, f"the brief: {number(requests_per_day)}")
+    return style.finish(figure, labels)
+
+
 def _required(ax: Axes, dimension: str, requirements: Bars) -> None:
     """Lines at the requirements, and the corner that meets them."""
     _, _, requirement, prefix, _ = DIMENSIONS[dimension]

@@ -202,7 +202,12 @@ def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: 
         axis.set_minor_locator(NullLocator())
     else:
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: safe(prefix) + number(v, digits=6)))
+    axis.set_major_formatter(plain(prefix))
+
+
+def plain(prefix: str = "") -> FuncFormatter:
+    """Tick labels in plain numbers, such as 0.01, 10 and 1,000."""
+    return FuncFormatter(lambda v, _: safe(prefix) + number(v, digits=6))
 
 
 def intervals(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from lib.stats.intervals import (
     items_needed,
     macro_f1_interval,
     quantile,
+    ratio,
 )
 from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_agreement
 from lib.stats.paired_tests import compare_pairs, holm, non_inferiority
@@ -30,5 +31,5 @@ __all__ = [
     "consistency", "corrected_mean", "corrected_rate", "group_numbers", "holm", "interval",
     "item_scores", "items_needed", "judge_agreement", "macro_f1_interval", "non_inferiority",
     "pairs", "quality_groups", "quantile", "ranking_by_chance", "ranking_measures",
-    "shuffled_blocks", "strengths", "tie_groups",
+    "ratio", "shuffled_blocks", "strengths", "tie_groups",
 ]  # fmt: skip

@@ -135,6 +135,19 @@ def bootstrap(statistic: Callable[[Rows], float], n: int, *, resamples: int = 10
     return statistic(rows), float(bounds.low), float(bounds.high)
 
 
+def ratio(above: npt.ArrayLike, below: npt.ArrayLike) -> Estimate:
+    """A ratio of two positive, independent estimates, each `value low high`, with its interval.
+
+    The distances of the bounds are joined on the logarithms (MOVER; Zou and Donner 2008).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        over, under = (np.log(np.asarray(part, dtype=float)) for part in (above, below))
+        value = over[0] - under[0]
+        low = value - np.hypot(over[0] - over[1], under[2] - under[0])
+        high = value + np.hypot(over[2] - over[0], under[0] - under[1])
+        return float(np.exp(value)), float(np.exp(low)), float(np.exp(high))
+
+
 def quantile(values: npt.ArrayLike, p: float) -> Estimate:
     """A quantile with distribution-free bounds from order statistics, each 95 % sure by itself.
 

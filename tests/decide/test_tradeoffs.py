@@ -6,16 +6,19 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from briefs import brief
+from briefs import brief, changed, write
 
 from lib import tables
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project, load_project
-from lib.decide import decision
+from lib.decide import costs, decision
+from lib.endpoints import price
 from lib.endpoints.price import Rate, price_of
 from lib.errors import PlaybookError
+from lib.opening import open_project
 from lib.speed import summary as speed
 
 NAN = float("nan")
@@ -41,14 +44,14 @@ def capacity(max_rps: float = 2.0, high: float = 4.0, basis: str = "measured her
 
 def answers(*tokens: tuple[float | None, float | None]) -> pd.DataFrame:
     return pd.DataFrame(
-        [("a", *pair) for pair in tokens],
-        columns=["deployment", "prompt_tokens", "completion_tokens"],
+        [("a", "answered" if any(pair) else "failed", *pair) for pair in tokens],
+        columns=["deployment", "outcome", "prompt_tokens", "completion_tokens"],
     )
 
 
 def cost(folder: Path, price: dict[str, Any], measured: pd.DataFrame, said: pd.DataFrame) -> Any:
     project = brief(folder, "deployments.0.price", price)
-    table = decision.cost(project, measured, said, HARDWARE)
+    table = costs.cost(project, measured, said, HARDWARE)
     assert list(table["deployment"]) == ["a"]
     return table.iloc[0]
 
@@ -102,21 +105,109 @@ def test_a_token_price_does_not_need_a_capacity(tmp_path: Path) -> None:
     assert row["usd_per_1k"] == pytest.approx(0.2)
 
 
-def test_no_usage_is_an_error(tmp_path: Path) -> None:
-    for said in (answers(), answers((None, None)), answers((100, None))):
-        with pytest.raises(PlaybookError, match=r"'a': the endpoint reports no token usage, so a"):
-            cost(tmp_path, TOKENS, capacity(), said)
+def test_a_few_answers_that_count_tokens_do_not_speak_for_all(tmp_path: Path) -> None:
+    for tokens in ([], [(100, None)], [(100, 10)] * 5 + [(100, None)] * 195):
+        assert np.isnan(bounds(cost(tmp_path, TOKENS, capacity(), answers(*tokens)))).all()
+    row = cost(tmp_path, TOKENS, capacity(), answers(*[(100, 10)] * 195, *[(100, None)] * 5))
+    assert bounds(row) == pytest.approx([0.2] * 3)
+
+
+def priced(folder: Path, *prices: dict[str, Any], **sections: Any) -> Project:
+    raw = changed("deployments.0.price", prices[0])
+    for deployment, given in zip(raw["deployments"], prices, strict=False):
+        deployment["price"] = given
+    return open_project(write(folder, raw | sections))
+
+
+def at(folder: Path, price: dict[str, Any], measured: pd.DataFrame, **traffic: Any) -> Any:
+    project = priced(folder, price, traffic=traffic)
+    said = answers(*[(100, 10)] * 30)
+    return costs.cost(project, measured, said, HARDWARE).iloc[0]
+
+
+def months(row: Any) -> list[float]:
+    return [row["usd_per_month"], row["usd_per_month_low"], row["usd_per_month_high"]]
+
+
+def test_a_machine_is_paid_for_the_whole_month(tmp_path: Path) -> None:
+    """An H100 at $3 bearing 10/s: $2,190 at 10,000 requests a day, though the work is worth $25."""
+    measured = capacity(10.0, 12.0)
+    row = at(tmp_path, {"usd_per_hour": 3}, measured, requests_per_day=10_000)
+    assert months(row) == [2190.0, 2190.0, 2190.0] and row["replicas"] == 1
+    assert row["utilisation"] == pytest.approx(10_000 / 86_400 / 10)
+    assert row["usd_per_1k"] == pytest.approx(2190 / (10_000 * 365 / 12) * 1000)
+    assert row["cost_basis"] == "at 10,000 requests a day"
+
+
+def test_replicas_bear_the_peak_at_the_lower_bound(tmp_path: Path) -> None:
+    busy = {"requests_per_day": 864_000, "peak_factor": 3.3}  # 10/s, 33/s at the peak
+    row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, 12.0), **busy)
+    assert row["replicas"] == 4 and months(row) == pytest.approx([8760.0, 6570.0, 8760.0])
+    row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, NAN), **busy, spare=1)
+    assert row["replicas"] == 5 and months(row) == pytest.approx([10_950.0, 4380.0, 10_950.0])
+    row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, NAN), **busy, min_replicas=0)
+    assert months(row) == pytest.approx([24 * 365 / 12 * 3, 0.0, 24 * 365 / 12 * 3])
+    row = at(tmp_path, {"usd_per_hour": 3}, capacity(0.0, 2.0), **busy)
+    assert np.isnan(months(row)).all() and math.isnan(row["replicas"])
+
+
+def test_min_rps_may_be_borne_by_several(tmp_path: Path) -> None:
+    bars = {"traffic": {"requests_per_day": 100}, "requirements": {"min_rps": 25.0}}
+    project = priced(tmp_path, {"usd_per_hour": 3}, **bars)
+    assert costs.cost(project, capacity(10.0, 12.0), answers(), HARDWARE)["replicas"][0] == 3
+
+
+def test_tokens_are_paid_by_volume(tmp_path: Path) -> None:
+    row = at(tmp_path, TOKENS, capacity(), requests_per_day=12_000)
+    assert months(row) == pytest.approx([12_000 * 365 / 12 * 0.0002] * 3)
+    assert row["usd_per_1k"] == pytest.approx(0.2) and math.isnan(row["replicas"])
+
+
+def crossing(folder: Path, usd_per_hour: float, rps: float, **traffic: Any) -> pd.DataFrame:
+    hourly = {"usd_per_hour": usd_per_hour}
+    project = priced(folder, hourly, TOKENS, traffic={"requests_per_day": 1, **traffic})
+    measured = pd.concat([capacity(rps, rps), capacity().assign(deployment="b")])
+    said = answers(*[(100, 10)] * 30).assign(deployment="b")
+    return costs.crossings(costs.by_volume(project, costs.cost(project, measured, said, HARDWARE)))
+
+
+def test_from_which_volume_a_machine_is_cheaper(tmp_path: Path) -> None:
+    """$730 a month against $0.0002 a request: 120,000 a day; more machines are needed above."""
+    row = crossing(tmp_path, 1.0, 100.0).iloc[0]
+    assert (row["machine"], row["api"]) == ("a", "b")
+    assert row["requests_per_day"] == pytest.approx(120_000, rel=0.03)
+    assert row["low"] == row["high"] == row["requests_per_day"]
+    dear = crossing(tmp_path, 10.0, 1.0).iloc[0]  # $7,300 bear 657 thousand requests at most
+    assert dear["requests_per_day"] == math.inf
+    cheap = crossing(tmp_path, 0.0001, 100.0).iloc[0]
+    assert cheap["requests_per_day"] == 0.0
+
+
+def test_a_recorded_baseline_with_token_counts_has_a_cost(tmp_path: Path) -> None:
+    project = brief(tmp_path, "deployments.0.price", TOKENS)
+    table = costs.cost(project, capacity()[:0], answers(*[(100, 10)] * 30), HARDWARE)
+    assert table["usd_per_1k"].to_list() == pytest.approx([0.2])
+
+
+def test_a_price_that_depends_on_the_hour_is_the_mean_of_the_day() -> None:
+    """deepseek-v4-flash costs twice as much in seven hours of the day."""
+    said = answers((1000, 1000)).assign(cached_tokens=[0])
+    dear = deployment({"provider": "deepseek", "model": "deepseek-v4-flash"})
+    rate = price_of(dear, HARDWARE)
+    assert "it depends on the hour" in rate.basis
+    usd = price.usd_of_answers(dear, rate, said)[0]
+    assert usd == pytest.approx((rate.input_usd_per_million + rate.output_usd_per_million) / 1000)
+    cached = price.usd_of_answers(dear, rate, said.assign(cached_tokens=[800]))[0]
+    assert cached < usd
 
 
 def test_a_deployment_nobody_measured_has_no_row(tmp_path: Path) -> None:
     both = pd.concat([capacity(), capacity().assign(deployment="b")])
-    assert list(decision.cost(brief(tmp_path), both, answers(), HARDWARE)["deployment"]) == [
+    assert list(costs.cost(brief(tmp_path), both, answers(), HARDWARE)["deployment"]) == [
         "a",
         "b",
     ]
-    assert list(decision.cost(brief(tmp_path), capacity(), answers(), HARDWARE)["deployment"]) == [
-        "a"
-    ]
+    assert list(costs.cost(brief(tmp_path), capacity(), answers(), HARDWARE)["deployment"]) == ["a"]
 
 
 def test_the_machines_price() -> None:
@@ -178,14 +269,16 @@ def article() -> tuple[Project, pd.DataFrame]:
     project = load_project("article")
     requests = pd.DataFrame(columns=["deployment", "offered_rps", "latency_s"])
     table = speed.capacity(project, requests.assign(outcome="", ttft_s=0.0, planned=0, repo_id=""))
-    return project, decision.cost(project, table, answers(), tables.hardware())
+    return project, costs.cost(project, table, answers(), tables.hardware())
 
 
 def test_the_articles_order() -> None:
     _, table = article()
     assert decision.dollar_signs(table["usd_per_1k"]).to_list() == ["$$$", "$$", "$"]
-    # 84, 18.36 and 7.98 dollars an hour at 2, 10 and 20 requests a second
-    assert table["usd_per_1k"].to_list() == pytest.approx([11.6667, 0.51, 0.110833], rel=1e-4)
+    # 84, 18.36 and 7.98 dollars an hour at 2, 10 and 20 requests a second: 4.63/s at the peak
+    assert table["replicas"].to_list() == [3, 1, 1]
+    assert table["usd_per_month"].to_list() == pytest.approx([183_960, 13_402.8, 5825.4])
+    assert table["usd_per_1k"].to_list() == pytest.approx([60.48, 4.4064, 1.9152])
 
 
 def test_signs() -> None:

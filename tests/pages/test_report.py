@@ -62,6 +62,7 @@ def tradeoffs(**changes: Any) -> pd.DataFrame:
         "deployment": "gemma3-270m-1cpu", "repo_id": "google/gemma-3-270m", "hardware": "cpu-1",
         "basis": "measured", "quality": 0.8123456789, "quality_low": 0.74, "quality_high": 0.86,
         "n": 200, "max_rps": 6.1, "rps_low": 5.6, "rps_high": 6.7, "p95_s": 0.71,
+        "usd_per_month": 29.8, "usd_per_month_low": 29.8, "usd_per_month_high": 59.6,
         "usd_per_1k": 0.0018212345, "usd_per_1k_low": 0.0017, "usd_per_1k_high": 0.002,
         "usd_per_1k_correct": 0.00224, "usd_per_1k_correct_low": 0.002,
         "usd_per_1k_correct_high": 0.0027, "dollars": "$", "on_frontier": True,

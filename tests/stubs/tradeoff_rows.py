@@ -33,6 +33,12 @@ ROW: dict[str, Any] = {
     "usd_per_1k": 0.2,
     "usd_per_1k_low": 0.1,
     "usd_per_1k_high": 0.2,
+    "cost_basis": "at full use: the brief states no traffic",
+    "replicas": NAN,
+    "utilisation": NAN,
+    "usd_per_month": NAN,
+    "usd_per_month_low": NAN,
+    "usd_per_month_high": NAN,
 }
 PUBLISHED = {
     "basis": "published (article, 2026-01-08)",
@@ -47,4 +53,6 @@ PUBLISHED = {
 def table(**rows: dict[str, Any]) -> pd.DataFrame:
     """One configuration a keyword: `table(a={}, b={"quality": 0.8})`."""
     named = [ROW | {"deployment": name, "repo_id": f"org/{name}"} | r for name, r in rows.items()]
-    return pd.DataFrame(named, columns=list(ROW))
+    frame = pd.DataFrame(named, columns=list(ROW))
+    ends = {"max_rps": "borne_rps", "rps_low": "borne_low", "rps_high": "borne_high"}
+    return frame.assign(**{borne: frame[name] for name, borne in ends.items()})

@@ -1,0 +1,193 @@
+"""What a deployment costs: at the traffic of the brief, or at full use where it states none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lib.brief import Deployment, Project, Requirements, Traffic
+from lib.endpoints import Rate, price_of, usd_of_answers
+from lib.stats import bootstrap
+
+NAN = float("nan")
+HOURS, DAYS = 730.0, 365 / 12  # of a month
+REPORTED = 0.95  # the least share of answers with token counts that may speak for all
+VOLUMES = np.geomspace(100, 1e8, 601)  # requests a day at which costs are compared
+UNMEASURED = {"max_rps": NAN, "low": NAN, "high": NAN, "basis": "not measured"}
+COLUMNS = """deployment hardware price price_basis cost_basis replicas utilisation usd_per_month
+    usd_per_month_low usd_per_month_high usd_per_1k usd_per_1k_low usd_per_1k_high
+    usd_per_hour rps rps_most usd_per_request usd_per_request_low usd_per_request_high""".split()
+
+Amounts = NDArray[np.float64]
+Bounds = tuple[float, float, float]
+
+
+def cost(
+    brief: Project, capacity: pd.DataFrame, answers: pd.DataFrame, hardware: pd.DataFrame
+) -> pd.DataFrame:
+    """Dollars of every deployment that was asked, loaded or published, with 95 % intervals.
+
+    With `traffic` in the brief they are those of a month (730 hours) at that traffic, and 1,000
+    requests cost the month by its requests: a machine by the hour is paid for however little it
+    does, `replicas` of it bear the peak at the lower bound of the capacity, and `utilisation` is
+    the share of it that is used. Without `traffic` an hourly price is divided by the capacity,
+    which is the cost at full use. A token price is multiplied by the tokens of the answers, with
+    a bootstrap interval. What is not known is missing, never zero.
+    """
+    loads = capacity.set_index("deployment").to_dict("index")
+    asked = {name: rows for name, rows in answers.groupby("deployment")}
+    known = [d for d in brief.deployments if d.name in loads or d.name in asked]
+    rows = []
+    for deployment in known:
+        load: Mapping[Any, Any] = loads.get(deployment.name, UNMEASURED)
+        rate = price_of(deployment, hardware)
+        row = _parts(deployment, rate, load, asked.get(deployment.name, answers[:0]))
+        rows.append(row | _bill(row, brief.traffic, brief.requirements))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _parts(
+    deployment: Deployment, rate: Rate, load: Mapping[Any, Any], answers: pd.DataFrame
+) -> dict[str, Any]:
+    """What a bill is made from: dollars an hour and the load that they bear, or of a request."""
+    words = f"${rate.usd_per_hour or 0:.3g}/hour"
+    least, most, per_request = load["max_rps"], load["high"], (NAN, NAN, NAN)
+    if load["basis"] == "measured here":
+        least, most = load["low"], np.inf if np.isnan(most) else most
+    else:
+        most = NAN  # a published load has no interval
+    if rate.usd_per_hour is None:
+        in_, out = rate.input_usd_per_million, rate.output_usd_per_million
+        words = f"${in_:.3g} in, ${out:.3g} out per million tokens"
+        per_request = _per_request(deployment, rate, answers)
+    names = "usd_per_request usd_per_request_low usd_per_request_high".split()
+    return {
+        "deployment": deployment.name,
+        "hardware": deployment.hardware or "hosted",
+        "price": words,
+        "price_basis": rate.basis,
+        "usd_per_hour": NAN if rate.usd_per_hour is None else rate.usd_per_hour,
+        "rps": least if least > 0 else NAN,
+        "rps_most": most if least > 0 else NAN,
+    } | dict(zip(names, per_request, strict=True))
+
+
+def _per_request(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> Bounds:
+    """The mean dollars of an answer; a few that count their tokens do not speak for all."""
+    answers = answers[answers["outcome"] != "failed"]
+    used = answers.dropna(subset=["prompt_tokens", "completion_tokens"])
+    if used.empty or len(used) < REPORTED * len(answers):
+        return NAN, NAN, NAN
+    dollars = usd_of_answers(deployment, rate, used)
+    return bootstrap(lambda rows: float(dollars[rows].mean()), len(dollars))
+
+
+def _bill(
+    row: Mapping[str, Any], traffic: Traffic | None, requirements: Requirements
+) -> dict[str, Any]:
+    """A month's dollars and those of 1,000 requests, with replicas and their utilisation."""
+    thousand = [row[f"usd_per_request{end}"] * 1000 for end in ("", "_low", "_high")]
+    hourly = not np.isnan(row["usd_per_hour"])
+    figures: dict[str, Any] = {"cost_basis": "per token", "replicas": NAN, "utilisation": NAN}
+    months = [NAN] * 3
+    if traffic:
+        volume = np.array([traffic.requests_per_day])
+        months = [float(usd[0]) for usd in monthly(row, traffic, requirements, volume)]
+        figures["cost_basis"] = f"at {traffic.requests_per_day:,.0f} requests a day"
+        if hourly:
+            replicas = float(_replicas(row["rps"], traffic, requirements, volume)[0])
+            used = traffic.requests_per_day / 86_400 / (replicas * row["rps"]) if replicas else NAN
+            thousand = [usd / (traffic.requests_per_day * DAYS) * 1000 for usd in months]
+            figures |= {"replicas": replicas or NAN, "utilisation": used}
+    elif hourly:
+        figures["cost_basis"] = "at full use: the brief states no traffic"
+        dearest, least = (
+            row["usd_per_hour"] / 3.6 / row[rps] for rps in ("rps", "rps_most")
+        )  # per 1,000 requests
+        known = NAN if np.isnan(least) else dearest
+        thousand = [dearest, least or NAN, known]  # what no load broke has no least cost
+    names = [f"{name}{end}" for name in ("usd_per_month", "usd_per_1k")
+             for end in ("", "_low", "_high")]  # fmt: skip
+    return figures | dict(zip(names, [*months, *thousand], strict=True))
+
+
+def _replicas(
+    rps: float, traffic: Traffic, requirements: Requirements, volumes: Amounts
+) -> Amounts:
+    """Machines that bear the peak, or `min_rps` where it is more; 0 where they run by need."""
+    peak = np.maximum(volumes / 86_400 * traffic.peak_factor, requirements.min_rps or 0.0)
+    if not traffic.min_replicas:
+        return np.zeros_like(volumes)
+    return np.maximum(np.ceil(peak / rps), traffic.min_replicas) + traffic.spare
+
+
+def monthly(
+    row: Mapping[str, Any], traffic: Traffic, requirements: Requirements, volumes: Amounts
+) -> tuple[Amounts, Amounts, Amounts]:
+    """Dollars a month at so many requests a day, with their bounds, from a row of `cost`.
+
+    An hourly price is planned at the lower bound of the capacity. With `min_replicas: 0` machines
+    are paid for in whole hours of work a day, the best that scaling to zero can do.
+    """
+    if np.isnan(row["usd_per_hour"]):
+        value, low, high = (
+            volumes * DAYS * row[f"usd_per_request{end}"] for end in ("", "_low", "_high")
+        )
+        return value, low, high
+
+    def dollars(rps: float) -> Amounts:
+        hours = _replicas(rps, traffic, requirements, volumes) * HOURS
+        if not traffic.min_replicas:
+            hours = np.ceil(volumes / rps / 3600) * DAYS + traffic.spare * HOURS
+        return hours * float(row["usd_per_hour"])
+
+    planned = dollars(row["rps"])
+    best = dollars(row["rps_most"])
+    return planned, best, np.where(np.isnan(best), NAN, planned)
+
+
+def by_volume(brief: Project, costs: pd.DataFrame) -> pd.DataFrame:
+    """Dollars a month over requests a day: `deployment hourly requests_per_day usd low high`."""
+    traffic = brief.traffic or Traffic(requests_per_day=1.0)
+    frames = [pd.DataFrame(columns="deployment hourly requests_per_day usd low high".split())]
+    for row in costs.to_dict("records"):
+        usd, low, high = monthly(row, traffic, brief.requirements, VOLUMES)  # type: ignore[arg-type]
+        who = {"deployment": row["deployment"], "hourly": not np.isnan(row["usd_per_hour"])}
+        figures = {"requests_per_day": VOLUMES, "usd": usd, "low": low, "high": high}
+        frames.append(pd.DataFrame(who | figures))
+    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+
+
+def crossings(curves: pd.DataFrame) -> pd.DataFrame:
+    """From how many requests a day on a machine by the hour is cheaper than a price by token.
+
+    Columns: `machine api requests_per_day low high`; infinite where it never is, up to 100
+    million a day. The bounds hold the better end of one cost against the worse of the other.
+    """
+    rows = []
+    curves = curves.dropna(subset=["usd"])
+    by_name = {name: rows for name, rows in curves.groupby("deployment", sort=False)}
+    hourly = {name: bool(rows["hourly"].iloc[0]) for name, rows in by_name.items()}
+    machines = [name for name, by_hour in hourly.items() if by_hour]
+    for machine, api in product(machines, [name for name in hourly if name not in machines]):
+        own, theirs = by_name[machine], by_name[api]
+        pairs = ("usd", "usd"), ("low", "high"), ("high", "low")
+        found = [_from(own[a].to_numpy(float), theirs[b].to_numpy(float)) for a, b in pairs]
+        rows.append((machine, api, *found))
+    return pd.DataFrame(rows, columns="machine api requests_per_day low high".split())
+
+
+def _from(own: Amounts, theirs: Amounts) -> float:
+    """The least volume from which on the own machine is never dearer again."""
+    if np.isnan(own).any() or np.isnan(theirs).any():
+        return NAN
+    dearer = np.flatnonzero(own > theirs)
+    if not len(dearer):
+        return 0.0
+    after = dearer[-1] + 1
+    return float(VOLUMES[after]) if after < len(VOLUMES) else np.inf
