@@ -10,7 +10,8 @@ import pandas as pd
 
 from lib import artifacts
 from lib.brief import Project
-from lib.decide.decision import choose, nearest_miss, stability
+from lib.decide.decision import choose, nearest_miss
+from lib.decide.flips import flip_points
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
@@ -62,7 +63,7 @@ def write_decision(
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
-        "stability": rows(stability(table, brief)),
+        "flip_points": rows(flip_points(table, brief)),
         "unverified": [*_said_of(brief, verdicts), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
         "machine": machine(),
