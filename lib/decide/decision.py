@@ -17,20 +17,25 @@ from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, rati
 
 
 class Bar(NamedTuple):
-    """What a requirement tests: columns of value and bounds, the better side, the wording."""
+    """What a requirement tests: columns of value and bounds, the better side, its words."""
 
     value: str
     ends: str  # of its interval: this and `_low` or `_high`
     more_is_better: bool
     wording: str
+    noun: str
 
 
 BARS = {
-    "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}"),
-    "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s"),
-    "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s"),
-    "max_usd_per_1k": Bar("usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests"),
-    "max_usd_per_month": Bar("usd_per_month", "usd_per_month", False, "at most ${:,.0f} a month"),
+    "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}", "quality"),
+    "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s", "p95 latency (s)"),
+    "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s", "load (requests/s)"),
+    "max_usd_per_1k": Bar(
+        "usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"
+    ),
+    "max_usd_per_month": Bar(
+        "usd_per_month", "usd_per_month", False, "at most ${:,.0f} a month", "$ a month"
+    ),
 }
 UNKNOWN = {
     "max_p95_s": "no load from min_rps on stayed within it",

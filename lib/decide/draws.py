@@ -145,17 +145,29 @@ def _split(rows: pd.DataFrame, columns: tuple[str, str, str], z: Floats) -> Floa
     return drawn
 
 
+def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
+    """Who meets each requirement of the brief, by draw; what is not known meets none.
+
+    Whatever the brief asks, quality must have a figure and some load must be borne.
+    """
+    floor = -np.inf if bars.min_quality is None else bars.min_quality
+    met = {"min_quality": draws.quality >= floor, "load": draws.rps > 0}
+    sides = {
+        "min_rps": (draws.rps, 1),
+        "max_p95_s": (draws.p95_s, -1),
+        "max_usd_per_1k": (draws.usd_per_1k, -1),
+        "max_usd_per_month": (draws.usd_per_month, -1),
+    }
+    for name, (figures, sign) in sides.items():
+        if (bar := getattr(bars, name)) is not None:
+            met[name] = sign * figures >= sign * bar
+    return met
+
+
 def qualifying(draws: Draws, bars: Requirements) -> Flags:
-    """Who meets every requirement, by draw; what is not known meets none."""
-    meets = (draws.quality >= (bars.min_quality or -np.inf)) & (draws.rps > 0)
-    for bar, figures, sign in (
-        (bars.min_rps, draws.rps, 1),
-        (bars.max_p95_s, draws.p95_s, -1),
-        (bars.max_usd_per_1k, draws.usd_per_1k, -1),
-        (bars.max_usd_per_month, draws.usd_per_month, -1),
-    ):
-        meets = meets & (sign * figures >= sign * bar) if bar is not None else meets
-    return meets
+    """Who meets every requirement, by draw."""
+    met: Flags = np.all(list(meets_each(draws, bars).values()), axis=0)
+    return met
 
 
 def preferred(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]:

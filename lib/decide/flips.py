@@ -11,7 +11,7 @@ from lib.brief import Project
 from lib.decide.costs import at_traffic
 from lib.decide.decision import BARS, TIES, check, choose, qualify
 
-STEPS = (1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)  # factors tried, the nearest first
+STEPS = (1.05, 1.2, 1.5, 2.0, 4.0, 10.0)  # factors tried, the nearest first
 HALVINGS = 6  # of the gap between the last factor that holds and the first that flips
 PRICES = [f"usd_per_{of}{end}" for of in ("1k", "month") for end in ("", "_low", "_high")]
 COLUMNS = ["change", "value", "flips_at", "factor", "pick"]
@@ -75,7 +75,7 @@ def _figures(table: pd.DataFrame, brief: Project) -> Iterator[tuple[str, float, 
         yield "requests a day", day, moved("traffic", "requests_per_day", day)
     for name, bar in BARS.items():
         if threshold := getattr(brief.requirements, name):
-            yield bar.wording.split(" of ")[0], threshold, moved("requirements", name, threshold)
+            yield f"the bar on {bar.noun}", threshold, moved("requirements", name, threshold)
 
 
 def _nearest(pick_at: Pick, now: str, up: bool) -> tuple[float, str] | None:

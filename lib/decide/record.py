@@ -11,7 +11,6 @@ import pandas as pd
 from lib import artifacts
 from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss
-from lib.decide.flips import flip_points
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
@@ -25,8 +24,9 @@ Frame = pd.DataFrame
 
 
 def write_decision(
-    brief: Project, run: Path, *, table: Frame, checks: Frame, metadata: Frame, shortlist: Frame
-) -> Record:
+    brief: Project, run: Path, *, table: Frame, checks: Frame, metadata: Frame, shortlist: Frame,
+    outlook: Record,
+) -> Record:  # fmt: skip
     """Choose from `qualify`'s table, and write `06_decision.json`; returns it as written.
 
     Raises:
@@ -63,7 +63,7 @@ def write_decision(
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
-        "flip_points": rows(flip_points(table, brief)),
+        **outlook,
         "unverified": [*_said_of(brief, verdicts), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
         "machine": machine(),
