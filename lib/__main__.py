@@ -13,6 +13,7 @@ from lib.artifacts import ROOT, path_name
 from lib.errors import PlaybookError
 from lib.opening import open_project
 
+STATUS = {"picked": 0, "none qualifies": 20, "not decided": 21}  # of `run`, for CI
 STOPPED = "stopped; what was measured is kept, the same command goes on from there\n"
 
 
@@ -20,17 +21,16 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit status."""
     args = _arguments(argv)
     try:
-        args.command(args)
+        return args.command(args) or 0
     except PlaybookError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(STOPPED)
         return 130
-    return 0
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> int:
     names = [name for name, _ in args.parameters]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise PlaybookError(f"-p {repeated[0]} is given twice")
@@ -43,12 +43,12 @@ def _run(args: argparse.Namespace) -> None:
         progress=not args.quiet,
     )
     decision = json.loads((run / "06_decision.json").read_bytes())
-    runner_up = decision["runner_up"] and f"The next best is {decision['runner_up']['deployment']}."
-    second = runner_up or "No other configuration qualifies."
+    second = decision["sentences"][0] if decision["sentences"] else ""
     barred = decision["not_asked"]
     lines = [f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}" for one in barred]
-    lines = [f"{decision['summary']} {second}", *lines, f"{path_name(run)}/report.html"]
+    lines = [f"{decision['summary']} {second}".strip(), *lines, f"{path_name(run)}/report.html"]
     sys.stdout.write("\n".join(lines) + "\n")
+    return STATUS[decision["outcome"]]
 
 
 def _new(args: argparse.Namespace) -> None:

@@ -158,3 +158,10 @@ def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[dict
     plain = (table if columns is None else table.reindex(columns=list(columns))).astype(object)
     records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
     return records
+
+
+def percent(share: float | None) -> str:
+    """A chance in whole percents; no finite number of draws makes one certain."""
+    if share is None or share != share:
+        return "not known"
+    return "under 1%" if share < 0.01 else "over 99%" if share > 0.99 else f"{share:.0%}"

@@ -69,7 +69,7 @@ def _figures(table: pd.DataFrame, brief: Project) -> Iterator[tuple[str, float, 
     for row in table[table["standing"] == "candidate"].to_dict("records"):
         if not math.isnan(row["usd_per_1k"]):
             name = row["deployment"]
-            yield f"price of {name}, per 1,000 requests", row["usd_per_1k"], priced(name)
+            yield f"price of {name} ($ per 1,000 requests)", row["usd_per_1k"], priced(name)
     if traffic := brief.traffic:
         day = traffic.requests_per_day
         yield "requests a day", day, moved("traffic", "requests_per_day", day)

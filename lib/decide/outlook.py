@@ -17,7 +17,7 @@ from lib.decide.draws import (
     worth_of_items,
 )
 from lib.decide.flips import flip_points
-from lib.tables import rows
+from lib.tables import percent, rows
 
 WORTH_A_LOOK = 0.01  # of the cost a month of the choice, or a point of a hundred of quality
 ENOUGH = 0.8  # of what the most items are worth
@@ -72,7 +72,7 @@ def _provisional(sure: Frame, checks: Frame, scored: Frame, brief: Project) -> R
     draws = joint_draws(sure, scored)
     at = draws.names.index(row["deployment"])
     each = {
-        name: round(float(met[:, at].mean()), 3)
+        name: float(met[:, at].mean())
         for name, met in meets_each(draws, brief.requirements).items()
         if name in BARS
     }
@@ -91,24 +91,25 @@ def _sure(chosen: Frame, provisional: Record | None) -> list[str]:
     name, row = chosen.index[0], chosen.iloc[0]
     if provisional:
         weakest = min(provisional["p_meets"].items(), key=lambda pair: pair[1], default=("", 1.0))
-        bar = f", the least sure is {weakest[0]} ({weakest[1]:.0%})" if weakest[0] else ""
+        which, chance = weakest
+        bar = f", the least sure is {BARS[which].noun} ({percent(chance)})" if which else ""
         lead = f"Provisional, if it must be decided today: {name}, which meets every requirement"
-        sentence = f"{lead} with a probability of {row['p_qualifies']:.0%}{bar}."
+        sentence = f"{lead} with a probability of {percent(row['p_qualifies'])}{bar}."
         settles = provisional["would_settle"]
         return [sentence, *[f"To settle it: {settles}."] * bool(settles)]
-    lead = f"{name} is the right choice with a probability of {row['p_pick']:.0%}"
-    return [f"{lead}, and meets every requirement with {row['p_qualifies']:.0%}."]
+    lead = f"{name} is the right choice with a probability of {percent(row['p_pick'])}"
+    return [f"{lead}, and meets every requirement with {percent(row['p_qualifies'])}."]
 
 
 def _wrong(loss: Any, objective: str) -> list[str]:
-    if math.isnan(loss.quality):
-        return []
-    if objective == "best":
+    if objective == "best" and loss.quality > 0:
         return [f"On average {100 * loss.quality:.2g} points of quality are given away by it."]
     monthly = not math.isnan(loss.usd_per_month)
     usd, of = (
         (loss.usd_per_month, "a month") if monthly else (loss.usd_per_1k, "per 1,000 requests")
     )
+    if not usd > 0:
+        return []
     return [f"Against the best that qualifies it costs ${usd:,.2g} {of} too much on average."]
 
 

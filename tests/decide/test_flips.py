@@ -39,8 +39,8 @@ def test_prices_and_bars_flip_where_arithmetic_says(
     flips = flip_points(measured, project).set_index("change")
     assert flips["pick"].to_dict() == {
         "the bar on quality": "good",
-        "price of good, per 1,000 requests": "good",
-        "price of cheap, per 1,000 requests": "good",
+        "price of good ($ per 1,000 requests)": "good",
+        "price of cheap ($ per 1,000 requests)": "good",
         "cheap withdrawn, or its licence in review": "good",
         "objective best": "good",
         "objective fastest": "cheap",
