@@ -183,5 +183,5 @@ PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
 PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark}
-PAGES.filters |= {"day": lambda when: str(when)[:10], "figure": _figure, "percent": percent}
+PAGES.filters |= {"figure": _figure, "percent": percent}
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}
