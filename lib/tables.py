@@ -1,10 +1,12 @@
 """Tables: `data/*.csv`, read through their schemas and only here, and the rows of any table."""
 
+import math
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
@@ -158,6 +160,14 @@ def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[dict
     plain = (table if columns is None else table.reindex(columns=list(columns))).astype(object)
     records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
     return records
+
+
+def number(value: float, *, digits: int = 3) -> str:
+    """A number for people: three significant digits, no exponent; "–" where unknown."""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
+    text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
+    return f"{float(text):,.0f}" if abs(value) >= 1000 else text
 
 
 def percent(share: float | None) -> str:

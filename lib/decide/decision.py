@@ -14,6 +14,7 @@ from scipy.stats import norm
 from lib.brief import Requirements
 from lib.decide.costs import borne
 from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, ratio
+from lib.tables import number
 
 
 class Bar(NamedTuple):
@@ -252,14 +253,14 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     more = failing["requirement"].map(lambda name: BARS[name].more_is_better)
     bound = failing["low"].where(more, failing["high"])
     gap = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
-    text = failing["requirement"] + " would have to be " + bound.map("{:.3g}".format)
+    text = failing["requirement"] + " would have to be " + bound.map(number)
     give = failing["note"].where(failing["note"] != "", text)
     failing = failing.assign(gap=gap, give=give, missed=failing["verdict"] == "not met")
     groups = [group for _, group in failing.groupby("deployment", sort=False)]
     nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
     nearest = nearest.sort_values("gap", kind="stable")[::-1]
     worst = nearest.iloc[0]
-    measured = "{value:.3g} [{low:.3g}, {high:.3g}]".format_map(worst).replace("inf", "∞")
+    measured = "{} [{}, {}]".format(*map(number, worst[["value", "low", "high"]]))
     measured = "no figure" if math.isnan(worst["value"]) else measured
     words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}
     return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words

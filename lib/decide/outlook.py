@@ -17,7 +17,7 @@ from lib.decide.draws import (
     worth_of_items,
 )
 from lib.decide.flips import flip_points
-from lib.tables import percent, rows
+from lib.tables import number, percent, rows
 
 WORTH_A_LOOK = 0.01  # of the cost a month of the choice, or a point of a hundred of quality
 ENOUGH = 0.8  # of what the most items are worth
@@ -102,15 +102,14 @@ def _sure(chosen: Frame, provisional: Record | None) -> list[str]:
 
 
 def _wrong(loss: Any, objective: str) -> list[str]:
-    if objective == "best" and loss.quality > 0:
-        return [f"On average {100 * loss.quality:.2g} points of quality are given away by it."]
+    lead = "Against the best that qualifies it"
+    if objective == "best":
+        points = number(100 * loss.quality, digits=2)
+        return [f"{lead} lacks {points} points of quality on average."] * (loss.quality > 0)
     monthly = not math.isnan(loss.usd_per_month)
-    usd, of = (
-        (loss.usd_per_month, "a month") if monthly else (loss.usd_per_1k, "per 1,000 requests")
-    )
-    if not usd > 0:
-        return []
-    return [f"Against the best that qualifies it costs ${usd:,.2g} {of} too much on average."]
+    usd = loss.usd_per_month if monthly else loss.usd_per_1k
+    dollars = f"${number(usd, digits=2)} {'a month' if monthly else 'per 1,000 requests'}"
+    return [f"{lead} costs {dollars} too much on average."] * (usd > 0)
 
 
 def _more(worth: Frame, chosen: Frame, objective: str) -> list[str]:
@@ -125,8 +124,12 @@ def _more(worth: Frame, chosen: Frame, objective: str) -> list[str]:
         return ["More items are not worth their labelling: stop here."] * (objective != "fastest")
     enough = worth[worth["worth"] >= ENOUGH * most].iloc[0]
     unit = "a month" if monthly else "per 1,000 requests"
-    gain = f"${enough['worth']:,.2g} {unit}"
-    gain = f"{100 * enough['worth']:.2g} points of quality" if objective == "best" else gain
+    gain = f"${number(enough['worth'], digits=2)} {unit}"
+    gain = (
+        f"{number(100 * enough['worth'], digits=2)} points of quality"
+        if objective == "best"
+        else gain
+    )
     return [f"Labelling about {enough['items']:,.0f} more items is worth about {gain}."]
 
 
@@ -142,7 +145,7 @@ def _cheaper(sure: Frame, checks: Frame, order: list[str]) -> list[str]:
         notes = notes.loc[notes["verdict"] == "not decided", "note"]
         less = 1 - row["usd_per_1k"] / pick["usd_per_1k"]
         worth = row["p_qualifies"] * (pick["usd_per_month"] - row["usd_per_month"])
-        value = f", worth about ${worth:,.2g} a month" if worth > 0 else ""
+        value = f", worth about ${number(worth, digits=2)} a month" if worth > 0 else ""
         lead = f"A cheaper candidate is still not decided: {row['deployment']}, {less:.0%} cheaper"
         sentences.append(f"{lead}; {'; '.join(notes)}{value}.")
     return sentences
@@ -156,7 +159,7 @@ def _holds(flips: Frame, order: list[str]) -> list[str]:
             f"The {who} holds for every price, traffic and bar from a tenth to ten times theirs."
         ]
     turns = [
-        f"{row['change']} {'rises' if row['factor'] > 1 else 'falls'} to {row['flips_at']:,.3g}"
+        f"{row['change']} {'rises' if row['factor'] > 1 else 'falls'} to {number(row['flips_at'])}"
         f" (then {row['pick']})"
         for row in near.to_dict("records")
     ]

@@ -14,7 +14,7 @@ from lib.decide.decision import choose, nearest_miss
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
-from lib.tables import rows
+from lib.tables import number, rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
@@ -95,7 +95,7 @@ def _month(row: "pd.Series[Any]") -> str:
     """What the pick costs a month, and how much of its machines that traffic uses."""
     if math.isnan(row["usd_per_month"]):
         return ""
-    cost = f" It costs ${row['usd_per_month']:,.3g} a month {row['cost_basis']}"
+    cost = f" It costs ${number(row['usd_per_month'])} a month {row['cost_basis']}"
     if math.isnan(row["utilisation"]):
         return f"{cost}."
     machines = f"{row['replicas']:.0f} machine{'s' if row['replicas'] > 1 else ''}"

@@ -14,8 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lib import artifacts
-from lib.pages.style import number
-from lib.tables import percent, rows
+from lib.tables import number, percent, rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
 URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")

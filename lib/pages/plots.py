@@ -11,7 +11,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from lib.pages import style
 from lib.pages.generic import dots, height, stack
-from lib.pages.style import FAMILIES, MARKERS, QUALIFIES, VERDICTS, number, safe, styled
+from lib.pages.style import FAMILIES, MARKERS, QUALIFIES, VERDICTS, safe, styled
+from lib.tables import number
 
 MOST_OTHERS = 10  # families drawn beside the seven; the rest are one row
 Tiers = Mapping[str, tuple[float, float]]  # least and most billions of parameters

@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from lib import artifacts
+from lib.tables import number
 
 # Okabe and Ito's colours, safe for colour blindness; a marker says the same without colour.
 BLUE, SKY, AMBER, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
@@ -58,14 +59,6 @@ Size = tuple[float, float]
 Pixels = NDArray[np.float64]
 Colours = Mapping[str, Any] | None
 styled = cast(ContextDecorator, plt.rc_context(STYLE))
-
-
-def number(value: float, *, digits: int = 3) -> str:
-    """A number for people: three significant digits, no exponent; "–" where unknown."""
-    if not math.isfinite(value):
-        return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
-    text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
-    return f"{float(text):,.0f}" if abs(value) >= 1000 else text
 
 
 def png(figure: Figure) -> bytes:

@@ -63,7 +63,7 @@ def test_published_figures_say_nothing_of_chances(project: Project) -> None:
     assert said["certainty"] == [] and said["provisional"] is None
 
 
-@pytest.mark.parametrize(("objective", "words"), [("best", "points of quality are given away")])
+@pytest.mark.parametrize(("objective", "words"), [("best", "points of quality on average")])
 def test_the_best_is_told_in_points(project: Project, objective: str, words: str) -> None:
     project = project.model_copy(update={"objective": objective})
     said = outlook(answers(a=RIGHT > 0, b=RIGHT > 1), project)

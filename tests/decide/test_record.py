@@ -29,6 +29,10 @@ CATALOGUE = [  # repo_id, verdict, reasons, shortlisted, why
     ("org/middle", "allowed", "licence mit allows it", False, "between the tiers; wanted low"),
 ]
 
+OUTLOOK: dict[str, Any] = {"provisional": None, "regret": {}} | {
+    name: [] for name in ("certainty", "more_items", "flip_points", "sentences")
+}
+
 
 def shortlist() -> pd.DataFrame:
     columns = ["repo_id", "verdict", "reasons", "shortlisted", "why"]
@@ -71,6 +75,7 @@ def decide(
         checks=checks,
         metadata=metadata() if facts is None else facts,
         shortlist=shortlist(),
+        outlook=OUTLOOK,
     )
     return done, project, run
 

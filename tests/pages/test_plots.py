@@ -163,7 +163,7 @@ def check(figure: Figure) -> None:
      (1e7, "10,000,000"), (1e-7, "0.0000001"), (NAN, "–"), (float("inf"), "∞"), (-2.345, "-2.35")],
 )  # fmt: skip
 def test_number_has_three_digits_and_no_exponent(value: float, text: str) -> None:
-    assert style.number(value) == text
+    assert number(value) == text
 
 
 @pytest.mark.parametrize("rows", [1, 4, 11, 12])
