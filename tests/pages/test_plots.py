@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from lib.pages import generic, plots, style
 from lib.sizing.tiers import BOUNDS
+from lib.tables import number
 
 matplotlib.use("Agg")
 NAN = float("nan")
