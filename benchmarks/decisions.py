@@ -36,12 +36,12 @@ SHAPES = {
     "heavy tails": lambda rng, k: rng.standard_t(3, k) / 1.7,
     "one ahead": lambda rng, k: rng.exponential(1, k) - 1,
     "many near the top": lambda rng, k: 1 - rng.exponential(1, k),
-    "two groups": lambda rng, k: (
-        np.where(rng.random(k) < 0.5, -1, 1) + 0.2 * rng.standard_normal(k)
-    ),
+    "two groups": lambda rng, k: rng.choice([-1, 1], k) + 0.2 * rng.standard_normal(k),
 }
 # candidates, items, points of spread, clusters
 SIZES = [(2, 100, 0.02, 0), (6, 100, 0.02, 0), (6, 400, 0.02, 0), (4, 200, 0.03, 20)]
+DOLLARS = [f"usd_per_{of}{end}" for of in ("1k", "month") for end in ("", "_low", "_high")]
+QUALITY = ("quality", "quality_low", "quality_high")
 Floats = NDArray[np.float64]
 
 
@@ -67,12 +67,8 @@ def measured(scored: pd.DataFrame, prices: Floats) -> pd.DataFrame:
     rows = {}
     for price, (name, part) in zip(prices, scored.groupby("deployment", sort=False), strict=True):
         bounds = interval(part["score"], part["group"] if part["group"].any() else None)
-        usd = dict.fromkeys(
-            (f"usd_per_{of}{e}" for of in ("1k", "month") for e in ("", "_low", "_high")), price
-        )
-        rows[str(name)] = (
-            dict(zip(("quality", "quality_low", "quality_high"), bounds, strict=True)) | usd
-        )
+        quality = dict(zip(QUALITY, bounds, strict=True))
+        rows[str(name)] = quality | dict.fromkeys(DOLLARS, price)
     return table(**rows)
 
 
@@ -90,20 +86,15 @@ def chances(worlds: int) -> Iterator[tuple[str, str, str]]:
                 top = int(rows["quality"].argmax())
                 theirs = np.nan
                 if bootstrap_ranks:
-                    scores = scored["score"].to_numpy().reshape(k, n)
-                    theirs = bootstrap_ranks(
-                        scores, list(rows["deployment"]), n_bootstrap=1000, rng=rng
-                    ).p_best[top]
+                    scores, names = scored["score"].to_numpy().reshape(k, n), [*rows["deployment"]]
+                    theirs = bootstrap_ranks(scores, names, n_bootstrap=1000, rng=rng).p_best[top]
                 outcomes.append(((ours == top).mean(), theirs, top == true.argmax()))
             said, boasted, right = np.array(outcomes, dtype=float).T
             briers.append((np.mean((said - right) ** 2), np.mean((boasted - right) ** 2)))
             name = f"{shape}, {k} candidates, {n} items" + f", {clusters} clusters" * bool(clusters)
             gap = said.mean() - right.mean()
-            yield (
-                name,
-                f"{said.mean():.0%} said, {right.mean():.0%} right ({gap:+.1%}); evalstats {boasted.mean():.0%}",
-                f"{abs(gap) <= 0.05}",
-            )
+            words = f"{said.mean():.0%} said, {right.mean():.0%} right ({gap:+.1%})"
+            yield name, f"{words}; evalstats says {boasted.mean():.0%}", str(abs(gap) <= 0.05)
     ours_, theirs_ = np.mean(briers, axis=0)
     yield "Brier score over all", f"{ours_:.4f}; evalstats {theirs_:.4f}", f"{not ours_ >= theirs_}"
 
@@ -122,21 +113,16 @@ def regrets(worlds: int, project: Project) -> Iterator[tuple[str, str, str]]:
             fit = np.flatnonzero(rows["quality_low"] >= bar)
             if not len(fit):
                 continue
-            at = fit[
-                (
-                    prices[fit] if objective == "cheapest" else -rows["quality"].to_numpy()[fit]
-                ).argmin()
-            ]
+            aim = prices if objective == "cheapest" else -rows["quality"].to_numpy()
+            at = fit[aim[fit].argmin()]
             loss = draws.regret(rows, scored, brief, f"m{at}")
             said = loss.usd_per_month if objective == "cheapest" else loss.quality
             gain = -prices if objective == "cheapest" else true
             outcomes.append((said, gain[fits].max() - gain[at] if fits[at] else 0.0))
         said, real = np.mean(outcomes, axis=0)
-        yield (
-            f"regret, {objective}, {worlds} worlds",
-            f"{said:.4g} said, {real:.4g} realised ({said / real - 1:+.0%})",
-            f"{abs(said / real - 1) <= 0.1}",
-        )
+        off = said / real - 1
+        words = f"{said:.4g} said, {real:.4g} realised ({off:+.0%})"
+        yield f"regret, {objective}, {worlds} worlds", words, str(abs(off) <= 0.1)
 
 
 def main() -> None:
