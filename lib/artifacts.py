@@ -37,7 +37,7 @@ COLUMNS = {
     "04_answers": "deployment repo_id item_id group output outcome score prompt_tokens"
     " completion_tokens latency_s cached",
     "04_scores": "deployment metric value low high n n_failed n_truncated n_refused n_unparsed"
-    " n_empty n_retried comparable basis primary standing slice",
+    " n_empty n_retried comparable basis primary standing slice against_baseline",
     "04_pairs": "deployment other difference low high p_value p_adjusted verdict",
     "05_speed": "deployment offered_rps achieved_rps p50_s p95_s ttft_p95_s errors within_slo",
     "05_capacity": "deployment max_rps low high basis",

@@ -188,6 +188,7 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
         missed, undecided = (wanted.get((row["deployment"], v)) for v in ("not met", "not decided"))
         cases = [
             (row["standing"] != "candidate", "no", row["standing"]),
+            (row["against_baseline"] == "worse", "no", "worse than the baseline beyond the margin"),
             (missed, "no", f"misses {missed}"),
             (undecided, "not decided", f"not shown: {undecided}"),
             (row["max_rps"] > 0, "yes", "meets every requirement"),

@@ -73,8 +73,10 @@ def joint_draws(
     bears more costs less.
     """
     rng = np.random.default_rng(seed)
-    rows = table[(table["standing"] == "candidate") & table["quality_low"].notna()]
-    rows = rows[(rows["comparable"] != "no") & rows["basis"].eq("measured here")]
+    figures = table[["quality", "quality_low", "quality_high"]].notna().all(axis=1)
+    rows = table[(table["standing"] == "candidate") & figures]
+    rows = rows[(rows["comparable"] != "no") & rows["basis"].str.startswith("measured")]
+    rows = rows[rows["against_baseline"] != "worse"]
     names = rows["deployment"].tolist()
     one_of = twins(scored[scored["deployment"].isin(names)]) if names else {}
     firsts = list(dict.fromkeys(one_of[name] for name in names))

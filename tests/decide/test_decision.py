@@ -426,6 +426,7 @@ def test_tradeoffs() -> None:
             "metric": ["accuracy", "accuracy", "macro-F1"],
             "primary": [True, True, False],
             "standing": "candidate",
+            "against_baseline": "",
             "value": [0.9, 0.8, 0.1],
             "low": [0.85, 0.75, 0.0],
             "high": [0.95, 0.85, 0.2],
@@ -518,3 +519,10 @@ def test_a_model_served_twice_counts_once_among_many() -> None:
         r"met alone, but one of 3 candidates may be so by luck: about \d+ more items would show it",
         more["note"].iloc[0],
     )
+
+
+def test_what_is_worse_than_the_baseline_is_not_chosen() -> None:
+    rows = table(a={"against_baseline": "worse"}, b={"against_baseline": "good enough"})
+    done = decision.qualify(rows, decision.check(rows, Requirements()))
+    assert done["qualifies"].to_list() == ["no", "yes"]
+    assert done["why"].iloc[0] == "worse than the baseline beyond the margin"

@@ -14,6 +14,7 @@ ROW: dict[str, Any] = {
     "basis": "measured here",
     "comparable": "yes",
     "standing": "candidate",
+    "against_baseline": "",
     "n": 100,
     "n_failed": 0,
     "quality": 0.9,
