@@ -11,6 +11,7 @@ import pandas as pd
 from lib import artifacts
 from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss
+from lib.decide.steps import funnel, serving
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
@@ -61,6 +62,8 @@ def write_decision(
         "nearest_miss": miss,
         # JSON has no NaN and no infinity: both are null there.
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
+        "funnel": funnel(shortlist, metadata, verdicts, table),
+        "serving": serving(brief, pick["deployment"], pick["revision"]) if pick else "",
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
         **outlook,

@@ -51,6 +51,11 @@ def decision(**changes: Any) -> dict[str, Any]:
         "tie_rule": "The tie goes to the cheaper one.",
         "nearest_miss": None,
         "not_asked": [],
+        "funnel": [
+            {"step": "of the size", "left": 80, "of": "models"},
+            {"step": "that qualify", "left": 1, "of": "deployments"},
+        ],
+        "serving": "vllm serve google/gemma-3-270m --revision 9b0c",
         "certainty": [
             {"deployment": name, "p_pick": p, "p_qualifies": 0.9351, "p_frontier": 0.5}
             for name, p in (("gemma3-270m-1cpu", 0.8312), ("gemma3-270m-2cpu", 0.0012))
@@ -216,6 +221,8 @@ def test_the_decision_comes_first() -> None:
     assert "Probably the right choice 83%" in top and "under 1%" in top
     assert "No factor from a tenth to ten changes the pick: requests a day." in top
     assert "0.812 [0.74 to 0.86]" in top and "$29.8 [29.8 to 59.6]" in top
+    assert "vllm serve google/gemma-3-270m --revision 9b0c" in top
+    assert "80 models of the size 1 deployment that qualify" in top
     assert "6.1 [5.6 to 6.7]" in top and "? not decided" in top
 
 
