@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from briefs import brief
 
+from lib.brief import load_project
 from lib.decide.steps import serving
 
 
 @pytest.mark.parametrize(
     ("endpoint", "command"),
     [
-        (None, "vllm serve org/name --revision abc"),
         (
             {"gguf": "org/name-GGUF/model q4.gguf", "revision": "def"},
             "llama-server --hf-repo org/name-GGUF --hf-file 'model q4.gguf'",
@@ -28,20 +28,17 @@ from lib.decide.steps import serving
         ({"embedded": "gemma3-270m"}, ""),
         ({"recorded": "answers.jsonl"}, ""),
     ],
-    ids=["weights", "gguf", "url", "embedded", "recorded"],
+    ids=["gguf", "url", "embedded", "recorded"],
 )
-def test_the_command(endpoint: dict[str, Any] | None, command: str, tmp_path: Path) -> None:
+def test_the_command(endpoint: dict[str, Any], command: str, tmp_path: Path) -> None:
     one: dict[str, Any] = {"name": "a", "model": "org/name", "hardware": "cpu-2"}
-    if endpoint is None:
-        one["published"] = {
-            "quality": 0.9,
-            "max_rps": 1.0,
-            "source": "a page",
-            "checked_on": "2026-01-08",
-        }
-    else:
-        one["endpoint"] = endpoint
-    if endpoint and "base_url" in endpoint:
-        one |= {"price": {"usd_per_hour": 1.0}}
+    one |= {"endpoint": endpoint, "price": {"usd_per_hour": 1.0}}
     project = brief(tmp_path, "deployments", [one])
     assert serving(project, "a", "abc") == command
+
+
+def test_weights_without_an_endpoint_are_served_at_their_revision() -> None:
+    article, name = load_project("article"), "ministral-3-3b-2xh100"
+    command = "vllm serve mistralai/Ministral-3-3B-Instruct-2512"
+    assert serving(article, name, None) == command
+    assert serving(article, name, "abc") == f"{command} --revision abc"
