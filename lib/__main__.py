@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lib import pages, pipeline, preflight
+from lib import pages, pipeline, preflight, verify
 from lib.artifacts import ROOT, path_name
 from lib.errors import PlaybookError
 from lib.opening import open_project
@@ -66,6 +66,16 @@ def _check(args: argparse.Namespace) -> None:
     sys.stdout.write(f"Everything is there. next: python -m lib run {args.project}\n")
 
 
+def _verify(args: argparse.Namespace) -> int:
+    status, findings = verify.verify(Path(args.run), record=args.record, brief=args.brief)
+    sys.stdout.write("\n".join(findings) + "\n")
+    return status
+
+
+def _diff(args: argparse.Namespace) -> None:
+    sys.stdout.write("\n".join(verify.diff(Path(args.first), Path(args.second))) + "\n")
+
+
 def _lab(args: argparse.Namespace) -> None:
     """JupyterLab takes this process; its root is the repository, for links to `data/`."""
     folder = ROOT / "notebooks"
@@ -99,6 +109,19 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     check = commands.add_parser("check", help="look for all problems, and ask each endpoint once")
     check.set_defaults(command=_check)
     check.add_argument("project", help="as for run")
+    proof = commands.add_parser("verify", help="are its files as recorded, its decision the same?")
+    proof.set_defaults(command=_verify)
+    proof.add_argument("run", help="a run directory")
+    proof.add_argument(
+        "--record", default="", metavar="SHA256", help="expected of 06_decision.json"
+    )
+    proof.add_argument(
+        "--brief", default="", metavar="SHA256", help="expected of the project's file"
+    )
+    changes = commands.add_parser("diff", help="what changed from one run to another")
+    changes.set_defaults(command=_diff)
+    changes.add_argument("first", help="a run directory")
+    changes.add_argument("second", help="another")
     lab = commands.add_parser("lab", help="open JupyterLab, on a project's own copies if named")
     lab.set_defaults(command=_lab)
     lab.add_argument("project", nargs="?", default="", help="as for run")

@@ -3,9 +3,9 @@
 from lib.decide.costs import by_volume, cost, crossings
 from lib.decide.decision import check, choose, qualify, tradeoffs
 from lib.decide.outlook import outlook
-from lib.decide.record import write_decision
+from lib.decide.record import VERSION, decision_record, write_decision
 
 __all__ = [
-    "by_volume", "check", "choose", "cost", "crossings", "outlook", "qualify", "tradeoffs",
-    "write_decision",
+    "VERSION", "by_volume", "check", "choose", "cost", "crossings", "decision_record", "outlook",
+    "qualify", "tradeoffs", "write_decision",
 ]  # fmt: skip

@@ -19,16 +19,19 @@ from lib.tables import number, rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
+VERSION = 1  # of data/schemas/decision-1.json
+# What people read of a run, beside its tables.
+OUTPUTS = "06_tradeoffs.parquet *.html *.jsonl overrides.yaml figures/* exports/*".split()
 NOT_PRICED = "not used, since no load was offered to divide it by"
 Record = dict[str, Any]
 Frame = pd.DataFrame
 
 
-def write_decision(
+def decision_record(
     brief: Project, run: Path, *, table: Frame, checks: Frame, metadata: Frame, shortlist: Frame,
     outlook: Record,
 ) -> Record:  # fmt: skip
-    """Choose from `qualify`'s table, and write `06_decision.json`; returns it as written.
+    """Choose from `qualify`'s table, and say everything that the choice rests on.
 
     Raises:
         PlaybookError: A deployment has figures that steps 1 to 3 do not let through.
@@ -52,6 +55,8 @@ def write_decision(
     better = table.set_index("deployment")["beaten_by"].str.split(", ")
     tied = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
     record = {
+        "record_version": VERSION,
+        "brief": brief.model_dump(mode="json"),
         "project": {key: getattr(brief, key) for key in ("name", "task", "objective")}
         | {"metric": ", ".join(dict.fromkeys(table["metric"]))},
         "outcome": "picked" if order else "not decided" if undecided else "none qualifies",
@@ -76,8 +81,15 @@ def write_decision(
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     record["summary"] = _summary(record, table)
-    artifacts.save_json(record, run, "06_decision.json")
     return record
+
+
+def write_decision(record: Record, run: Path) -> None:
+    """Write `06_decision.json` with the hashes of all that people read in the run, last of all."""
+    outputs = [path for pattern in OUTPUTS for path in sorted(run.glob(pattern))]
+    hashes = {path.relative_to(run).as_posix(): artifacts.sha256(path) for path in outputs}
+    seals = {"outputs": hashes, "manifest": artifacts.manifest_digest(run)}
+    artifacts.save_json(record | seals, run, artifacts.RECORD)
 
 
 def _summary(record: Record, table: Frame) -> str:
