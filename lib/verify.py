@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from lib import artifacts, decide, tables
 from lib.brief import Project
@@ -47,15 +49,16 @@ def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[s
 
 def read(run: Path) -> Record:
     """The record of a run; PlaybookError where it is missing, damaged or of another version."""
-    name = f"{artifacts.path_name(run)}/06_decision.json"
+    name = f"{artifacts.path_name(run)}/{artifacts.RECORD}"
     try:
-        decision = json.loads((run / "06_decision.json").read_bytes())
-        version = decision["record_version"]
-        parts = decision["inputs"], decision["outputs"], decision["brief"]
-    except (OSError, ValueError, LookupError, TypeError):
-        raise PlaybookError(f"{name} is missing or no record of a decision") from None
-    if version != decide.VERSION or not all(isinstance(part, dict) for part in parts):
-        raise PlaybookError(f"{name} has version {version!r:.20}, not {decide.VERSION}")
+        decision = json.loads((run / artifacts.RECORD).read_bytes())
+    except (OSError, ValueError):
+        raise PlaybookError(f"{name} is missing or no JSON") from None
+    schema = json.loads((DATA / f"schemas/decision-{decide.VERSION}.json").read_bytes())
+    if error := best_match(Draft202012Validator(schema).iter_errors(decision)):
+        at = ".".join(map(str, error.absolute_path)) or "the record"
+        reason = f"no record of version {decide.VERSION} ({at}: {error.message[:100]})"
+        raise PlaybookError(f"{name} is {reason}")
     return dict(decision)
 
 
