@@ -16,12 +16,11 @@ from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
 from lib.legal import host_objection
 from lib.sizing import OUTSIDE
-from lib.tables import rows
+from lib.tables import Row, rows
 
 Item = Mapping[Any, Any]
 SYSTEM = ("system", "developer")
 FIELD = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")  # pasted JSON, {{x}} and {3} are text
-Facts = dict[Any, Any]
 
 
 class Call(NamedTuple):
@@ -136,11 +135,6 @@ def refuses_schema(status: int, words: str, body: Mapping[str, Any]) -> bool:
     return asked and bool(re.search("response_format|json_schema|guided|structured", words))
 
 
-def as_text(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A body that asks the same in plain text."""
-    return {key: value for key, value in body.items() if key != "response_format"}
-
-
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
 CLEARED = {
     "allowed": "on the shortlist",
@@ -171,7 +165,7 @@ def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd
 
 
 def _objections(
-    deployment: Deployment, row: Facts, facts: Facts, verdict: str, brief: Project
+    deployment: Deployment, row: Row, facts: Row, verdict: str, brief: Project
 ) -> Iterator[str]:
     """All that bars a deployment: licence, drift, supply chain, host, machine."""
     if verdict in CLEARED:
