@@ -53,8 +53,7 @@ DECODER = json.JSONDecoder(
 def parse_json(text: str, start: int | None = None) -> Any:
     """Read hostile text as one JSON value; with a `start` from there on, leaving what follows.
 
-    Raises:
-        ValueError: It is no strict JSON, too large or deep, or holds half a surrogate pair.
+    A ValueError where it is no strict JSON, too large or deep, or holds half a surrogate pair.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")
@@ -76,32 +75,32 @@ def _too_deep(value: Any, depth: int = 0) -> bool:
 
 
 def find_object(text: str) -> dict[str, Any]:
-    """The first of `find_objects`.
-
-    Raises:
-        ValueError: There is none; says why.
-    """
-    problems: list[str] = []
+    """The first of `find_objects`; a ValueError, which says why, where there is none."""
+    problems = list[str]()
     for value in find_objects(text, problems):
         return value
-    raise ValueError(problems[0] if problems else "no JSON object")
+    raise ValueError(next(iter(problems), "no JSON object"))
 
 
-def find_objects(text: str, problems: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def find_objects(text: str, problems: list[str]) -> Iterator[dict[str, Any]]:
     """The JSON objects that an answer holds, in a code fence or with words around them.
 
     An object that breaks off is passed over as a whole: what is nested in it is not the answer.
+    What is wrong with it is put to the `problems`.
     """
-    place = text.find("{")
-    for _ in range(MAX_STARTS):
-        if place < 0:
-            break
+    place, starts = text.find("{"), 0
+    while place >= 0 and (starts := starts + 1) <= MAX_STARTS:
         try:
             yield dict(parse_json(text, place))
         except json.JSONDecodeError as error:
-            if problems is not None:
-                problems.append(f"not JSON: {error.msg}")
-        place = _after(text, place)
+            problems.append(f"not JSON: {error.msg}")
+        # The next one may begin where the braces of this one are closed.
+        depth, start, place = 0, place, -1
+        for brace in BRACE.finditer(text, start):
+            depth += 1 if brace[0] == "{" else -1
+            if depth == 0:
+                place = text.find("{", brace.end())
+                break
 
 
 def json_values_of(text: str) -> tuple[list[Any], bool]:
@@ -113,22 +112,12 @@ def json_values_of(text: str) -> tuple[list[Any], bool]:
             return [value], True
     except json.JSONDecodeError:
         with suppress(ValueError):
-            objects = [*find_objects(text)]
+            objects = [*find_objects(text, [])]
             broken = not objects and inner[:2] in ('{"', "{'")
             return ([None], True) if broken else (objects, False)
     except ValueError:  # a key that is there twice, or too deep
         return [None], True
     return [], False
-
-
-def _after(text: str, start: int) -> int:
-    """Where the next object may begin after this one; -1 where its braces never close."""
-    depth = 0
-    for brace in BRACE.finditer(text, start):
-        depth += 1 if brace[0] == "{" else -1
-        if depth == 0:
-            return text.find("{", brace.end())
-    return -1
 
 
 def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") -> dict[str, Any]:

@@ -115,8 +115,7 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
 def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
     """Read a table of `data/`, or of a team's own `path`, held against its schema.
 
-    Raises:
-        PlaybookError: The file is missing or breaks its schema; names file, column and value.
+    A PlaybookError, which names file, column and value, where it is missing or breaks its schema.
     """
     keys, columns = SCHEMAS[name]
     path, columns = path or DATA / f"{name}.csv", columns | SOURCED

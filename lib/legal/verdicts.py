@@ -36,10 +36,8 @@ def judge(
 
     Adds `license_class verdict conditions reasons exception`: `conditions` lists every duty,
     `reasons` the findings behind the verdict. The strictest wins; what is not known is `review`.
-    A model answers for everything it was made from. Exceptions run out against `today`.
-
-    Raises:
-        PlaybookError: The policy names a licence or class nobody has heard of.
+    A model answers for everything it was made from. Exceptions run out against `today`. A policy
+    that names a licence or class nobody has heard of is a PlaybookError.
     """
     by_repo, day = findings(models, licenses, brief), today or date.today()
     exceptions = {entry.model: entry for entry in brief.exceptions}
