@@ -135,9 +135,7 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
         raise PlaybookError(f"{where}: {value!r} breaks {case['check']}") from None
 
 
-@cache
-def _read_once(name: str) -> pd.DataFrame:
-    return read_table(name)
+_read_once = cache(read_table)
 
 
 def _shipped(name: str) -> pd.DataFrame:
