@@ -120,7 +120,7 @@ def json_values_of(text: str) -> tuple[list[Any], bool]:
     return [], False
 
 
-def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") -> dict[str, Any]:
+def flatten(value: Mapping[str, Any], whole: Container[str], at: str = "") -> dict[str, Any]:
     """An object's fields by dotted name (`address.city`); a list is one field, and so is {}.
 
     Objects named in `whole` are compared as a whole and stay one field; `at` names the object.
@@ -135,13 +135,13 @@ def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") 
     return fields
 
 
-def same(wanted: Any, answer: Any, rule: str = "", rules: Sequence[str] = RULES) -> bool:
+def same(wanted: Any, answer: Any, rule: str, rules: Sequence[str] = RULES) -> bool:
     """Whether the answer's JSON value of a field is the one the item expects.
 
     `exact`: equal, where true is not 1 but 1 is 1.0; `normalised`: text by `rules` of
     `plain_text.normalise`; `number`: equal to nine digits, also as text such as "$1,000.50"; `set`:
-    lists of the same members, normalised, whatever their order and repeats. By default text is
-    normalised, a list a set, and anything else exact.
+    lists of the same members, normalised, whatever their order and repeats. With no rule, "", text
+    is normalised, a list a set, and anything else exact.
     """
     by_type: dict[type, str] = {str: "normalised", list: "set"}
     rule = rule or by_type.get(type(wanted), "exact")
@@ -161,12 +161,11 @@ def _members(values: list[Any], rules: Sequence[str]) -> set[Any]:
 
 def _comparable(value: Any) -> str:
     """Canonical text in which 1 and 1.0 are one number, and true is another value."""
-    if isinstance(value, dict):
-        return canonical({key: _comparable(inner) for key, inner in value.items()})
-    if isinstance(value, list):
-        return canonical([_comparable(inner) for inner in value])
-    whole = isinstance(value, float) and value.is_integer()
-    return canonical(int(value) if whole else value)
+    return canonical(json.loads(canonical(value), parse_float=_whole))
+
+
+def _whole(number: str) -> float:
+    return int(value) if (value := float(number)).is_integer() else value
 
 
 def _number(value: Any) -> float | None:

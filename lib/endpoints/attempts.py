@@ -83,9 +83,8 @@ def blank(key: str, served: str) -> Row:
 async def answer_call(link: Link, call: Call) -> Row:
     """The record of a call, tried until there is an answer or no more tries are left.
 
-    Whoever is only put off (429, or another of `BUSY` with a time) is tried again for as long as
-    one answer may take: quotas a minute are no fault of a call. Raises Refused, or Exhausted by
-    the budget.
+    One that is only put off (429, or another of `BUSY` with a time) is tried for as long as one
+    answer may take: quotas a minute are no fault of a call. Raises Refused or Exhausted.
     """
     most, usd, clock = link.job.evaluation.max_retries, 0.0, asyncio.get_running_loop().time
     patience_until = clock() + link.job.evaluation.timeout_s
@@ -129,7 +128,7 @@ async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
         elif attempt.status == 200:
             throttle.answered()
     finally:
-        await throttle.leave(estimated=estimated, used=used)
+        await throttle.leave(unused=estimated - used)
     return attempt, usd
 
 
@@ -171,7 +170,7 @@ async def _send(link: Link, call: Call) -> _Attempt:
 async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> replies.Timed:
     """Wait for a whole answer in a stream, no longer than the client's timeout.
 
-    Raises an error of `openai` or httpx, TimeoutError, or what reading another shape raises.
+    Raises an error of `openai` or httpx, TimeoutError, or one of `replies.WRONG_SHAPE`.
     """
     body = {"model": model, **options, **call.body}
     async with asyncio.timeout(cast(float, api.timeout)):

@@ -80,8 +80,7 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
 def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> list[float]:
     """Dollars of each answer by its tokens (`prompt_tokens completion_tokens cached_tokens`).
 
-    A provider's list price is asked for each usage, with its tiers and its price of cached
-    tokens, as the mean over today's hours.
+    A provider's list price has tiers, a price of cached tokens, and is the mean over today's hours.
     """
     price = deployment.price
     if not (price and price.provider):
@@ -211,8 +210,8 @@ class Budget:
     ) -> list[Row]:
         """Send a load of items if the most that it may cost is left; returns its requests.
 
-        The first item warms up and is no request; the last may never be sent. Those whose tokens
-        nobody counted are charged with the most.
+        The first item warms up and is no request; the last may never be sent. Tokens that nobody
+        counted are charged with the most.
         """
         rate, name = self.rate(deployment), deployment.name
         most = [sum(worst_usd(rate, call, name) for call in item) for item in items]

@@ -35,9 +35,8 @@ class Call(NamedTuple):
 class Plan:
     """All calls of a deployment, made when they are looped over: bodies would fill the memory.
 
-    The key of a call holds the identity of the endpoint and the body: the same model worded in two
-    ways is asked twice; under another name it is not. `parts` has, of every item, its calls as
-    (part, key).
+    The key of a call holds the identity of the endpoint and the body: under another name the same
+    is not asked twice. `parts` has, of every item, its calls as (part, key).
     """
 
     def __init__(
@@ -88,9 +87,8 @@ def chat_calls(
 ) -> Callable[..., Call]:
     """A function of an item (and a `part`) to its call: system, worked examples, its turns.
 
-    An item's own `messages` are its turns; else one is worded by the brief's prompt. A kind's own
-    wording, `user`, is for all items.
-    `answer` words the examples' answers; `options` are sent beside those of the brief.
+    An item's own `messages` are its turns, unless a kind has a wording of its own, `user`; `answer`
+    words the examples' answers; `options` are sent beside those of the brief.
     """
     prompt = brief.prompt_of(deployment)
     question = prompt.user or "{input}"
