@@ -172,9 +172,6 @@ def _number(value: Any) -> float | None:
     if isinstance(value, str):
         text = normalise(value.strip().strip(CURRENCY), ["nfkc", "numbers"])
         value = text if re.fullmatch(r"-?[0-9]{1,300}(\.[0-9]+)?", text) else None
-    if value is None or isinstance(value, bool | list | dict):
-        return None
-    try:
-        return float(value)
-    except OverflowError:  # an integer of more than 308 digits
-        return None
+    with suppress(TypeError, OverflowError):  # no number, or an integer of more than 308 digits
+        return None if isinstance(value, bool) else float(value)
+    return None

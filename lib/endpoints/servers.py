@@ -218,8 +218,7 @@ def redacted(text: str, served: Served) -> str:
 
 def scrub(text: str, served: Served) -> str:
     """An error message without the key, on one line, of bounded length, and only words."""
-    line = untrusted.as_text(redacted(text, served), most=300) or ""
-    return line.encode("utf-8", "replace").decode()
+    return untrusted.as_text(redacted(text, served), most=300) or ""
 
 
 @contextlib.contextmanager
