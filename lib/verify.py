@@ -12,12 +12,11 @@ from jsonschema.exceptions import best_match
 from lib import artifacts, decide, tables
 from lib.brief import Project
 from lib.errors import PlaybookError
-from lib.tables import DATA
+from lib.tables import DATA, Row
 
 OK, CHANGED, DIFFERS, INCOMPARABLE = 0, 10, 11, 12  # exit statuses
 FIGURES = ["quality", "quality_low", "quality_high", "max_rps", "p95_s", "usd_per_1k"]
 MOVES = {"quality": "quality", "max_rps": "rps", "usd_per_month": "usd_per_month"}
-Record = dict[str, Any]
 
 
 def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[str]]:
@@ -47,7 +46,7 @@ def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[s
     return (DIFFERS, differs) if differs else (OK, ["every file is as recorded, the pick the same"])
 
 
-def read(run: Path) -> Record:
+def read(run: Path) -> Row:
     """The record of a run; PlaybookError where it is missing, damaged or of another version."""
     name = f"{artifacts.path_name(run)}/{artifacts.RECORD}"
     try:
@@ -62,7 +61,7 @@ def read(run: Path) -> Record:
     return dict(decision)
 
 
-def _changed(run: Path, decision: Record) -> Iterator[str]:
+def _changed(run: Path, decision: Row) -> Iterator[str]:
     """The files that are not as the record has them."""
     hashes = {n: h for n, h in decision["inputs"].items() if n.endswith(".parquet")}
     for name, expected in (hashes | decision["outputs"]).items():
@@ -75,7 +74,7 @@ def _changed(run: Path, decision: Record) -> Iterator[str]:
         yield f"{artifacts.RECORD} (by manifest.json)"
 
 
-def _replay(run: Path, decision: Record) -> Iterator[str]:
+def _replay(run: Path, decision: Row) -> Iterator[str]:
     """What the tables of steps 2 to 5 give otherwise than the record and step 6 say."""
     try:
         brief = Project.model_validate(decision["brief"])
@@ -127,7 +126,7 @@ def diff(first: Path, second: Path) -> list[str]:
     return lines
 
 
-def _items(decision: Record) -> str:
+def _items(decision: Row) -> str:
     return str(decision["inputs"].get(decision["brief"]["evaluation"]["items"], ""))
 
 

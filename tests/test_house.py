@@ -41,10 +41,10 @@ MOST_LINES = {
     "ground": 1900,
     "hub": 1600,
     "endpoints": 1650,
-    "decide and pages": 2100,
-    "lib": 14_350,
+    "decide and pages": 2800,
+    "lib": 15_050,
 }
-MOST_FILES, MOST_REQUIREMENTS = 89, 25
+MOST_FILES, MOST_REQUIREMENTS = 95, 25
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPTIONAL = {"inspect_ai", "dask", "distributed"}

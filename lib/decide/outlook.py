@@ -17,17 +17,16 @@ from lib.decide.draws import (
     worth_of_items,
 )
 from lib.decide.flips import flip_points
-from lib.tables import number, percent, rows
+from lib.tables import Row, number, percent, rows
 
 WORTH_A_LOOK = 0.01  # of the cost a month of the choice, or a point of a hundred of quality
 ENOUGH = 0.8  # of what the most items are worth
 NEAREST = 3  # flips in the sentence
 
-Record = dict[str, Any]
 Frame = pd.DataFrame
 
 
-def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Record:
+def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Row:
     """What the record says beside the pick, from `qualify`'s table, the checks and the answers.
 
     Keys: `certainty` (a row per candidate), `provisional` (whom to run if it must be decided
@@ -60,7 +59,7 @@ def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Recor
     }
 
 
-def _provisional(sure: Frame, checks: Frame, scored: Frame, brief: Project) -> Record | None:
+def _provisional(sure: Frame, checks: Frame, scored: Frame, brief: Project) -> Row | None:
     """Of those that are not decided, the one that most probably meets every requirement."""
     able = sure[(sure["qualifies"] == "not decided") & sure["p_qualifies"].gt(0)]
     if able.empty:
@@ -85,7 +84,7 @@ def _provisional(sure: Frame, checks: Frame, scored: Frame, brief: Project) -> R
     }
 
 
-def _sure(chosen: Frame, provisional: Record | None) -> list[str]:
+def _sure(chosen: Frame, provisional: Row | None) -> list[str]:
     if chosen.empty or math.isnan(chosen["p_pick"].iloc[0]):
         return []
     name, row = chosen.index[0], chosen.iloc[0]

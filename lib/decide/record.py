@@ -15,7 +15,7 @@ from lib.decide.steps import funnel, serving
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
-from lib.tables import number, rows
+from lib.tables import Row, number, rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
@@ -23,14 +23,13 @@ VERSION = 1  # of data/schemas/decision-1.json
 # What people read of a run, beside its tables.
 OUTPUTS = "06_tradeoffs.parquet *.html *.jsonl overrides.yaml figures/* exports/*".split()
 NOT_PRICED = "not used, since no load was offered to divide it by"
-Record = dict[str, Any]
 Frame = pd.DataFrame
 
 
 def decision_record(
     brief: Project, run: Path, *, table: Frame, checks: Frame, metadata: Frame, shortlist: Frame,
-    outlook: Record,
-) -> Record:  # fmt: skip
+    outlook: Row,
+) -> Row:  # fmt: skip
     """Choose from `qualify`'s table, and say everything that the choice rests on.
 
     Raises:
@@ -84,7 +83,7 @@ def decision_record(
     return record
 
 
-def write_decision(record: Record, run: Path) -> None:
+def write_decision(record: Row, run: Path) -> None:
     """Write `06_decision.json` with the hashes of all that people read in the run, last of all."""
     outputs = [path for pattern in OUTPUTS for path in sorted(run.glob(pattern))]
     hashes = {path.relative_to(run).as_posix(): artifacts.sha256(path) for path in outputs}
@@ -92,7 +91,7 @@ def write_decision(record: Record, run: Path) -> None:
     artifacts.save_json(record | seals, run, artifacts.RECORD)
 
 
-def _summary(record: Record, table: Frame) -> str:
+def _summary(record: Row, table: Frame) -> str:
     if pick := record["pick"]:
         row = table.set_index("deployment").loc[pick["deployment"]]
         basis = str(row["basis"])
@@ -119,7 +118,7 @@ def _month(row: "pd.Series[Any]") -> str:
 
 def _rejected(
     shortlist: Frame, metadata: Frame, verdicts: Frame, table: Frame, pick: str
-) -> list[Record]:
+) -> list[Row]:
     """Every model and configuration that is out, with the step and the rule."""
     out = [
         (row["repo_id"], "1", f"{row['verdict']}: {row['reasons']}")
