@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def main() -> None:
     cli.add_argument("--worlds", type=int, default=300)
     worlds = cli.parse_args().worlds
     project = load_project(DATA / "projects" / "review-sentiment" / "project.yaml")
-    for row in (*chances(worlds), *regrets(worlds, project)):
+    for row in chain(chances(worlds), regrets(worlds, project)):
         print(" | ".join(row), flush=True)
 
 
