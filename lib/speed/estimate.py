@@ -1,0 +1,184 @@
+"""The capacity from all loads of a deployment: by the model where it is confirmed, else measured."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import binom, ranksums
+
+from lib.speed import queue_model
+from lib.speed.queue_model import MISSES, Floats
+
+Record = dict[str, Any]
+N_DRAWS, LENGTH = 100, 8000
+TAIL = 0.02  # outside the interval, on each side
+
+
+class Answer(NamedTuple):
+    """The rate at which 5 % miss the SLO; without `high` it is at least `low`."""
+
+    low: float
+    middle: float
+    high: float
+    method: str  # modelled, modelled and confirmed, measured
+
+
+def warm(done: list[Record]) -> list[Record]:
+    """The loads since the server was warm: all that came before one slot grew faster is left out."""
+    start, first = 0, None
+    for i, record in enumerate(done):
+        if record["purpose"] == "level" and record["in_flight"] == 1:
+            first = record
+        if record["purpose"] == "again" and first:
+            a, b = ([r["latency_s"] for r in x["requests"]] for x in (first, record))
+            if np.median(b) < 0.85 * np.median(a) and ranksums(a, b).pvalue < 0.002:
+                start, first = i + 1, None
+    return done[start:]
+
+
+def seen(records: list[Record]) -> queue_model.Seen:
+    """All requests that the server took, on one clock with pauses between loads."""
+    came, went, ok, start = list[float](), list[float](), list[bool](), 0.0
+    for record in records:
+        for request in record["requests"]:
+            if request["outcome"] != "failed":
+                came.append(start + request["due_s"])
+                went.append(came[-1] + request["latency_s"])
+                ok.append(request["outcome"] == "ok")
+        start = max(went, default=0.0) + 1.0
+    return queue_model.Seen(np.array(came), np.array(went), np.array(ok))
+
+
+_cache: dict[Any, Answer] = {}
+
+
+def assess(records: list[Record], slo_s: float) -> Answer:
+    """The capacity by all loads since the server was warm."""
+    key = (slo_s, len(records), id(records[-1]), len(records[-1]["requests"]))
+    if key not in _cache:
+        _cache.clear()
+        _cache[key] = _assess([r for r in records if r["purpose"] != "warm-up"], slo_s)
+    return _cache[key]
+
+
+def _assess(records: list[Record], slo_s: float) -> Answer:
+    rng = np.random.default_rng(1)
+    probes = [r for r in records if r["purpose"] == "probe"]
+    sent = [r for record in records for r in record["requests"]]
+    failing = float(np.mean([r["outcome"] == "failed" for r in sent]))
+    if failing < MISSES and not _uneven(records, failing):
+        data = seen(records)
+        fitted = queue_model.fit(data)
+        drawn = queue_model.draws(fitted, N_DRAWS, LENGTH, rng)
+        if all(_explained(drawn, probe, slo_s, failing, rng) for probe in probes):
+            rates = queue_model.bearable(drawn, slo_s, rng, failing)
+            low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL])
+            method = "modelled and confirmed" if probes else "modelled"
+            return Answer(low, middle, high, method)
+    return measured(probes, slo_s, rng)
+
+
+def _uneven(records: list[Record], failing: float) -> bool:
+    """Whether failures depend on the load."""
+    return any(
+        (n := sum(r["outcome"] == "failed" for r in record["requests"])) >= 3
+        and binom.sf(n - 1, len(record["requests"]), failing) < 0.001
+        for record in records
+    )
+
+
+def missed(record: Record, slo_s: float) -> Floats:
+    """1 for each request that failed or was late."""
+    late = [r["outcome"] != "ok" or r["latency_s"] > slo_s for r in record["requests"]]
+    return np.array(late, float)
+
+
+def backlog(due: Floats, latency: Floats) -> Floats:
+    """Growth of requests in flight (lane x 1) from the first to the last third of a load."""
+    thirds = [np.sum(part, axis=-1) for part in np.array_split(latency, 3, axis=-1)]
+    growth: Floats = (thirds[2] - thirds[0]) / due[-1] * 3
+    return growth
+
+
+def _explained(
+    drawn: queue_model.Draws, probe: Record, slo_s: float, failing: float,
+    rng: np.random.Generator,
+) -> bool:  # fmt: skip
+    """Whether the model, sent the same schedule, sees such misses, latencies and backlog."""
+    requests = [r for r in probe["requests"] if r["outcome"] != "failed"]
+    due, real = (np.array([r[key] for r in requests]) for key in ("due_s", "latency_s"))
+    shift = rng.integers(0, drawn.work.shape[1] - len(due), len(drawn.shapes) * 2)
+    lanes = np.tile(np.arange(len(drawn.shapes)), 2)
+    work = np.array([drawn.work[i, s : s + len(due)] for i, s in zip(lanes, shift, strict=True)])
+    shapes = [drawn.shapes[i] for i in lanes]
+    model = queue_model.simulate(np.tile(due, (len(lanes), 1)), work, shapes)
+    model = np.minimum(model, due[-1] + 3 * slo_s - due)  # as the client stops waiting
+    measures = [
+        lambda x: (x > slo_s).mean(-1),
+        lambda x: x.mean(-1),
+        lambda x: np.quantile(x, 0.95, axis=-1),
+        lambda x: backlog(due, x),
+    ]
+    for measure in measures:
+        low, high = np.quantile(measure(model), [0.004, 0.996])
+        slack = 0.02 * abs(high) + 1 / len(due)
+        if not low - slack <= measure(real) <= high + slack:
+            return False
+    return True
+
+
+def measured(probes: list[Record], slo_s: float, rng: np.random.Generator) -> Answer:
+    """Misses by rate, logistic in its logarithm, with a bootstrap by blocks of time."""
+    if not probes:
+        return Answer(0.0, math.nan, math.inf, "measured")
+    rates, blocks = [], []
+    for probe in probes:
+        late = missed(probe, slo_s)
+        due = np.array([r["due_s"] for r in probe["requests"]])
+        late = late[due >= min(3 * slo_s, 0.25 * due[-1])]
+        if probe["stopped"]:
+            late = np.append(late, np.ones(len(late)))
+        parts = np.array_split(late, 10)
+        rates.append(probe["offered_rps"])
+        blocks.append([(part.sum(), len(part)) for part in parts])
+    table = np.array(blocks)  # probe x block x (missed, sent)
+    x = np.log(rates)
+    centre = x.mean()
+    picks = rng.integers(0, 10, (400, len(x), 10))
+    drawn = table[np.arange(len(x))[None, :, None], picks].sum(2)  # draw x probe x 2
+    drawn = np.concatenate([table.sum(1)[None], drawn])
+    roots = _roots(x - centre, drawn[..., 0], drawn[..., 1]) + centre
+    low, high = np.quantile(roots[1:], [TAIL, 1 - TAIL])
+    middle = roots[0]
+    low, high = middle - 1.15 * max(middle - low, 0.03), middle + 1.15 * max(high - middle, 0.03)
+    share = table.sum(1)[:, 0] / table.sum(1)[:, 1]
+    top = math.inf if share.max() < MISSES else math.exp(high)
+    return Answer(math.exp(low), math.exp(middle), top, "measured")
+
+
+def _roots(x: Floats, misses: Floats, sent: Floats) -> Floats:
+    """Where a logistic of x reaches the misses allowed, in every draw; steepness 10 give or take 6."""
+    y, n = misses + 0.2, sent + 1.0
+    a, b = np.full(len(y), -2.0), np.full(len(y), 10.0)
+    weight = np.minimum(1.0, 40 / n)  # requests that follow each other miss together
+    for _ in range(40):
+        p = expit(np.clip(a[:, None] + b[:, None] * x, -12, 12))
+        g, h = (y - n * p) * weight, n * p * (1 - p) * weight
+        ga, gb = g.sum(1) - (a + 2) / 16, (g * x).sum(1) - (b - 10) / 36
+        haa, hab, hbb = h.sum(1) + 1 / 16, (h * x).sum(1), (h * x * x).sum(1) + 1 / 36
+        det = haa * hbb - hab**2
+        a += np.clip((hbb * ga - hab * gb) / det, -2, 2)
+        b = np.clip(b + np.clip((haa * gb - hab * ga) / det, -3, 3), 1.5, 60)
+    root: Floats = (logit(MISSES) - a) / b
+    return root
+
+
+def next_measured(probes: list[Record], answer: Answer) -> float:
+    """Around the answer, on the side where less was sent; far from all where all are alike."""
+    rates = [p["offered_rps"] for p in probes]
+    if not math.isfinite(answer.high):
+        return max(rates) * 1.4
+    middle = min(max(answer.middle, min(rates) / 2), max(rates) * 1.5)
+    below = sum(rate <= middle for rate in rates)
+    return middle * (1.1 if below > len(rates) / 2 else 0.88)
