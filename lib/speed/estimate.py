@@ -71,8 +71,14 @@ def _assess(records: list[Record], slo_s: float) -> Answer:
         data = seen(records)
         fitted = queue_model.fit(data)
         drawn = queue_model.draws(fitted, N_DRAWS, LENGTH, rng)
+        rates = queue_model.bearable(drawn, slo_s, rng, failing)
+        open_loop = sum(r["outcome"] == "ok" for p in probes for r in p["requests"])
+        if open_loop and queue_model.clumped(fitted, open_loop):
+            for _ in range(2):
+                scale = queue_model.stalled(fitted, data.came[data.answered], float(np.median(rates)))
+                drawn = queue_model.draws(fitted, N_DRAWS, LENGTH, rng, scale)
+                rates = queue_model.bearable(drawn, slo_s, rng, failing)
         if all(_explained(drawn, probe, slo_s, failing, rng) for probe in probes):
-            rates = queue_model.bearable(drawn, slo_s, rng, failing)
             low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL])
             method = "modelled and confirmed" if probes else "modelled"
             return Answer(low, middle, high, method)

@@ -24,6 +24,7 @@ MOST_IN_FLIGHT = 256
 GAIN = 1.1  # throughput that another doubling in flight must add
 FASTER = 0.85  # of the earlier median: the server was still cold
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long an open loop lasts at least
+AIMS = (0.8, 1.0, 0.9)  # of what the model says, to check it
 PAUSE_S = 2.0  # after refusals
 
 
@@ -115,9 +116,10 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
             return Load("level", k, 0.0, max(each_n, 3 * k), each_s)
         return Load("again", 1, 0.0, max(each_n // 2, 8), each_s)
     if rate := _next_rate(current, limits):
-        share = 0.4 if not any(r["purpose"] == "probe" for r in current) else 1.0
+        n_probes = sum(r["purpose"] == "probe" for r in current)
+        share = (0.35, 0.5, 1.0)[min(n_probes, 2)]
         if estimate.assess(current, limits.slo_s).method == "measured":
-            share = 0.34
+            share = max(1 / max(7 - n_probes, 1), 0.2)
         least_s = max(LASTS_MEDIANS * _median(levels[0]), LASTS_SLOS * limits.slo_s)
         n = min(share * left_n, max(rate * share * left_s, rate * least_s))
         return Load("probe", 0, rate, max(int(n), 20), math.inf)
@@ -161,9 +163,9 @@ def _next_rate(current: list[Record], limits: Limits) -> float | None:
     probes = [r for r in current if r["purpose"] == "probe"]
     answer = estimate.assess(current, limits.slo_s)
     if answer.method != "measured":
-        if len(probes) >= 2:
+        if len(probes) >= len(AIMS):
             return None
-        aim = answer.middle * (1.0 if probes else 0.8)
+        aim = answer.middle * AIMS[len(probes)]
         if not math.isfinite(aim):
             aim = 0.9 * max(throughput(r) for r in current if r["in_flight"])
     elif not probes:

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 ANY = 10**6  # slots that are never all taken
 MISSES = 0.05  # p95 within the SLO means at most this share outside it
-BLOCK = 8  # requests that are resampled together, as a stall meets several
+BLOCK = 24  # requests that are resampled together, as a stall meets several
 SLOTS = [*range(1, 17), 18, 20, 22, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256]
 STEEPNESS = np.array([0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.15])
 UNLIKELY = 10.0  # nats below the rest for a request that a model cannot explain
@@ -177,6 +177,17 @@ def fit(seen: Seen) -> Fit:
     return joined
 
 
+def clumped(fitted: Fit, last: int) -> bool:
+    """Whether long requirements come together, as in a stall, among the last requests."""
+    work = fitted.work[fitted.best, -last:]
+    if np.std(work) < 0.05 * np.mean(work):
+        return False
+    work = np.minimum(work, 20 * np.median(work))
+    work = work - work.mean()
+    correlation = float(np.mean(work[1:] * work[:-1]) / np.mean(work**2))
+    return correlation > max(0.2, 4 / math.sqrt(len(work)))
+
+
 class Draws(NamedTuple):
     """Models that the data leave possible: a shape each, and its sequence of requirements."""
 
@@ -186,11 +197,30 @@ class Draws(NamedTuple):
     peak: int
 
 
-def draws(fitted: Fit, n_draws: int, length: int, rng: np.random.Generator) -> Draws:
+def stalled(fitted: Fit, came: Floats, rate: float) -> Floats:
+    """Weights of requests: a stall comes by the hour, not by the request.
+
+    Blocks with long requirements weigh by how much more often one falls into so many requests at
+    a rate than into so many of theirs.
+    """
+    blocks = np.arange(len(came)) // BLOCK
+    work = fitted.work[fitted.best]
+    longest = np.maximum.reduceat(work, np.arange(0, len(came), BLOCK))
+    ends = came[np.minimum((np.arange(blocks[-1] + 1) + 1) * BLOCK, len(came) - 1)]
+    gaps = np.maximum((ends - came[::BLOCK]) / BLOCK, 1e-9)
+    scale = np.where(longest > 2.5 * np.median(work), np.clip(1 / (rate * gaps), 0.3, 3), 1.0)
+    return np.asarray(scale[blocks], float)
+
+
+def draws(
+    fitted: Fit, n_draws: int, length: int, rng: np.random.Generator, scale: Floats | None = None
+) -> Draws:
     """Refit the shape to weights of the requests, and resample requirements by the same."""
     n = fitted.likelihood.shape[1]
     blocks = np.arange(n) // BLOCK
     weights = rng.exponential(1.0, (n_draws, blocks[-1] + 1))[:, blocks]
+    if scale is not None:  # and how often stalls come is known from a few
+        weights *= np.where(scale != 1, scale * np.exp(rng.normal(0, 0.4, (n_draws, 1))), 1.0)
     weights /= weights.mean(1, keepdims=True)
     chosen = np.argmax(weights @ fitted.likelihood.T - _penalty(fitted.shapes), axis=1)
     works, means = np.empty((n_draws, length)), np.empty(n_draws)
@@ -301,7 +331,7 @@ def bearable(drawn: Draws, slo_s: float, rng: np.random.Generator, failing: floa
 def _crossing(shares: Floats, misses: Floats, allowed: float) -> float:
     """Where misses reach what is allowed, straight in the logarithm between two shares."""
     misses = np.maximum.accumulate(misses)
-    if misses[0] > allowed:
+    if misses[0] >= allowed:
         return float(shares[0] * allowed / misses[0])
     if misses[-1] < allowed:
         return float(shares[-1])
