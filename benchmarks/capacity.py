@@ -49,8 +49,15 @@ class FirstCome:
 
     def __init__(self, rng: np.random.Generator, slots: int, work: Work, **special: Any) -> None:
         self.rng, self.work, self.free = rng, work, [0.0] * slots
-        self.cold_s, self.cached, self.cache = special.get("cold_s", 0.0), special.get("cached"), 300
-        self.stall_every, self.stall_s = special.get("stall_every", 0.0), special.get("stall_s", 0.0)
+        self.cold_s, self.cached, self.cache = (
+            special.get("cold_s", 0.0),
+            special.get("cached"),
+            300,
+        )
+        self.stall_every, self.stall_s = (
+            special.get("stall_every", 0.0),
+            special.get("stall_s", 0.0),
+        )
         self.rate, self.burst = special.get("rate", 0.0), special.get("burst", 0.0)
         self.tokens, self.filled = self.burst, 0.0
         self.known: OrderedDict[int, None] = OrderedDict()
@@ -224,11 +231,15 @@ FAMILIES = [
     Family("4 slots, log-normal", lambda g: FirstCome(g, 4, lognormal(0.3, 0.5)), 1.0, 10.83),
     Family(
         "batching, 40 to 60 tokens",
-        lambda g: Batching(g, lambda r: r.integers(40, 61) * 0.01, lambda k: 1 + 0.06 * (k - 1), 64),
+        lambda g: Batching(
+            g, lambda r: r.integers(40, 61) * 0.01, lambda k: 1 + 0.06 * (k - 1), 64
+        ),
         1.5,
         18.23,
     ),
-    Family("prefix cache, new prompts", lambda g: FirstCome(g, 1, fixed(0.3), cached=0.03), 1.2, 2.068),
+    Family(
+        "prefix cache, new prompts", lambda g: FirstCome(g, 1, fixed(0.3), cached=0.03), 1.2, 2.068
+    ),
     Family(
         "rare stalls",
         lambda g: FirstCome(g, 4, fixed(0.2), stall_every=30.0, stall_s=1.0),
@@ -261,7 +272,7 @@ async def search(server: Any, limits: Limits, seed: int) -> list[dict[str, Any]]
     sent = itertools.count(10**6)
     while following := load.next_load(done, limits):
 
-        async def send(_: int) -> dict[str, Any]:
+        async def send(_: int, __: float) -> dict[str, Any]:
             return await server.send(next(sent))
 
         done.append(await load.offer(following, send, slo_s=limits.slo_s, seed=seed + len(done)))
@@ -274,7 +285,7 @@ async def guidellm(server: Any, slo_s: float, seed: int, n: int = 180) -> float:
     async def passes(rate: float) -> bool:
         one = load.Load("probe", 0, rate, n, math.inf)
         items = itertools.cycle(range(20))
-        probe = await load.offer(one, lambda _: server.send(next(items)), slo_s=slo_s, seed=seed)
+        probe = await load.offer(one, lambda *_: server.send(next(items)), slo_s=slo_s, seed=seed)
         return not probe["stopped"] and estimate.missed(probe, slo_s).mean() <= 0.05
 
     low, high, rate = 0.0, math.inf, 4.0
@@ -320,7 +331,9 @@ def main() -> None:
             done = virtual(search(server, limits, 1000 * run))
             answer = estimate.assess(estimate.warm(done), family.slo_s)
             sent = sum(len(r["requests"]) for r in done)
-            other = virtual(guidellm(family.server(np.random.default_rng([run, 2])), family.slo_s, run))
+            other = virtual(
+                guidellm(family.server(np.random.default_rng([run, 2])), family.slo_s, run)
+            )
             covers = answer.low <= family.truth <= answer.high
             half = (min(answer.high, 1e9) - answer.low) / 2 / family.truth
             ratio, rival = answer.middle / family.truth, other / family.truth
@@ -332,7 +345,9 @@ def main() -> None:
                     f"{r['purpose'][0]}{r['in_flight'] or r['offered_rps']}x{len(r['requests'])}"
                     for r in done
                 )
-                bounds = f"{answer.low / family.truth:.3f} {ratio:.3f} {answer.high / family.truth:.3f}"
+                bounds = (
+                    f"{answer.low / family.truth:.3f} {ratio:.3f} {answer.high / family.truth:.3f}"
+                )
                 sys.stdout.write(f"  {bounds} {answer.method} {path}\n")
         t = np.array(rows, float)
         m, med = t.mean(0), np.median(t, axis=0)

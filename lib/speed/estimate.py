@@ -5,14 +5,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import binom, ranksums
+from scipy.stats import beta, binom, ranksums
 
+from lib import stats
 from lib.speed import queue_model
 from lib.speed.queue_model import MISSES, Floats
 
 Record = dict[str, Any]
+Bounds = tuple[float, float, float]
 N_DRAWS, LENGTH = 100, 8000
 TAIL = 0.02  # outside the interval, on each side
+FASTER = 0.85  # of the earlier median: the server was still cold
+WIDER = 1.4  # than what is resampled, where no model holds: loads differ by more than their luck
+PARTS = 10  # of a load, to see how misses scatter
+LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
 
 
 class Answer(NamedTuple):
@@ -22,6 +28,7 @@ class Answer(NamedTuple):
     middle: float
     high: float
     method: str  # modelled, modelled and confirmed, measured
+    drawn: queue_model.Draws | None = None
 
 
 def warm(done: list[Record]) -> list[Record]:
@@ -32,7 +39,7 @@ def warm(done: list[Record]) -> list[Record]:
             first = record
         if record["purpose"] == "again" and first:
             a, b = ([r["latency_s"] for r in x["requests"]] for x in (first, record))
-            if np.median(b) < 0.85 * np.median(a) and ranksums(a, b).pvalue < 0.002:
+            if np.median(b) < FASTER * np.median(a) and ranksums(a, b).pvalue < 0.002:
                 start, first = i + 1, None
     return done[start:]
 
@@ -44,7 +51,7 @@ def seen(records: list[Record]) -> queue_model.Seen:
         for request in record["requests"]:
             if request["outcome"] != "failed":
                 came.append(start + request["due_s"])
-                went.append(came[-1] + request["latency_s"])
+                went.append(came[-1] + max(request["latency_s"], 1e-4))
                 ok.append(request["outcome"] == "ok")
         start = max(went, default=0.0) + 1.0
     return queue_model.Seen(np.array(came), np.array(went), np.array(ok))
@@ -75,13 +82,17 @@ def _assess(records: list[Record], slo_s: float) -> Answer:
         open_loop = sum(r["outcome"] == "ok" for p in probes for r in p["requests"])
         if open_loop and queue_model.clumped(fitted, open_loop):
             for _ in range(2):
-                scale = queue_model.stalled(fitted, data.came[data.answered], float(np.median(rates)))
+                scale = queue_model.stalled(
+                    fitted, data.came[data.answered], float(np.median(rates))
+                )
                 drawn = queue_model.draws(fitted, N_DRAWS, LENGTH, rng, scale)
                 rates = queue_model.bearable(drawn, slo_s, rng, failing)
         if all(_explained(drawn, probe, slo_s, failing, rng) for probe in probes):
-            low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL])
+            low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest")
+            if high == math.inf:  # beyond all that was seen
+                low = min(low, max(achieved(r) for r in records))
             method = "modelled and confirmed" if probes else "modelled"
-            return Answer(low, middle, high, method)
+            return Answer(low, middle, high, method, drawn)
     return measured(probes, slo_s, rng)
 
 
@@ -98,6 +109,68 @@ def missed(record: Record, slo_s: float) -> Floats:
     """1 for each request that failed or was late."""
     late = [r["outcome"] != "ok" or r["latency_s"] > slo_s for r in record["requests"]]
     return np.array(late, float)
+
+
+def achieved(record: Record) -> float:
+    """Answers a second of a load."""
+    ends = [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
+    return len(ends) / max(ends) if ends else 0.0
+
+
+def verdict(record: Record, slo_s: float) -> tuple[str, float]:
+    """Whether an open loop passed, failed or is unresolved, and how its backlog grew.
+
+    Misses by an interval that is wider where they come in clusters; a backlog that grows by more
+    than its error fails whatever the latencies.
+    """
+    late, requests = missed(record, slo_s), record["requests"]
+    due, latency = (np.array([r[key] for r in requests]) for key in ("due_s", "latency_s"))
+    times = np.linspace(0, due[-1], 10 * PARTS, endpoint=False)
+    inside = np.sum((due[:, None] <= times) & (times < (due + latency)[:, None]), axis=0)
+    parts = inside.reshape(PARTS, -1).mean(1)
+    thirds = parts[:3].mean(), parts[-3:].mean()
+    error = np.std(np.diff(parts)) / math.sqrt(2) * math.sqrt(2 / 3) * 2  # neighbours are alike
+    growth = float(thirds[1] - thirds[0])
+    grows = growth > 3 * error + 1 and thirds[1] > 1.5 * thirds[0]
+    shares = np.array([part.mean() for part in np.array_split(late, PARTS)])
+    spread = np.var(shares, ddof=1) / PARTS
+    share = float(late.mean())
+    n = min(len(late), share * (1 - share) / spread) if spread > 0 else len(late)
+    low, high = beta.ppf([0.025, 0.975], share * n + [0, 1], (1 - share) * n + [1, 0])
+    if record["stopped"] or grows or low > MISSES:
+        return "failed", growth
+    return ("passed" if high <= MISSES or share == 0 else "unresolved"), growth
+
+
+def disturbed(record: Record) -> bool:
+    """Whether the client could not keep to its schedule."""
+    if record["in_flight"] or len(record["requests"]) < 20:
+        return False
+    late = np.quantile([r["late_s"] for r in record["requests"]], 0.99)
+    usual = np.median([r["latency_s"] for r in record["requests"]])
+    return bool(late > max(LATE_S, LATE_SHARE * usual))
+
+
+def binds(records: list[Record], slo_s: float) -> str:
+    """What most misses of the open loops are: `p95 latency` or `errors`; empty without any."""
+    sent = [r for record in records if not record["in_flight"] for r in record["requests"]]
+    failed = sum(r["outcome"] == "failed" for r in sent)
+    late = sum(r["outcome"] != "failed" and r["latency_s"] > slo_s for r in sent)
+    return ("errors" if failed > late else "p95 latency") if failed + late else ""
+
+
+def p95_at(records: list[Record], answer: Answer, slo_s: float, rate: float) -> Bounds:
+    """The p95 latency at a rate, with its interval: by the model, or of all loads from there on."""
+    if not rate <= (answer.middle if math.isfinite(answer.middle) else answer.low):
+        return math.nan, math.nan, math.nan
+    if answer.drawn:
+        rng, drawn = np.random.default_rng(2), answer.drawn
+        due = np.cumsum(rng.exponential(1 / rate, drawn.work.shape), axis=1)
+        latency = queue_model.simulate(due, drawn.work, drawn.shapes)[:, LENGTH // 20 :]
+        low, middle, high = np.quantile(np.quantile(latency, 0.95, axis=1), [TAIL, 0.5, 1 - TAIL])
+        return float(middle), float(low), float(high)
+    within = (r for r in records if rate <= r["offered_rps"] <= max(answer.low, rate))
+    return stats.quantile([r["latency_s"] for record in within for r in record["requests"]], 0.95)
 
 
 def backlog(due: Floats, latency: Floats) -> Floats:
@@ -142,7 +215,7 @@ def measured(probes: list[Record], slo_s: float, rng: np.random.Generator) -> An
     for probe in probes:
         late = missed(probe, slo_s)
         due = np.array([r["due_s"] for r in probe["requests"]])
-        late = late[due >= min(3 * slo_s, 0.25 * due[-1])]
+        late = late[due >= max(min(3 * slo_s, 0.4 * due[-1]), 0.25 * due[-1])]
         if probe["stopped"]:
             late = np.append(late, np.ones(len(late)))
         parts = np.array_split(late, 10)
@@ -157,7 +230,7 @@ def measured(probes: list[Record], slo_s: float, rng: np.random.Generator) -> An
     roots = _roots(x - centre, drawn[..., 0], drawn[..., 1]) + centre
     low, high = np.quantile(roots[1:], [TAIL, 1 - TAIL])
     middle = roots[0]
-    low, high = middle - 1.15 * max(middle - low, 0.03), middle + 1.15 * max(high - middle, 0.03)
+    low, high = middle - WIDER * max(middle - low, 0.06), middle + WIDER * max(high - middle, 0.06)
     share = table.sum(1)[:, 0] / table.sum(1)[:, 1]
     top = math.inf if share.max() < MISSES else math.exp(high)
     return Answer(math.exp(low), math.exp(middle), top, "measured")

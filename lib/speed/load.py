@@ -6,26 +6,26 @@ on from what is on disk. All runs on the clock of the event loop.
 """
 
 import asyncio
-import itertools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import ranksums
+from numpy.typing import NDArray
 
 from lib.speed import estimate
 from lib.speed.queue_model import MISSES
 
 Record = dict[str, Any]
-Send = Callable[[int], Awaitable[Record]]
+Send = Callable[[int, float], Awaitable[Record]]  # the number of a request, and when it was due
 
 MOST_IN_FLIGHT = 256
 GAIN = 1.1  # throughput that another doubling in flight must add
-FASTER = 0.85  # of the earlier median: the server was still cold
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long an open loop lasts at least
 AIMS = (0.8, 1.0, 0.9)  # of what the model says, to check it
-PAUSE_S = 2.0  # after refusals
+SHARES = (0.35, 0.5, 1.0)  # of what is left, for each of them
+MOST_PROBES, WARM_UPS = 8, 5
+PAUSE_S = 5.0  # after requests that failed or were late
 
 
 class Limits(NamedTuple):
@@ -47,55 +47,63 @@ class Load(NamedTuple):
 
 
 async def offer(load: Load, send: Send, *, slo_s: float, seed: int) -> Record:
-    """Send a load and wait for its answers; `due_s` and `latency_s` count from its start."""
+    """Send a load and wait for its answers; `due_s` counts from its start, `latency_s` from then.
+
+    Requests have what `send` returns besides, and the outcome `cut` where the wait was ended.
+    """
     clock = asyncio.get_running_loop().time
     start, requests = clock(), list[Record]()
 
-    async def one(number: int, due_s: float) -> None:
-        requests.append(record := {"due_s": due_s, "outcome": "cut"})
+    async def one(number: int, due_s: float) -> Record:
+        requests.append(record := {"due_s": due_s, "late_s": clock() - start - due_s})
+        record["outcome"] = "cut"
         try:
-            record |= await send(number)
+            record |= await send(number, start + due_s)
         finally:
             record["latency_s"] = clock() - start - due_s
+        return record
 
-    if load.in_flight:
-        numbers = iter(range(load.n))
-
-        async def user() -> None:
-            for number in numbers:
-                if clock() - start > load.most_s:
-                    break
-                await one(number, clock() - start)
-                if requests[-1]["outcome"] == "failed":
-                    await asyncio.sleep(PAUSE_S / 4)
-
-        await asyncio.gather(*(user() for _ in range(min(load.in_flight, load.n))))
-    else:
-        gaps = np.random.default_rng(seed).exponential(1.0, load.n)
-        due = np.cumsum(gaps) * (load.n / load.rate / gaps.sum())
-        room, tasks = 20 + 4 * load.rate * slo_s, set[asyncio.Task[None]]()
-        for number, due_s in enumerate(due.tolist()):
-            await asyncio.sleep(start + due_s - clock())
-            tasks = {task for task in tasks if not task.done()}
-            if len(tasks) > room:  # it falls behind for good
-                break
-            tasks.add(asyncio.create_task(one(number, due_s)))
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=3 * slo_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-    requests.sort(key=lambda record: record["due_s"])
-    took = clock() - start
-    # What it left behind, or used up of an allowance, must not meet the next load.
-    wrong = sum(record["outcome"] != "ok" for record in requests)
-    while wrong and clock() - start - took < 30 * PAUSE_S:
-        await asyncio.sleep(PAUSE_S)
-        tried = await asyncio.gather(*(send(0) for _ in range(3)), return_exceptions=True)
-        wrong = not all(isinstance(t, dict) and t["outcome"] == "ok" for t in tried)
+    await (_closed if load.in_flight else _open)(load, one, slo_s, seed)
+    requests.sort(key=lambda record: float(record["due_s"]))
+    if any(record["outcome"] != "ok" for record in requests):
+        await asyncio.sleep(PAUSE_S)  # what is left of it must not meet the next load
+    rounded = [{k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()}
+               for r in requests]  # fmt: skip
     head = {"purpose": load.purpose, "in_flight": load.in_flight, "offered_rps": load.rate}
     stopped = not load.in_flight and len(requests) < load.n
-    return head | {"stopped": stopped, "took_s": clock() - start, "requests": requests}
+    return head | {"stopped": stopped, "took_s": clock() - start, "requests": rounded}
+
+
+async def _closed(load: Load, one: Send, slo_s: float, seed: int) -> None:
+    clock = asyncio.get_running_loop().time
+    start, numbers = clock(), iter(range(load.n))
+
+    async def user() -> None:
+        for number in numbers:
+            if clock() - start > load.most_s:
+                break
+            if (await one(number, clock() - start))["outcome"] == "failed":
+                await asyncio.sleep(PAUSE_S / 10)
+
+    await asyncio.gather(*(user() for _ in range(load.in_flight)))
+
+
+async def _open(load: Load, one: Send, slo_s: float, seed: int) -> None:
+    """Poisson arrivals, scaled so that all fall on their time; given up where they pile up."""
+    clock = asyncio.get_running_loop().time
+    start, tasks = clock(), set[asyncio.Future[Record]]()
+    gaps = np.random.default_rng(seed).exponential(1.0, load.n)
+    due = np.cumsum(gaps) * (load.n / load.rate / gaps.sum())
+    for number, due_s in enumerate(due.tolist()):
+        await asyncio.sleep(start + due_s - clock())
+        tasks = {task for task in tasks if not task.done()}
+        if len(tasks) > 20 + 4 * load.rate * slo_s:
+            break
+        tasks.add(asyncio.ensure_future(one(number, due_s)))
+    _, late = await asyncio.wait(tasks, timeout=3 * slo_s)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
 
 
 def next_load(done: list[Record], limits: Limits) -> Load | None:
@@ -103,34 +111,38 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
     left_n = limits.budget_requests - sum(len(r["requests"]) for r in done)
     left_s = limits.budget_s - sum(r["took_s"] for r in done)
     each_n, each_s = max(limits.budget_requests // 40, 8), max(limits.budget_s / 15, 1.0)
-    if left_n < 20 or left_s <= 0:
+    if left_n < 20 or (left_s <= 0 and any(r["purpose"] == "probe" for r in done)):
         return None
     current = estimate.warm(done)
-    if not current or (current[-1]["purpose"] == "warm-up" and len(current) < 5 and _cold(current)):
+    if not current or (
+        current[-1]["purpose"] == "warm-up" and len(current) < WARM_UPS and _cold(current)
+    ):
         return Load("warm-up", 1, 0.0, each_n, min(each_s, 5.0))
     # Closed loops, until another doubling gains nothing; then the first again.
     levels = [r for r in current if r["purpose"] == "level"]
     if not any(r["purpose"] == "again" for r in current):
-        if not levels or _climbs(levels, limits.slo_s):
-            k = 2 * levels[-1]["in_flight"] if levels else 1
+        k = 2 * levels[-1]["in_flight"] if levels else 1
+        if not levels or (k <= left_n / 8 and _climbs(levels, limits.slo_s)):
             return Load("level", k, 0.0, max(each_n, 3 * k), each_s)
         return Load("again", 1, 0.0, max(each_n // 2, 8), each_s)
-    if rate := _next_rate(current, limits):
-        n_probes = sum(r["purpose"] == "probe" for r in current)
-        share = (0.35, 0.5, 1.0)[min(n_probes, 2)]
-        if estimate.assess(current, limits.slo_s).method == "measured":
-            share = max(1 / max(7 - n_probes, 1), 0.2)
-        least_s = max(LASTS_MEDIANS * _median(levels[0]), LASTS_SLOS * limits.slo_s)
-        n = min(share * left_n, max(rate * share * left_s, rate * least_s))
-        return Load("probe", 0, rate, max(int(n), 20), math.inf)
-    return None
+    # Open loops around the answer.
+    probes = [r for r in current if r["purpose"] == "probe"]
+    method = estimate.assess(current, limits.slo_s).method
+    if not (rate := _next_rate(current, probes, limits.slo_s)):
+        return None
+    share = max(1 / (MOST_PROBES - 1 - len(probes)), 0.2) if len(probes) < 6 else 1.0
+    share = share if method == "measured" else SHARES[len(probes)]
+    least_s = max(LASTS_MEDIANS * _median(levels[0]), LASTS_SLOS * limits.slo_s)
+    n = int(min(share * left_n, rate * max(share * left_s, least_s)))
+    return Load("probe", 0, rate, max(n, 20), math.inf)
 
 
 def _cold(current: list[Record]) -> bool:
     """Whether latencies still fell in the last two warm-ups."""
-    latency = _latencies(list(itertools.chain(*(r["requests"] for r in current[-2:]))))
+    latency = np.concatenate([_latencies(record) for record in current[-2:]])
     half = len(latency) // 2
-    return half >= 3 and bool(np.median(latency[half:]) < FASTER * np.median(latency[:half]))
+    fell = half and np.median(latency[half:]) < estimate.FASTER * np.median(latency[:half])
+    return half < 3 or bool(fell)
 
 
 def _climbs(levels: list[Record], slo_s: float) -> bool:
@@ -141,35 +153,31 @@ def _climbs(levels: list[Record], slo_s: float) -> bool:
     return len(levels) == 1 or throughput(last) > GAIN * throughput(levels[-2])
 
 
-def _latencies(requests: list[Record]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([r["latency_s"] for r in requests if r["outcome"] == "ok"])
+def _latencies(record: Record) -> NDArray[np.float64]:
+    return np.array([r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"])
 
 
 def _median(record: Record) -> float:
-    latency = _latencies(record["requests"])
-    return float(np.median(latency)) if len(latency) else math.inf
+    latency = _latencies(record)
+    return float(np.median(latency)) if len(latency) else 0.0
 
 
 def throughput(record: Record) -> float:
     """Answers a second while a load lasted, but for the last ones of a closed loop."""
-    ends = np.sort([r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"])
-    if len(ends) < 2:
-        return 0.0
-    keep = max(len(ends) - record["in_flight"], 1)  # then fewer than that are in flight
-    return float(keep / ends[keep - 1])
+    ends = np.sort(
+        [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
+    )
+    keep = max(len(ends) - int(record["in_flight"]), 1)  # then fewer than that are in flight
+    return float(keep / ends[keep - 1]) if len(ends) > 1 and ends[keep - 1] else 0.0
 
 
-def _next_rate(current: list[Record], limits: Limits) -> float | None:
-    probes = [r for r in current if r["purpose"] == "probe"]
-    answer = estimate.assess(current, limits.slo_s)
-    if answer.method != "measured":
-        if len(probes) >= len(AIMS):
-            return None
-        aim = answer.middle * AIMS[len(probes)]
-        if not math.isfinite(aim):
-            aim = 0.9 * max(throughput(r) for r in current if r["in_flight"])
-    elif not probes:
-        aim = 0.8 * max(throughput(r) for r in current if r["in_flight"])
+def _next_rate(current: list[Record], probes: list[Record], slo_s: float) -> float | None:
+    answer, n = estimate.assess(current, slo_s), len(probes)
+    most = max(throughput(r) for r in current)
+    if answer.method == "measured":
+        aim = estimate.next_measured(probes, answer) if probes else AIMS[0] * most
+    elif n < len(AIMS):
+        aim = AIMS[n] * (answer.middle if math.isfinite(answer.middle) else 1.1 * most)
     else:
-        aim = estimate.next_measured(probes, answer)
-    return float(f"{aim:.3g}") if aim > 0 and len(probes) < 8 else None
+        return None
+    return float(f"{aim:.3g}") if aim > 0 and n < MOST_PROBES else None

@@ -162,9 +162,7 @@ def fit(seen: Seen) -> Fit:
             if (shape.slots, shape.from_k) in done or len(done) >= 4:
                 continue
             done.add((shape.slots, shape.from_k))
-            slopes = sorted(
-                {s.slope for s in joined.shapes if s[:2] == shape[:2]} | {shape.slope}
-            )
+            slopes = sorted({s.slope for s in joined.shapes if s[:2] == shape[:2]} | {shape.slope})
             at = slopes.index(shape.slope)
             unit = 0.01 / shape.from_k
             low = slopes[at - 1] if at else max(0.0, shape.slope - unit)
@@ -334,7 +332,7 @@ def _crossing(shares: Floats, misses: Floats, allowed: float) -> float:
     if misses[0] >= allowed:
         return float(shares[0] * allowed / misses[0])
     if misses[-1] < allowed:
-        return float(shares[-1])
+        return math.inf
     at = int(np.argmax(misses >= allowed))
     a, b = np.log(np.maximum(misses[at - 1 : at + 1], 1e-4))
     part = (math.log(allowed) - a) / (b - a)
