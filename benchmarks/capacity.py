@@ -353,7 +353,8 @@ def main() -> None:
         m, med = t.mean(0), np.median(t, axis=0)
         each = (time.process_time() - began) / len(rows)
         sys.stdout.write(
-            f"{family.name:28} {family.truth:6.4g} {m[0]:5.0%} ±{med[1]:5.1%} {med[2]:6.3f} {m[3]:5.0f}"
+            f"{family.name:28} {family.truth:6.4g} {m[0]:5.0%} ±{med[1]:5.1%} {med[2]:6.3f}"
+            f" {m[3]:5.0f}"
             f" {m[4]:5.0%} {m[5]:6.1%}   {med[6]:.2f} ({m[7]:.0%} met) above {m[8]:.0%}"
             f" {each:.1f} s\n"
         )

@@ -250,4 +250,4 @@ async def read_events(response: httpx2.Response) -> Timed:
     tokens = usage_of(usage)
     details = as_dict(as_dict(usage).get("prompt_tokens_details"))
     cached = as_count(details.get("cached_tokens"))
-    return Timed(token_at or clock(), content_at or None, *tokens.values(), cached)
+    return Timed(token_at or clock(), content_at or None, **tokens, cached_tokens=cached)

@@ -1,4 +1,4 @@
-"""The capacity from all loads of a deployment: by the model where it is confirmed, else measured."""
+"""The capacity from all loads of a deployment: by the model if confirmed, else measured."""
 
 import math
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ N_DRAWS, LENGTH = 100, 8000
 TAIL = 0.02  # outside the interval, on each side
 FASTER = 0.85  # of the earlier median: the server was still cold
 WIDER = 1.4  # than what is resampled, where no model holds: loads differ by more than their luck
+ENDS = np.array([0.0, 1.0])
 PARTS = 10  # of a load, to see how misses scatter
 LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
 
@@ -32,7 +33,7 @@ class Answer(NamedTuple):
 
 
 def warm(done: list[Record]) -> list[Record]:
-    """The loads since the server was warm: all that came before one slot grew faster is left out."""
+    """The loads since the server was warm: none from before one slot was seen to grow faster."""
     start, first = 0, None
     for i, record in enumerate(done):
         if record["purpose"] == "level" and record["in_flight"] == 1:
@@ -136,7 +137,7 @@ def verdict(record: Record, slo_s: float) -> tuple[str, float]:
     spread = np.var(shares, ddof=1) / PARTS
     share = float(late.mean())
     n = min(len(late), share * (1 - share) / spread) if spread > 0 else len(late)
-    low, high = beta.ppf([0.025, 0.975], share * n + [0, 1], (1 - share) * n + [1, 0])
+    low, high = beta.ppf([0.025, 0.975], share * n + ENDS, (1 - share) * n + ENDS[::-1])
     if record["stopped"] or grows or low > MISSES:
         return "failed", growth
     return ("passed" if high <= MISSES or share == 0 else "unresolved"), growth
@@ -215,7 +216,7 @@ def measured(probes: list[Record], slo_s: float, rng: np.random.Generator) -> An
     for probe in probes:
         late = missed(probe, slo_s)
         due = np.array([r["due_s"] for r in probe["requests"]])
-        late = late[due >= max(min(3 * slo_s, 0.4 * due[-1]), 0.25 * due[-1])]
+        late = late[due >= max(min(3 * slo_s, 0.5 * due[-1]), 0.4 * due[-1])]
         if probe["stopped"]:
             late = np.append(late, np.ones(len(late)))
         parts = np.array_split(late, 10)
@@ -230,14 +231,14 @@ def measured(probes: list[Record], slo_s: float, rng: np.random.Generator) -> An
     roots = _roots(x - centre, drawn[..., 0], drawn[..., 1]) + centre
     low, high = np.quantile(roots[1:], [TAIL, 1 - TAIL])
     middle = roots[0]
-    low, high = middle - WIDER * max(middle - low, 0.06), middle + WIDER * max(high - middle, 0.06)
+    low, high = middle - WIDER * max(middle - low, 0.07), middle + WIDER * max(high - middle, 0.07)
     share = table.sum(1)[:, 0] / table.sum(1)[:, 1]
     top = math.inf if share.max() < MISSES else math.exp(high)
     return Answer(math.exp(low), math.exp(middle), top, "measured")
 
 
 def _roots(x: Floats, misses: Floats, sent: Floats) -> Floats:
-    """Where a logistic of x reaches the misses allowed, in every draw; steepness 10 give or take 6."""
+    """Where a logistic of x, of steepness 10 give or take 6, reaches the misses allowed."""
     y, n = misses + 0.2, sent + 1.0
     a, b = np.full(len(y), -2.0), np.full(len(y), 10.0)
     weight = np.minimum(1.0, 40 / n)  # requests that follow each other miss together
@@ -257,7 +258,7 @@ def next_measured(probes: list[Record], answer: Answer) -> float:
     """Around the answer, on the side where less was sent; far from all where all are alike."""
     rates = [p["offered_rps"] for p in probes]
     if not math.isfinite(answer.high):
-        return max(rates) * 1.4
+        return float(max(rates) * 1.4)
     middle = min(max(answer.middle, min(rates) / 2), max(rates) * 1.5)
     below = sum(rate <= middle for rate in rates)
-    return middle * (1.1 if below > len(rates) / 2 else 0.88)
+    return float(middle) * (1.1 if below > len(rates) / 2 else 0.88)

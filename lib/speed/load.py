@@ -24,7 +24,7 @@ GAIN = 1.1  # throughput that another doubling in flight must add
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long an open loop lasts at least
 AIMS = (0.8, 1.0, 0.9)  # of what the model says, to check it
 SHARES = (0.35, 0.5, 1.0)  # of what is left, for each of them
-MOST_PROBES, WARM_UPS = 8, 5
+MOST_PROBES, WARM_UPS = 6, 5
 PAUSE_S = 5.0  # after requests that failed or were late
 
 
@@ -55,8 +55,8 @@ async def offer(load: Load, send: Send, *, slo_s: float, seed: int) -> Record:
     start, requests = clock(), list[Record]()
 
     async def one(number: int, due_s: float) -> Record:
-        requests.append(record := {"due_s": due_s, "late_s": clock() - start - due_s})
-        record["outcome"] = "cut"
+        record: Record = {"due_s": due_s, "late_s": clock() - start - due_s, "outcome": "cut"}
+        requests.append(record)
         try:
             record |= await send(number, start + due_s)
         finally:
@@ -130,8 +130,8 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
     method = estimate.assess(current, limits.slo_s).method
     if not (rate := _next_rate(current, probes, limits.slo_s)):
         return None
-    share = max(1 / (MOST_PROBES - 1 - len(probes)), 0.2) if len(probes) < 6 else 1.0
-    share = share if method == "measured" else SHARES[len(probes)]
+    left = MOST_PROBES - len(probes)
+    share = 1 / left if method == "measured" else SHARES[len(probes)]
     least_s = max(LASTS_MEDIANS * _median(levels[0]), LASTS_SLOS * limits.slo_s)
     n = int(min(share * left_n, rate * max(share * left_s, least_s)))
     return Load("probe", 0, rate, max(n, 20), math.inf)

@@ -18,9 +18,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ANY = 10**6  # slots that are never all taken
+MOST = 512  # in service at once in a simulation
 MISSES = 0.05  # p95 within the SLO means at most this share outside it
 BLOCK = 24  # requests that are resampled together, as a stall meets several
-SLOTS = [*range(1, 17), 18, 20, 22, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256]
+SLOTS = [*range(1, 25), 26, 28, 30, 32, 36, 40, 48, 56, 64, 80, 96, 128, 192, 256]
 STEEPNESS = np.array([0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.15])
 UNLIKELY = 10.0  # nats below the rest for a request that a model cannot explain
 SIMPLER = 2.0  # nats that a slowdown must gain over none
@@ -43,7 +44,8 @@ class Shape(NamedTuple):
 
     def slowdown(self, k: NDArray[np.number]) -> Floats:
         """How many times slower k requests in service are than one."""
-        return 1.0 + self.slope * np.maximum(0.0, np.asarray(k, float) - self.from_k)
+        slower: Floats = 1.0 + self.slope * np.maximum(0.0, np.asarray(k, float) - self.from_k)
+        return slower
 
 
 class Fit(NamedTuple):
@@ -65,8 +67,10 @@ def _penalty(shapes: list[Shape]) -> Floats:
 
 
 def _timeline(seen: Seen, slots: int) -> tuple[Floats, Floats, Ints, Ints]:
-    """Starts under first come, first served; event times, requests in service after each, and
-    the number in service as each request went."""
+    """Starts under first come, first served; event times and requests in service after each.
+
+    Last, how many were in service as each request went.
+    """
     starts, last = np.empty(len(seen.came)), list[float]()
     for i, (came, went) in enumerate(zip(seen.came.tolist(), seen.went.tolist(), strict=True)):
         starts[i] = came if len(last) < slots else max(came, last[0])
@@ -140,38 +144,23 @@ def _joined(fits: list[Fit], keep: float) -> Fit:
 
 def fit(seen: Seen) -> Fit:
     """Fit slots and slowdown to all requests; keeps every shape that is not out of the question."""
-    peak = _timeline(seen, ANY)[2].max()
-    tried = {s: _try(seen, s, [1, 4, 16], None) for s in [*(s for s in SLOTS if s < peak), ANY]}
-    for _ in range(2):  # between the best and its neighbours
-        joined = _joined(list(tried.values()), 1e9)
-        best = joined.shapes[joined.best].slots
-        known = sorted(tried)
-        at = known.index(best)
-        for a, b in zip(known[max(at - 1, 0) : at + 1], known[at : at + 2], strict=False):
-            if b - a > 1 and a + 1 < peak:
-                middle = min((a + b) // 2, (a + int(peak)) // 2)
-                if middle not in tried:
-                    tried[middle] = _try(seen, middle, [1, 4, 16], None)
-    joined = _joined(list(tried.values()), 60.0)
-    fits = [joined]
-    for _ in range(3):  # finer slopes
-        total = joined.likelihood.sum(1)
-        done = set()
-        for i in np.argsort(-total):
-            shape = joined.shapes[i]
-            if (shape.slots, shape.from_k) in done or len(done) >= 4:
-                continue
-            done.add((shape.slots, shape.from_k))
-            slopes = sorted({s.slope for s in joined.shapes if s[:2] == shape[:2]} | {shape.slope})
-            at = slopes.index(shape.slope)
+    peak = int(_timeline(seen, ANY)[2].max())
+    slots = [*(s for s in SLOTS if s < peak), ANY]
+    joined = _joined([_try(seen, s, [1, 4, 16], None) for s in slots], 60.0)
+    for _ in range(3 if peak > 1 else 0):  # finer slopes, beside the likeliest ones
+        fits = [joined]
+        best: dict[tuple[int, int], Shape] = {}
+        for i in np.argsort(-joined.likelihood.sum(1)):
+            best.setdefault(joined.shapes[i][:2], joined.shapes[i])
+        for shape in list(best.values())[:4]:
+            slopes = np.array([s.slope for s in joined.shapes if s[:2] == shape[:2]])
             unit = 0.01 / shape.from_k
-            low = slopes[at - 1] if at else max(0.0, shape.slope - unit)
-            high = slopes[at + 1] if at + 1 < len(slopes) else shape.slope + unit
+            low = slopes[slopes < shape.slope].max(initial=max(0.0, shape.slope - unit))
+            high = slopes[slopes > shape.slope].min(initial=shape.slope + 30 * unit)
             new = np.setdiff1d(np.linspace(low, high, 9), slopes)
-            if len(new) and joined.peak > 1 and shape.slots > 1:
+            if len(new) and shape.slots > 1:
                 fits.append(_try(seen, shape.slots, [shape.from_k], new))
         joined = _joined(fits, 40.0)
-        fits = [joined]
     return joined
 
 
@@ -235,9 +224,12 @@ def draws(
 
 def simulate(due: Floats, work: Floats, shapes: list[Shape]) -> Floats:
     """Latencies of requests due at some times (lane x request) at servers that start empty."""
-    if all(shape.slope == 0 and shape.slots < ANY for shape in shapes):
-        return _first_come(due, work, shapes)
-    return _slowed(due, work, shapes)
+    plain = np.array([shape.slope == 0 and shape.slots < ANY for shape in shapes])
+    latency = np.empty(work.shape)
+    for rows, run in ((np.flatnonzero(plain), _first_come), (np.flatnonzero(~plain), _slowed)):
+        if len(rows):
+            latency[rows] = run(due[rows], work[rows], [shapes[i] for i in rows])
+    return latency
 
 
 def _first_come(due: Floats, work: Floats, shapes: list[Shape]) -> Floats:
@@ -250,12 +242,13 @@ def _first_come(due: Floats, work: Floats, shapes: list[Shape]) -> Floats:
         ends = np.maximum(flat[place], now) + need
         flat[place] = ends
         np.subtract(ends, now, out=latency[i])
-    return latency.T
+    result: Floats = latency.T
+    return result
 
 
-def _slowed(due: Floats, work: Floats, shapes: list[Shape], most: int = 512) -> Floats:
+def _slowed(due: Floats, work: Floats, shapes: list[Shape]) -> Floats:
     """One event a step in every lane; work done is counted alike for all in service."""
-    lanes, n = work.shape
+    (lanes, n), most = work.shape, MOST
     slots = np.minimum([shape.slots for shape in shapes], most)
     table = np.array([s.slowdown(np.arange(most + 1)) for s in shapes])
     rows, columns = np.arange(lanes), int(min(slots.max(), 8))
@@ -297,6 +290,8 @@ def bearable(drawn: Draws, slo_s: float, rng: np.random.Generator, failing: floa
     Rates are tried as shares of what the server could finish; the same luck for all of them.
     """
     n_draws, n = drawn.work.shape
+    if any(shape.slope or shape.slots == ANY for shape in drawn.shapes):
+        n //= 2  # which is slower
     k = [np.arange(1, min(s.slots, 2 * drawn.peak) + 1) for s in drawn.shapes]
     most = np.array([(i / s.slowdown(i)).max() for i, s in zip(k, drawn.shapes, strict=True)])
     most /= drawn.mean
@@ -323,7 +318,8 @@ def bearable(drawn: Draws, slo_s: float, rng: np.random.Generator, failing: floa
     fine = np.clip(middle, 0.03, 1.0) * np.array([0.6, 0.75, 0.86, 0.93, 1.0, 1.06, 1.13, 1.3])
     all_ = np.arange(n_draws)
     narrow = misses(np.tile(fine, (n_draws, 1)), all_, n)
-    return most * np.array([_crossing(fine, row, allowed) for row in narrow])
+    rates: Floats = most * np.array([_crossing(fine, row, allowed) for row in narrow])
+    return rates
 
 
 def _crossing(shares: Floats, misses: Floats, allowed: float) -> float:

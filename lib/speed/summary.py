@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lib import stats
 from lib.brief import Deployment, Project
 from lib.speed import estimate
 from lib.speed.load import throughput
+from lib.tables import rows
 
 LOAD = """deployment repo_id in_flight offered_rps achieved_rps p50_s p95_s ttft_p95_s
     ttft_content_p95_s n errors cached_share backlog verdict disturbed stopped_early
@@ -29,11 +29,11 @@ def unmeasured(requests: pd.DataFrame) -> dict[str, str]:
     return {str(name): text.format(str(name), error) for name, error in first}
 
 
-def _records(sent: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(sent: pd.DataFrame) -> list[dict[Any, Any]]:
     """The loads of one deployment, each with its requests."""
     head = ["purpose", "in_flight", "offered_rps", "stopped"]
     loads = [load for _, load in sent.groupby("probe")]
-    return [load[head].iloc[0].to_dict() | {"requests": load.to_dict("records")} for load in loads]
+    return [load[head].iloc[0].to_dict() | {"requests": rows(load)} for load in loads]
 
 
 def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
     `verdict` is `passed`, `failed` or `unresolved`, of open loops; `backlog` is how many more
     requests were in flight in the last third than in the first.
     """
-    rows = []
+    table = []
     for (name, _), load in requests.groupby(["deployment", "probe"]):
         (record,) = _records(load)
         ok, latency = load[load["outcome"] == "ok"], load["latency_s"]
@@ -56,8 +56,8 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
         cached = ok["cached_tokens"].sum() / max(ok["prompt_tokens"].sum(), 1)
         cached = cached if ok["cached_tokens"].notna().any() else NAN
         row += [len(load), (load["outcome"] == "failed").sum(), cached, backlog, verdict]
-        rows.append([*row, estimate.disturbed(record), cut, verdict == "passed"])
-    return pd.DataFrame(rows, columns=LOAD)
+        table.append([*row, estimate.disturbed(record), cut, verdict == "passed"])
+    return pd.DataFrame(table, columns=LOAD)
 
 
 def capacity(
@@ -69,12 +69,12 @@ def capacity(
     was found, `binds` what is missed beyond it. `p95_s` is that at `min_rps`, or at half of
     `max_rps` where the brief has none.
     """
-    rows: list[tuple[Any, ...]] = []
+    table: list[tuple[Any, ...]] = []
     for deployment in brief.deployments if deployments is None else deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"
             rest = [NAN] * 5, 0, basis, "published", "", False
-            rows.append((deployment.name, deployment.model, figures.max_rps, *rest[0], *rest[1:]))
+            table.append((deployment.name, deployment.model, figures.max_rps, *rest[0], *rest[1:]))
     measured = requests[~requests["deployment"].isin(unmeasured(requests))]
     slo_s = brief.requirements.slo_s
     for name, sent in measured.groupby("deployment", sort=False):
@@ -90,5 +90,5 @@ def capacity(
             low, high, p95 = 0.0, NAN, (p95[0], NAN, NAN)
         how = "measured here", answer.method, estimate.binds(records, slo_s), unquiet
         who = name, sent["repo_id"].iloc[0]
-        rows.append((*who, middle, low, high, *p95, len(sent), *how))
-    return pd.DataFrame(rows, columns=CAPACITY)
+        table.append((*who, middle, low, high, *p95, len(sent), *how))
+    return pd.DataFrame(table, columns=CAPACITY)
