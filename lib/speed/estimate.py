@@ -14,6 +14,8 @@ from lib.speed.queue_model import MISSES, Floats
 Record = dict[str, Any]
 Bounds = tuple[float, float, float]
 N_DRAWS, LENGTH = 100, 8000
+INSTANT_S = 1e-4  # no answer comes sooner
+LEAST = 20  # answers that a model is fitted to
 TAIL = 0.02  # outside the interval, on each side
 FASTER = 0.85  # of the earlier median: the server was still cold
 WIDER = 1.4  # than what is resampled, where no model holds: loads differ by more than their luck
@@ -52,7 +54,7 @@ def seen(records: list[Record]) -> queue_model.Seen:
         for request in record["requests"]:
             if request["outcome"] != "failed":
                 came.append(start + request["due_s"])
-                went.append(came[-1] + max(request["latency_s"], 1e-4))
+                went.append(came[-1] + max(request["latency_s"], INSTANT_S))
                 ok.append(request["outcome"] == "ok")
         start = max(went, default=0.0) + 1.0
     return queue_model.Seen(np.array(came), np.array(went), np.array(ok))
@@ -75,10 +77,11 @@ def _assess(records: list[Record], slo_s: float) -> Answer:
     probes = [r for r in records if r["purpose"] == "probe"]
     sent = [r for record in records for r in record["requests"]]
     failing = float(np.mean([r["outcome"] == "failed" for r in sent]))
-    if failing < MISSES and not _uneven(records, failing):
-        data = seen(records)
+    data = seen(records)
+    if failing < MISSES and data.answered.sum() >= LEAST and not _uneven(records, failing):
         fitted = queue_model.fit(data)
-        drawn = queue_model.draws(fitted, N_DRAWS, LENGTH, rng)
+        length = max(LENGTH, 2 * len(sent))
+        drawn = queue_model.draws(fitted, N_DRAWS, length, rng)
         rates = queue_model.bearable(drawn, slo_s, rng, failing)
         open_loop = sum(r["outcome"] == "ok" for p in probes for r in p["requests"])
         if open_loop and queue_model.clumped(fitted, open_loop):
@@ -86,7 +89,7 @@ def _assess(records: list[Record], slo_s: float) -> Answer:
                 scale = queue_model.stalled(
                     fitted, data.came[data.answered], float(np.median(rates))
                 )
-                drawn = queue_model.draws(fitted, N_DRAWS, LENGTH, rng, scale)
+                drawn = queue_model.draws(fitted, N_DRAWS, length, rng, scale)
                 rates = queue_model.bearable(drawn, slo_s, rng, failing)
         if all(_explained(drawn, probe, slo_s, failing, rng) for probe in probes):
             low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest")
@@ -115,7 +118,7 @@ def missed(record: Record, slo_s: float) -> Floats:
 def achieved(record: Record) -> float:
     """Answers a second of a load."""
     ends = [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
-    return len(ends) / max(ends) if ends else 0.0
+    return len(ends) / max(*ends, INSTANT_S) if ends else 0.0
 
 
 def verdict(record: Record, slo_s: float) -> tuple[str, float]:
@@ -174,13 +177,6 @@ def p95_at(records: list[Record], answer: Answer, slo_s: float, rate: float) -> 
     return stats.quantile([r["latency_s"] for record in within for r in record["requests"]], 0.95)
 
 
-def backlog(due: Floats, latency: Floats) -> Floats:
-    """Growth of requests in flight (lane x 1) from the first to the last third of a load."""
-    thirds = [np.sum(part, axis=-1) for part in np.array_split(latency, 3, axis=-1)]
-    growth: Floats = (thirds[2] - thirds[0]) / due[-1] * 3
-    return growth
-
-
 def _explained(
     drawn: queue_model.Draws, probe: Record, slo_s: float, failing: float,
     rng: np.random.Generator,
@@ -194,18 +190,18 @@ def _explained(
     shapes = [drawn.shapes[i] for i in lanes]
     model = queue_model.simulate(np.tile(due, (len(lanes), 1)), work, shapes)
     model = np.minimum(model, due[-1] + 3 * slo_s - due)  # as the client stops waiting
-    measures = [
-        lambda x: (x > slo_s).mean(-1),
-        lambda x: x.mean(-1),
-        lambda x: np.quantile(x, 0.95, axis=-1),
-        lambda x: backlog(due, x),
-    ]
-    for measure in measures:
-        low, high = np.quantile(measure(model), [0.004, 0.996])
-        slack = 0.02 * abs(high) + 1 / len(due)
-        if not low - slack <= measure(real) <= high + slack:
-            return False
-    return True
+    low, high = np.quantile(_measures(due, model, slo_s), [0.004, 0.996], axis=1)
+    slack = 0.02 * np.abs(high) + 1 / len(due)
+    there = _measures(due, real, slo_s)
+    return bool(np.all((low - slack <= there) & (there <= high + slack)))
+
+
+def _measures(due: Floats, latency: Floats, slo_s: float) -> Floats:
+    """Misses, mean, p95 and the growth of what is in flight, from the first third to the last."""
+    thirds = [np.sum(part, axis=-1) for part in np.array_split(latency, 3, axis=-1)]
+    growth = (thirds[2] - thirds[0]) / due[-1] * 3
+    p95 = np.quantile(latency, 0.95, axis=-1)
+    return np.stack([(latency > slo_s).mean(-1), latency.mean(-1), p95, growth])
 
 
 def measured(probes: list[Record], slo_s: float, rng: np.random.Generator) -> Answer:

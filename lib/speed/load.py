@@ -168,7 +168,7 @@ def throughput(record: Record) -> float:
         [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
     )
     keep = max(len(ends) - int(record["in_flight"]), 1)  # then fewer than that are in flight
-    return float(keep / ends[keep - 1]) if len(ends) > 1 and ends[keep - 1] else 0.0
+    return float(keep / ends[keep - 1]) if len(ends) > 1 and ends[keep - 1] > 0 else 0.0
 
 
 def _next_rate(current: list[Record], probes: list[Record], slo_s: float) -> float | None:
