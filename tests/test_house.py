@@ -34,7 +34,16 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = [room for rooms in FLOORS for room in rooms] + ["pages"]  # which stands on the ground
 ROOF = {"__init__", "__main__", "opening", "pipeline", "preflight"}
-MOST_LINES = {"file": 300, "room": 1650, "evaluate": 3250, "decide and pages": 2100, "lib": 14_350}
+MOST_LINES = {
+    "file": 300,
+    "room": 1500,
+    "evaluate": 3250,
+    "ground": 1900,
+    "hub": 1600,
+    "endpoints": 1650,
+    "decide and pages": 2100,
+    "lib": 14_350,
+}
 MOST_FILES, MOST_REQUIREMENTS = 89, 25
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -451,12 +460,12 @@ def test_rooms_and_the_house_have_their_size() -> None:
         return too_large({f"lib/{room}/f{n}.py": "x\n" * 300 for n in range(files)})
 
     assert problems("hub", 5) == problems("evaluate", 10) == problems("decide", 5) == []
-    assert problems("hub", 6) == ["hub: 1800 lines, at most 1500"]
-    assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3000"]
-    assert problems("pages", 7)[1] == "decide and pages: 2100 lines, at most 1850"
-    assert problems("evaluate", 41)[1] == "lib: 12300 lines, at most 12150"
-    many = {f"lib/hub/f{n}.py": "" for n in range(86)}
-    assert too_large(many) == ["lib: 86 files, at most 82"]
+    assert problems("legal", 6) == ["legal: 1800 lines, at most 1500"]
+    assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3250"]
+    assert problems("pages", 8)[1] == "decide and pages: 2400 lines, at most 2100"
+    assert problems("evaluate", 49)[1] == "lib: 14700 lines, at most 14350"
+    many = {f"lib/hub/f{n}.py": "" for n in range(91)}
+    assert too_large(many) == ["lib: 91 files, at most 89"]
 
 
 if __name__ == "__main__":

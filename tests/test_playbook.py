@@ -53,7 +53,8 @@ def test_models_are_better_than_guessing_and_differ(run: Path) -> None:
     assert by_model["google/gemma-3-270m"] > 0.75
     assert by_model["HuggingFaceTB/SmolLM2-135M-Instruct"] > 0.6
     assert by_model.nunique() == 2
-    assert (scores["low"] < scores["value"]).all() and (scores["value"] < scores["high"]).all()
+    low, value, high = scores["low"], scores["value"], scores["high"]  # a slice may be all right
+    assert (low < value).all() and ((value < high) | (value.eq(1) & high.eq(1))).all()
 
 
 def test_load_was_really_offered(run: Path) -> None:

@@ -1,7 +1,7 @@
 """The brief: one `project.yaml` that says what is chosen, for whom and under which policy."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -157,9 +157,9 @@ class Project(Section):
             raise ValueError("deployments: the name 'judge' is taken by evaluation.judge")
         if len(marked := [d.name for d in self.deployments if d.baseline]) > 1:
             raise ValueError(f"deployments: {' and '.join(marked)} are marked baseline; mark one")
-        if unpriced := [d.name for d in self.deployments if not (d.price or d.hardware)]:
+        for name in (d.name for d in self.deployments if not (d.price or d.hardware)):
             need = "a price, or hardware whose price data/hardware.csv knows"
-            raise ValueError(f"deployments: {unpriced[0]!r} needs {need}")
+            raise ValueError(f"deployments: {name!r} needs {need}")
         return self
 
     @property
@@ -193,18 +193,16 @@ def load_project(project: str | Path, **overrides: Any) -> Project:
 
     An override `section__key=value` replaces a value (not "", 0); PlaybookError lists bad keys.
     """
-    path = _find(str(project))
-    raw = _read(path)
+    raw = _read(path := _find(str(project)))
     changes = {key: value for key, value in overrides.items() if value not in ("", 0, None)}
     for key, value in changes.items():
-        section, _, name = key.partition("__")
-        _override(raw, section, name, value)
+        _override(raw, *key.partition("__")[::2], value)
     if reserved := READ_FROM & raw.keys():
         raise PlaybookError(f"{path}: unknown key {min(reserved)!r}; remove it")
     try:
         return Project(**raw, folder=path.parent.resolve(), file=str(path))
     except ValidationError as error:
-        problems = problem_sentences(error, model=Project)
+        problems = list(problem_sentences(error, model=Project))
         keys = [key.replace("__", ".") for key in changes]
         if of_run := [text for text in problems if text.startswith(tuple(keys or "\n"))]:
             raise PlaybookError(f"set for this run: {in_one_list(of_run)}") from None
@@ -269,12 +267,11 @@ def _override(raw: dict[Any, Any], section: str, key: str, value: Any) -> None:
 
 def problem_sentences(
     error: ValidationError, *, model: Any, at: tuple[str, ...] = (), others: Iterable[str] = ()
-) -> list[str]:
-    """The problems that pydantic found, a sentence each.
+) -> Iterator[str]:
+    """A sentence for each problem found in a `model` that stands in the brief at `at`.
 
-    The `model` stands in the brief at `at`; `others` are keys that may stand beside its own.
+    `others` are keys that may stand beside its own.
     """
-    problems = []
     for one in error.errors(include_url=False):
         inside, location = one["loc"], (*at, *one["loc"])
         key = ".".join(map(str, location)) or "the brief"
@@ -288,11 +285,9 @@ def problem_sentences(
             text = f"{key}: name an environment variable, such as TOGETHER_API_KEY; never the key"
         elif one["type"] != "value_error" and "endpoint" not in location:  # may be a secret
             text += f", not {one['input']!r:.200}"
-            typed = isinstance(one["input"], bool | int | float | date)
-            if typed and "string" in one["type"]:
+            if one["type"] == "string_type" and isinstance(one["input"], bool | int | float | date):
                 text += "; YAML reads yes, no, numbers and dates as such: put quotes around it"
-        problems.append(text)
-    return problems
+        yield text
 
 
 def _keys_at(location: tuple[str | int, ...], model: Any) -> list[str]:

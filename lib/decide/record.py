@@ -97,7 +97,7 @@ def _month(row: "pd.Series[Any]") -> str:
     cost = f" It costs ${row['usd_per_month']:,.3g} a month {row['cost_basis']}"
     if math.isnan(row["utilisation"]):
         return f"{cost}."
-    machines = f"{row['replicas']:.0f} machine{'s' * (row['replicas'] > 1)}"
+    machines = f"{row['replicas']:.0f} machine{'s' if row['replicas'] > 1 else ''}"
     return f"{cost}: {machines}, {row['utilisation']:.0%} used."
 
 

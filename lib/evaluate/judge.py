@@ -28,7 +28,8 @@ TEXTS = ["input", "target", "output", "first", "second"]  # the judge's own word
 TAG = re.compile(r"</?\s*([A-Za-z][\w-]*)[^<>]*>")
 # Tokens such as <|im_end|> would end the turn itself: llama.cpp reads them inside a text too.
 CONTROL = ("s", "bos", "eos", "start_of_turn", "end_of_turn")
-ENDS = (None, "", "stop")  # the words of a whole answer, as replies.FINISH brings them together
+ENDS = {"length": "cut off; raise judge.options.max_tokens or give judge.options.stop"}
+ENDS |= dict.fromkeys(("content_filter", "refusal"), "refused")
 READ = 10_000  # characters of a judge's answer that are read
 
 
@@ -108,34 +109,30 @@ def ask(
 ) -> pd.DataFrame:
     """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
 
-    Rows hold texts: those of `messages` that there are. Added are `said`,
-    the judge's answer without its reasoning, and `judge_error`, why there is none, or "". `label`
-    and `calls` are for `endpoints.perform`.
+    Rows hold texts of `messages`. Added are `said`, the judge's answer without its reasoning, and
+    `judge_error`, why there is none, or "". `label` and `calls` are for `endpoints.perform`.
     """
     judge = judge_of(brief)
     deployment = as_deployment(judge)
     who, options = answer_identity(brief, deployment), request_options(brief, deployment)
-    names = [*TEXTS, *further_fields(judge)]
-    texts = rows[[name for name in names if name in rows]].astype(str)
+    texts = rows[rows.columns.intersection([*TEXTS, *further_fields(judge)])].astype(str)
     options |= _schema(brief) if judge.answer_by == "schema" else {}
     bodies = [{"messages": messages(judge, **row), **options} for row in tables.rows(texts)]
     keys = [endpoints.key_of(who, body) for body in bodies]
     once = [Call(key, "chat", body) for key, body in dict(zip(keys, bodies, strict=True)).items()]
-    jobs = [(deployment, once)]
-    records = endpoints.perform(jobs, run, brief=brief, label=label, **calls)
+    records = endpoints.perform([(deployment, once)], run, brief=brief, label=label, **calls)
     read = [_read(records[key], brief.evaluation.reasoning_tags) for key in keys]
-    table = pd.DataFrame(read, rows.index, columns=["said", "judge_error"], dtype=str)
-    return rows.assign(said=table["said"], judge_error=table["judge_error"])
+    said, judge_error = zip(*read, strict=True) if read else ((), ())
+    return rows.assign(said=list(said), judge_error=list(judge_error))
 
 
 def _schema(brief: Project) -> dict[str, Any]:
     """The option for a verdict as JSON: a rating on the scale, A, B or tie, or a label."""
     judge, kind = judge_of(brief), kinds.of(brief.evaluation.kind)
     if kind.RATED:
-        low, high = judge.scale
-        return one_value("verdict", "number", minimum=low, maximum=high)
-    labels = ["A", "B", "tie"] if "{first}" in kind.JUDGED_BY else judge.labels
-    return one_value("verdict", enum=labels)
+        return one_value("verdict", "number", minimum=judge.scale[0], maximum=judge.scale[1])
+    sides = ["A", "B", "tie"] if "{first}" in kind.JUDGED_BY else None
+    return one_value("verdict", enum=sides or judge.labels)
 
 
 def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
@@ -143,12 +140,8 @@ def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
     text = visible(str(record["output"] or ""), tags).strip()[:READ]
     if record["error"]:
         return "", f"judge: {record['error']}"
-    if record["finish_reason"] == "length":
-        return text, "judge: cut off; raise judge.options.max_tokens or give judge.options.stop"
-    if record["finish_reason"] in ("content_filter", "refusal"):
-        return text, "judge: refused"
-    if record["finish_reason"] not in ENDS:
-        return text, f"judge: did not end by itself ({record['finish_reason']!s:.40})"
+    if (reason := record["finish_reason"] or "stop") != "stop":
+        return text, f"judge: {ENDS.get(reason, f'did not end by itself ({reason!s:.40})')}"
     return text, "" if text else "judge: empty answer"
 
 
@@ -179,8 +172,7 @@ def load_labelled(brief: Project) -> pd.DataFrame:
         raise PlaybookError(f"{where}: no such file; evaluation.judge.calibration names it")
     columns += further_fields(judge)
     lines = read_json_lines(path, wanted="id, output and human")
-    rows = [_checked(raw, place, judge, rated) for place, raw in lines]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame([_checked(raw, at, judge, rated) for at, raw in lines], columns=columns)
     for name in table.loc[table["item_id"].duplicated(), "item_id"]:
         raise PlaybookError(f"{where}: the id {name!r} is used twice")
     if len(table) < 2:
@@ -228,10 +220,7 @@ def flaw(brief: Project, checked: pd.DataFrame) -> str:
 
 
 def trust(brief: Project, checked: pd.DataFrame) -> str:
-    """One sentence for people: how far the judge's scores can be relied on.
-
-    `checked` is from `steps.calibrate`.
-    """
+    """One sentence: how far the judge's scores can be relied on, by `steps.calibrate`."""
     judge = judge_of(brief)
     if checked.empty:
         return (
@@ -239,9 +228,9 @@ def trust(brief: Project, checked: pd.DataFrame) -> str:
             " label some answers yourselves and name the file in judge.calibration."
         )
     judged = checked[checked["judge_error"] == ""]
-    unread = len(checked) - len(judged)
-    more = f" ({unread} more got no verdict that can be read)" if unread else ""
-    answers = f"{len(judged)} labelled answers{more}"
+    answers = f"{len(judged)} labelled answers"
+    if unread := len(checked) - len(judged):
+        answers += f" ({unread} more got no verdict that can be read)"
     why, rated, figure = flaw(brief, checked), kinds.of(brief.evaluation.kind).RATED, ""
     if len(judged) > 1:
         both = judged[["human", "rating" if rated else "verdict"]].to_numpy(float if rated else str)

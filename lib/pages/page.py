@@ -40,15 +40,15 @@ HEADINGS = {
     "repo_id": "Model", "license": "Licence", "licenses": "Licences", "tie_group": "Quality group",
     "license_class": "Class of licence", "license_on_hub": "Licence on the Hub",
     "agreement_mau": "Users a month", "agreement_revenue_usd": "Revenue ($)",
-    "agreement_revenue_months": "Over (months)", "agreement_scope": "For",
-    "rule": "Relaxation", "touches": "Models it touches", "alone": "Models it alone keeps out",
+    "agreement_revenue_months": "Over (months)", "agreement_scope": "For", "rule": "Relaxation",
+    "touches": "Models it touches", "alone": "Models it alone keeps out",
     "params_basis": "Basis of the size", "count": "Models", "fits_on": "Smallest machine",
     "total_params_b": "Parameters (billions)", "hub_params_b": "Counted by the Hub (billions)",
     "kv_gb": "Cache (GB)", "kv_gib": "Cache (GiB)", "kv_tokens": "Tokens in the cache",
     "tensor_parallel": "GPUs", "first_token_latency_ms": "First token (ms)", "error": "Error (%)",
     "input_usd_per_million": "Input ($ per million tokens)",
-    "output_usd_per_million": "Output ($ per million tokens)",
-    "item_id": "Item", "file_group": "Group", "n": "Answers", "n_failed": "Failed calls",
+    "output_usd_per_million": "Output ($ per million tokens)", "item_id": "Item",
+    "file_group": "Group", "n": "Answers", "n_failed": "Failed calls", "n_unparsed": "Unparsed",
     "low": "95 % from", "high": "95 % to", "other": "Compared with", "p_adjusted": "p (Holm)",
     "detectable": "Detectable difference", "usd_low": "Least ($)", "usd_high": "Most ($)",
     "offered_rps": "Offered load (requests/s)", "max_rps": "Greatest load (requests/s)",
@@ -285,13 +285,9 @@ def _undollared(text: str) -> Markup:
     return Markup("<span>$</span>").join(text.split("$"))
 
 
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
 def _sha256(script: str) -> str:
     """What the page's security policy names the script by: no other one may run."""
-    return "sha256-" + _base64(hashlib.sha256(script.encode()).digest())
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 # A missing value is an error; all text is escaped.
@@ -299,5 +295,6 @@ FOLDER = FileSystemLoader(Path(__file__).parent)
 PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
-PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "base64": _base64}
+PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark}
+PAGES.filters["base64"] = lambda content: base64.b64encode(content).decode()
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}

@@ -153,7 +153,8 @@ def quality_against(
     picks, leaders = table["pick"].astype(bool), table["on_frontier"].astype(bool)
     front = table[leaders].sort_values(x, ascending=dimension == "cost")
     front = front[front["quality"] > front["quality"].cummax().shift(fill_value=-math.inf)]
-    ax.step(front[x], front["quality"], where="post", color=style.INK, lw=1.1, label="frontier")
+    ax.step(front[x], front["quality"], where="post", color=style.INK, lw=1.1,
+            label="frontier" if len(front) > 1 else None)  # fmt: skip
     # A point per configuration by whether it qualifies, and a ring around the pick.
     groups = table["qualifies"].replace({"yes": "qualifies", "no": "does not qualify"})
     order = [word for word in QUALIFIES if word in set(groups)]

@@ -198,6 +198,9 @@ def test_a_dry_run_says_calls_and_dollars_and_asks_nothing(tmp_path: Path) -> No
         project = priced(
             brief({"base_url": stub.url}, {"base_url": stub.url}, {"recorded": "x.jsonl"}), "a"
         )
+        project = project.model_copy(update={"folder": tmp_path})
+        lines = [json.dumps({"item_id": name, "output": "x"}) for name in ("stranger", "i0")]
+        (tmp_path / "x.jsonl").write_text("\n".join(lines))
         rows = forecast.dry_run(project, project.deployments, items(), tmp_path)
         assert not stub.requests
         assert list(rows.columns) == (
@@ -212,7 +215,7 @@ def test_a_dry_run_says_calls_and_dollars_and_asks_nothing(tmp_path: Path) -> No
     assert 0 < table.at["a", "usd_low"] < table.at["a", "usd_high"] <= 20 * worst(project)
     assert later.at["a", "usd_high"] == pytest.approx(0.75 * table.at["a", "usd_high"], rel=0.01)
     assert pd.isna(table.at["b", "usd_high"]) and "not counted" in table.at["b", "basis"]
-    assert "recorded" in table.at["c", "basis"]
+    assert table.at["c", "basis"].endswith("1 lines of no item, such as 'stranger'")
 
 
 def test_a_dry_run_with_an_unknown_price_says_so(tmp_path: Path) -> None:

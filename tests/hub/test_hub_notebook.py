@@ -38,6 +38,7 @@ DRIFTED = "mistralai/Mistral-7B-Instruct-v0.3"
 def steps_1_and_2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with the artefacts of steps 1 and 2."""
     folder = tmp_path_factory.mktemp("first")
+    (folder / "items.jsonl").write_text('{"id": "1", "input": "x", "target": "a"}\n')
     (folder / "project.yaml").write_text(yaml.safe_dump(BRIEF))
     for number in ("01", "02"):
         execute(number, folder, folder / "run")
