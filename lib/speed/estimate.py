@@ -1,11 +1,11 @@
-"""The capacity from all loads of a deployment: by the model if confirmed, else measured."""
+"""What the loads of a deployment show: its capacity, by the model if confirmed, else measured."""
 
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import beta, binom, ranksums
+from scipy.stats import beta, linregress
 
 from lib import stats
 from lib.speed import queue_model
@@ -13,19 +13,21 @@ from lib.speed.queue_model import MISSES, Floats
 
 Record = dict[str, Any]
 Bounds = tuple[float, float, float]
-N_DRAWS, LENGTH = 100, 8000
-INSTANT_S = 1e-4  # no answer comes sooner
-LEAST = 20  # answers that a model is fitted to
+N_DRAWS, LENGTH = 100, 3000
 TAIL = 0.02  # outside the interval, on each side
-FASTER = 0.85  # of the earlier median: the server was still cold
-WIDER = 1.4  # than what is resampled, where no model holds: loads differ by more than their luck
-ENDS = np.array([0.0, 1.0])
-PARTS = 10  # of a load, to see how misses scatter
+LEAST_WIDTH = 0.02  # of an interval, on each side: simulations are no finer
+LEAST = 20  # answers that a model is fitted to
+FAILING = 0.01  # of the requests, from which on no model of latencies holds
+PARTS = 10  # of a load, to see how misses and backlog scatter
+CLUSTERED = 40  # requests of an open loop speak for at most so many that miss independently
+STEEPNESS = np.geomspace(2, 40, 12)  # of misses by the logarithm of the rate
 LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
+WAITED = 0.2  # of the time that a local server's threads would have worked, without a processor
+REPEATS = 3  # disturbed loads that are made again
 
 
 class Answer(NamedTuple):
-    """The rate at which 5 % miss the SLO; without `high` it is at least `low`."""
+    """The rate at which 5 % miss the SLO; with an infinite `high` it is at least `low`."""
 
     low: float
     middle: float
@@ -34,79 +36,60 @@ class Answer(NamedTuple):
     drawn: queue_model.Draws | None = None
 
 
-def warm(done: list[Record]) -> list[Record]:
-    """The loads since the server was warm: none from before one slot was seen to grow faster."""
-    start, first = 0, None
-    for i, record in enumerate(done):
-        if record["purpose"] == "level" and record["in_flight"] == 1:
-            first = record
-        if record["purpose"] == "again" and first:
-            a, b = ([r["latency_s"] for r in x["requests"]] for x in (first, record))
-            if np.median(b) < FASTER * np.median(a) and ranksums(a, b).pvalue < 0.002:
-                start, first = i + 1, None
-    return done[start:]
-
-
-def seen(records: list[Record]) -> queue_model.Seen:
-    """All requests that the server took, on one clock with pauses between loads."""
-    came, went, ok, start = list[float](), list[float](), list[bool](), 0.0
-    for record in records:
-        for request in record["requests"]:
-            if request["outcome"] != "failed":
-                came.append(start + request["due_s"])
-                went.append(came[-1] + max(request["latency_s"], INSTANT_S))
-                ok.append(request["outcome"] == "ok")
-        start = max(went, default=0.0) + 1.0
-    return queue_model.Seen(np.array(came), np.array(went), np.array(ok))
-
-
-_cache: dict[Any, Answer] = {}
-
-
 def assess(records: list[Record], slo_s: float) -> Answer:
-    """The capacity by all loads since the server was warm."""
-    key = (slo_s, len(records), id(records[-1]), len(records[-1]["requests"]))
-    if key not in _cache:
-        _cache.clear()
-        _cache[key] = _assess([r for r in records if r["purpose"] != "warm-up"], slo_s)
-    return _cache[key]
-
-
-def _assess(records: list[Record], slo_s: float) -> Answer:
+    """The capacity by all loads after the warm-up."""
     rng = np.random.default_rng(1)
-    probes = [r for r in records if r["purpose"] == "probe"]
-    sent = [r for record in records for r in record["requests"]]
-    failing = float(np.mean([r["outcome"] == "failed" for r in sent]))
-    data = seen(records)
-    if failing < MISSES and data.answered.sum() >= LEAST and not _uneven(records, failing):
-        fitted = queue_model.fit(data)
-        length = max(LENGTH, 2 * len(sent))
-        drawn = queue_model.draws(fitted, N_DRAWS, length, rng)
-        rates = queue_model.bearable(drawn, slo_s, rng, failing)
-        open_loop = sum(r["outcome"] == "ok" for p in probes for r in p["requests"])
-        if open_loop and queue_model.clumped(fitted, open_loop):
-            for _ in range(2):
-                scale = queue_model.stalled(
-                    fitted, data.came[data.answered], float(np.median(rates))
-                )
-                drawn = queue_model.draws(fitted, N_DRAWS, length, rng, scale)
-                rates = queue_model.bearable(drawn, slo_s, rng, failing)
-        if all(_explained(drawn, probe, slo_s, failing, rng) for probe in probes):
+    records = [r for r in records if r["purpose"] != "warm-up"]
+    probes = [r for r in records if not r["in_flight"]]
+    outcomes = [r["outcome"] for record in records for r in record["requests"]]
+    if outcomes.count("ok") >= LEAST and outcomes.count("failed") <= FAILING * len(outcomes):
+        seen = _seen(records)
+        drawn = queue_model.draws(seen, N_DRAWS, max(LENGTH, 2 * len(outcomes)), rng)
+        if all(_explained(drawn, probe, slo_s, rng) for probe in probes):
+            rates = queue_model.bearable(drawn, slo_s, rng)
             low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest")
+            low, high = min(low, (1 - LEAST_WIDTH) * middle), max(high, (1 + LEAST_WIDTH) * middle)
             if high == math.inf:  # beyond all that was seen
-                low = min(low, max(achieved(r) for r in records))
-            method = "modelled and confirmed" if probes else "modelled"
-            return Answer(low, middle, high, method, drawn)
-    return measured(probes, slo_s, rng)
+                low = min(low, max(throughput(r) for r in records))
+            return Answer(low, middle, high, "modelled" + " and confirmed" * bool(probes), drawn)
+    return _measured(probes, slo_s)
 
 
-def _uneven(records: list[Record], failing: float) -> bool:
-    """Whether failures depend on the load."""
-    return any(
-        (n := sum(r["outcome"] == "failed" for r in record["requests"])) >= 3
-        and binom.sf(n - 1, len(record["requests"]), failing) < 0.001
-        for record in records
-    )
+def _seen(records: list[Record]) -> queue_model.Seen:
+    """All requests that the server took, on one clock with pauses between loads."""
+    rows, start = list[tuple[float, float, bool]](), 0.0
+    for record in records:
+        for r in record["requests"]:
+            came = start + r["due_s"]
+            rows.append((came, came + max(r["latency_s"], 1e-4), r["outcome"] == "ok"))
+        start = max(went for _, went, _ in rows) + 1.0
+    came, went, answered = map(np.array, zip(*rows, strict=True))
+    return queue_model.Seen(came, went, answered)
+
+
+def _explained(
+    drawn: queue_model.Draws, probe: Record, slo_s: float, rng: np.random.Generator
+) -> bool:
+    """Whether the model, sent the same schedule, sees such misses, latencies and backlog."""
+    due, real = (np.array([r[key] for r in probe["requests"]]) for key in ("due_s", "latency_s"))
+    n, lanes = len(due), len(drawn.shapes)
+    first = rng.integers(0, drawn.work.shape[1] - n + 1, (lanes, 1))
+    work = np.take_along_axis(drawn.work, first + np.arange(n), axis=1)
+    model = queue_model.simulate(np.tile(due, (lanes, 1)), work, drawn.shapes)
+    model = np.minimum(model, due[-1] + 3 * slo_s - due)  # as the client stops waiting
+    figures = [[np.mean(x > slo_s, -1), np.mean(x, -1), np.quantile(x, 0.95, -1), _growth(due, x)]
+               for x in (model, real)]  # fmt: skip
+    for simulated, there in zip(*figures, strict=True):
+        slack = 0.02 * np.abs(simulated).max() + 1 / n
+        if not simulated.min() - slack <= there <= simulated.max() + slack:
+            return False
+    return True
+
+
+def _growth(due: Floats, latency: Floats) -> Floats:
+    """How many more were in flight in the last third than in the first."""
+    thirds = [part.sum(-1) for part in np.array_split(latency, 3, axis=-1)]
+    return np.asarray((thirds[2] - thirds[0]) / due[-1] * 3)
 
 
 def missed(record: Record, slo_s: float) -> Floats:
@@ -115,44 +98,71 @@ def missed(record: Record, slo_s: float) -> Floats:
     return np.array(late, float)
 
 
-def achieved(record: Record) -> float:
-    """Answers a second of a load."""
-    ends = [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
-    return len(ends) / max(*ends, INSTANT_S) if ends else 0.0
+def _independent(late: Floats) -> float:
+    """How many independent requests scatter as much: those that miss follow each other."""
+    share = float(late.mean())
+    spread = np.var([part.mean() for part in np.array_split(late, PARTS)], ddof=1) / PARTS
+    return min(len(late), share * (1 - share) / spread) if spread > 0 else len(late)
 
 
 def verdict(record: Record, slo_s: float) -> tuple[str, float]:
     """Whether an open loop passed, failed or is unresolved, and how its backlog grew.
 
-    Misses by an interval that is wider where they come in clusters; a backlog that grows by more
-    than its error fails whatever the latencies.
+    A backlog that grows by more than its error fails whatever the latencies.
     """
-    late, requests = missed(record, slo_s), record["requests"]
-    due, latency = (np.array([r[key] for r in requests]) for key in ("due_s", "latency_s"))
+    late = missed(record, slo_s)
+    due, latency = (np.array([r[key] for r in record["requests"]]) for key in ("due_s", "latency_s"))
     times = np.linspace(0, due[-1], 10 * PARTS, endpoint=False)
     inside = np.sum((due[:, None] <= times) & (times < (due + latency)[:, None]), axis=0)
-    parts = inside.reshape(PARTS, -1).mean(1)
-    thirds = parts[:3].mean(), parts[-3:].mean()
-    error = np.std(np.diff(parts)) / math.sqrt(2) * math.sqrt(2 / 3) * 2  # neighbours are alike
-    growth = float(thirds[1] - thirds[0])
-    grows = growth > 3 * error + 1 and thirds[1] > 1.5 * thirds[0]
-    shares = np.array([part.mean() for part in np.array_split(late, PARTS)])
-    spread = np.var(shares, ddof=1) / PARTS
-    share = float(late.mean())
-    n = min(len(late), share * (1 - share) / spread) if spread > 0 else len(late)
-    low, high = beta.ppf([0.025, 0.975], share * n + ENDS, (1 - share) * n + ENDS[::-1])
+    slope = linregress(np.arange(PARTS), inside.reshape(PARTS, -1).mean(1))
+    growth = float(slope.slope * PARTS)
+    grows = slope.pvalue < 1e-4 and growth > max(2.0, inside.mean() / 2)
+    n, share = _independent(late), float(late.mean())
+    low, high = beta.ppf([0.025, 0.975], share * n + [0, 1], (1 - share) * n + [1, 0])
     if record["stopped"] or grows or low > MISSES:
         return "failed", growth
-    return ("passed" if high <= MISSES or share == 0 else "unresolved"), growth
+    return ("passed" if high <= MISSES else "unresolved"), growth
+
+
+def _measured(probes: list[Record], slo_s: float) -> Answer:
+    """Misses of the open loops, logistic in the logarithm of the rate; the posterior on a grid."""
+    if not probes:
+        return Answer(0.0, math.nan, math.inf, "measured")
+    rates = np.log([probe["offered_rps"] for probe in probes])
+    roots = np.linspace(rates.min() - 1.5, rates.max() + 1.5, 301)
+    posterior = np.zeros((len(roots), len(STEEPNESS)))
+    for rate, probe in zip(rates, probes, strict=True):
+        late = missed(probe, slo_s)
+        late = late[len(late) * 2 // 5 :]  # once it is steady
+        share, n = late.mean(), min(_independent(late), CLUSTERED)
+        if probe["stopped"]:  # and would have gone on to miss
+            share = 1.0
+        p = expit(logit(MISSES) + STEEPNESS * (rate - roots[:, None]))
+        posterior += n * (share * np.log(p) + (1 - share) * np.log1p(-p))
+    weight = np.cumsum(np.exp(posterior - posterior.max()).sum(1))
+    low, middle, high = np.exp(np.interp([TAIL, 0.5, 1 - TAIL], weight / weight[-1], roots))
+    return Answer(low, middle, high if math.log(high) < rates.max() + 1 else math.inf, "measured")
+
+
+def usable(done: list[Record]) -> list[Record]:
+    """Loads to conclude from: disturbed ones are made again, unless there are too many."""
+    quiet = [record for record in done if not disturbed(record)]
+    return quiet if len(done) - len(quiet) <= REPEATS else done
 
 
 def disturbed(record: Record) -> bool:
-    """Whether the client could not keep to its schedule."""
-    if record["in_flight"] or len(record["requests"]) < 20:
-        return False
+    """Whether the server waited for a processor, or the client could not keep to its schedule."""
     late = np.quantile([r["late_s"] for r in record["requests"]], 0.99)
     usual = np.median([r["latency_s"] for r in record["requests"]])
-    return bool(late > max(LATE_S, LATE_SHARE * usual))
+    unpunctual = not record["in_flight"] and late > max(LATE_S, LATE_SHARE * usual)
+    return bool(unpunctual or record["waited"] > WAITED)
+
+
+def throughput(record: Record) -> float:
+    """Answers a second while a load lasted, but for the last ones of a closed loop."""
+    ends = np.sort([r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"])
+    keep = max(len(ends) - int(record["in_flight"]), 1)  # then fewer than that are in flight
+    return float(keep / ends[keep - 1]) if len(ends) > 1 else 0.0
 
 
 def binds(records: list[Record], slo_s: float) -> str:
@@ -163,98 +173,13 @@ def binds(records: list[Record], slo_s: float) -> str:
     return ("errors" if failed > late else "p95 latency") if failed + late else ""
 
 
-def p95_at(records: list[Record], answer: Answer, slo_s: float, rate: float) -> Bounds:
-    """The p95 latency at a rate, with its interval: by the model, or of all loads from there on."""
-    if not rate <= (answer.middle if math.isfinite(answer.middle) else answer.low):
-        return math.nan, math.nan, math.nan
-    if answer.drawn:
+def p95_at(records: list[Record], answer: Answer, rate: float) -> Bounds:
+    """The p95 latency at a rate, with its interval: by the model, or of the loads from there on."""
+    if answer.drawn and rate <= answer.low:
         rng, drawn = np.random.default_rng(2), answer.drawn
         due = np.cumsum(rng.exponential(1 / rate, drawn.work.shape), axis=1)
         latency = queue_model.simulate(due, drawn.work, drawn.shapes)[:, LENGTH // 20 :]
         low, middle, high = np.quantile(np.quantile(latency, 0.95, axis=1), [TAIL, 0.5, 1 - TAIL])
         return float(middle), float(low), float(high)
-    within = (r for r in records if rate <= r["offered_rps"] <= max(answer.low, rate))
+    within = [r for r in records if rate <= r["offered_rps"] <= answer.low]
     return stats.quantile([r["latency_s"] for record in within for r in record["requests"]], 0.95)
-
-
-def _explained(
-    drawn: queue_model.Draws, probe: Record, slo_s: float, failing: float,
-    rng: np.random.Generator,
-) -> bool:  # fmt: skip
-    """Whether the model, sent the same schedule, sees such misses, latencies and backlog."""
-    requests = [r for r in probe["requests"] if r["outcome"] != "failed"]
-    due, real = (np.array([r[key] for r in requests]) for key in ("due_s", "latency_s"))
-    shift = rng.integers(0, drawn.work.shape[1] - len(due), len(drawn.shapes) * 2)
-    lanes = np.tile(np.arange(len(drawn.shapes)), 2)
-    work = np.array([drawn.work[i, s : s + len(due)] for i, s in zip(lanes, shift, strict=True)])
-    shapes = [drawn.shapes[i] for i in lanes]
-    model = queue_model.simulate(np.tile(due, (len(lanes), 1)), work, shapes)
-    model = np.minimum(model, due[-1] + 3 * slo_s - due)  # as the client stops waiting
-    low, high = np.quantile(_measures(due, model, slo_s), [0.004, 0.996], axis=1)
-    slack = 0.02 * np.abs(high) + 1 / len(due)
-    there = _measures(due, real, slo_s)
-    return bool(np.all((low - slack <= there) & (there <= high + slack)))
-
-
-def _measures(due: Floats, latency: Floats, slo_s: float) -> Floats:
-    """Misses, mean, p95 and the growth of what is in flight, from the first third to the last."""
-    thirds = [np.sum(part, axis=-1) for part in np.array_split(latency, 3, axis=-1)]
-    growth = (thirds[2] - thirds[0]) / due[-1] * 3
-    p95 = np.quantile(latency, 0.95, axis=-1)
-    return np.stack([(latency > slo_s).mean(-1), latency.mean(-1), p95, growth])
-
-
-def measured(probes: list[Record], slo_s: float, rng: np.random.Generator) -> Answer:
-    """Misses by rate, logistic in its logarithm, with a bootstrap by blocks of time."""
-    if not probes:
-        return Answer(0.0, math.nan, math.inf, "measured")
-    rates, blocks = [], []
-    for probe in probes:
-        late = missed(probe, slo_s)
-        due = np.array([r["due_s"] for r in probe["requests"]])
-        late = late[due >= max(min(3 * slo_s, 0.5 * due[-1]), 0.4 * due[-1])]
-        if probe["stopped"]:
-            late = np.append(late, np.ones(len(late)))
-        parts = np.array_split(late, 10)
-        rates.append(probe["offered_rps"])
-        blocks.append([(part.sum(), len(part)) for part in parts])
-    table = np.array(blocks)  # probe x block x (missed, sent)
-    x = np.log(rates)
-    centre = x.mean()
-    picks = rng.integers(0, 10, (400, len(x), 10))
-    drawn = table[np.arange(len(x))[None, :, None], picks].sum(2)  # draw x probe x 2
-    drawn = np.concatenate([table.sum(1)[None], drawn])
-    roots = _roots(x - centre, drawn[..., 0], drawn[..., 1]) + centre
-    low, high = np.quantile(roots[1:], [TAIL, 1 - TAIL])
-    middle = roots[0]
-    low, high = middle - WIDER * max(middle - low, 0.07), middle + WIDER * max(high - middle, 0.07)
-    share = table.sum(1)[:, 0] / table.sum(1)[:, 1]
-    top = math.inf if share.max() < MISSES else math.exp(high)
-    return Answer(math.exp(low), math.exp(middle), top, "measured")
-
-
-def _roots(x: Floats, misses: Floats, sent: Floats) -> Floats:
-    """Where a logistic of x, of steepness 10 give or take 6, reaches the misses allowed."""
-    y, n = misses + 0.2, sent + 1.0
-    a, b = np.full(len(y), -2.0), np.full(len(y), 10.0)
-    weight = np.minimum(1.0, 40 / n)  # requests that follow each other miss together
-    for _ in range(40):
-        p = expit(np.clip(a[:, None] + b[:, None] * x, -12, 12))
-        g, h = (y - n * p) * weight, n * p * (1 - p) * weight
-        ga, gb = g.sum(1) - (a + 2) / 16, (g * x).sum(1) - (b - 10) / 36
-        haa, hab, hbb = h.sum(1) + 1 / 16, (h * x).sum(1), (h * x * x).sum(1) + 1 / 36
-        det = haa * hbb - hab**2
-        a += np.clip((hbb * ga - hab * gb) / det, -2, 2)
-        b = np.clip(b + np.clip((haa * gb - hab * ga) / det, -3, 3), 1.5, 60)
-    root: Floats = (logit(MISSES) - a) / b
-    return root
-
-
-def next_measured(probes: list[Record], answer: Answer) -> float:
-    """Around the answer, on the side where less was sent; far from all where all are alike."""
-    rates = [p["offered_rps"] for p in probes]
-    if not math.isfinite(answer.high):
-        return float(max(rates) * 1.4)
-    middle = min(max(answer.middle, min(rates) / 2), max(rates) * 1.5)
-    below = sum(rate <= middle for rate in rates)
-    return float(middle) * (1.1 if below > len(rates) / 2 else 0.88)

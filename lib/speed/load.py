@@ -8,24 +8,22 @@ on from what is on disk. All runs on the clock of the event loop.
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lib.speed import estimate
-from lib.speed.queue_model import MISSES
+from lib.speed.estimate import Record, assess, throughput, usable
 
-Record = dict[str, Any]
 Send = Callable[[int, float], Awaitable[Record]]  # the number of a request, and when it was due
 
 MOST_IN_FLIGHT = 256
 GAIN = 1.1  # throughput that another doubling in flight must add
+FAILING = 0.1  # of a closed loop, from which on more in flight is not tried
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long an open loop lasts at least
 AIMS = (0.8, 1.0, 0.9)  # of what the model says, to check it
-SHARES = (0.35, 0.5, 1.0)  # of what is left, for each of them
-MOST_PROBES, WARM_UPS = 6, 5
-PAUSE_S = 5.0  # after requests that failed or were late
+ASIDE = (0.88, 1.1)  # of what was measured, in turn, where no model holds
+MOST_PROBES = 6  # without a model
+WARM_UP_S, PAUSE_S = 10.0, 5.0  # the pause is after requests that failed or were cut
 
 
 class Limits(NamedTuple):
@@ -39,7 +37,7 @@ class Limits(NamedTuple):
 class Load(NamedTuple):
     """Requests to send: so many in flight, or (0) at a rate; none is begun after `most_s`."""
 
-    purpose: str  # warm-up, level, again or probe
+    purpose: str  # warm-up, level or probe
     in_flight: int
     rate: float
     n: int
@@ -71,7 +69,8 @@ async def offer(load: Load, send: Send, *, slo_s: float, seed: int) -> Record:
                for r in requests]  # fmt: skip
     head = {"purpose": load.purpose, "in_flight": load.in_flight, "offered_rps": load.rate}
     stopped = not load.in_flight and len(requests) < load.n
-    return head | {"stopped": stopped, "took_s": clock() - start, "requests": rounded}
+    facts = {"stopped": stopped, "took_s": clock() - start, "waited": 0.0}
+    return head | facts | {"requests": rounded}
 
 
 async def _closed(load: Load, one: Send, slo_s: float, seed: int) -> None:
@@ -110,74 +109,36 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
     """What to offer next, or None where the capacity is known as well as may be spent on it."""
     left_n = limits.budget_requests - sum(len(r["requests"]) for r in done)
     left_s = limits.budget_s - sum(r["took_s"] for r in done)
-    each_n, each_s = max(limits.budget_requests // 40, 8), max(limits.budget_s / 15, 1.0)
-    if left_n < 20 or (left_s <= 0 and any(r["purpose"] == "probe" for r in done)):
-        return None
-    current = estimate.warm(done)
-    if not current or (
-        current[-1]["purpose"] == "warm-up" and len(current) < WARM_UPS and _cold(current)
-    ):
-        return Load("warm-up", 1, 0.0, each_n, min(each_s, 5.0))
-    # Closed loops, until another doubling gains nothing; then the first again.
-    levels = [r for r in current if r["purpose"] == "level"]
-    if not any(r["purpose"] == "again" for r in current):
-        k = 2 * levels[-1]["in_flight"] if levels else 1
-        if not levels or (k <= left_n / 8 and _climbs(levels, limits.slo_s)):
-            return Load("level", k, 0.0, max(each_n, 3 * k), each_s)
-        return Load("again", 1, 0.0, max(each_n // 2, 8), each_s)
-    # Open loops around the answer.
+    current = usable(done)
     probes = [r for r in current if r["purpose"] == "probe"]
-    method = estimate.assess(current, limits.slo_s).method
-    if not (rate := _next_rate(current, probes, limits.slo_s)):
+    if left_n < 20 or (left_s <= 0 and probes):
         return None
-    left = MOST_PROBES - len(probes)
-    share = 1 / left if method == "measured" else SHARES[len(probes)]
-    least_s = max(LASTS_MEDIANS * _median(levels[0]), LASTS_SLOS * limits.slo_s)
-    n = int(min(share * left_n, rate * max(share * left_s, least_s)))
-    return Load("probe", 0, rate, max(n, 20), math.inf)
-
-
-def _cold(current: list[Record]) -> bool:
-    """Whether latencies still fell in the last two warm-ups."""
-    latency = np.concatenate([_latencies(record) for record in current[-2:]])
-    half = len(latency) // 2
-    fell = half and np.median(latency[half:]) < estimate.FASTER * np.median(latency[:half])
-    return half < 3 or bool(fell)
+    each_n = max(limits.budget_requests // 40, 8)
+    if not current:
+        return Load("warm-up", 1, 0.0, 2 * each_n, min(limits.budget_s / 4, WARM_UP_S))
+    # Closed loops, until another doubling gains nothing.
+    levels = [r for r in current if r["purpose"] == "level"]
+    k = 2 * levels[-1]["in_flight"] if levels else 1
+    if not levels or (not probes and k <= left_n / 8 and _climbs(levels, limits.slo_s)):
+        return Load("level", k, 0.0, max(each_n, 3 * k), max(limits.budget_s / 15, 1.0))
+    # Open loops around the answer.
+    answer = assess(current, limits.slo_s)
+    most = max(throughput(r) for r in current)
+    aim = answer.middle if math.isfinite(answer.middle) else most * GAIN ** len(probes)
+    aims = AIMS if answer.drawn else ASIDE * (MOST_PROBES // 2)
+    if len(probes) >= len(aims) or not aim:
+        return None
+    rate, share = float(f"{aim * aims[len(probes)]:.3g}"), 1 / (len(aims) - len(probes))
+    usual = np.median([r["latency_s"] for r in levels[0]["requests"]])
+    lasts_s = max(share * left_s, LASTS_MEDIANS * usual, LASTS_SLOS * limits.slo_s)
+    return Load("probe", 0, rate, max(int(min(share * left_n, rate * lasts_s)), 20), math.inf)
 
 
 def _climbs(levels: list[Record], slo_s: float) -> bool:
-    last = levels[-1]
-    failed = np.mean([r["outcome"] != "ok" for r in last["requests"]])
-    if failed > 2 * MISSES or last["in_flight"] >= MOST_IN_FLIGHT or _median(last) > slo_s:
+    """Whether more in flight may bring more throughput, and is not hopeless."""
+    requests = levels[-1]["requests"]
+    failing = np.mean([r["outcome"] != "ok" for r in requests]) > FAILING
+    slow = np.median([r["latency_s"] for r in requests]) > slo_s
+    if failing or slow or levels[-1]["in_flight"] >= MOST_IN_FLIGHT:
         return False
-    return len(levels) == 1 or throughput(last) > GAIN * throughput(levels[-2])
-
-
-def _latencies(record: Record) -> NDArray[np.float64]:
-    return np.array([r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"])
-
-
-def _median(record: Record) -> float:
-    latency = _latencies(record)
-    return float(np.median(latency)) if len(latency) else 0.0
-
-
-def throughput(record: Record) -> float:
-    """Answers a second while a load lasted, but for the last ones of a closed loop."""
-    ends = np.sort(
-        [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
-    )
-    keep = max(len(ends) - int(record["in_flight"]), 1)  # then fewer than that are in flight
-    return float(keep / ends[keep - 1]) if len(ends) > 1 and ends[keep - 1] > 0 else 0.0
-
-
-def _next_rate(current: list[Record], probes: list[Record], slo_s: float) -> float | None:
-    answer, n = estimate.assess(current, slo_s), len(probes)
-    most = max(throughput(r) for r in current)
-    if answer.method == "measured":
-        aim = estimate.next_measured(probes, answer) if probes else AIMS[0] * most
-    elif n < len(AIMS):
-        aim = AIMS[n] * (answer.middle if math.isfinite(answer.middle) else 1.1 * most)
-    else:
-        return None
-    return float(f"{aim:.3g}") if aim > 0 and n < MOST_PROBES else None
+    return len(levels) == 1 or throughput(levels[-1]) > GAIN * throughput(levels[-2])

@@ -8,7 +8,7 @@ import pandas as pd
 from lib import stats
 from lib.brief import Deployment, Project
 from lib.speed import estimate
-from lib.speed.load import throughput
+from lib.speed.estimate import throughput
 from lib.tables import rows
 
 LOAD = """deployment repo_id in_flight offered_rps achieved_rps p50_s p95_s ttft_p95_s
@@ -78,13 +78,13 @@ def capacity(
     measured = requests[~requests["deployment"].isin(unmeasured(requests))]
     slo_s = brief.requirements.slo_s
     for name, sent in measured.groupby("deployment", sort=False):
-        records = estimate.warm(_records(sent))
+        records = estimate.usable(_records(sent))
         answer = estimate.assess(records, slo_s)
         low, middle, high = (bound if math.isfinite(bound) else NAN for bound in answer[:3])
         if math.isnan(high):  # no load broke it
             middle = low
         at = brief.requirements.min_rps or middle / 2
-        p95 = estimate.p95_at(records, answer, slo_s, at)
+        p95 = estimate.p95_at(records, answer, at)
         unquiet = any(map(estimate.disturbed, records))
         if unquiet:  # it decides nothing
             low, high, p95 = 0.0, NAN, (p95[0], NAN, NAN)
