@@ -283,7 +283,7 @@ async def guidellm(server: Any, slo_s: float, seed: int, n: int = 180) -> float:
     """Start at 4, double or halve, bisect to 10 %; a rate passes if 95 % of its requests do."""
 
     async def passes(rate: float) -> bool:
-        one = load.Load("probe", 0, rate, n, math.inf)
+        one = load.Load("probe", rate, n)
         items = itertools.cycle(range(20))
         probe = await load.offer(one, lambda *_: server.send(next(items)), slo_s=slo_s, seed=seed)
         return not probe["stopped"] and estimate.missed(probe, slo_s).mean() <= 0.05
@@ -342,7 +342,7 @@ def main() -> None:
                          answer.low > family.truth])  # fmt: skip
             if asked.verbose:
                 path = " ".join(
-                    f"{r['purpose'][0]}{r['in_flight'] or r['offered_rps']}x{len(r['requests'])}"
+                    f"{r['purpose'][0]}{r['offered_rps']}x{len(r['requests'])}"
                     for r in done
                 )
                 bounds = (

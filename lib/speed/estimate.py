@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit
 from scipy.stats import beta, linregress
 
 from lib import stats
@@ -15,12 +14,11 @@ Record = dict[str, Any]
 Bounds = tuple[float, float, float]
 N_DRAWS, LENGTH = 100, 3000
 TAIL = 0.02  # outside the interval, on each side
-LEAST_WIDTH = 0.02  # of an interval, on each side: simulations are no finer
 LEAST = 20  # answers that a model is fitted to
 FAILING = 0.01  # of the requests, from which on no model of latencies holds
+DOUBT = 3.5  # standard deviations, by which no figure of an open loop is off by luck
+ENDS = np.array([0.0, 1.0])  # what Clopper and Pearson add to misses, for either bound
 PARTS = 10  # of a load, to see how misses and backlog scatter
-CLUSTERED = 40  # requests of an open loop speak for at most so many that miss independently
-STEEPNESS = np.geomspace(2, 40, 12)  # of misses by the logarithm of the rate
 LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
 WAITED = 0.2  # of the time that a local server's threads would have worked, without a processor
 REPEATS = 3  # disturbed loads that are made again
@@ -32,27 +30,28 @@ class Answer(NamedTuple):
     low: float
     middle: float
     high: float
-    method: str  # modelled, modelled and confirmed, measured
+    method: str  # modelled and confirmed, or measured
     drawn: queue_model.Draws | None = None
 
 
 def assess(records: list[Record], slo_s: float) -> Answer:
     """The capacity by all loads after the warm-up."""
-    rng = np.random.default_rng(1)
-    records = [r for r in records if r["purpose"] != "warm-up"]
-    probes = [r for r in records if not r["in_flight"]]
-    outcomes = [r["outcome"] for record in records for r in record["requests"]]
+    rng, loads = np.random.default_rng(1), [r for r in records if r["offered_rps"]]
+    outcomes = [r["outcome"] for load in loads for r in load["requests"]]
     if outcomes.count("ok") >= LEAST and outcomes.count("failed") <= FAILING * len(outcomes):
-        seen = _seen(records)
-        drawn = queue_model.draws(seen, N_DRAWS, max(LENGTH, 2 * len(outcomes)), rng)
-        if all(_explained(drawn, probe, slo_s, rng) for probe in probes):
+        longest = max(len(load["requests"]) for load in loads)
+        drawn = queue_model.draws(_seen(loads), N_DRAWS, max(LENGTH, 2 * longest), rng)
+        if all(_explained(drawn, load, slo_s, rng) for load in loads):
             rates = queue_model.bearable(drawn, slo_s, rng)
             low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest")
-            low, high = min(low, (1 - LEAST_WIDTH) * middle), max(high, (1 + LEAST_WIDTH) * middle)
             if high == math.inf:  # beyond all that was seen
-                low = min(low, max(throughput(r) for r in records))
-            return Answer(low, middle, high, "modelled" + " and confirmed" * bool(probes), drawn)
-    return _measured(probes, slo_s)
+                low = min(low, max(map(throughput, loads)))
+            return Answer(low, middle, high, "modelled and confirmed", drawn)
+    # Between the greatest load that passed and the least that failed.
+    verdicts = [(load["offered_rps"], verdict(load, slo_s)[0]) for load in loads]
+    high = min((rate for rate, word in verdicts if word == "failed"), default=math.inf)
+    low = max((rate for rate, word in verdicts if word == "passed" and rate < high), default=0.0)
+    return Answer(low, math.sqrt(low * high) if high < math.inf else low, high, "measured")
 
 
 def _seen(records: list[Record]) -> queue_model.Seen:
@@ -77,19 +76,14 @@ def _explained(
     work = np.take_along_axis(drawn.work, first + np.arange(n), axis=1)
     model = queue_model.simulate(np.tile(due, (lanes, 1)), work, drawn.shapes)
     model = np.minimum(model, due[-1] + 3 * slo_s - due)  # as the client stops waiting
-    figures = [[np.mean(x > slo_s, -1), np.mean(x, -1), np.quantile(x, 0.95, -1), _growth(due, x)]
-               for x in (model, real)]  # fmt: skip
-    for simulated, there in zip(*figures, strict=True):
-        slack = 0.02 * np.abs(simulated).max() + 1 / n
-        if not simulated.min() - slack <= there <= simulated.max() + slack:
+    for simulated, there in [
+        ((model > slo_s).mean(1), (real > slo_s).mean()),
+        (model.mean(1), real.mean()),
+    ]:
+        slack = 0.02 * np.mean(simulated) + 1 / n
+        if abs(there - np.mean(simulated)) > DOUBT * np.std(simulated) + slack:
             return False
     return True
-
-
-def _growth(due: Floats, latency: Floats) -> Floats:
-    """How many more were in flight in the last third than in the first."""
-    thirds = [part.sum(-1) for part in np.array_split(latency, 3, axis=-1)]
-    return np.asarray((thirds[2] - thirds[0]) / due[-1] * 3)
 
 
 def missed(record: Record, slo_s: float) -> Floats:
@@ -106,7 +100,7 @@ def _independent(late: Floats) -> float:
 
 
 def verdict(record: Record, slo_s: float) -> tuple[str, float]:
-    """Whether an open loop passed, failed or is unresolved, and how its backlog grew.
+    """Whether a load passed, failed or is unresolved, and how its backlog grew.
 
     A backlog that grows by more than its error fails whatever the latencies.
     """
@@ -118,30 +112,10 @@ def verdict(record: Record, slo_s: float) -> tuple[str, float]:
     growth = float(slope.slope * PARTS)
     grows = slope.pvalue < 1e-4 and growth > max(2.0, inside.mean() / 2)
     n, share = _independent(late), float(late.mean())
-    low, high = beta.ppf([0.025, 0.975], share * n + [0, 1], (1 - share) * n + [1, 0])
+    low, high = beta.ppf([0.01, 0.99], share * n + ENDS, (1 - share) * n + ENDS[::-1])
     if record["stopped"] or grows or low > MISSES:
         return "failed", growth
     return ("passed" if high <= MISSES else "unresolved"), growth
-
-
-def _measured(probes: list[Record], slo_s: float) -> Answer:
-    """Misses of the open loops, logistic in the logarithm of the rate; the posterior on a grid."""
-    if not probes:
-        return Answer(0.0, math.nan, math.inf, "measured")
-    rates = np.log([probe["offered_rps"] for probe in probes])
-    roots = np.linspace(rates.min() - 1.5, rates.max() + 1.5, 301)
-    posterior = np.zeros((len(roots), len(STEEPNESS)))
-    for rate, probe in zip(rates, probes, strict=True):
-        late = missed(probe, slo_s)
-        late = late[len(late) * 2 // 5 :]  # once it is steady
-        share, n = late.mean(), min(_independent(late), CLUSTERED)
-        if probe["stopped"]:  # and would have gone on to miss
-            share = 1.0
-        p = expit(logit(MISSES) + STEEPNESS * (rate - roots[:, None]))
-        posterior += n * (share * np.log(p) + (1 - share) * np.log1p(-p))
-    weight = np.cumsum(np.exp(posterior - posterior.max()).sum(1))
-    low, middle, high = np.exp(np.interp([TAIL, 0.5, 1 - TAIL], weight / weight[-1], roots))
-    return Answer(low, middle, high if math.log(high) < rates.max() + 1 else math.inf, "measured")
 
 
 def usable(done: list[Record]) -> list[Record]:
@@ -154,20 +128,19 @@ def disturbed(record: Record) -> bool:
     """Whether the server waited for a processor, or the client could not keep to its schedule."""
     late = np.quantile([r["late_s"] for r in record["requests"]], 0.99)
     usual = np.median([r["latency_s"] for r in record["requests"]])
-    unpunctual = not record["in_flight"] and late > max(LATE_S, LATE_SHARE * usual)
+    unpunctual = record["offered_rps"] > 0 and late > max(LATE_S, LATE_SHARE * usual)
     return bool(unpunctual or record["waited"] > WAITED)
 
 
 def throughput(record: Record) -> float:
-    """Answers a second while a load lasted, but for the last ones of a closed loop."""
-    ends = np.sort([r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"])
-    keep = max(len(ends) - int(record["in_flight"]), 1)  # then fewer than that are in flight
-    return float(keep / ends[keep - 1]) if len(ends) > 1 else 0.0
+    """Answers a second until the last one."""
+    ends = [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
+    return len(ends) / max(*ends, 1e-4) if ends else 0.0
 
 
 def binds(records: list[Record], slo_s: float) -> str:
     """What most misses of the open loops are: `p95 latency` or `errors`; empty without any."""
-    sent = [r for record in records if not record["in_flight"] for r in record["requests"]]
+    sent = [r for record in records if record["offered_rps"] for r in record["requests"]]
     failed = sum(r["outcome"] == "failed" for r in sent)
     late = sum(r["outcome"] != "failed" and r["latency_s"] > slo_s for r in sent)
     return ("errors" if failed > late else "p95 latency") if failed + late else ""

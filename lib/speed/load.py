@@ -1,8 +1,8 @@
 """What is offered to a deployment, and in what order, until its capacity is known.
 
-A warm-up, closed loops of 1, 2, 4 … requests in flight, then open loops of Poisson arrivals around
-the answer of the queue model. Which load comes next follows from those before, so a search goes
-on from what is on disk. All runs on the clock of the event loop.
+A warm-up of one request at a time, then open loops of Poisson arrivals: at twice the rate each
+time until one is not borne, then around the answer. Which load comes next follows from those
+before, so a search goes on from what is on disk. All runs on the clock of the event loop.
 """
 
 import asyncio
@@ -16,13 +16,12 @@ from lib.speed.estimate import Record, assess, throughput, usable
 
 Send = Callable[[int, float], Awaitable[Record]]  # the number of a request, and when it was due
 
-MOST_IN_FLIGHT = 256
-GAIN = 1.1  # throughput that another doubling in flight must add
-FAILING = 0.1  # of a closed loop, from which on more in flight is not tried
-LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long an open loop lasts at least
+BORNE = 0.75  # the least answers for each request offered, where a rate may still be doubled
+FAILING = 0.1  # of a load, from which on none is heavier
+AT_ONCE = 10  # requests of a load for each that it has in flight
+LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long a load around the answer lasts at least
 AIMS = (0.8, 1.0, 0.9)  # of what the model says, to check it
-ASIDE = (0.88, 1.1)  # of what was measured, in turn, where no model holds
-MOST_PROBES = 6  # without a model
+MEASURED = 6  # loads without a model, between what is borne and what is not
 WARM_UP_S, PAUSE_S = 10.0, 5.0  # the pause is after requests that failed or were cut
 
 
@@ -35,13 +34,12 @@ class Limits(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Requests to send: so many in flight, or (0) at a rate; none is begun after `most_s`."""
+    """Requests to send at a rate, or (0) one at a time; then none is begun after `most_s`."""
 
-    purpose: str  # warm-up, level or probe
-    in_flight: int
+    purpose: str  # warm-up, ramp or probe
     rate: float
     n: int
-    most_s: float
+    most_s: float = math.inf
 
 
 async def offer(load: Load, send: Send, *, slo_s: float, seed: int) -> Record:
@@ -61,30 +59,19 @@ async def offer(load: Load, send: Send, *, slo_s: float, seed: int) -> Record:
             record["latency_s"] = clock() - start - due_s
         return record
 
-    await (_closed if load.in_flight else _open)(load, one, slo_s, seed)
-    requests.sort(key=lambda record: float(record["due_s"]))
+    if load.rate:
+        await _open(load, one, slo_s, seed)
+    else:
+        for number in range(load.n):
+            if clock() - start < load.most_s:
+                await one(number, clock() - start)
     if any(record["outcome"] != "ok" for record in requests):
         await asyncio.sleep(PAUSE_S)  # what is left of it must not meet the next load
     rounded = [{k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()}
                for r in requests]  # fmt: skip
-    head = {"purpose": load.purpose, "in_flight": load.in_flight, "offered_rps": load.rate}
-    stopped = not load.in_flight and len(requests) < load.n
-    facts = {"stopped": stopped, "took_s": clock() - start, "waited": 0.0}
-    return head | facts | {"requests": rounded}
-
-
-async def _closed(load: Load, one: Send, slo_s: float, seed: int) -> None:
-    clock = asyncio.get_running_loop().time
-    start, numbers = clock(), iter(range(load.n))
-
-    async def user() -> None:
-        for number in numbers:
-            if clock() - start > load.most_s:
-                break
-            if (await one(number, clock() - start))["outcome"] == "failed":
-                await asyncio.sleep(PAUSE_S / 10)
-
-    await asyncio.gather(*(user() for _ in range(load.in_flight)))
+    head = {"purpose": load.purpose, "offered_rps": load.rate, "took_s": clock() - start}
+    stopped = load.rate > 0 and len(requests) < load.n
+    return head | {"stopped": stopped, "waited": 0.0, "requests": rounded}
 
 
 async def _open(load: Load, one: Send, slo_s: float, seed: int) -> None:
@@ -110,35 +97,36 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
     left_n = limits.budget_requests - sum(len(r["requests"]) for r in done)
     left_s = limits.budget_s - sum(r["took_s"] for r in done)
     current = usable(done)
-    probes = [r for r in current if r["purpose"] == "probe"]
+    ramp, probes = ([r for r in current if r["purpose"] == name] for name in ("ramp", "probe"))
     if left_n < 20 or (left_s <= 0 and probes):
         return None
     each_n = max(limits.budget_requests // 40, 8)
     if not current:
-        return Load("warm-up", 1, 0.0, 2 * each_n, min(limits.budget_s / 4, WARM_UP_S))
-    # Closed loops, until another doubling gains nothing.
-    levels = [r for r in current if r["purpose"] == "level"]
-    k = 2 * levels[-1]["in_flight"] if levels else 1
-    if not levels or (not probes and k <= left_n / 8 and _climbs(levels, limits.slo_s)):
-        return Load("level", k, 0.0, max(each_n, 3 * k), max(limits.budget_s / 15, 1.0))
-    # Open loops around the answer.
+        return Load("warm-up", 0.0, 2 * each_n, min(limits.budget_s / 4, WARM_UP_S))
+    # Twice the rate each time, from that of one request after the other.
+    last = [r["latency_s"] for r in current[0]["requests"]][-each_n:]
+    usual_s = max(float(np.median(last)), 1e-3)
+    rate = float(f"{2 ** len(ramp) / usual_s:.3g}")
+    n = int(max(min(each_n, rate * limits.budget_s / 15), AT_ONCE * 2 ** len(ramp)))
+    if not ramp or (not probes and n < left_n / 5 and _borne(ramp[-1])):
+        return Load("ramp", rate, n)
+    # Around the answer.
     answer = assess(current, limits.slo_s)
-    most = max(throughput(r) for r in current)
-    aim = answer.middle if math.isfinite(answer.middle) else most * GAIN ** len(probes)
-    aims = AIMS if answer.drawn else ASIDE * (MOST_PROBES // 2)
-    if len(probes) >= len(aims) or not aim:
+    if answer.drawn:
+        most = answer.middle if math.isfinite(answer.middle) else max(map(throughput, current))
+        aims = [aim * most for aim in AIMS]
+    else:  # in turn in the lower and the upper part of what is open
+        low = answer.low or min(r["offered_rps"] for r in ramp) / 3
+        high = answer.high if math.isfinite(answer.high) else 2 * low
+        aims = [low * (high / low) ** share for share in (0.3, 0.6)] * (MEASURED // 2)
+    if len(probes) >= len(aims):
         return None
-    rate, share = float(f"{aim * aims[len(probes)]:.3g}"), 1 / (len(aims) - len(probes))
-    usual = np.median([r["latency_s"] for r in levels[0]["requests"]])
-    lasts_s = max(share * left_s, LASTS_MEDIANS * usual, LASTS_SLOS * limits.slo_s)
-    return Load("probe", 0, rate, max(int(min(share * left_n, rate * lasts_s)), 20), math.inf)
+    rate, share = float(f"{aims[len(probes)]:.3g}"), 1 / (len(aims) - len(probes))
+    lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * limits.slo_s)
+    return Load("probe", rate, max(int(min(share * left_n, rate * lasts_s)), 20))
 
 
-def _climbs(levels: list[Record], slo_s: float) -> bool:
-    """Whether more in flight may bring more throughput, and is not hopeless."""
-    requests = levels[-1]["requests"]
-    failing = np.mean([r["outcome"] != "ok" for r in requests]) > FAILING
-    slow = np.median([r["latency_s"] for r in requests]) > slo_s
-    if failing or slow or levels[-1]["in_flight"] >= MOST_IN_FLIGHT:
-        return False
-    return len(levels) == 1 or throughput(levels[-1]) > GAIN * throughput(levels[-2])
+def _borne(record: Record) -> bool:
+    """Whether a load was answered about as fast as it was offered."""
+    failing = np.mean([r["outcome"] != "ok" for r in record["requests"]]) > FAILING
+    return not failing and throughput(record) > BORNE * record["offered_rps"]

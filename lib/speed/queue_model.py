@@ -23,25 +23,16 @@ SLOTS = [*range(1, 25), 26, 28, 30, 32, 36, 40, 48, 56, 64, 80, 96, 128, 192, 25
 SLOPES = np.array([0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.15])
 BLOCK = 24  # requests that are resampled together: those that follow each other are alike
 UNLIKELY = 10.0  # nats below the rest for a request that a model cannot explain
-POSSIBLE = 40.0  # nats below the likeliest, where a model is still tried
-SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.78, 0.85, 0.91, 0.96, 1.02])
-AROUND = np.array([0.65, 0.8, 0.92, 1.0, 1.08, 1.2, 1.35])
+POSSIBLE, PLAUSIBLE = 200.0, 40.0  # nats below the likeliest, before and after finer slopes
+SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.68, 0.75, 0.82, 0.88, 0.94, 1.0, 1.06])
 
 
 class Seen(NamedTuple):
-    """Requests of all loads on one clock, by arrival, and whether each was answered."""
+    """Requests on one clock, by arrival, and whether each was answered."""
 
     came: Floats
     went: Floats
     answered: NDArray[np.bool_]
-
-    def in_flight(self) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """Times when requests came or went, how many there were after each, and as each went."""
-        times = np.concatenate([self.came, self.went])
-        order = np.argsort(times, kind="stable")
-        inside = np.cumsum(np.repeat([1, -1], len(self.came))[order])
-        place = np.argsort(order)[len(self.came) :]
-        return times[order], inside, inside[place] + 1
 
 
 class Shape(NamedTuple):
@@ -55,12 +46,12 @@ class Shape(NamedTuple):
         return 1.0 + self.slope * (np.clip(k, 1, self.slots) - 1.0)
 
 
-class Fit(NamedTuple):
-    """Shapes that may be, each request's log-likelihood and work under each of them."""
+class Candidate(NamedTuple):
+    """A shape that may be, with each request's log-likelihood and work under it."""
 
-    shapes: list[Shape]
-    likelihood: Floats  # shape x request
-    work: Floats  # shape x request; below zero: not explained
+    shape: Shape
+    terms: Floats
+    work: Floats  # below zero: not explained
 
 
 class Draws(NamedTuple):
@@ -69,12 +60,6 @@ class Draws(NamedTuple):
     shapes: list[Shape]
     work: Floats  # draw x request of a simulation
     peak: int  # most requests in flight that were seen
-
-    def most(self) -> Floats:
-        """Requests a second that each could finish with twice as many in flight as were seen."""
-        k = np.arange(1, 2 * self.peak + 1)
-        rates = [(np.minimum(k, shape.slots) / shape.slowdown(k)).max() for shape in self.shapes]
-        return np.asarray(rates / self.work.mean(1))
 
 
 def _log_density(y: Floats) -> Floats:
@@ -88,77 +73,76 @@ def _log_density(y: Floats) -> Floats:
     return np.asarray(np.log(0.99 * others + 0.01 / 16))
 
 
-def _explain(seen: Seen, slots: int, slopes: Floats) -> Fit:
+def _explain(seen: Seen, slots: int, slopes: Floats) -> list[Candidate]:
     """The work of each request, were there so many slots, and how likely that makes it."""
-    free, starts = [0.0] * slots, np.empty(len(seen.came))
-    for i, (came, went) in enumerate(zip(seen.came.tolist(), seen.went.tolist(), strict=True)):
-        starts[i] = max(came, free[0])
+    # When each was begun, first come first served.
+    n, free, starts = len(seen.came), [0.0] * slots, list[float]()
+    for came, went in zip(seen.came.tolist(), seen.went.tolist(), strict=True):
+        starts.append(max(came, free[0]))
         heapq.heappushpop(free, went)
-    times, inside, at_end = seen.in_flight()
-    use, gaps = seen.answered, np.diff(times)
-    usual = float(np.median((seen.went - seen.came)[use]))
-    shapes = [Shape(slots, float(slope)) for slope in slopes]
-    likelihood, works = [], []
-    for shape in shapes:
-        done = np.concatenate([[0.0], np.cumsum(gaps / shape.slowdown(inside[:-1]))])
+    # How many were in flight between all comings and goings, and as each went.
+    times = np.concatenate([seen.came, seen.went])
+    order = np.argsort(times, kind="stable")
+    inside, times = np.cumsum(np.repeat([1, -1], n)[order]), times[order]
+    at_end = inside[np.argsort(order)[n:]] + 1
+    usual = float(np.median((seen.went - seen.came)[seen.answered]))
+    candidates = []
+    for shape in (Shape(slots, float(slope)) for slope in slopes):
+        done = np.cumsum(np.diff(times, prepend=0) / shape.slowdown(np.r_[1, inside[:-1]]))
         work = np.interp(seen.went, times, done) - np.interp(starts, times, done)
-        work = np.where(starts > seen.went, -1.0, work)[use]
-        terms = np.full(len(work), -UNLIKELY - math.log(usual))
-        fine = work > usual * 1e-4
+        work = np.where(starts > seen.went, -1.0, work)[seen.answered]
+        terms, fine = np.full(len(work), -UNLIKELY - math.log(usual)), work > usual * 1e-4
         if fine.sum() > 0.9 * len(work):
             y = np.log(work[fine])
             terms[fine] = _log_density(y) - y
-        likelihood.append(terms - np.log(shape.slowdown(at_end[use])))
-        works.append(work)
-    return Fit(shapes, np.array(likelihood), np.array(works))
+        terms -= np.log(shape.slowdown(at_end[seen.answered]))
+        candidates.append(Candidate(shape, terms, work))
+    return candidates
 
 
-def fit(seen: Seen) -> Fit:
-    """Fit slots and slope to all requests; keeps every shape that is not out of the question."""
-    peak = int(seen.in_flight()[1].max())
-    fits = [_explain(seen, slots, SLOPES[: len(SLOPES) if slots > 1 else 1])
-            for slots in [*(s for s in SLOTS if s < peak), ANY]]  # fmt: skip
-    for _ in range(3):  # finer slopes, beside the likeliest one of each number of slots
-        best = max(float(one.likelihood.sum(1).max()) for one in fits)
-        for one in [f for f in fits if f.likelihood.sum(1).max() > best - POSSIBLE]:
-            slopes = np.array([shape.slope for shape in one.shapes])
-            likeliest = slopes[one.likelihood.sum(1).argmax()]
-            low = slopes[slopes < likeliest].max(initial=likeliest)
-            high = slopes[slopes > likeliest].min(initial=likeliest)
-            if high > low and one.shapes[0].slots > 1:
-                finer = np.setdiff1d(np.linspace(low, high, 9), slopes)
-                new = _explain(seen, one.shapes[0].slots, finer)
-                fits[fits.index(one)] = _joined([one, new])
-    joined = _joined(fits)
-    near = np.flatnonzero(joined.likelihood.sum(1) > joined.likelihood.sum(1).max() - POSSIBLE)
-    return Fit([joined.shapes[i] for i in near], joined.likelihood[near], joined.work[near])
+def _likely(candidates: list[Candidate], nats: float) -> list[Candidate]:
+    """Those within so many nats of the likeliest, which comes first."""
+    total = np.array([c.terms.sum() for c in candidates])
+    return [candidates[i] for i in np.argsort(-total) if total[i] >= total.max() - nats]
 
 
-def _joined(fits: list[Fit]) -> Fit:
-    shapes, likelihood, work = zip(*fits, strict=True)
-    return Fit(sum(shapes, []), np.concatenate(likelihood), np.concatenate(work))
+def fit(seen: Seen, peak: int) -> list[Candidate]:
+    """Fit slots and slope to all requests: every shape that is not out of the question."""
+    candidates = list[Candidate]()
+    for slots in [*(s for s in SLOTS if s < peak), ANY]:
+        candidates += _explain(seen, slots, SLOPES[: 1 if slots == 1 else None])
+    for spread in (1.0, 0.1):  # of slopes around the likeliest of each number of slots
+        best = {c.shape.slots: c.shape.slope for c in _likely(candidates, POSSIBLE)[::-1]}
+        for slots in best.keys() - {1}:
+            i = int(np.searchsorted(SLOPES, best[slots]))
+            step = SLOPES[min(i + 1, len(SLOPES) - 1)] - SLOPES[max(i - 1, 0)]
+            slopes = best[slots] + spread * step * np.linspace(-0.6, 0.6, 16)
+            candidates += _explain(seen, slots, slopes[slopes > 0])
+    return _likely(candidates, PLAUSIBLE)
 
 
 def draws(seen: Seen, n_draws: int, length: int, rng: np.random.Generator) -> Draws:
     """Refit the shape to weights of blocks of requests, and resample their work by the same."""
-    fitted, peak = fit(seen), int(seen.in_flight()[1].max())
-    n = fitted.likelihood.shape[1]
+    gone = np.searchsorted(np.sort(seen.went), seen.came)
+    peak = int((np.arange(1, len(gone) + 1) - gone).max())
+    candidates = fit(seen, peak)
+    n = len(candidates[0].terms)
     weights = rng.exponential(1.0, (n_draws, -(-n // BLOCK)))
-    each = np.repeat(weights, BLOCK, axis=1)[:, :n]
-    chosen = np.argmax(each @ fitted.likelihood.T, axis=1)
+    likelihood = np.repeat(weights, BLOCK, axis=1)[:, :n] @ np.array([c.terms for c in candidates]).T
+    chosen = [candidates[i] for i in likelihood.argmax(1)]
     work = np.empty((n_draws, length))
-    for row, (which, weight) in enumerate(zip(chosen, weights, strict=True)):
+    for row, (candidate, weight) in enumerate(zip(chosen, weights, strict=True)):
         turns = rng.choice(len(weight), -(-length // BLOCK), p=weight / weight.sum())
         places = (turns[:, None] * BLOCK + np.arange(BLOCK)).ravel()[:length] % n
-        work[row] = np.maximum(fitted.work[which, places], 0.0)
-    return Draws([fitted.shapes[i] for i in chosen], work, peak)
+        work[row] = np.maximum(candidate.work[places], 0.0)
+    return Draws([candidate.shape for candidate in chosen], work, peak)
 
 
 def simulate(due: Floats, work: Floats, shapes: list[Shape]) -> Floats:
     """Latencies of requests due at some times (lane x request) at servers that start empty.
 
     One event a step in every lane, an arrival or an end; work done is counted alike for all in
-    service. Requests that never end have none.
+    service.
     """
     (lanes, n), slots = work.shape, np.array([shape.slots for shape in shapes])
     slower = np.array([shape.slowdown(np.arange(ANY + 1)) for shape in shapes])
@@ -193,34 +177,26 @@ def simulate(due: Floats, work: Floats, shapes: list[Shape]) -> Floats:
 def bearable(drawn: Draws, slo_s: float, rng: np.random.Generator) -> Floats:
     """For each draw the Poisson rate at which 5 % are late; infinite: beyond what was seen.
 
-    Rates are tried as shares of the most it could finish, roughly by a few draws, then around
-    that by all of them. Two halves of a simulation differ by luck alone, which is taken out.
+    Rates are tried as shares of the most that a server could finish.
     """
-    few, n = Draws(drawn.shapes[:8], drawn.work[:8], drawn.peak), drawn.work.shape[1]
-    rough = np.median(_crossings(few, SHARES, n // 4, slo_s, rng))
-    around = np.clip(rough, 0.03, 1.0) * AROUND
-    halves = drawn.most() * _crossings(drawn, around, n, slo_s, rng)
-    rates = halves.mean(0)
-    if not np.isfinite(rates).all():
-        return np.asarray(rates)
-    luck = np.var(halves[0] - halves[1]) / 4
-    real = math.sqrt(max(1 - luck / max(np.var(rates), 1e-12), 0.0))
-    return np.asarray(np.median(rates) + real * (rates - np.median(rates)))
-
-
-def _crossings(
-    drawn: Draws, shares: Floats, n: int, slo_s: float, rng: np.random.Generator
-) -> Floats:
-    """At which share of the most it could finish a draw misses too often (half x draw)."""
-    rates = shares * drawn.most()[:, None]
+    k = np.arange(1, 2 * drawn.peak + 1)
+    most = [(np.minimum(k, shape.slots) / shape.slowdown(k)).max() for shape in drawn.shapes]
+    rates = SHARES * (most / drawn.work.mean(1))[:, None]
+    n, lanes = drawn.work.shape[1], np.repeat(np.arange(len(rates)), len(SHARES))
     due = np.cumsum(rng.exponential(1.0, (len(rates), 1, n)), axis=2) / rates[..., None]
-    lanes = np.repeat(np.arange(len(rates)), len(shares))
     shapes = [drawn.shapes[i] for i in lanes]
-    late = simulate(due.reshape(-1, n), drawn.work[lanes, :n], shapes)[:, n // 20 :] > slo_s
-    crossings = []
-    for half in np.array_split(late, 2, axis=1):
-        misses = np.maximum(half.mean(1), 1e-4).reshape(rates.shape)
-        logs = np.log(np.maximum.accumulate(misses, axis=1))
-        wanted = math.log(MISSES)
-        crossings.append([np.interp(wanted, row, shares, right=math.inf) for row in logs])
-    return np.array(crossings)
+    late = simulate(due.reshape(-1, n), drawn.work[lanes], shapes) > slo_s
+    # Halves of a simulation differ by luck alone, which is taken out of how the draws differ.
+    first, second = _crossings(rates, late[:, n // 20 : n // 2]), _crossings(rates, late[:, n // 2 :])
+    both, luck = (first + second) / 2, (first - second) / 2
+    if not np.isfinite(both).all():
+        return both
+    real = math.sqrt(max(1 - np.var(luck) / max(np.var(both), 1e-12), 0.0))
+    return np.asarray(np.median(both) + (both - np.median(both)) * real)
+
+
+def _crossings(rates: Floats, late: NDArray[np.bool_]) -> Floats:
+    """At which of its rates each draw misses too often."""
+    misses = np.maximum(late.mean(1), 1e-4).reshape(rates.shape)
+    each = zip(np.log(np.maximum.accumulate(misses, axis=1)), rates, strict=True)
+    return np.array([np.interp(math.log(MISSES), row, rate, right=math.inf) for row, rate in each])
