@@ -342,8 +342,7 @@ def main() -> None:
                          answer.low > family.truth])  # fmt: skip
             if asked.verbose:
                 path = " ".join(
-                    f"{r['purpose'][0]}{r['offered_rps']}x{len(r['requests'])}"
-                    for r in done
+                    f"{r['purpose'][0]}{r['offered_rps']}x{len(r['requests'])}" for r in done
                 )
                 bounds = (
                     f"{answer.low / family.truth:.3f} {ratio:.3f} {answer.high / family.truth:.3f}"

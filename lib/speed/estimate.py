@@ -105,7 +105,9 @@ def verdict(record: Record, slo_s: float) -> tuple[str, float]:
     A backlog that grows by more than its error fails whatever the latencies.
     """
     late = missed(record, slo_s)
-    due, latency = (np.array([r[key] for r in record["requests"]]) for key in ("due_s", "latency_s"))
+    due, latency = (
+        np.array([r[key] for r in record["requests"]]) for key in ("due_s", "latency_s")
+    )
     times = np.linspace(0, due[-1], 10 * PARTS, endpoint=False)
     inside = np.sum((due[:, None] <= times) & (times < (due + latency)[:, None]), axis=0)
     slope = linregress(np.arange(PARTS), inside.reshape(PARTS, -1).mean(1))

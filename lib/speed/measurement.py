@@ -5,15 +5,16 @@ machine.
 """
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
+import numpy as np
 import openai
 import pandas as pd
 
@@ -30,7 +31,7 @@ from lib.speed.summary import unmeasured
 FAILURES = (openai.APIError, httpx2.HTTPError, TimeoutError, *WRONG_SHAPE)
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 STORE = "05_probes.jsonl"
-COLUMNS = """deployment repo_id probe purpose in_flight offered_rps stopped due_s late_s ttft_s
+COLUMNS = """deployment repo_id probe purpose offered_rps stopped waited due_s late_s ttft_s
     ttft_content_s latency_s outcome error prompt_tokens completion_tokens cached_tokens""".split()
 
 Items = list[list[Call]]  # the calls of each
@@ -40,7 +41,7 @@ class _Sender:
     """Sends items through a client; asks for token counts until an endpoint refuses to count."""
 
     def __init__(self, stream: Callable[..., Any], items: Items, *, counts: bool) -> None:
-        self.stream, self.items, self.counts, self.refused = stream, items, counts, False
+        self.stream, self.items, self.counts = stream, items, counts
 
     async def __call__(self, number: int, due_at: float) -> Record:
         """What became of an item: ok or failed, when it began to come, its tokens."""
@@ -68,11 +69,25 @@ async def offer(
     """Send a load to an endpoint; returns it with a record of each of its requests."""
     # Only the first load finds out whether the endpoint counts tokens.
     counts = not done or any("prompt_tokens" in r for r in done[0]["requests"])
+    ran, waited = _processor_ns()
     async with endpoints.client(served, timeout_s=brief.evaluation.timeout_s) as api:
         stream = functools.partial(endpoints.stream, api, served.model)
         sender = _Sender(stream, items, counts=counts)
         slo_s = brief.requirements.slo_s
-        return await load.offer(following, sender, slo_s=slo_s, seed=len(done))
+        record = await load.offer(following, sender, slo_s=slo_s, seed=len(done))
+    ran, waited = np.subtract(_processor_ns(), (ran, waited)).tolist()
+    return record | {"waited": round(waited / max(ran + waited, 1), 3)}
+
+
+def _processor_ns() -> tuple[int, int]:
+    """How long all threads of local servers ran, and waited for a processor, where Linux says."""
+    with contextlib.suppress(OSError):  # a thread may end meanwhile
+        tasks, proc = Path("/proc/self/task"), Path("/proc")
+        servers = "".join(path.read_text() for path in tasks.glob("*/children")).split()
+        threads = [path for pid in servers for path in proc.glob(f"{pid}/task/*/schedstat")]
+        times = [path.read_text().split() for path in threads]
+        return sum(int(ran) for ran, *_ in times), sum(int(waited) for _, waited, _ in times)
+    return 0, 0
 
 
 class _Search(NamedTuple):
@@ -169,7 +184,7 @@ def measure(
     most = len(deployments) * brief.speed.budget_requests
     with (
         endpoints.appending_records(run / STORE) as append,
-        budget.opened() if budget else nullcontext(),
+        budget.opened() if budget else contextlib.nullcontext(),
         progress_bar(most, "requests", show=progress) as bar,
     ):
         kept = endpoints.read_records(run / STORE)
@@ -190,28 +205,15 @@ def _loads(
     budget: Budget | None,
 ) -> Iterator[Record]:  # fmt: skip
     """All loads of one deployment, from disk where they are there."""
-    deployment, brief = search.deployment, search.brief
     done, following = _resumed(search, kept)
     yield from done
     if not following:
         return
     calls = itertools.chain.from_iterable(search.turn([], len(search.items)))
-    context = endpoints.context_tokens(calls, brief.size)
-    with endpoints.serving(deployment, logs=run / "logs", context_tokens=context) as served:
+    context = endpoints.context_tokens(calls, search.brief.size)
+    with endpoints.serving(search.deployment, logs=run / "logs", context_tokens=context) as served:
         while following:
-            turn, record = search.turn(done, following.n), Record()
-            send = functools.partial(run_blocking, offer, brief, served, turn, following, done)
-
-            def requests(
-                send: Callable[[], Record] = send, record: Record = record
-            ) -> list[Record]:
-                record.update(send())
-                return list(record["requests"])
-
-            if budget:  # where the first item warms up; here none does
-                budget.pay(deployment, [[], *turn], requests)
-            else:
-                requests()
+            record = _send(search, served, following, done, budget)
             if not done and all(r["outcome"] != "ok" for r in record["requests"]):
                 yield record  # which is not kept: it says nothing of the load
                 return
@@ -219,3 +221,19 @@ def _loads(
             done.append(record)
             yield record
             following = load.next_load(done, search.limits)
+
+
+def _send(
+    search: _Search, served: Served, following: Load, done: list[Record], budget: Budget | None
+) -> Record:
+    turn, record = search.turn(done, following.n), Record()
+
+    def requests() -> list[Record]:
+        record.update(run_blocking(offer, search.brief, served, turn, following, done))
+        return list(record["requests"])
+
+    if budget:  # where the first item warms up; here none does
+        budget.pay(search.deployment, [[], *turn], requests)
+    else:
+        requests()
+    return record

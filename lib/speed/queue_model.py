@@ -128,7 +128,9 @@ def draws(seen: Seen, n_draws: int, length: int, rng: np.random.Generator) -> Dr
     candidates = fit(seen, peak)
     n = len(candidates[0].terms)
     weights = rng.exponential(1.0, (n_draws, -(-n // BLOCK)))
-    likelihood = np.repeat(weights, BLOCK, axis=1)[:, :n] @ np.array([c.terms for c in candidates]).T
+    likelihood = (
+        np.repeat(weights, BLOCK, axis=1)[:, :n] @ np.array([c.terms for c in candidates]).T
+    )
     chosen = [candidates[i] for i in likelihood.argmax(1)]
     work = np.empty((n_draws, length))
     for row, (candidate, weight) in enumerate(zip(chosen, weights, strict=True)):
@@ -187,7 +189,10 @@ def bearable(drawn: Draws, slo_s: float, rng: np.random.Generator) -> Floats:
     shapes = [drawn.shapes[i] for i in lanes]
     late = simulate(due.reshape(-1, n), drawn.work[lanes], shapes) > slo_s
     # Halves of a simulation differ by luck alone, which is taken out of how the draws differ.
-    first, second = _crossings(rates, late[:, n // 20 : n // 2]), _crossings(rates, late[:, n // 2 :])
+    first, second = (
+        _crossings(rates, late[:, n // 20 : n // 2]),
+        _crossings(rates, late[:, n // 2 :]),
+    )
     both, luck = (first + second) / 2, (first - second) / 2
     if not np.isfinite(both).all():
         return both
