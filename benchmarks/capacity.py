@@ -329,7 +329,7 @@ def main() -> None:
             limits = Limits(family.slo_s, asked.budget_s, asked.requests)
             server = family.server(np.random.default_rng([run, 1]))
             done = virtual(search(server, limits, 1000 * run))
-            answer = estimate.assess(estimate.usable(done), family.slo_s)
+            answer = estimate.assess(estimate.usable(done)[1:], family.slo_s)
             sent = sum(len(r["requests"]) for r in done)
             other = virtual(
                 guidellm(family.server(np.random.default_rng([run, 2])), family.slo_s, run)

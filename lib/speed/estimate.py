@@ -6,17 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import beta, linregress
 
-from lib import stats
 from lib.speed import queue_model
 from lib.speed.queue_model import MISSES, Floats
 
 Record = dict[str, Any]
-Bounds = tuple[float, float, float]
-N_DRAWS, LENGTH = 100, 3000
+N_DRAWS = 100
 TAIL = 0.02  # outside the interval, on each side
 LEAST = 20  # answers that a model is fitted to
 FAILING = 0.01  # of the requests, from which on no model of latencies holds
-DOUBT = 3.5  # standard deviations, by which no figure of an open loop is off by luck
 ENDS = np.array([0.0, 1.0])  # what Clopper and Pearson add to misses, for either bound
 PARTS = 10  # of a load, to see how misses and backlog scatter
 LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
@@ -31,59 +28,40 @@ class Answer(NamedTuple):
     middle: float
     high: float
     method: str  # modelled and confirmed, or measured
-    drawn: queue_model.Draws | None = None
 
 
-def assess(records: list[Record], slo_s: float) -> Answer:
-    """The capacity by all loads after the warm-up."""
-    rng, loads = np.random.default_rng(1), [r for r in records if r["offered_rps"]]
-    outcomes = [r["outcome"] for load in loads for r in load["requests"]]
-    if outcomes.count("ok") >= LEAST and outcomes.count("failed") <= FAILING * len(outcomes):
-        longest = max(len(load["requests"]) for load in loads)
-        drawn = queue_model.draws(_seen(loads), N_DRAWS, max(LENGTH, 2 * longest), rng)
-        if all(_explained(drawn, load, slo_s, rng) for load in loads):
-            rates = queue_model.bearable(drawn, slo_s, rng)
-            low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest")
-            if high == math.inf:  # beyond all that was seen
-                low = min(low, max(map(throughput, loads)))
-            return Answer(low, middle, high, "modelled and confirmed", drawn)
+def assess(loads: list[Record], slo_s: float) -> Answer:
+    """The capacity by the model, or where loads contradict it by these alone."""
     # Between the greatest load that passed and the least that failed.
     verdicts = [(load["offered_rps"], verdict(load, slo_s)[0]) for load in loads]
-    high = min((rate for rate, word in verdicts if word == "failed"), default=math.inf)
-    low = max((rate for rate, word in verdicts if word == "passed" and rate < high), default=0.0)
-    return Answer(low, math.sqrt(low * high) if high < math.inf else low, high, "measured")
+    least = min((rate for rate, word in verdicts if word == "failed"), default=math.inf)
+    most = max((rate for rate, word in verdicts if word == "passed" and rate < least), default=0.0)
+    middle = math.sqrt(most * least) if least < math.inf else most
+    measured = Answer(most, middle, least, "measured")
+    outcomes = [r["outcome"] for load in loads for r in load["requests"]]
+    failed = outcomes.count("failed") > FAILING * len(outcomes)
+    if failed or outcomes.count("ok") < LEAST:
+        return measured
+    rng = np.random.default_rng(1)
+    drawn = queue_model.draws(*_one_clock(loads), N_DRAWS, rng)
+    rates = queue_model.bearable(drawn, slo_s, rng)
+    low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest").tolist()
+    if high == math.inf:  # beyond all that was seen
+        low = min(low, max(map(throughput, loads)))
+    confirmed = low <= least and most <= high
+    return Answer(low, middle, high, "modelled and confirmed") if confirmed else measured
 
 
-def _seen(records: list[Record]) -> queue_model.Seen:
-    """All requests that the server took, on one clock with pauses between loads."""
-    rows, start = list[tuple[float, float, bool]](), 0.0
-    for record in records:
-        for r in record["requests"]:
-            came = start + r["due_s"]
-            rows.append((came, came + max(r["latency_s"], 1e-4), r["outcome"] == "ok"))
-        start = max(went for _, went, _ in rows) + 1.0
-    came, went, answered = map(np.array, zip(*rows, strict=True))
-    return queue_model.Seen(came, went, answered)
-
-
-def _explained(
-    drawn: queue_model.Draws, probe: Record, slo_s: float, rng: np.random.Generator
-) -> bool:
-    """Whether the model, sent the same schedule, sees such misses, latencies and backlog."""
-    due, real = (np.array([r[key] for r in probe["requests"]]) for key in ("due_s", "latency_s"))
-    n, lanes = len(due), len(drawn.shapes)
-    first = rng.integers(0, drawn.work.shape[1] - n + 1, (lanes, 1))
-    work = np.take_along_axis(drawn.work, first + np.arange(n), axis=1)
-    model = queue_model.simulate(np.tile(due, (lanes, 1)), work, drawn.shapes)
-    model = np.minimum(model, due[-1] + 3 * slo_s - due)  # as the client stops waiting
-    for simulated, there in [
-        ((model > slo_s).mean(1), (real > slo_s).mean()),
-        (model.mean(1), real.mean()),
-    ]:
-        slack = 0.02 * np.mean(simulated) + 1 / n
-        if abs(there - np.mean(simulated)) > DOUBT * np.std(simulated) + slack:
-            return False
-    return True
+def _one_clock(loads: list[Record]) -> tuple[Floats, Floats]:
+    """When the requests that were taken came and went, with pauses between loads."""
+    came, went, start = list[float](), list[float](), 0.0
+    for load in loads:
+        for request in load["requests"]:
+            if request["outcome"] == "ok":
+                came.append(start + request["due_s"])
+                went.append(came[-1] + max(request["latency_s"], 1e-4))
+        start = max(went, default=0.0) + 1.0
+    return np.array(came), np.array(went)
 
 
 def missed(record: Record, slo_s: float) -> Floats:
@@ -146,15 +124,3 @@ def binds(records: list[Record], slo_s: float) -> str:
     failed = sum(r["outcome"] == "failed" for r in sent)
     late = sum(r["outcome"] != "failed" and r["latency_s"] > slo_s for r in sent)
     return ("errors" if failed > late else "p95 latency") if failed + late else ""
-
-
-def p95_at(records: list[Record], answer: Answer, rate: float) -> Bounds:
-    """The p95 latency at a rate, with its interval: by the model, or of the loads from there on."""
-    if answer.drawn and rate <= answer.low:
-        rng, drawn = np.random.default_rng(2), answer.drawn
-        due = np.cumsum(rng.exponential(1 / rate, drawn.work.shape), axis=1)
-        latency = queue_model.simulate(due, drawn.work, drawn.shapes)[:, LENGTH // 20 :]
-        low, middle, high = np.quantile(np.quantile(latency, 0.95, axis=1), [TAIL, 0.5, 1 - TAIL])
-        return float(middle), float(low), float(high)
-    within = [r for r in records if rate <= r["offered_rps"] <= answer.low]
-    return stats.quantile([r["latency_s"] for record in within for r in record["requests"]], 0.95)

@@ -20,8 +20,7 @@ BORNE = 0.75  # the least answers for each request offered, where a rate may sti
 FAILING = 0.1  # of a load, from which on none is heavier
 AT_ONCE = 10  # requests of a load for each that it has in flight
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long a load around the answer lasts at least
-AIMS = (0.8, 1.0, 0.9)  # of what the model says, to check it
-MEASURED = 6  # loads without a model, between what is borne and what is not
+AIMS = (0.7, 1.15, 1.0)  # of the answer so far, to check and to refine it
 WARM_UP_S, PAUSE_S = 10.0, 5.0  # the pause is after requests that failed or were cut
 
 
@@ -111,17 +110,11 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
     if not ramp or (not probes and n < left_n / 5 and _borne(ramp[-1])):
         return Load("ramp", rate, n)
     # Around the answer.
-    answer = assess(current, limits.slo_s)
-    if answer.drawn:
-        most = answer.middle if math.isfinite(answer.middle) else max(map(throughput, current))
-        aims = [aim * most for aim in AIMS]
-    else:  # in turn in the lower and the upper part of what is open
-        low = answer.low or min(r["offered_rps"] for r in ramp) / 3
-        high = answer.high if math.isfinite(answer.high) else 2 * low
-        aims = [low * (high / low) ** share for share in (0.3, 0.6)] * (MEASURED // 2)
-    if len(probes) >= len(aims):
+    if len(probes) == len(AIMS):
         return None
-    rate, share = float(f"{aims[len(probes)]:.3g}"), 1 / (len(aims) - len(probes))
+    middle = assess([*ramp, *probes], limits.slo_s).middle
+    most = middle if 0 < middle < math.inf else max(map(throughput, ramp))
+    rate, share = float(f"{AIMS[len(probes)] * most:.3g}"), 1 / (len(AIMS) - len(probes))
     lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * limits.slo_s)
     return Load("probe", rate, max(int(min(share * left_n, rate * lasts_s)), 20))
 

@@ -24,15 +24,8 @@ SLOPES = np.array([0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.
 BLOCK = 24  # requests that are resampled together: those that follow each other are alike
 UNLIKELY = 10.0  # nats below the rest for a request that a model cannot explain
 POSSIBLE, PLAUSIBLE = 200.0, 40.0  # nats below the likeliest, before and after finer slopes
-SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.68, 0.75, 0.82, 0.88, 0.94, 1.0, 1.06])
-
-
-class Seen(NamedTuple):
-    """Requests on one clock, by arrival, and whether each was answered."""
-
-    came: Floats
-    went: Floats
-    answered: NDArray[np.bool_]
+SHARES = np.array([0.05, 0.15, 0.3, 0.45, 0.58, 0.68, 0.76, 0.83, 0.89, 0.95, 1.02])
+LENGTH = 4000  # requests of a simulation
 
 
 class Shape(NamedTuple):
@@ -73,30 +66,28 @@ def _log_density(y: Floats) -> Floats:
     return np.asarray(np.log(0.99 * others + 0.01 / 16))
 
 
-def _explain(seen: Seen, slots: int, slopes: Floats) -> list[Candidate]:
+def _explain(came: Floats, went: Floats, slots: int, slopes: Floats) -> list[Candidate]:
     """The work of each request, were there so many slots, and how likely that makes it."""
     # When each was begun, first come first served.
-    n, free, starts = len(seen.came), [0.0] * slots, list[float]()
-    for came, went in zip(seen.came.tolist(), seen.went.tolist(), strict=True):
-        starts.append(max(came, free[0]))
-        heapq.heappushpop(free, went)
+    n, free, starts = len(came), [0.0] * slots, list[float]()
+    for begin, end in zip(came.tolist(), went.tolist(), strict=True):
+        starts.append(max(begin, free[0]))
+        heapq.heappushpop(free, end)
     # How many were in flight between all comings and goings, and as each went.
-    times = np.concatenate([seen.came, seen.went])
+    times = np.concatenate([came, went])
     order = np.argsort(times, kind="stable")
     inside, times = np.cumsum(np.repeat([1, -1], n)[order]), times[order]
-    at_end = inside[np.argsort(order)[n:]] + 1
-    usual = float(np.median((seen.went - seen.came)[seen.answered]))
+    at_end, usual = inside[np.argsort(order)[n:]] + 1, float(np.median(went - came))
     candidates = []
     for shape in (Shape(slots, float(slope)) for slope in slopes):
         done = np.cumsum(np.diff(times, prepend=0) / shape.slowdown(np.r_[1, inside[:-1]]))
-        work = np.interp(seen.went, times, done) - np.interp(starts, times, done)
-        work = np.where(starts > seen.went, -1.0, work)[seen.answered]
-        terms, fine = np.full(len(work), -UNLIKELY - math.log(usual)), work > usual * 1e-4
-        if fine.sum() > 0.9 * len(work):
+        work = np.interp(went, times, done) - np.interp(starts, times, done)
+        work[starts > went] = -1.0
+        terms, fine = np.full(n, -UNLIKELY - math.log(usual)), work > usual * 1e-4
+        if fine.sum() > 0.9 * n:
             y = np.log(work[fine])
             terms[fine] = _log_density(y) - y
-        terms -= np.log(shape.slowdown(at_end[seen.answered]))
-        candidates.append(Candidate(shape, terms, work))
+        candidates.append(Candidate(shape, terms - np.log(shape.slowdown(at_end)), work))
     return candidates
 
 
@@ -106,53 +97,54 @@ def _likely(candidates: list[Candidate], nats: float) -> list[Candidate]:
     return [candidates[i] for i in np.argsort(-total) if total[i] >= total.max() - nats]
 
 
-def fit(seen: Seen, peak: int) -> list[Candidate]:
+def fit(came: Floats, went: Floats, peak: int) -> list[Candidate]:
     """Fit slots and slope to all requests: every shape that is not out of the question."""
     candidates = list[Candidate]()
     for slots in [*(s for s in SLOTS if s < peak), ANY]:
-        candidates += _explain(seen, slots, SLOPES[: 1 if slots == 1 else None])
+        candidates += _explain(came, went, slots, SLOPES[: 1 if slots == 1 else None])
     for spread in (1.0, 0.1):  # of slopes around the likeliest of each number of slots
         best = {c.shape.slots: c.shape.slope for c in _likely(candidates, POSSIBLE)[::-1]}
         for slots in best.keys() - {1}:
             i = int(np.searchsorted(SLOPES, best[slots]))
             step = SLOPES[min(i + 1, len(SLOPES) - 1)] - SLOPES[max(i - 1, 0)]
             slopes = best[slots] + spread * step * np.linspace(-0.6, 0.6, 16)
-            candidates += _explain(seen, slots, slopes[slopes > 0])
+            candidates += _explain(came, went, slots, slopes[slopes > 0])
     return _likely(candidates, PLAUSIBLE)
 
 
-def draws(seen: Seen, n_draws: int, length: int, rng: np.random.Generator) -> Draws:
-    """Refit the shape to weights of blocks of requests, and resample their work by the same."""
-    gone = np.searchsorted(np.sort(seen.went), seen.came)
-    peak = int((np.arange(1, len(gone) + 1) - gone).max())
-    candidates = fit(seen, peak)
-    n = len(candidates[0].terms)
+def draws(came: Floats, went: Floats, n_draws: int, rng: np.random.Generator) -> Draws:
+    """Refit the shape to weights of blocks of requests, and resample their work by the same.
+
+    Requests are on one clock, by arrival.
+    """
+    n, gone = len(came), np.searchsorted(np.sort(went), came)
+    peak = int((np.arange(1, n + 1) - gone).max())
+    candidates = fit(came, went, peak)
     weights = rng.exponential(1.0, (n_draws, -(-n // BLOCK)))
-    likelihood = (
-        np.repeat(weights, BLOCK, axis=1)[:, :n] @ np.array([c.terms for c in candidates]).T
-    )
-    chosen = [candidates[i] for i in likelihood.argmax(1)]
-    work = np.empty((n_draws, length))
+    terms = np.array([candidate.terms for candidate in candidates])
+    each = np.repeat(weights, BLOCK, axis=1)[:, :n]
+    chosen = [candidates[i] for i in (each @ terms.T).argmax(1)]
+    work = np.empty((n_draws, LENGTH))
     for row, (candidate, weight) in enumerate(zip(chosen, weights, strict=True)):
-        turns = rng.choice(len(weight), -(-length // BLOCK), p=weight / weight.sum())
-        places = (turns[:, None] * BLOCK + np.arange(BLOCK)).ravel()[:length] % n
+        turns = rng.choice(len(weight), -(-LENGTH // BLOCK), p=weight / weight.sum())
+        places = (turns[:, None] * BLOCK + np.arange(BLOCK)).ravel()[:LENGTH] % n
         work[row] = np.maximum(candidate.work[places], 0.0)
     return Draws([candidate.shape for candidate in chosen], work, peak)
 
 
-def simulate(due: Floats, work: Floats, shapes: list[Shape]) -> Floats:
-    """Latencies of requests due at some times (lane x request) at servers that start empty.
+def misses(due: Floats, work: Floats, shapes: list[Shape], slo_s: float) -> Floats:
+    """The share of requests due at some times (lane x request) that a server answers too late.
 
     One event a step in every lane, an arrival or an end; work done is counted alike for all in
-    service.
+    service. The server starts empty, so the first tenth does not count.
     """
     (lanes, n), slots = work.shape, np.array([shape.slots for shape in shapes])
     slower = np.array([shape.slowdown(np.arange(ANY + 1)) for shape in shapes])
-    rows, came, started, inside = np.arange(lanes), *np.zeros((3, lanes), int)
-    ends, who = np.full((lanes, ANY + 1), np.inf), np.zeros((lanes, ANY + 1), int)
-    now, done, latency = np.zeros(lanes), np.zeros(lanes), np.full((lanes, n), np.nan)
+    rows, came, started, inside, late, ended = np.arange(lanes), *np.zeros((5, lanes), int)
+    ends, since = np.full((2, lanes, ANY + 1), np.inf)
+    now, done = np.zeros((2, lanes))
     due, work = np.c_[due, np.full(lanes, np.inf)], np.c_[work, np.zeros(lanes)]
-    for _ in range(2 * n):
+    for step in range(2 * n):
         slow = slower[rows, inside]
         first = ends[:, : inside.max() + 1].argmin(1)
         t_end, t_next = now + (ends[rows, first] - done) * slow, due[rows, came]
@@ -161,19 +153,22 @@ def simulate(due: Floats, work: Floats, shapes: list[Shape]) -> Floats:
         done += (then - now) / slow
         now = then
         # Who leaves gives the place to the last one; who comes waits, or takes the next place.
+        if step > n // 5:
+            late += leaves & (now - since[rows, first] > slo_s)
+            ended += leaves
         out, place = np.flatnonzero(leaves), first[leaves]
-        index, last = who[out, place], inside[out] - 1
-        latency[out, index] = now[out] - due[out, index]
-        ends[out, place], who[out, place] = ends[out, last], who[out, last]
+        last = inside[out] - 1
+        ends[out, place], since[out, place] = ends[out, last], since[out, last]
         ends[out, last] = np.inf
         inside[out] = last
         came += ~leaves
         begins = np.flatnonzero((started < came) & (inside < slots))
-        ends[begins, inside[begins]] = done[begins] + work[begins, started[begins]]
-        who[begins, inside[begins]] = started[begins]
+        place, who = inside[begins], started[begins]
+        ends[begins, place] = done[begins] + work[begins, who]
+        since[begins, place] = due[begins, who]
         started[begins] += 1
         inside[begins] += 1
-    return latency
+    return np.asarray(late / ended)
 
 
 def bearable(drawn: Draws, slo_s: float, rng: np.random.Generator) -> Floats:
@@ -184,24 +179,10 @@ def bearable(drawn: Draws, slo_s: float, rng: np.random.Generator) -> Floats:
     k = np.arange(1, 2 * drawn.peak + 1)
     most = [(np.minimum(k, shape.slots) / shape.slowdown(k)).max() for shape in drawn.shapes]
     rates = SHARES * (most / drawn.work.mean(1))[:, None]
-    n, lanes = drawn.work.shape[1], np.repeat(np.arange(len(rates)), len(SHARES))
-    due = np.cumsum(rng.exponential(1.0, (len(rates), 1, n)), axis=2) / rates[..., None]
+    due = np.cumsum(rng.exponential(1.0, (len(rates), 1, LENGTH)), axis=2) / rates[..., None]
+    lanes = np.repeat(np.arange(len(rates)), len(SHARES))
     shapes = [drawn.shapes[i] for i in lanes]
-    late = simulate(due.reshape(-1, n), drawn.work[lanes], shapes) > slo_s
-    # Halves of a simulation differ by luck alone, which is taken out of how the draws differ.
-    first, second = (
-        _crossings(rates, late[:, n // 20 : n // 2]),
-        _crossings(rates, late[:, n // 2 :]),
-    )
-    both, luck = (first + second) / 2, (first - second) / 2
-    if not np.isfinite(both).all():
-        return both
-    real = math.sqrt(max(1 - np.var(luck) / max(np.var(both), 1e-12), 0.0))
-    return np.asarray(np.median(both) + (both - np.median(both)) * real)
-
-
-def _crossings(rates: Floats, late: NDArray[np.bool_]) -> Floats:
-    """At which of its rates each draw misses too often."""
-    misses = np.maximum(late.mean(1), 1e-4).reshape(rates.shape)
-    each = zip(np.log(np.maximum.accumulate(misses, axis=1)), rates, strict=True)
+    shares = misses(due.reshape(-1, LENGTH), drawn.work[lanes], shapes, slo_s)
+    logs = np.log(np.maximum.accumulate(np.maximum(shares, 1e-4).reshape(rates.shape), axis=1))
+    each = zip(logs, rates, strict=True)
     return np.array([np.interp(math.log(MISSES), row, rate, right=math.inf) for row, rate in each])

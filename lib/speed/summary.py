@@ -66,8 +66,8 @@ def capacity(
     """The Poisson rate at which 5 % miss the SLO, `max_rps`, with its interval.
 
     `high` is missing where no load broke it: `max_rps` is then at least that. `method` says how it
-    was found, `binds` what is missed beyond it. `p95_s` is that at `min_rps`, or at half of
-    `max_rps` where the brief has none. A disturbed one decides nothing: it has no interval.
+    was found, `binds` what is missed beyond it. `p95_s` is that of the loads from `min_rps`, or half of
+    `max_rps`, to `low`: more load is not faster. A disturbed one decides nothing: it has no interval.
     """
     table: list[tuple[Any, ...]] = []
     for deployment in brief.deployments if deployments is None else deployments:
@@ -83,7 +83,9 @@ def capacity(
         low, middle, high = answer[:3]
         if high == math.inf:  # no load broke it
             middle, high = low, NAN
-        p95 = estimate.p95_at(loads, answer, brief.requirements.min_rps or middle / 2)
+        least = brief.requirements.min_rps or middle / 2
+        within = [load for load in loads if least <= load["offered_rps"] <= low]
+        p95 = stats.quantile([r["latency_s"] for load in within for r in load["requests"]], 0.95)
         if disturbed := any(map(estimate.disturbed, loads)):
             low, high, p95 = 0.0, NAN, (p95[0], NAN, NAN)
         who = name, sent["repo_id"].iloc[0]
