@@ -10,9 +10,8 @@ from lib.speed import queue_model
 from lib.speed.queue_model import MISSES, Floats
 
 Record = dict[str, Any]
-N_DRAWS = 100
 TAIL = 0.02  # outside the interval, on each side
-LEAST = 20  # answers that a model is fitted to
+LEAST = 60  # answers that a model is fitted to
 FAILING = 0.01  # of the requests, from which on no model of latencies holds
 ENDS = np.array([0.0, 1.0])  # what Clopper and Pearson add to misses, for either bound
 PARTS = 10  # of a load, to see how misses and backlog scatter
@@ -27,7 +26,7 @@ class Answer(NamedTuple):
     low: float
     middle: float
     high: float
-    method: str  # modelled and confirmed, or measured
+    method: str  # modelled, modelled and confirmed, or measured
 
 
 def assess(loads: list[Record], slo_s: float) -> Answer:
@@ -42,14 +41,14 @@ def assess(loads: list[Record], slo_s: float) -> Answer:
     failed = outcomes.count("failed") > FAILING * len(outcomes)
     if failed or outcomes.count("ok") < LEAST:
         return measured
-    rng = np.random.default_rng(1)
-    drawn = queue_model.draws(*_one_clock(loads), N_DRAWS, rng)
-    rates = queue_model.bearable(drawn, slo_s, rng)
+    rates = queue_model.bearable(*_one_clock(loads), slo_s, np.random.default_rng(1))
     low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest").tolist()
     if high == math.inf:  # beyond all that was seen
         low = min(low, max(map(throughput, loads)))
-    confirmed = low <= least and most <= high
-    return Answer(low, middle, high, "modelled and confirmed") if confirmed else measured
+    if low > least or most > high:
+        return measured
+    probes = any(load["purpose"] == "probe" for load in loads)
+    return Answer(low, middle, high, "modelled and confirmed" if probes else "modelled")
 
 
 def _one_clock(loads: list[Record]) -> tuple[Floats, Floats]:
@@ -83,9 +82,8 @@ def verdict(record: Record, slo_s: float) -> tuple[str, float]:
     A backlog that grows by more than its error fails whatever the latencies.
     """
     late = missed(record, slo_s)
-    due, latency = (
-        np.array([r[key] for r in record["requests"]]) for key in ("due_s", "latency_s")
-    )
+    due = np.array([r["due_s"] for r in record["requests"]])
+    latency = np.array([r["latency_s"] for r in record["requests"]])
     times = np.linspace(0, due[-1], 10 * PARTS, endpoint=False)
     inside = np.sum((due[:, None] <= times) & (times < (due + latency)[:, None]), axis=0)
     slope = linregress(np.arange(PARTS), inside.reshape(PARTS, -1).mean(1))

@@ -17,7 +17,6 @@ from lib.speed.estimate import Record, assess, throughput, usable
 Send = Callable[[int, float], Awaitable[Record]]  # the number of a request, and when it was due
 
 BORNE = 0.75  # the least answers for each request offered, where a rate may still be doubled
-FAILING = 0.1  # of a load, from which on none is heavier
 AT_ONCE = 10  # requests of a load for each that it has in flight
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long a load around the answer lasts at least
 AIMS = (0.7, 1.15, 1.0)  # of the answer so far, to check and to refine it
@@ -107,7 +106,8 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
     usual_s = max(float(np.median(last)), 1e-3)
     rate = float(f"{2 ** len(ramp) / usual_s:.3g}")
     n = int(max(min(each_n, rate * limits.budget_s / 15), AT_ONCE * 2 ** len(ramp)))
-    if not ramp or (not probes and n < left_n / 5 and _borne(ramp[-1])):
+    borne = not ramp or throughput(ramp[-1]) > BORNE * ramp[-1]["offered_rps"]
+    if not probes and borne and (n < left_n / 5 or not ramp):
         return Load("ramp", rate, n)
     # Around the answer.
     if len(probes) == len(AIMS):
@@ -117,9 +117,3 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
     rate, share = float(f"{AIMS[len(probes)] * most:.3g}"), 1 / (len(AIMS) - len(probes))
     lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * limits.slo_s)
     return Load("probe", rate, max(int(min(share * left_n, rate * lasts_s)), 20))
-
-
-def _borne(record: Record) -> bool:
-    """Whether a load was answered about as fast as it was offered."""
-    failing = np.mean([r["outcome"] != "ok" for r in record["requests"]]) > FAILING
-    return not failing and throughput(record) > BORNE * record["offered_rps"]

@@ -25,7 +25,8 @@ from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
 from lib.replies import WRONG_SHAPE
 from lib.speed import load
-from lib.speed.load import Limits, Load, Record
+from lib.speed.estimate import Record
+from lib.speed.load import Limits, Load
 from lib.speed.summary import unmeasured
 
 FAILURES = (openai.APIError, httpx2.HTTPError, TimeoutError, *WRONG_SHAPE)
@@ -37,45 +38,42 @@ COLUMNS = """deployment repo_id probe purpose offered_rps stopped waited due_s l
 Items = list[list[Call]]  # the calls of each
 
 
-class _Sender:
-    """Sends items through a client; asks for token counts until an endpoint refuses to count."""
-
-    def __init__(self, stream: Callable[..., Any], items: Items, *, counts: bool) -> None:
-        self.stream, self.items, self.counts = stream, items, counts
-
-    async def __call__(self, number: int, due_at: float) -> Record:
-        """What became of an item: ok or failed, when it began to come, its tokens."""
-        usage = {"stream_options": {"include_usage": True}} if self.counts else {}
-        calls = self.items[number]
-        try:
-            timed = await asyncio.gather(*(self.stream(call, **usage) for call in calls))
-        except FAILURES as failure:
-            status = failure.status_code if isinstance(failure, openai.APIStatusError) else 500
-            if usage and status in (400, 422) and number == 0:
-                self.counts = False
-                return await self(number, due_at)
-            nothing = dict.fromkeys(TOKENS, 0) if status < 500 and len(calls) == 1 else {}
-            return {"outcome": "failed", "error": type(failure).__name__} | nothing
-        firsts, contents, *counts = zip(*timed, strict=True)
-        facts: Record = {"outcome": "ok", "ttft_s": max(firsts) - due_at}
-        if None not in contents:
-            facts["ttft_content_s"] = max(contents) - due_at
-        return facts | {k: sum(n) for k, n in zip(TOKENS, counts, strict=True) if None not in n}
-
-
 async def offer(
     brief: Project, served: Served, items: Items, following: Load, done: list[Record]
 ) -> Record:
-    """Send a load to an endpoint; returns it with a record of each of its requests."""
-    # Only the first load finds out whether the endpoint counts tokens.
+    """Send a load to an endpoint; returns it with a record of each of its requests.
+
+    It asks for token counts until the endpoint's first answer refuses to count.
+    """
     counts = not done or any("prompt_tokens" in r for r in done[0]["requests"])
-    ran, waited = _processor_ns()
+
+    async def send(number: int, due_at: float) -> Record:
+        """What became of an item: ok or failed, when it began to come, its tokens."""
+        nonlocal counts
+        usage = {"stream_options": {"include_usage": True}} if counts else {}
+        calls = items[number]
+        try:
+            timed = await asyncio.gather(
+                *(endpoints.stream(api, served.model, call, **usage) for call in calls)
+            )
+        except FAILURES as failure:
+            status = failure.status_code if isinstance(failure, openai.APIStatusError) else 500
+            if usage and status in (400, 422) and number == 0:
+                counts = False
+                return await send(number, due_at)
+            nothing = dict.fromkeys(TOKENS, 0) if status < 500 and len(calls) == 1 else {}
+            return {"outcome": "failed", "error": type(failure).__name__} | nothing
+        firsts, contents, *tokens = zip(*timed, strict=True)
+        facts: Record = {"outcome": "ok", "ttft_s": max(firsts) - due_at}
+        if None not in contents:
+            facts["ttft_content_s"] = max(contents) - due_at
+        return facts | {k: sum(n) for k, n in zip(TOKENS, tokens, strict=True) if None not in n}
+
+    before = _processor_ns()
     async with endpoints.client(served, timeout_s=brief.evaluation.timeout_s) as api:
-        stream = functools.partial(endpoints.stream, api, served.model)
-        sender = _Sender(stream, items, counts=counts)
         slo_s = brief.requirements.slo_s
-        record = await load.offer(following, sender, slo_s=slo_s, seed=len(done))
-    ran, waited = np.subtract(_processor_ns(), (ran, waited)).tolist()
+        record = await load.offer(following, send, slo_s=slo_s, seed=len(done))
+    ran, waited = np.subtract(_processor_ns(), before).tolist()
     return record | {"waited": round(waited / max(ran + waited, 1), 3)}
 
 

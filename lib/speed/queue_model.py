@@ -25,7 +25,7 @@ BLOCK = 24  # requests that are resampled together: those that follow each other
 UNLIKELY = 10.0  # nats below the rest for a request that a model cannot explain
 POSSIBLE, PLAUSIBLE = 200.0, 40.0  # nats below the likeliest, before and after finer slopes
 SHARES = np.array([0.05, 0.15, 0.3, 0.45, 0.58, 0.68, 0.76, 0.83, 0.89, 0.95, 1.02])
-LENGTH = 4000  # requests of a simulation
+N_DRAWS, LENGTH = 100, 4000  # of the bootstrap; requests of each simulation
 
 
 class Shape(NamedTuple):
@@ -45,14 +45,6 @@ class Candidate(NamedTuple):
     shape: Shape
     terms: Floats
     work: Floats  # below zero: not explained
-
-
-class Draws(NamedTuple):
-    """Models that the data leave possible: a shape each, and its sequence of work."""
-
-    shapes: list[Shape]
-    work: Floats  # draw x request of a simulation
-    peak: int  # most requests in flight that were seen
 
 
 def _log_density(y: Floats) -> Floats:
@@ -112,26 +104,6 @@ def fit(came: Floats, went: Floats, peak: int) -> list[Candidate]:
     return _likely(candidates, PLAUSIBLE)
 
 
-def draws(came: Floats, went: Floats, n_draws: int, rng: np.random.Generator) -> Draws:
-    """Refit the shape to weights of blocks of requests, and resample their work by the same.
-
-    Requests are on one clock, by arrival.
-    """
-    n, gone = len(came), np.searchsorted(np.sort(went), came)
-    peak = int((np.arange(1, n + 1) - gone).max())
-    candidates = fit(came, went, peak)
-    weights = rng.exponential(1.0, (n_draws, -(-n // BLOCK)))
-    terms = np.array([candidate.terms for candidate in candidates])
-    each = np.repeat(weights, BLOCK, axis=1)[:, :n]
-    chosen = [candidates[i] for i in (each @ terms.T).argmax(1)]
-    work = np.empty((n_draws, LENGTH))
-    for row, (candidate, weight) in enumerate(zip(chosen, weights, strict=True)):
-        turns = rng.choice(len(weight), -(-LENGTH // BLOCK), p=weight / weight.sum())
-        places = (turns[:, None] * BLOCK + np.arange(BLOCK)).ravel()[:LENGTH] % n
-        work[row] = np.maximum(candidate.work[places], 0.0)
-    return Draws([candidate.shape for candidate in chosen], work, peak)
-
-
 def misses(due: Floats, work: Floats, shapes: list[Shape], slo_s: float) -> Floats:
     """The share of requests due at some times (lane x request) that a server answers too late.
 
@@ -171,18 +143,30 @@ def misses(due: Floats, work: Floats, shapes: list[Shape], slo_s: float) -> Floa
     return np.asarray(late / ended)
 
 
-def bearable(drawn: Draws, slo_s: float, rng: np.random.Generator) -> Floats:
-    """For each draw the Poisson rate at which 5 % are late; infinite: beyond what was seen.
+def bearable(came: Floats, went: Floats, slo_s: float, rng: np.random.Generator) -> Floats:
+    """Poisson rates at which 5 % are late, one of each draw; infinite: beyond what was seen.
 
-    Rates are tried as shares of the most that a server could finish.
+    Requests are on one clock, by arrival.
     """
-    k = np.arange(1, 2 * drawn.peak + 1)
-    most = [(np.minimum(k, shape.slots) / shape.slowdown(k)).max() for shape in drawn.shapes]
-    rates = SHARES * (most / drawn.work.mean(1))[:, None]
-    due = np.cumsum(rng.exponential(1.0, (len(rates), 1, LENGTH)), axis=2) / rates[..., None]
-    lanes = np.repeat(np.arange(len(rates)), len(SHARES))
-    shapes = [drawn.shapes[i] for i in lanes]
-    shares = misses(due.reshape(-1, LENGTH), drawn.work[lanes], shapes, slo_s)
-    logs = np.log(np.maximum.accumulate(np.maximum(shares, 1e-4).reshape(rates.shape), axis=1))
+    n, gone = len(came), np.searchsorted(np.sort(went), came)
+    peak = int((np.arange(1, n + 1) - gone).max())
+    candidates = fit(came, went, peak)
+    # Refit to weights of blocks of requests, and resample their work by the same.
+    weights = rng.exponential(1.0, (N_DRAWS, -(-n // BLOCK)))
+    terms = np.array([candidate.terms for candidate in candidates])
+    chosen = (np.repeat(weights, BLOCK, axis=1)[:, :n] @ terms.T).argmax(1)
+    shapes, work = [candidates[i].shape for i in chosen], np.empty((N_DRAWS, LENGTH))
+    for row, (i, weight) in enumerate(zip(chosen, weights, strict=True)):
+        blocks = rng.choice(len(weight), -(-LENGTH // BLOCK), p=weight / weight.sum())
+        places = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()[:LENGTH] % n
+        work[row] = np.maximum(candidates[i].work[places], 0.0)
+    # Simulate each at shares of the most that it could finish.
+    k = np.arange(1, 2 * peak + 1)
+    most = [(np.minimum(k, shape.slots) / shape.slowdown(k)).max() for shape in shapes]
+    rates = SHARES * (most / work.mean(1))[:, None]
+    due = np.cumsum(rng.exponential(1.0, (N_DRAWS, 1, LENGTH)), axis=2) / rates[..., None]
+    lanes = np.repeat(np.arange(N_DRAWS), len(SHARES))
+    late = misses(due.reshape(-1, LENGTH), work[lanes], [shapes[i] for i in lanes], slo_s)
+    logs = np.log(np.maximum.accumulate(np.maximum(late, 1e-4).reshape(rates.shape), axis=1))
     each = zip(logs, rates, strict=True)
     return np.array([np.interp(math.log(MISSES), row, rate, right=math.inf) for row, rate in each])

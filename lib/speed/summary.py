@@ -29,11 +29,11 @@ def unmeasured(requests: pd.DataFrame) -> dict[str, str]:
     return {str(name): text.format(str(name), error) for name, error in first}
 
 
-def _loads(sent: pd.DataFrame) -> dict[int, dict[Any, Any]]:
+def _loads(sent: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
     """The loads of one deployment by number, each with its requests; not the warm-up."""
     head = ["purpose", "offered_rps", "stopped", "waited"]
-    loads = {n: load for n, load in sent.groupby("probe") if load["offered_rps"].iloc[0]}
-    return {n: load[head].iloc[0].to_dict() | {"requests": rows(load)} for n, load in loads.items()}
+    loads = sent[sent["offered_rps"] > 0].groupby("probe")
+    return {n: load[head].iloc[0].to_dict() | {"requests": rows(load)} for n, load in loads}
 
 
 def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
@@ -66,8 +66,9 @@ def capacity(
     """The Poisson rate at which 5 % miss the SLO, `max_rps`, with its interval.
 
     `high` is missing where no load broke it: `max_rps` is then at least that. `method` says how it
-    was found, `binds` what is missed beyond it. `p95_s` is that of the loads from `min_rps`, or half of
-    `max_rps`, to `low`: more load is not faster. A disturbed one decides nothing: it has no interval.
+    was found, `binds` what is missed beyond it. `p95_s` is that of the loads from `min_rps`, or
+    half of `max_rps`, to `low`: more load is not faster. What was disturbed, or modelled without a
+    load to confirm it, has no interval and decides nothing.
     """
     table: list[tuple[Any, ...]] = []
     for deployment in brief.deployments if deployments is None else deployments:
@@ -86,7 +87,8 @@ def capacity(
         least = brief.requirements.min_rps or middle / 2
         within = [load for load in loads if least <= load["offered_rps"] <= low]
         p95 = stats.quantile([r["latency_s"] for load in within for r in load["requests"]], 0.95)
-        if disturbed := any(map(estimate.disturbed, loads)):
+        disturbed = any(map(estimate.disturbed, loads))
+        if disturbed or answer.method == "modelled":
             low, high, p95 = 0.0, NAN, (p95[0], NAN, NAN)
         who = name, sent["repo_id"].iloc[0]
         how = "measured here", answer.method, estimate.binds(loads, slo_s), disturbed
