@@ -35,7 +35,7 @@ def assess(loads: list[Record], slo_s: float) -> Answer:
     verdicts = [(load["offered_rps"], verdict(load, slo_s)[0]) for load in loads]
     least = min((rate for rate, word in verdicts if word == "failed"), default=math.inf)
     most = max((rate for rate, word in verdicts if word == "passed" and rate < least), default=0.0)
-    middle = math.sqrt(most * least) if least < math.inf else most
+    middle = math.sqrt((most or least / 4) * least) if least < math.inf else most
     measured = Answer(most, middle, least, "measured")
     outcomes = [r["outcome"] for load in loads for r in load["requests"]]
     failed = outcomes.count("failed") > FAILING * len(outcomes)

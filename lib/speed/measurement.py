@@ -6,12 +6,11 @@ machine.
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx2
 import numpy as np

@@ -36,7 +36,7 @@ class Shape(NamedTuple):
 
     def slowdown(self, k: NDArray[np.number]) -> Floats:
         """How many times slower k requests in flight are than one."""
-        return 1.0 + self.slope * (np.clip(k, 1, self.slots) - 1.0)
+        return np.asarray(1.0 + self.slope * (np.clip(k, 1, self.slots) - 1.0))
 
 
 class Candidate(NamedTuple):

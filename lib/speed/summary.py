@@ -83,7 +83,7 @@ def capacity(
         answer = estimate.assess(loads, slo_s)
         low, middle, high = answer[:3]
         if high == math.inf:  # no load broke it
-            middle, high = low, NAN
+            middle, high = low or NAN, NAN
         least = brief.requirements.min_rps or middle / 2
         within = [load for load in loads if least <= load["offered_rps"] <= low]
         p95 = stats.quantile([r["latency_s"] for load in within for r in load["requests"]], 0.95)

@@ -76,7 +76,8 @@ def test_a_pointwise_query_is_one_request_however_many_documents_it_has(tmp_path
         requests = measure(project, tmp_path, queries())
         asked = len(stub.requests)
     assert asked == 3 * len(requests)
-    assert speed.summarise(requests, slo_s=20)["n"].sum() == len(requests)  # queries
+    loaded = requests["offered_rps"] > 0  # queries, but for the warm-up
+    assert speed.summarise(requests, slo_s=20)["n"].sum() == loaded.sum()
 
 
 def test_a_query_takes_as_long_as_its_slowest_document_and_fails_with_any(tmp_path: Path) -> None:
@@ -213,11 +214,11 @@ def test_a_load_that_could_exceed_the_budget_is_not_sent(tmp_path: Path) -> None
         # What the first load may cost at most; the second finds too little left.
         call = next(iter(evaluate.plan(tight, tight.deployments[0], items())))
         worst = price.worst_usd(price.Rate(None, *TOKENS.values(), ""), call, "a")
-        enough = {"max_usd": 9 * worst}
+        enough = {"max_usd": 17 * worst}
         some = brief({"base_url": stub.url}, evaluation=enough, deployment=price_of)
         with pytest.raises(PlaybookError, match="the next load of 'a' may take"):
             measure(some, tmp_path)
-        assert len(stub.requests) == 8 and 0 < spent(tmp_path) <= enough["max_usd"]
+        assert len(stub.requests) == 16 and 0 < spent(tmp_path) <= enough["max_usd"]
         more = brief({"base_url": stub.url}, evaluation={"max_usd": 99.0}, deployment=price_of)
         assert measure(more, tmp_path)["probe"].nunique() > 2
         assert stub.requests[8:], "the first load is used again"
