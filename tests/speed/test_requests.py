@@ -211,17 +211,17 @@ def test_a_load_that_could_exceed_the_budget_is_not_sent(tmp_path: Path) -> None
         ):
             measure(tight, tmp_path)
         assert not stub.requests and spent(tmp_path) == 0
-        # What the first load may cost at most; the second finds too little left.
+        # What the first load may cost at most; a later one finds too little left.
         call = next(iter(evaluate.plan(tight, tight.deployments[0], items())))
         worst = price.worst_usd(price.Rate(None, *TOKENS.values(), ""), call, "a")
-        enough = {"max_usd": 17 * worst}
+        enough = {"max_usd": 20 * worst}
         some = brief({"base_url": stub.url}, evaluation=enough, deployment=price_of)
         with pytest.raises(PlaybookError, match="the next load of 'a' may take"):
             measure(some, tmp_path)
-        assert len(stub.requests) == 16 and 0 < spent(tmp_path) <= enough["max_usd"]
+        assert 16 <= len(stub.requests) < 60 and 0 < spent(tmp_path) <= enough["max_usd"]
         more = brief({"base_url": stub.url}, evaluation={"max_usd": 99.0}, deployment=price_of)
         assert measure(more, tmp_path)["probe"].nunique() > 2
-        assert stub.requests[8:], "the first load is used again"
+        assert stub.requests[16:], "the first load is used again"
 
 
 def test_every_price_is_known_before_anything_is_sent(tmp_path: Path) -> None:
