@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import beta, linregress
+from scipy.stats import linregress, norm, t
 
 from lib.speed import queue_model
 from lib.speed.queue_model import MISSES, Floats
@@ -13,8 +13,8 @@ Record = dict[str, Any]
 TAIL = 0.02  # outside the interval, on each side
 LEAST = 60  # answers that a model is fitted to
 FAILING = 0.01  # of the requests, from which on no model of latencies holds
-ENDS = np.array([0.0, 1.0])  # what Clopper and Pearson add to misses, for either bound
 PARTS = 10  # of a load, to see how misses and backlog scatter
+NORMAL_99, T_99 = norm.ppf(0.99), t.ppf(0.99, PARTS - 1)
 LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
 WAITED = 0.2  # of the time that a local server's threads would have worked, without a processor
 REPEATS = 3  # disturbed loads that are made again
@@ -69,13 +69,6 @@ def missed(record: Record, slo_s: float) -> Floats:
     return np.array(late, float)
 
 
-def _independent(late: Floats) -> float:
-    """How many independent requests scatter as much: those that miss follow each other."""
-    share = float(late.mean())
-    spread = np.var([part.mean() for part in np.array_split(late, PARTS)], ddof=1) / PARTS
-    return min(len(late), share * (1 - share) / spread) if spread > 0 else len(late)
-
-
 def verdict(record: Record, slo_s: float) -> tuple[str, float]:
     """Whether a load passed, failed or is unresolved, and how its backlog grew.
 
@@ -89,11 +82,13 @@ def verdict(record: Record, slo_s: float) -> tuple[str, float]:
     slope = linregress(np.arange(PARTS), inside.reshape(PARTS, -1).mean(1))
     growth = float(slope.slope * PARTS)
     grows = slope.pvalue < 1e-4 and growth > max(2.0, inside.mean() / 2)
-    n, share = _independent(late), float(late.mean())
-    low, high = beta.ppf([0.01, 0.99], share * n + ENDS, (1 - share) * n + ENDS[::-1])
-    if record["stopped"] or grows or low > MISSES:
+    # Misses follow each other: they scatter as their parts do, and no less than single ones would.
+    shares = [part.mean() for part in np.array_split(late, PARTS)]
+    alone = NORMAL_99 * math.sqrt(MISSES * (1 - MISSES) / len(late))
+    error = max(T_99 * float(np.std(shares, ddof=1)) / math.sqrt(PARTS), alone)
+    if record["stopped"] or grows or late.mean() - error > MISSES:
         return "failed", growth
-    return ("passed" if high <= MISSES else "unresolved"), growth
+    return ("passed" if late.mean() + error <= MISSES else "unresolved"), growth
 
 
 def usable(done: list[Record]) -> list[Record]:
@@ -114,11 +109,3 @@ def throughput(record: Record) -> float:
     """Answers a second until the last one."""
     ends = [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
     return len(ends) / max(*ends, 1e-4) if ends else 0.0
-
-
-def binds(records: list[Record], slo_s: float) -> str:
-    """What most misses of the open loops are: `p95 latency` or `errors`; empty without any."""
-    sent = [r for record in records if record["offered_rps"] for r in record["requests"]]
-    failed = sum(r["outcome"] == "failed" for r in sent)
-    late = sum(r["outcome"] != "failed" and r["latency_s"] > slo_s for r in sent)
-    return ("errors" if failed > late else "p95 latency") if failed + late else ""

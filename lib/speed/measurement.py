@@ -24,7 +24,7 @@ from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
 from lib.replies import WRONG_SHAPE
 from lib.speed import load
-from lib.speed.estimate import Record
+from lib.speed.estimate import Record, disturbed, usable
 from lib.speed.load import Limits, Load
 from lib.speed.summary import unmeasured
 
@@ -94,12 +94,7 @@ class _Search(NamedTuple):
     deployment: Deployment
     items: Items
     key: str
-
-    @property
-    def limits(self) -> Limits:
-        """What the brief lets a search spend."""
-        speed = self.brief.speed
-        return Limits(self.brief.requirements.slo_s, speed.budget_s, speed.budget_requests)
+    limits: Limits
 
     def turn(self, done: list[Record], n: int) -> Items:
         """The next n items, each with a prefix that no cache has, unless the brief shares them."""
@@ -119,21 +114,17 @@ def _prefixed(call: Call, prefix: str) -> Call:
     return call._replace(body=call.body | {"messages": messages})
 
 
-def _searches(
-    brief: Project, items: pd.DataFrame, deployments: list[Deployment]
-) -> Iterator[_Search]:
-    for deployment in deployments:
-        calls = evaluate.plan(brief, deployment, items).by_item()
-        bodies = [[call.body for call in item] for item in calls]
-        how = brief.speed.model_dump(), brief.requirements.slo_s
-        who = endpoints.identity(deployment, threads=True), endpoints.machine()
-        yield _Search(brief, deployment, calls, endpoints.key_of(*who, *how, bodies))
-
-
-def _loadable(deployments: list[Deployment], items: pd.DataFrame) -> list[Deployment]:
+def _searches(brief: Project, items: pd.DataFrame, deployments: list[Deployment]) -> list[_Search]:
     """Nothing to load is behind published figures and recorded answers, nor without items."""
-    live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
-    return live if len(items) else []
+    searches, spend, slo_s = list[_Search](), brief.speed, brief.requirements.slo_s
+    limits = Limits(slo_s, spend.budget_s, spend.budget_requests)
+    for deployment in [d for d in deployments if d.endpoint and not d.endpoint.recorded]:
+        if calls := evaluate.plan(brief, deployment, items).by_item():
+            bodies = [[call.body for call in item] for item in calls]
+            who = endpoints.identity(deployment, threads=True), endpoints.machine()
+            key = endpoints.key_of(*who, spend.model_dump(), slo_s, bodies)
+            searches.append(_Search(brief, deployment, calls, key, limits))
+    return searches
 
 
 def dry_run(
@@ -143,7 +134,7 @@ def dry_run(
     nothing = {"basis": "nothing to send: no endpoint, or no items of the brief"}
     table = {d.name: evaluate.forecast(d, []) | nothing for d in deployments}
     kept = endpoints.read_records(run / STORE)
-    for search in _searches(brief, items, _loadable(deployments, items)):
+    for search in _searches(brief, items, deployments):
         done, following = _resumed(search, kept)
         sent = sum(len(record["requests"]) for record in done)
         turn = search.turn(done, brief.speed.budget_requests - sent if following else 0)
@@ -153,12 +144,15 @@ def dry_run(
 
 
 def _resumed(search: _Search, kept: dict[str, Record]) -> tuple[list[Record], Load | None]:
-    """The loads that are on disk, and the one that follows them."""
+    """The loads that are on disk, and the one that follows; without those that decide nothing."""
     done = list[Record]()
     while following := load.next_load(done, search.limits):
         if not (record := kept.get(endpoints.key_of(search.key, len(done), following))):
             break
         done.append(record)
+    if any(map(disturbed, usable(done))):
+        done = list(itertools.takewhile(lambda record: not disturbed(record), done))
+        following = load.next_load(done, search.limits)
     return done, following
 
 
@@ -175,17 +169,17 @@ def measure(
             `evaluation.max_usd`; what was measured is kept.
     """
     rows, budget = [], endpoints.Session(brief, run).budget
-    deployments = _loadable(deployments, items)
+    searches = _searches(brief, items, deployments)
     if budget:  # before anything is sent
-        _ = [budget.rate(deployment) for deployment in deployments]
-    most = len(deployments) * brief.speed.budget_requests
+        _ = [budget.rate(search.deployment) for search in searches]
+    most = len(searches) * brief.speed.budget_requests
     with (
         endpoints.appending_records(run / STORE) as append,
         budget.opened() if budget else contextlib.nullcontext(),
         progress_bar(most, "requests", show=progress) as bar,
     ):
         kept = endpoints.read_records(run / STORE)
-        for search in _searches(brief, items, deployments):
+        for search in searches:
             who = {"deployment": search.deployment.name, "repo_id": search.deployment.model}
             for number, record in enumerate(_loads(search, run, kept, append, budget), start=1):
                 rows += [who | record | {"probe": number} | sent for sent in record["requests"]]

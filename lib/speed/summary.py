@@ -90,7 +90,10 @@ def capacity(
         disturbed = any(map(estimate.disturbed, loads))
         if disturbed or answer.method == "modelled":
             low, high, p95 = 0.0, NAN, (p95[0], NAN, NAN)
+        missed = [r["outcome"] for load in loads for r in load["requests"]
+                  if r["outcome"] != "ok" or r["latency_s"] > slo_s]  # fmt: skip
+        binds = "errors" if missed.count("failed") > len(missed) / 2 else "p95 latency"
         who = name, sent["repo_id"].iloc[0]
-        how = "measured here", answer.method, estimate.binds(loads, slo_s), disturbed
+        how = "measured here", answer.method, binds if missed else "", disturbed
         table.append((*who, middle, low, high, *p95, len(sent), *how))
     return pd.DataFrame(table, columns=CAPACITY)

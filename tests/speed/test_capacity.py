@@ -132,7 +132,6 @@ def test_a_rate_limit_is_measured_without_a_model() -> None:
     done = search(limited, Limits(0.5, math.inf, 1500))
     answer = estimate.assess(done[1:], 0.5)
     assert answer.method == "measured" and 5 < answer.low < 10 < answer.high < 16
-    assert estimate.binds(done, 0.5) == "errors"
 
 
 def test_what_nothing_breaks_is_a_bound() -> None:
