@@ -17,7 +17,7 @@ PARTS = 10  # of a load, to see how misses and backlog scatter
 NORMAL_99, T_99 = norm.ppf(0.99), t.ppf(0.99, PARTS - 1)
 LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
 WAITED = 0.2  # of the time that a local server's threads would have worked, without a processor
-REPEATS = 3  # disturbed loads that are made again
+REPEATS = 2  # disturbed loads that are made again
 
 
 class Answer(NamedTuple):
@@ -98,11 +98,11 @@ def usable(done: list[Record]) -> list[Record]:
 
 
 def disturbed(record: Record) -> bool:
-    """Whether the server waited for a processor, or the client could not keep to its schedule."""
+    """Whether a load's server waited for a processor, or its client could not keep to schedule."""
     late = np.quantile([r["late_s"] for r in record["requests"]], 0.99)
     usual = np.median([r["latency_s"] for r in record["requests"]])
-    unpunctual = record["offered_rps"] > 0 and late > max(LATE_S, LATE_SHARE * usual)
-    return bool(unpunctual or record["waited"] > WAITED)
+    unpunctual = late > max(LATE_S, LATE_SHARE * usual)
+    return bool(record["offered_rps"] and (unpunctual or record["waited"] > WAITED))
 
 
 def throughput(record: Record) -> float:

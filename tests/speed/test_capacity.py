@@ -177,7 +177,7 @@ def test_a_disturbed_load_is_made_again_and_too_many_are_marked() -> None:
     busy = quiet | {"waited": 0.5}
     assert estimate.disturbed(busy) and not estimate.disturbed(quiet)
     assert estimate.usable([quiet, busy, quiet]) == [quiet, quiet]
-    assert len(estimate.usable([quiet, *[busy] * 4])) == 5
+    assert len(estimate.usable([quiet, *[busy] * 3])) == 4
 
 
 @pytest.mark.usefixtures("virtual_time")
