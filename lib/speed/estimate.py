@@ -11,6 +11,7 @@ from lib.speed.queue_model import MISSES, Floats
 
 Record = dict[str, Any]
 TAIL = 0.02  # outside the interval, on each side
+SMALL = 100  # requests, of which a bootstrap sees about half of what varies: tails are rare
 LEAST = 60  # answers that a model is fitted to
 FAILING = 0.01  # of the requests, from which on no model of latencies holds
 PARTS = 10  # of a load, to see how misses and backlog scatter
@@ -43,6 +44,9 @@ def assess(loads: list[Record], slo_s: float) -> Answer:
         return measured
     rates = queue_model.bearable(*_one_clock(loads), slo_s, np.random.default_rng(1))
     low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest").tolist()
+    if middle < math.inf:
+        wider = 1 + SMALL / len(outcomes)
+        low, high = (middle * (bound / middle) ** wider for bound in (low, high))
     if high == math.inf:  # beyond all that was seen
         low = min(low, max(map(throughput, loads)))
     if low > least or most > high:

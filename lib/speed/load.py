@@ -116,4 +116,4 @@ def next_load(done: list[Record], limits: Limits) -> Load | None:
     most = middle if 0 < middle < math.inf else max(map(throughput, ramp))
     rate, share = float(f"{AIMS[len(probes)] * most:.3g}"), 1 / (len(AIMS) - len(probes))
     lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * limits.slo_s)
-    return Load("probe", rate, max(int(min(share * left_n, rate * lasts_s)), 20))
+    return Load("probe", rate, max(int(min(share * left_n, rate * lasts_s)), 10))

@@ -21,7 +21,7 @@ MISSES = 0.05  # p95 within the SLO means at most this share outside it
 ANY = 512  # slots that are never all taken
 SLOTS = [*range(1, 25), 26, 28, 30, 32, 36, 40, 48, 56, 64, 80, 96, 128, 192, 256]
 SLOPES = np.array([0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.15])
-BLOCK = 24  # requests that are resampled together: those that follow each other are alike
+BLOCK, BLOCKS = 24, 20  # requests that are resampled together, as they are alike; at least so many
 UNLIKELY = 10.0  # nats below the rest for a request that a model cannot explain
 POSSIBLE, PLAUSIBLE = 200.0, 40.0  # nats below the likeliest, before and after finer slopes
 SHARES = np.array([0.05, 0.15, 0.3, 0.45, 0.58, 0.68, 0.76, 0.83, 0.89, 0.95, 1.02])
@@ -152,13 +152,14 @@ def bearable(came: Floats, went: Floats, slo_s: float, rng: np.random.Generator)
     peak = int((np.arange(1, n + 1) - gone).max())
     candidates = fit(came, went, peak)
     # Refit to weights of blocks of requests, and resample their work by the same.
-    weights = rng.exponential(1.0, (N_DRAWS, -(-n // BLOCK)))
+    block = max(min(BLOCK, n // BLOCKS), 1)
+    weights = rng.exponential(1.0, (N_DRAWS, -(-n // block)))
     terms = np.array([candidate.terms for candidate in candidates])
-    chosen = (np.repeat(weights, BLOCK, axis=1)[:, :n] @ terms.T).argmax(1)
+    chosen = (np.repeat(weights, block, axis=1)[:, :n] @ terms.T).argmax(1)
     shapes, work = [candidates[i].shape for i in chosen], np.empty((N_DRAWS, LENGTH))
     for row, (i, weight) in enumerate(zip(chosen, weights, strict=True)):
-        blocks = rng.choice(len(weight), -(-LENGTH // BLOCK), p=weight / weight.sum())
-        places = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()[:LENGTH] % n
+        blocks = rng.choice(len(weight), -(-LENGTH // block), p=weight / weight.sum())
+        places = (blocks[:, None] * block + np.arange(block)).ravel()[:LENGTH] % n
         work[row] = np.maximum(candidates[i].work[places], 0.0)
     # Simulate each at shares of the most that it could finish.
     k = np.arange(1, 2 * peak + 1)
