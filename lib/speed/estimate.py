@@ -1,15 +1,15 @@
 """What the loads of a deployment show: its capacity, by the model if confirmed, else measured."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import linregress, norm, t
 
 from lib.speed import queue_model
 from lib.speed.queue_model import MISSES, Floats
+from lib.tables import Row
 
-Record = dict[str, Any]
 TAIL = 0.02  # outside the interval, on each side
 SMALL = 100  # requests, of which a bootstrap sees about half of what varies: tails are rare
 LEAST = 60  # answers that a model is fitted to
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
     method: str  # modelled, modelled and confirmed, or measured
 
 
-def assess(loads: list[Record], slo_s: float) -> Answer:
+def assess(loads: list[Row], slo_s: float) -> Answer:
     """The capacity by the model, or where loads contradict it by these alone."""
     # Between the greatest load that passed and the least that failed.
     verdicts = [(load["offered_rps"], verdict(load, slo_s)[0]) for load in loads]
@@ -55,7 +55,7 @@ def assess(loads: list[Record], slo_s: float) -> Answer:
     return Answer(low, middle, high, "modelled and confirmed" if probes else "modelled")
 
 
-def _one_clock(loads: list[Record]) -> tuple[Floats, Floats]:
+def _one_clock(loads: list[Row]) -> tuple[Floats, Floats]:
     """When the requests that were taken came and went, with pauses between loads."""
     came, went, start = list[float](), list[float](), 0.0
     for load in loads:
@@ -67,13 +67,13 @@ def _one_clock(loads: list[Record]) -> tuple[Floats, Floats]:
     return np.array(came), np.array(went)
 
 
-def missed(record: Record, slo_s: float) -> Floats:
+def missed(record: Row, slo_s: float) -> Floats:
     """1 for each request that failed or was late."""
     late = [r["outcome"] != "ok" or r["latency_s"] > slo_s for r in record["requests"]]
     return np.array(late, float)
 
 
-def verdict(record: Record, slo_s: float) -> tuple[str, float]:
+def verdict(record: Row, slo_s: float) -> tuple[str, float]:
     """Whether a load passed, failed or is unresolved, and how its backlog grew.
 
     A backlog that grows by more than its error fails whatever the latencies.
@@ -95,13 +95,13 @@ def verdict(record: Record, slo_s: float) -> tuple[str, float]:
     return ("passed" if late.mean() + error <= MISSES else "unresolved"), growth
 
 
-def usable(done: list[Record]) -> list[Record]:
+def usable(done: list[Row]) -> list[Row]:
     """Loads to conclude from: disturbed ones are made again, unless there are too many."""
     quiet = [record for record in done if not disturbed(record)]
     return quiet if len(done) - len(quiet) <= REPEATS else done
 
 
-def disturbed(record: Record) -> bool:
+def disturbed(record: Row) -> bool:
     """Whether a load's server waited for a processor, or its client could not keep to schedule."""
     late = np.quantile([r["late_s"] for r in record["requests"]], 0.99)
     usual = np.median([r["latency_s"] for r in record["requests"]])
@@ -109,7 +109,7 @@ def disturbed(record: Record) -> bool:
     return bool(record["offered_rps"] and (unpunctual or record["waited"] > WAITED))
 
 
-def throughput(record: Record) -> float:
+def throughput(record: Row) -> float:
     """Answers a second until the last one."""
     ends = [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
     return len(ends) / max(*ends, 1e-4) if ends else 0.0

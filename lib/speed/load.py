@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.speed.estimate import Record, assess, throughput, usable
+from lib.speed.estimate import assess, throughput, usable
+from lib.tables import Row
 
-Send = Callable[[int, float], Awaitable[Record]]  # the number of a request, and when it was due
+Send = Callable[[int, float], Awaitable[Row]]  # the number of a request, and when it was due
 
 BORNE = 0.75  # the least answers for each request offered, where a rate may still be doubled
 AT_ONCE = 10  # requests of a load for each that it has in flight
@@ -40,16 +41,16 @@ class Load(NamedTuple):
     most_s: float = math.inf
 
 
-async def offer(load: Load, send: Send, *, slo_s: float, seed: int) -> Record:
+async def offer(load: Load, send: Send, *, slo_s: float, seed: int) -> Row:
     """Send a load and wait for its answers; `due_s` counts from its start, `latency_s` from then.
 
     Requests have what `send` returns besides, and the outcome `cut` where the wait was ended.
     """
     clock = asyncio.get_running_loop().time
-    start, requests = clock(), list[Record]()
+    start, requests = clock(), list[Row]()
 
-    async def one(number: int, due_s: float) -> Record:
-        record: Record = {"due_s": due_s, "late_s": clock() - start - due_s, "outcome": "cut"}
+    async def one(number: int, due_s: float) -> Row:
+        record: Row = {"due_s": due_s, "late_s": clock() - start - due_s, "outcome": "cut"}
         requests.append(record)
         try:
             record |= await send(number, start + due_s)
@@ -75,7 +76,7 @@ async def offer(load: Load, send: Send, *, slo_s: float, seed: int) -> Record:
 async def _open(load: Load, one: Send, slo_s: float, seed: int) -> None:
     """Poisson arrivals, scaled so that all fall on their time; given up where they pile up."""
     clock = asyncio.get_running_loop().time
-    start, tasks = clock(), set[asyncio.Future[Record]]()
+    start, tasks = clock(), set[asyncio.Future[Row]]()
     gaps = np.random.default_rng(seed).exponential(1.0, load.n)
     due = np.cumsum(gaps) * (load.n / load.rate / gaps.sum())
     for number, due_s in enumerate(due.tolist()):
@@ -90,7 +91,7 @@ async def _open(load: Load, one: Send, slo_s: float, seed: int) -> None:
     await asyncio.gather(*late, return_exceptions=True)
 
 
-def next_load(done: list[Record], limits: Limits) -> Load | None:
+def next_load(done: list[Row], limits: Limits) -> Load | None:
     """What to offer next, or None where the capacity is known as well as may be spent on it."""
     left_n = limits.budget_requests - sum(len(r["requests"]) for r in done)
     left_s = limits.budget_s - sum(r["took_s"] for r in done)

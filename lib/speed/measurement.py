@@ -24,9 +24,10 @@ from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
 from lib.replies import WRONG_SHAPE
 from lib.speed import load
-from lib.speed.estimate import Record, disturbed, usable
+from lib.speed.estimate import disturbed, usable
 from lib.speed.load import Limits, Load
 from lib.speed.summary import unmeasured
+from lib.tables import Row
 
 FAILURES = (openai.APIError, httpx2.HTTPError, TimeoutError, *WRONG_SHAPE)
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -38,15 +39,15 @@ Items = list[list[Call]]  # the calls of each
 
 
 async def offer(
-    brief: Project, served: Served, items: Items, following: Load, done: list[Record]
-) -> Record:
+    brief: Project, served: Served, items: Items, following: Load, done: list[Row]
+) -> Row:
     """Send a load to an endpoint; returns it with a record of each of its requests.
 
     It asks for token counts until the endpoint's first answer refuses to count.
     """
     counts = not done or any("prompt_tokens" in r for r in done[0]["requests"])
 
-    async def send(number: int, due_at: float) -> Record:
+    async def send(number: int, due_at: float) -> Row:
         """What became of an item: ok or failed, when it began to come, its tokens."""
         nonlocal counts
         usage = {"stream_options": {"include_usage": True}} if counts else {}
@@ -63,7 +64,7 @@ async def offer(
             nothing = dict.fromkeys(TOKENS, 0) if status < 500 and len(calls) == 1 else {}
             return {"outcome": "failed", "error": type(failure).__name__} | nothing
         firsts, contents, *tokens = zip(*timed, strict=True)
-        facts: Record = {"outcome": "ok", "ttft_s": max(firsts) - due_at}
+        facts: Row = {"outcome": "ok", "ttft_s": max(firsts) - due_at}
         if None not in contents:
             facts["ttft_content_s"] = max(contents) - due_at
         return facts | {k: sum(n) for k, n in zip(TOKENS, tokens, strict=True) if None not in n}
@@ -96,7 +97,7 @@ class _Search(NamedTuple):
     key: str
     limits: Limits
 
-    def turn(self, done: list[Record], n: int) -> Items:
+    def turn(self, done: list[Row], n: int) -> Items:
         """The next n items, each with a prefix that no cache has, unless the brief shares them."""
         first = sum(len(record["requests"]) for record in done) % len(self.items)
         items = itertools.islice(itertools.cycle(self.items), first, first + n)
@@ -143,9 +144,9 @@ def dry_run(
     return pd.DataFrame(table.values())
 
 
-def _resumed(search: _Search, kept: dict[str, Record]) -> tuple[list[Record], Load | None]:
+def _resumed(search: _Search, kept: dict[str, Row]) -> tuple[list[Row], Load | None]:
     """The loads that are on disk, and the one that follows; without those that decide nothing."""
-    done = list[Record]()
+    done = list[Row]()
     while following := load.next_load(done, search.limits):
         if not (record := kept.get(endpoints.key_of(search.key, len(done), following))):
             break
@@ -192,9 +193,9 @@ def measure(
 
 
 def _loads(
-    search: _Search, run: Path, kept: dict[str, Record], append: Callable[[Record], None],
+    search: _Search, run: Path, kept: dict[str, Row], append: Callable[[Row], None],
     budget: Budget | None,
-) -> Iterator[Record]:  # fmt: skip
+) -> Iterator[Row]:  # fmt: skip
     """All loads of one deployment, from disk where they are there."""
     done, following = _resumed(search, kept)
     yield from done
@@ -215,11 +216,11 @@ def _loads(
 
 
 def _send(
-    search: _Search, served: Served, following: Load, done: list[Record], budget: Budget | None
-) -> Record:
-    turn, record = search.turn(done, following.n), Record()
+    search: _Search, served: Served, following: Load, done: list[Row], budget: Budget | None
+) -> Row:
+    turn, record = search.turn(done, following.n), Row()
 
-    def requests() -> list[Record]:
+    def requests() -> list[Row]:
         record.update(run_blocking(offer, search.brief, served, turn, following, done))
         return list(record["requests"])
 
