@@ -161,13 +161,15 @@ def bearable(came: Floats, went: Floats, slo_s: float, rng: np.random.Generator)
         blocks = rng.choice(len(weight), -(-LENGTH // block), p=weight / weight.sum())
         places = (blocks[:, None] * block + np.arange(block)).ravel()[:LENGTH] % n
         work[row] = np.maximum(candidates[i].work[places], 0.0)
-    # Simulate each at shares of the most that it could finish.
+    # Simulate each at shares of the most that it could finish; more than that piles up.
     k = np.arange(1, 2 * peak + 1)
-    most = [(np.minimum(k, shape.slots) / shape.slowdown(k)).max() for shape in shapes]
-    rates = SHARES * (most / work.mean(1))[:, None]
+    served = [(np.minimum(k, shape.slots) / shape.slowdown(k)).max() for shape in shapes]
+    most = np.array(served) / work.mean(1)
+    ends = np.where([shape.slots < ANY for shape in shapes], most, math.inf)
+    rates = SHARES * most[:, None]
     due = np.cumsum(rng.exponential(1.0, (N_DRAWS, 1, LENGTH)), axis=2) / rates[..., None]
     lanes = np.repeat(np.arange(N_DRAWS), len(SHARES))
     late = misses(due.reshape(-1, LENGTH), work[lanes], [shapes[i] for i in lanes], slo_s)
     logs = np.log(np.maximum.accumulate(np.maximum(late, 1e-4).reshape(rates.shape), axis=1))
-    each = zip(logs, rates, strict=True)
-    return np.array([np.interp(math.log(MISSES), row, rate, right=math.inf) for row, rate in each])
+    each = zip(logs, rates, ends, strict=True)
+    return np.array([np.interp(math.log(MISSES), *row, right=end) for *row, end in each])
