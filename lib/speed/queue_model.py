@@ -4,7 +4,8 @@ The model: `slots` first-come places, each request an amount of work, all in ser
 by 1 + slope (k - 1) where they are k. Under given slots and slope the work of every request
 follows from when requests came and went, so each of them speaks for every parameter. All are
 refitted in every draw of a weighted likelihood bootstrap (Newton and Raftery 1994), by blocks of
-requests, and so are carried into the interval.
+requests, and so are carried into the interval. What loads meet less than about five times, as a
+stall every half minute, is not: there the interval may be too high (`benchmarks/capacity.py`).
 """
 
 import heapq
