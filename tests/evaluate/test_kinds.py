@@ -43,8 +43,8 @@ def score(brief, usable, **_):
 
 
 def metrics(brief, scored):
-    first = measured("spread", [0.5] * len(scored), scored)
-    return [first, measured("right length", scored["score"], scored, primary=True)]
+    first = measured("right length", scored["score"], scored)
+    return [first, measured("spread", [0.5] * len(scored), scored)]
 '''
 
 
