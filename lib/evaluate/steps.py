@@ -53,9 +53,8 @@ class Gathered(NamedTuple):
 
 
 def gather(
-    brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path, *,
-    progress: bool = True,
-) -> Gathered:  # fmt: skip
+    brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path
+) -> Gathered:
     """Ask the deployments, and the judge where the kind of task has one.
 
     With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
@@ -68,7 +67,7 @@ def gather(
     brief = brief.model_copy(update={"deployments": deployments})
     race = brief.evaluation.strategy == "racing"
     with Session(brief, run).opened() if race else nullcontext() as session:
-        calls: Any = {"run": run, "progress": progress, "session": session}
+        calls: Any = {"run": run, "session": session}
         ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
         grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
         rated = partial(score_answers, brief, items=items)
@@ -134,7 +133,7 @@ def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
     return examples[["deployment", "share", "output"]].reset_index(drop=True)
 
 
-def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFrame:
+def calibrate(brief: Project, run: Path) -> pd.DataFrame:
     """The judge's verdicts on the items people labelled, asked exactly as about any answer.
 
     `item_id input target output human said judge_error verdict rating`; no rows without labels.
@@ -143,7 +142,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
-    replies = judge.ask(brief, labelled, run, label="calibration", progress=progress)
+    replies = judge.ask(brief, labelled, run, label="calibration")
     return pd.DataFrame(kind.read_verdicts(brief, replies))
 
 

@@ -12,7 +12,7 @@ from lib.stats.intervals import (
     ratio,
 )
 from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_agreement
-from lib.stats.paired_tests import compare_pairs, holm, non_inferiority
+from lib.stats.paired_tests import by_item, compare_pairs, holm, non_inferiority
 from lib.stats.ranking import (
     beaten_by,
     both_sides,
@@ -27,9 +27,9 @@ from lib.stats.ranking import (
 )
 
 __all__ = [
-    "ALPHA", "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "both_sides", "compare_pairs",
-    "consistency", "corrected_mean", "corrected_rate", "group_numbers", "holm", "interval",
-    "item_scores", "items_needed", "judge_agreement", "macro_f1_interval", "non_inferiority",
-    "pairs", "quality_groups", "quantile", "ranking_by_chance", "ranking_measures",
-    "ratio", "shuffled_blocks", "strengths", "tie_groups",
+    "ALPHA", "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "both_sides", "by_item",
+    "compare_pairs", "consistency", "corrected_mean", "corrected_rate", "group_numbers", "holm",
+    "interval", "item_scores", "items_needed", "judge_agreement", "macro_f1_interval",
+    "non_inferiority", "pairs", "quality_groups", "quantile", "ranking_by_chance",
+    "ranking_measures", "ratio", "shuffled_blocks", "strengths", "tie_groups",
 ]  # fmt: skip

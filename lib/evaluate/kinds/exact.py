@@ -13,6 +13,7 @@ from lib.evaluate.scoring import measured
 from lib.json_values import canonical
 from lib.lines import required_text
 from lib.plain_text import normalise
+from lib.untrusted import as_list
 
 Rule = Literal["nfkc", "casefold", "whitespace", "punctuation", "articles", "numbers"]
 
@@ -44,14 +45,11 @@ def _target(item: dict[str, Any], where: str) -> str:
 
 def _accepted(target: str) -> list[str]:
     """The answers that count as right: of a JSON list of texts any one, otherwise the text."""
-    if target.startswith("["):
-        try:
-            several = json.loads(target)
-        except (ValueError, RecursionError):
-            return [target]
-        if isinstance(several, list) and several and all(isinstance(t, str) for t in several):
-            return several
-    return [target]
+    try:
+        texts = as_list(json.loads(target) if target.startswith("[") else None)
+    except (ValueError, RecursionError):
+        texts = []
+    return texts if texts and all(isinstance(text, str) for text in texts) else [target]
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:

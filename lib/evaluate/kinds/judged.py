@@ -21,7 +21,7 @@ def item_reader(brief: Project) -> Reader:
 
     def read(item: dict[str, Any], where: str) -> dict[str, str]:
         target = item.get("target")
-        return {"target": required_text(target, where, "target") if target else ""}
+        return {"target": "" if target in (None, "") else required_text(target, where, "target")}
 
     return read
 

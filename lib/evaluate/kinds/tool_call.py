@@ -239,9 +239,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     "valid arguments" is of the answers that make a call, malformed ones included (its `n`);
     the others are of all items. Of malformed calls fewer are better.
     """
-    malformed, invalid = (
-        scored["detail"].str.startswith(word) for word in ("malformed", "invalid")
-    )
+    detail = scored["detail"].str
+    malformed, invalid = detail.startswith("malformed"), detail.startswith("invalid")
     predicted = [json.loads(t) if isinstance(t, str) else None for t in scored["predicted"]]
     wanted = [_wanted_calls(json.loads(target)) for target in scored["target"]]
     right = [
