@@ -53,8 +53,7 @@ DECODER = json.JSONDecoder(
 def parse_json(text: str, start: int | None = None) -> Any:
     """Read hostile text as one JSON value; with a `start` from there on, leaving what follows.
 
-    Raises:
-        ValueError: It is no strict JSON, too large or deep, or holds half a surrogate pair.
+    A ValueError where it is no strict JSON, too large or deep, or holds half a surrogate pair.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"longer than {MAX_CHARACTERS:,} characters")
@@ -76,32 +75,32 @@ def _too_deep(value: Any, depth: int = 0) -> bool:
 
 
 def find_object(text: str) -> dict[str, Any]:
-    """The first of `find_objects`.
-
-    Raises:
-        ValueError: There is none; says why.
-    """
-    problems: list[str] = []
+    """The first of `find_objects`; a ValueError, which says why, where there is none."""
+    problems = list[str]()
     for value in find_objects(text, problems):
         return value
-    raise ValueError(problems[0] if problems else "no JSON object")
+    raise ValueError(next(iter(problems), "no JSON object"))
 
 
-def find_objects(text: str, problems: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def find_objects(text: str, problems: list[str]) -> Iterator[dict[str, Any]]:
     """The JSON objects that an answer holds, in a code fence or with words around them.
 
     An object that breaks off is passed over as a whole: what is nested in it is not the answer.
+    What is wrong with it is put to the `problems`.
     """
-    place = text.find("{")
-    for _ in range(MAX_STARTS):
-        if place < 0:
-            break
+    place, starts = text.find("{"), 0
+    while place >= 0 and (starts := starts + 1) <= MAX_STARTS:
         try:
             yield dict(parse_json(text, place))
         except json.JSONDecodeError as error:
-            if problems is not None:
-                problems.append(f"not JSON: {error.msg}")
-        place = _after(text, place)
+            problems.append(f"not JSON: {error.msg}")
+        # The next one may begin where the braces of this one are closed.
+        depth, start, place = 0, place, -1
+        for brace in BRACE.finditer(text, start):
+            depth += 1 if brace[0] == "{" else -1
+            if depth == 0:
+                place = text.find("{", brace.end())
+                break
 
 
 def json_values_of(text: str) -> tuple[list[Any], bool]:
@@ -113,7 +112,7 @@ def json_values_of(text: str) -> tuple[list[Any], bool]:
             return [value], True
     except json.JSONDecodeError:
         with suppress(ValueError):
-            objects = [*find_objects(text)]
+            objects = [*find_objects(text, [])]
             broken = not objects and inner[:2] in ('{"', "{'")
             return ([None], True) if broken else (objects, False)
     except ValueError:  # a key that is there twice, or too deep
@@ -121,17 +120,7 @@ def json_values_of(text: str) -> tuple[list[Any], bool]:
     return [], False
 
 
-def _after(text: str, start: int) -> int:
-    """Where the next object may begin after this one; -1 where its braces never close."""
-    depth = 0
-    for brace in BRACE.finditer(text, start):
-        depth += 1 if brace[0] == "{" else -1
-        if depth == 0:
-            return text.find("{", brace.end())
-    return -1
-
-
-def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") -> dict[str, Any]:
+def flatten(value: Mapping[str, Any], whole: Container[str], at: str = "") -> dict[str, Any]:
     """An object's fields by dotted name (`address.city`); a list is one field, and so is {}.
 
     Objects named in `whole` are compared as a whole and stay one field; `at` names the object.
@@ -146,13 +135,13 @@ def flatten(value: Mapping[str, Any], whole: Container[str] = (), at: str = "") 
     return fields
 
 
-def same(wanted: Any, answer: Any, rule: str = "", rules: Sequence[str] = RULES) -> bool:
+def same(wanted: Any, answer: Any, rule: str, rules: Sequence[str] = RULES) -> bool:
     """Whether the answer's JSON value of a field is the one the item expects.
 
     `exact`: equal, where true is not 1 but 1 is 1.0; `normalised`: text by `rules` of
     `plain_text.normalise`; `number`: equal to nine digits, also as text such as "$1,000.50"; `set`:
-    lists of the same members, normalised, whatever their order and repeats. By default text is
-    normalised, a list a set, and anything else exact.
+    lists of the same members, normalised, whatever their order and repeats. With no rule, "", text
+    is normalised, a list a set, and anything else exact.
     """
     by_type: dict[type, str] = {str: "normalised", list: "set"}
     rule = rule or by_type.get(type(wanted), "exact")
@@ -172,21 +161,17 @@ def _members(values: list[Any], rules: Sequence[str]) -> set[Any]:
 
 def _comparable(value: Any) -> str:
     """Canonical text in which 1 and 1.0 are one number, and true is another value."""
-    if isinstance(value, dict):
-        return canonical({key: _comparable(inner) for key, inner in value.items()})
-    if isinstance(value, list):
-        return canonical([_comparable(inner) for inner in value])
-    whole = isinstance(value, float) and value.is_integer()
-    return canonical(int(value) if whole else value)
+    return canonical(json.loads(canonical(value), parse_float=_whole))
+
+
+def _whole(number: str) -> float:
+    return int(value) if (value := float(number)).is_integer() else value
 
 
 def _number(value: Any) -> float | None:
     if isinstance(value, str):
         text = normalise(value.strip().strip(CURRENCY), ["nfkc", "numbers"])
         value = text if re.fullmatch(r"-?[0-9]{1,300}(\.[0-9]+)?", text) else None
-    if value is None or isinstance(value, bool | list | dict):
-        return None
-    try:
-        return float(value)
-    except OverflowError:  # an integer of more than 308 digits
-        return None
+    with suppress(TypeError, OverflowError):  # no number, or an integer of more than 308 digits
+        return None if isinstance(value, bool) else float(value)
+    return None

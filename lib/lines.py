@@ -75,10 +75,8 @@ def read_csv_lines(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every line of a CSV file with its place, as text by the names in its header.
 
-    `wanted` says which columns there must be, by the names we give them.
-
-    Raises:
-        PlaybookError: The file is not UTF-8, no CSV or lacks a column, or a line is too long.
+    `wanted` says which columns there must be, by the names we give them. Whatever else is wrong
+    with the file or a line is a PlaybookError.
     """
     where = path_name(path)
     _beginning(path)
@@ -88,10 +86,8 @@ def read_csv_lines(
             reader = csv.reader(stream, strict=True)
             header = next(reader, [])
             _check_header(header, where, wanted)
-            for cells in reader:
+            for cells in (cells for cells in reader if any(cell.strip() for cell in cells)):
                 place = f"{where} line {reader.line_num}"
-                if not any(cell.strip() for cell in cells):
-                    continue
                 if len(cells) != len(header):
                     raise PlaybookError(
                         f"{place}: {len(cells)} cells, but the header has {len(header)};"
@@ -128,11 +124,7 @@ def _too_long(where: str, size: int) -> PlaybookError:
 
 
 def validated(adapter: TypeAdapter[T], value: Any, where: str, key: str = "") -> T:
-    """A value as pydantic reads it strictly, or one sentence with its place and the key.
-
-    Raises:
-        PlaybookError: The value does not fit.
-    """
+    """A value as pydantic reads it strictly, or a PlaybookError with its place and the key."""
     try:
         return adapter.validate_python(value, strict=True)
     except ValidationError as error:

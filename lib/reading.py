@@ -196,7 +196,7 @@ def _from_json(text: str, kind: _Kind) -> tuple[bool, Any]:
 def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
     """The one value that a JSON value gives; truths, nulls and shares from 0 to 1 are no label.
 
-    `named` says that it stands under an answer's key: elsewhere a number is no label.
+    A number is one only where it is `named`, by an answer's key.
     """
     if isinstance(value, list):
         return _member(value[0], kind, named=named) if len(value) == 1 else None

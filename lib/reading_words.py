@@ -25,29 +25,25 @@ _ASIDE = (  # keys of what stands beside an answer
 )
 _DOUBT = (  # before a mark, or in a key
     r"not|never|no|nor|neither|none|non|cannot|without|\w+n't|hardly|wrong|incorrect|false"
-    r"|reject\w*"
-    r"|instead|except|exclud\w*|eliminat\w*|ruled out|unlike|opposite|less|least|worse|worst"
-    r"|loser?|weaker|than|versus|vs|between|if"
-    r"|whether|unless|could|might|may|would (?:be|have)|should|perhaps"
-    r"|maybe|expected|claims|says|said|wrote|writes|asked|told|student|reference|human|previous"
-    r"|draft|initial|tentative|allowed|old|alternative|example|format|(?:second|third|next)(?="
-    r"\s*$)|runner-?up|max(?:imum)?|min(?:imum)?|either|or|both|possibl\w+|non|nicht|kein\w*|pas"
-    r"|não|niet"
+    r"|reject\w*|instead|except|exclud\w*|eliminat\w*|ruled out|unlike|opposite|less|least|worse"
+    "|worst|loser?|weaker|than|versus|vs|between|if|whether|unless|could|might|may|would (?:be"
+    "|have)|should|perhaps|maybe|expected|claims|says|said|wrote|writes|asked|told|student"
+    "|reference|human|previous|draft|initial|tentative|allowed|old|alternative|example|format"
+    r"|(?:second|third|next)(?=\s*$)|runner-?up|max(?:imum)?|min(?:imum)?|either|or|both"
+    r"|possibl\w+|non|nicht|kein\w*|pas|não|niet"
 )
 _AGAIN = "but no|wait|actually|on second thoughts?|scratch that|correction|i mean|reconsider\\w*"
 _OPEN = rf"or|nor|if|unless|{_AGAIN}|maybe|perhaps|possibly|hmm|not (?:sure|really|quite)|no[,.!]"
 _ADVERB = (
-    r"(?:(?:complete|full|total|absolute|undoubted|clear|overwhelming|definite|strong|general"
-    r"|large|most|certain|obvious|entire|high"
-    r"|extreme|probab|like|real|tru|main|primari|predominant|generous)ly|clear|very|quite|rather"
-    r"|indeed"
-    r"|overall|to be|muy|très|sehr|molto|muito|zeer)\s+"
+    "(?:(?:complete|full|total|absolute|undoubted|clear|overwhelming|definite|strong|general"
+    "|large|most|certain|obvious|entire|high|extreme|probab|like|real|tru|main|primari"
+    "|predominant|generous)ly|clear|very|quite|rather|indeed|overall|to be|muy|très|sehr|molto"
+    r"|muito|zeer)\s+"
 )
 _IS = (
-    r"(?:is|was|are|seems?|sounds?|appears?|feels?|reads?|leans?|remains?|expresses|conveys|has"
-    r"|(?:belongs|goes) to|is an? \w+ for"
-    r"|can be (?:classified|considered|described|seen|labell?ed) as"
-    r"|es|está|parece|est|semble|ist|wirkt|è|é|sembra)\s+"
+    "(?:is|was|are|seems?|sounds?|appears?|feels?|reads?|leans?|remains?|expresses|conveys|has"
+    r"|(?:belongs|goes) to|is an? \w+ for|can be (?:classified|considered|described|seen"
+    r"|labell?ed) as|es|está|parece|est|semble|ist|wirkt|è|é|sembra)\s+"
 )
 _NOUN = (
     "review|sentiment|tone|text|comment|statement|feedback|opinion|message|answer|response|reply"
@@ -93,9 +89,8 @@ OTHERWISE = _of(
 )
 TAKEN_BACK = _of(  # after the last value
     r"\b(?:scratch that|on second thoughts?|reconsider\w*|never mind|hmm|(?:just )?(?:kidding"
-    r"|joking)"
-    r"|no,? wait|wait,? no|actually,? no|or not)\b"
-    r"|\A\W*\(?(?:ironic|sarcas)|\A\s*\((?:not?|un\w+)\b|\n[\w ]{1,20}[:=]\s*\Z"
+    r"|joking)|no,? wait|wait,? no|actually,? no|or not)\b|\A\W*\(?(?:ironic|sarcas)"
+    r"|\A\s*\((?:not?|un\w+)\b|\n[\w ]{1,20}[:=]\s*\Z"
 )
 OR_ELSE = _of(
     rf"(?<!{ANY} )(?<!{ANY}, )\b(?:or|but(?: also)?|no,|alternatively|or rather|(?:could|might"
@@ -141,11 +136,10 @@ _THING = (
     r"|pas|never|hardly|previous|other|earlier|last|next|first|second)\s)[\w']+\s+)"
 )
 _THIS = (
-    rf"(?:(?:(?:the|this|that|its|my|your|el|la|le|il|der|die|das|de|het|este|esta)\s+"
-    rf"|l'){_THING}{{0,2}}"
-    rf"(?:{_NOUN})s?\s+(?:\w+ed\s+)?(?:(?:of|in|for|by)\s+(?:the|this|it)\s+(?:\w+\s+)?)?{_IS}"
-    rf"|(?:it|this|that|c'|they|das|dies|dit|esto|eso|isto|questo|cela)\s*{_IS}|(?:it's|that's"
-    rf"|es|è|é)\s+)"
+    r"(?:(?:(?:the|this|that|its|my|your|el|la|le|il|der|die|das|de|het|este|esta)\s+"
+    rf"|l'){_THING}{{0,2}}(?:{_NOUN})s?\s+(?:\w+ed\s+)?(?:(?:of|in|for|by)\s+(?:the|this"
+    rf"|it)\s+(?:\w+\s+)?)?{_IS}|(?:it|this|that|c'|they|das|dies|dit|esto|eso|isto|questo"
+    rf"|cela)\s*{_IS}|(?:it's|that's|es|è|é)\s+)"
 )
 ASSERTED = _of(  # also in Chinese, Japanese and Korean, whose "is" touches the value
     r"^(?:(?:overall|so|thus|therefore|yes|but|however|i (?:think|believe)|i(?:'d| would) say"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import httpx2
 
+from lib.tables import Row
 from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
 
 # Why an answer ended, in the words of APIs, gateways and engines, by what it means to us. Case and
@@ -54,9 +55,6 @@ DRAIN_S = 0.1
 REASONING = ("content", "reasoning_content", "reasoning", "refusal")
 MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|</?[a-z!][^<>]*>")
 
-Facts = dict[str, Any]
-
-
 # What reading a reply of another shape raises.
 WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
@@ -64,7 +62,7 @@ WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 class ReplyError(ValueError):
     """A reply that is no answer: its words, the HTTP status it amounts to, and what it used."""
 
-    def __init__(self, words: str, status: int, usage: Facts | None = None) -> None:
+    def __init__(self, words: str, status: int, usage: Row | None = None) -> None:
         super().__init__(words)
         self.status, self.usage = status, usage or {}
 
@@ -106,11 +104,10 @@ def check_error(reply: Any) -> None:
         raise ReplyError("no choices", 500)
 
 
-def finish_of(choice: Mapping[str, Any], usage: Facts | None = None) -> str | None:
+def finish_of(choice: Mapping[str, Any], usage: Row | None = None) -> str | None:
     """Why an answer ended: stop, length or content_filter, None where nothing is said.
 
-    Raises:
-        ReplyError: The endpoint failed, or says so in a word that nobody knows.
+    A ReplyError where the endpoint failed, or says why in a word that nobody knows.
     """
     reason = choice.get("finish_reason")
     word = as_dict(reason).get("type", reason)  # SGLang's own form is an object
@@ -118,11 +115,11 @@ def finish_of(choice: Mapping[str, Any], usage: Facts | None = None) -> str | No
         return None
     letters = re.sub("[^a-z]", "", str(word)[:100].lower()).removeprefix("finishreason")
     meaning = MEANINGS.get(letters) if isinstance(word, str) else None
-    if meaning in (None, "failed"):
-        text = f"finish_reason {as_text(str(word), most=60) or ''!r}"
-        raise ReplyError(
-            text if meaning else f"{text} is no known one", 500 if meaning else 422, usage
-        )
+    text = f"finish_reason {as_text(str(word), most=60) or ''!r}"
+    if meaning is None:
+        raise ReplyError(f"{text} is no known one", 422, usage)
+    if meaning == "failed":
+        raise ReplyError(text, 500, usage)
     return meaning
 
 
@@ -137,12 +134,10 @@ def text_of(content: Any) -> str:
     return content or ""
 
 
-def completion(reply: Any, headers: Mapping[str, str]) -> Facts:
+def completion(reply: Any, headers: Mapping[str, str]) -> Row:
     """The facts of a chat completion: the text without reasoning, and the tools with raw arguments.
 
-    Raises:
-        ReplyError: The reply is an error, or no answer.
-        Exception: `attempts.WRONG_SHAPE`, where it is of another shape.
+    A ReplyError where it is an error or no answer, one of `WRONG_SHAPE` where it is of another.
     """
     check_error(reply)
     choice, usage = reply["choices"][0], usage_of(reply.get("usage"))
@@ -150,10 +145,12 @@ def completion(reply: Any, headers: Mapping[str, str]) -> Facts:
     if not message and finish in (None, "stop"):
         raise LookupError("no message")
     output = text_of(message.get("content"))
-    tools = [
-        {"name": text_of(function["name"]), "arguments": _arguments(function.get("arguments"))}
-        for function in (call["function"] for call in message.get("tool_calls") or [])
-    ]
+    tools = []
+    for function in (call["function"] for call in message.get("tool_calls") or []):
+        arguments = function.get("arguments")
+        if isinstance(arguments, dict):  # some engines send the object itself, not its text
+            arguments = json.dumps(arguments)
+        tools.append({"name": text_of(function["name"]), "arguments": text_of(arguments)})
     if message.get("refusal"):
         finish = "refusal"
     thoughts = message.get("reasoning_content") or message.get("reasoning")
@@ -167,17 +164,11 @@ def completion(reply: Any, headers: Mapping[str, str]) -> Facts:
     return facts | usage | dict(zip(SERVED, served, strict=True))
 
 
-def _arguments(value: Any) -> str:
-    # Some engines send the object itself in place of its text.
-    return text_of(json.dumps(value) if isinstance(value, dict) else value)
-
-
-def usage_of(usage: Any) -> Facts:
+def usage_of(usage: Any) -> Row:
     """The tokens read and written, None where not told; reasoning billed on top is written too."""
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     read, written, total = (_tokens(as_dict(usage).get(name)) for name in names)
-    if not read:  # no request is of no tokens
-        read = None
+    read = read or None  # no request is of no tokens
     if read is not None and written is not None and (total or 0) > read + written:
         written = (total or 0) - read
     return {"prompt_tokens": read, "completion_tokens": written}
@@ -189,7 +180,7 @@ def _tokens(value: Any) -> int | None:
     return int(number or 0) if whole else None
 
 
-def ranking(reply: Any) -> Facts:
+def ranking(reply: Any) -> Row:
     """The facts of a ranking: JSON text of one score a document, in the order they were sent."""
     check_error(reply)
     scores: dict[int, float] = {}

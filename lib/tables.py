@@ -22,6 +22,7 @@ DAY = pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$"))
 SOURCED = {"source_url": TEXT, "checked_on": DAY}
 
 Schema = dict[str, pa.Column]
+Row = dict[str, Any]  # of any table, or what stands for one: an answer, the terms of a licence
 
 
 def _of(column: pa.Column, names: str) -> Schema:
@@ -36,7 +37,7 @@ def _places(*groups: str) -> pa.Column:
     """Names of countries as `lib.places` has them, or of these groups, between semicolons."""
 
     def names_of_places(cell: str) -> bool:
-        return {*cell.split(";")} <= {*places.COUNTRIES, *groups}
+        return {*parts(cell)} <= {*places.COUNTRIES, *groups}
 
     return pa.Column(str, pa.Check(names_of_places, element_wise=True), nullable=True)
 
@@ -114,8 +115,7 @@ SCHEMAS: dict[str, tuple[list[str], Schema]] = {
 def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
     """Read a table of `data/`, or of a team's own `path`, held against its schema.
 
-    Raises:
-        PlaybookError: The file is missing or breaks its schema; names file, column and value.
+    A PlaybookError, which names file, column and value, where it is missing or breaks its schema.
     """
     keys, columns = SCHEMAS[name]
     path, columns = path or DATA / f"{name}.csv", columns | SOURCED
@@ -135,9 +135,7 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
         raise PlaybookError(f"{where}: {value!r} breaks {case['check']}") from None
 
 
-@cache
-def _read_once(name: str) -> pd.DataFrame:
-    return read_table(name)
+_read_once = cache(read_table)
 
 
 def _shipped(name: str) -> pd.DataFrame:
@@ -153,8 +151,13 @@ closed_models = partial(_shipped, "closed_models")  # per closed model, with the
 hardware = partial(_shipped, "hardware")  # per machine: total memory in GB, USD per hour
 
 
-def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[dict[Any, Any]]:
+def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[Row]:
     """The rows as dictionaries of plain values, None for blanks and for `columns` not there."""
     plain = (table if columns is None else table.reindex(columns=list(columns))).astype(object)
-    records: list[dict[Any, Any]] = plain.where(plain.notna(), None).to_dict("records")
+    records: list[Any] = plain.where(plain.notna(), None).to_dict("records")
     return records
+
+
+def parts(cell: str | None) -> list[str]:
+    """The names in a cell, which `;` separates."""
+    return [name.strip() for name in (cell or "").split(";") if name.strip()]

@@ -4,6 +4,7 @@ Replies are read up to a limit, and a secret that comes back is recognised.
 """
 
 import base64
+import contextlib
 import functools
 import math
 import re
@@ -55,17 +56,13 @@ def as_number(value: object) -> float | None:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds that a server asks us to wait, given as a number or a date."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-        try:
-            seconds = float(headers.get(name, "")) / unit
-        except ValueError:
-            continue
-        if 0 <= seconds < math.inf:
-            return seconds
-    try:
+        with contextlib.suppress(ValueError):
+            if 0 <= (seconds := float(headers.get(name, "")) / unit) < math.inf:
+                return seconds
+    with contextlib.suppress(ValueError, OverflowError, OSError):
         date = parsedate_to_datetime(headers.get("retry-after", ""))
         return max(0.0, date.timestamp() - time.time())
-    except (ValueError, OverflowError, OSError):
-        return None
+    return None
 
 
 async def same_host_only(response: httpx2.Response) -> None:

@@ -83,7 +83,7 @@ def _per_request(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> B
     used = answers.dropna(subset=["prompt_tokens", "completion_tokens"])
     if used.empty or len(used) < REPORTED * len(answers):
         return NAN, NAN, NAN
-    dollars = usd_of_answers(deployment, rate, used)
+    dollars = np.array(usd_of_answers(deployment, rate, used))
     return bootstrap(lambda rows: float(dollars[rows].mean()), len(dollars))
 
 

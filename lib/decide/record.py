@@ -14,18 +14,17 @@ from lib.decide.decision import choose, nearest_miss, stability
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
-from lib.tables import rows
+from lib.tables import Row, rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
 NOT_PRICED = "not used, since no load was offered to divide it by"
-Record = dict[str, Any]
 Frame = pd.DataFrame
 
 
 def write_decision(
     brief: Project, run: Path, *, table: Frame, checks: Frame, metadata: Frame, shortlist: Frame
-) -> Record:
+) -> Row:
     """Choose from `qualify`'s table, and write `06_decision.json`; returns it as written.
 
     Raises:
@@ -76,7 +75,7 @@ def write_decision(
     return record
 
 
-def _summary(record: Record, table: Frame) -> str:
+def _summary(record: Row, table: Frame) -> str:
     if pick := record["pick"]:
         row = table.set_index("deployment").loc[pick["deployment"]]
         basis = str(row["basis"])
@@ -103,7 +102,7 @@ def _month(row: "pd.Series[Any]") -> str:
 
 def _rejected(
     shortlist: Frame, metadata: Frame, verdicts: Frame, table: Frame, pick: str
-) -> list[Record]:
+) -> list[Row]:
     """Every model and configuration that is out, with the step and the rule."""
     out = [
         (row["repo_id"], "1", f"{row['verdict']}: {row['reasons']}")

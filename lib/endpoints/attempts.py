@@ -17,9 +17,10 @@ import openai
 from lib import replies
 from lib.brief import Deployment, Evaluation, Size
 from lib.endpoints import price
-from lib.endpoints.requests import Call, as_text, refuses_schema
+from lib.endpoints.requests import Call, refuses_schema
 from lib.endpoints.servers import Served, redacted, scrub
 from lib.endpoints.throttle import Throttle
+from lib.tables import Row
 from lib.untrusted import retry_after
 
 PATHS = {"chat": "/chat/completions", "rerank": "/rerank"}
@@ -30,8 +31,6 @@ MOST_WAIT_S = 60.0  # who asks for more is not waited for, as in OpenAI's client
 LONGEST_PAUSE_S = 8.0
 FACTS = """output tool_calls finish_reason asked_by retries prompt_tokens completion_tokens
     latency_s usd served_model fingerprint provider"""
-
-Record = dict[str, Any]
 
 
 class Refused(Exception):
@@ -68,7 +67,7 @@ class Link(NamedTuple):
 class _Attempt(NamedTuple):
     """What became of one request: what to keep, and whether and when to try again."""
 
-    facts: Record
+    facts: Row
     status: int = 200
     again: bool = False
     hopeless: bool = False
@@ -76,17 +75,16 @@ class _Attempt(NamedTuple):
     charged: bool = True  # whether the endpoint may have charged for it
 
 
-def blank(key: str, served: str) -> Record:
+def blank(key: str, served: str) -> Row:
     """The record of a call nothing is known of yet."""
     return {"key": key, "served": served, "error": "", **dict.fromkeys(FACTS.split())}
 
 
-async def answer_call(link: Link, call: Call) -> Record:
+async def answer_call(link: Link, call: Call) -> Row:
     """The record of a call, tried until there is an answer or no more tries are left.
 
-    Whoever is only put off (429, or another of `BUSY` with a time) is tried again for as long as
-    one answer may take: quotas a minute are no fault of a call. Raises Refused, or Exhausted by
-    the budget.
+    One that is only put off (429, or another of `BUSY` with a time) is tried for as long as one
+    answer may take: quotas a minute are no fault of a call. Raises Refused or Exhausted.
     """
     most, usd, clock = link.job.evaluation.max_retries, 0.0, asyncio.get_running_loop().time
     patience_until = clock() + link.job.evaluation.timeout_s
@@ -98,8 +96,7 @@ async def answer_call(link: Link, call: Call) -> Record:
         if not attempt.again or (retries >= most and not patient):
             break
         if attempt.status not in BUSY:  # those wait for their turn
-            pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(retries, 10))
-            pause_s *= 1 - random.random() / 4
+            pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(retries, 10)) * random.uniform(0.75, 1)
             await asyncio.sleep(pause_s if attempt.wait_s is None else attempt.wait_s)
     if attempt.hopeless:
         raise Refused(attempt.facts["error"])
@@ -131,15 +128,16 @@ async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
         elif attempt.status == 200:
             throttle.answered()
     finally:
-        await throttle.leave(estimated=estimated, used=used)
+        await throttle.leave(unused=estimated - used)
     return attempt, usd
 
 
 async def _send(link: Link, call: Call) -> _Attempt:
     """Send a request and read the reply; every way to fail is a sentence."""
     served, timeout_s = link.served, link.job.evaluation.timeout_s
-    asked = as_text(call.body) if link.throttle.text_only else call.body
-    body = {"model": served.model, **asked}
+    body = {"model": served.model, **call.body}
+    if link.throttle.text_only:
+        body.pop("response_format", None)
     clock = asyncio.get_running_loop().time
     start = clock()
     try:
@@ -172,7 +170,7 @@ async def _send(link: Link, call: Call) -> _Attempt:
 async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> replies.Timed:
     """Wait for a whole answer in a stream, no longer than the client's timeout.
 
-    Raises an error of `openai` or httpx, TimeoutError, or what reading another shape raises.
+    Raises an error of `openai` or httpx, TimeoutError, or one of `replies.WRONG_SHAPE`.
     """
     body = {"model": model, **options, **call.body}
     async with asyncio.timeout(cast(float, api.timeout)):
@@ -180,9 +178,8 @@ async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any
             reply = await api.post(PATHS["rerank"], cast_to=httpx2.Response, body=body)
             facts = replies.ranking(json.loads(reply.content))
             now = asyncio.get_running_loop().time()
-            return replies.Timed(
-                now, now, facts.get("prompt_tokens"), facts.get("completion_tokens")
-            )
+            tokens = map(facts.get, ("prompt_tokens", "completion_tokens"))
+            return replies.Timed(now, now, *tokens)
         post: Any = api.post  # whose types know no response that is not read yet
         response = await post(
             PATHS["chat"],
@@ -201,21 +198,18 @@ def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _At
 
 def _refused(served: Served, error: openai.APIStatusError) -> _Attempt:
     """What an HTTP status means, with the endpoint's own words."""
-    response = error.response
-    words = (
-        replies.words_of(error.body) or replies.words_of(response.text) or response.reason_phrase
-    )
     if error.code == "content_filter":  # as Azure refuses a prompt
         return _Attempt({"output": "", "finish_reason": "content_filter"}, charged=False)
-    hopeless = error.code == "insufficient_quota"
-    wait_s, status = retry_after(response.headers), error.status_code
-    return _not_answered(served, status, words, wait_s=wait_s, hopeless=hopeless)
+    texts = map(replies.words_of, (error.body, error.response.text))
+    words = next(filter(None, texts), error.response.reason_phrase)
+    wait_s = retry_after(error.response.headers)
+    return _not_answered(served, error.status_code, words, wait_s=wait_s, code=error.code)
 
 
 def _not_answered(
-    served: Served, status: int, words: str, *, wait_s: float | None = None, hopeless: bool = False
+    served: Served, status: int, words: str, *, wait_s: float | None = None, code: str | None = None
 ) -> _Attempt:
-    hopeless = hopeless or status in HOPELESS
+    hopeless = status in HOPELESS or code == "insufficient_quota"
     passing = (status in PASSING or status >= 500) and not hopeless
     late = f" (it asks to wait {wait_s:,.0f} s)" if (wait_s or 0.0) > MOST_WAIT_S else ""
     return _failed(

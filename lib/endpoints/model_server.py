@@ -36,8 +36,7 @@ def main() -> None:
     server = xllamacpp.Server(params)  # returns once the model is loaded
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()
-    while sys.stdin.buffer.read(4096):
-        pass
+    sys.stdin.buffer.read()
     # The server's own shutdown can wait for clients; the parent is gone, so leave at once.
     os._exit(0)
 

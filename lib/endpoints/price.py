@@ -6,7 +6,6 @@ A price is by the hour or by token, never zero where it is not known.
 import asyncio
 import contextlib
 import functools
-import itertools
 import json
 import math
 import statistics
@@ -17,8 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import genai_prices
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from lib import tables
@@ -26,14 +23,10 @@ from lib.brief import Deployment, Price, Size
 from lib.endpoints import store
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
+from lib.tables import Row
 
 LEDGER = "04_spending.jsonl"
 BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
-
-
-TOKENS = ["prompt_tokens", "completion_tokens"]
-Record = dict[str, Any]
-Dollars = npt.NDArray[np.float64]
 
 
 class Rate(NamedTuple):
@@ -48,23 +41,19 @@ class Rate(NamedTuple):
 def price_of(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
     """The brief's price, genai-prices', or the machine's; PlaybookError where none is known."""
     price = deployment.price
-    if price is None:
-        return _machine_price(deployment, hardware)
-    if price.provider:
+    if price and price.provider:
         return _provider_price(deployment, price)
-    basis = price.basis + (f" ({price.source_url})" if price.source_url else "")
-    per_token = price.input_usd_per_million, price.output_usd_per_million
-    return Rate(price.usd_per_hour, *per_token, basis)
-
-
-def _machine_price(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
+    if price:
+        basis = price.basis + (f" ({price.source_url})" if price.source_url else "")
+        per_token = price.input_usd_per_million, price.output_usd_per_million
+        return Rate(price.usd_per_hour, *per_token, basis)
     priced = hardware.dropna(subset=["usd_per_hour"]).set_index("hardware")
     if deployment.hardware not in priced.index:
         raise PlaybookError(
             f"deployment {deployment.name!r}: data/hardware.csv has no price for"
             f" {deployment.hardware!r}; give price in the brief or one of {', '.join(priced.index)}"
         )
-    row: Any = priced.loc[deployment.hardware or ""]
+    row: Any = priced.loc[deployment.hardware]
     return Rate(float(row["usd_per_hour"]), None, None, f"{row['price_basis']}, data/hardware.csv")
 
 
@@ -74,8 +63,7 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     thousand = genai_prices.Usage(input_tokens=1_000, output_tokens=1_000)
     try:
         quotes = _quotes(model, price.provider, thousand)
-        known = [(q.model_price.input_mtok, q.model_price.output_mtok) for q in quotes]
-        if None in itertools.chain.from_iterable(known):
+        if any(None in (q.model_price.input_mtok, q.model_price.output_mtok) for q in quotes):
             raise LookupError  # listed without a price, which calc_price takes for zero
     except LookupError:
         raise PlaybookError(
@@ -89,21 +77,19 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     return Rate(None, price_in, price_out, f"list price of {price.provider}, genai-prices{moves}")
 
 
-def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> Dollars:
+def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> list[float]:
     """Dollars of each answer by its tokens (`prompt_tokens completion_tokens cached_tokens`).
 
-    A provider's list price is asked for each usage, with its tiers and its price of cached
-    tokens, as the mean over today's hours.
+    A provider's list price has tiers, a price of cached tokens, and is the mean over today's hours.
     """
-    read, written = (answers[name].to_numpy(float) for name in TOKENS)
     price = deployment.price
     if not (price and price.provider):
-        return np.array([usd(rate, *pair) for pair in zip(read, written, strict=True)])
-    cached = answers.get("cached_tokens", pd.Series(0, answers.index)).fillna(0).to_numpy(float)
-    usages = list(zip(read.astype(int), written.astype(int), cached.astype(int), strict=True))
+        read, written = answers["prompt_tokens"], answers["completion_tokens"]
+        return [usd(rate, *tokens) for tokens in zip(read, written, strict=True)]
+    tokens = answers.reindex(columns=["prompt_tokens", "completion_tokens", "cached_tokens"])
+    usages = tokens.fillna({"cached_tokens": 0}).astype(int).itertuples(index=False)
     model = price.model or deployment.model
-    known = {usage: _usd_of_usage(model, price.provider, *map(int, usage)) for usage in set(usages)}
-    return np.array([known[usage] for usage in usages])
+    return [_usd_of_usage(model, price.provider, *map(int, usage)) for usage in usages]
 
 
 @functools.cache
@@ -111,7 +97,7 @@ def _usd_of_usage(model: str, provider: str, read: int, written: int, cached: in
     usage = genai_prices.Usage(
         input_tokens=read, output_tokens=written, cache_read_tokens=cached or None
     )
-    return float(np.mean([q.total_price for q in _quotes(model, provider, usage)]))
+    return float(statistics.mean(q.total_price for q in _quotes(model, provider, usage)))
 
 
 def _quotes(model: str, provider: str | None, usage: Any) -> list[Any]:
@@ -139,8 +125,8 @@ def most_tokens(call: Call) -> int | None:
 def context_tokens(calls: Iterable[Call], size: Size) -> int:
     """The tokens of prompt and answer that a local server must hold for one request.
 
-    What the brief sizes memory for, or more where the longest call is likely to need it (a third
-    of its bytes), but no more than a call can fill.
+    The brief's, or more where the longest call is likely to need it (a third of its bytes), but no
+    more than a call can fill.
     """
     most = 0.0
     for call in calls:
@@ -183,7 +169,7 @@ class Budget:
         self.max_usd, self.spent, self.exhausted = max_usd, 0.0, False
         self._path = run / LEDGER
         self._reserved: dict[str, float] = {}
-        self._append: Callable[[dict[str, Any]], None]
+        self._append: Callable[[Row], None]
         self._freed = asyncio.Event()
 
     def rate(self, deployment: Deployment) -> Rate:
@@ -198,9 +184,7 @@ class Budget:
         """Hold the ledger alone, as it is on disk now."""
         self.exhausted, self._reserved = False, {}
         with store.appending_records(self._path) as self._append:
-            self.spent = sum(
-                float(entry["usd"]) for entry in store.read_records(self._path).values()
-            )
+            self.spent = sum(e["usd"] for e in store.read_records(self._path).values())
             yield
 
     async def reserve(self, usd: float) -> str:
@@ -222,12 +206,12 @@ class Budget:
         return ticket
 
     def pay(
-        self, deployment: Deployment, items: list[list[Call]], send: Callable[[], list[Record]]
-    ) -> list[Record]:
+        self, deployment: Deployment, items: list[list[Call]], send: Callable[[], list[Row]]
+    ) -> list[Row]:
         """Send a load of items if the most that it may cost is left; returns its requests.
 
-        The first item warms up and is no request; the last may never be sent. Those whose tokens
-        nobody counted are charged with the most.
+        The first item warms up and is no request; the last may never be sent. Tokens that nobody
+        counted are charged with the most.
         """
         rate, name = self.rate(deployment), deployment.name
         most = [sum(worst_usd(rate, call, name) for call in item) for item in items]

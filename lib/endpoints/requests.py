@@ -16,12 +16,11 @@ from lib.endpoints.store import key_of
 from lib.errors import PlaybookError
 from lib.legal import host_objection
 from lib.sizing import OUTSIDE
-from lib.tables import rows
+from lib.tables import Row, rows
 
 Item = Mapping[Any, Any]
 SYSTEM = ("system", "developer")
 FIELD = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")  # pasted JSON, {{x}} and {3} are text
-Facts = dict[Any, Any]
 
 
 class Call(NamedTuple):
@@ -36,9 +35,8 @@ class Call(NamedTuple):
 class Plan:
     """All calls of a deployment, made when they are looped over: bodies would fill the memory.
 
-    The key of a call holds the identity of the endpoint and the body: the same model worded in two
-    ways is asked twice; under another name it is not. `parts` has, of every item, its calls as
-    (part, key).
+    The key of a call holds the identity of the endpoint and the body: under another name the same
+    is not asked twice. `parts` has, of every item, its calls as (part, key).
     """
 
     def __init__(
@@ -89,9 +87,8 @@ def chat_calls(
 ) -> Callable[..., Call]:
     """A function of an item (and a `part`) to its call: system, worked examples, its turns.
 
-    An item's own `messages` are its turns; else one is worded by the brief's prompt. A kind's own
-    wording, `user`, is for all items.
-    `answer` words the examples' answers; `options` are sent beside those of the brief.
+    An item's own `messages` are its turns, unless a kind has a wording of its own, `user`; `answer`
+    words the examples' answers; `options` are sent beside those of the brief.
     """
     prompt = brief.prompt_of(deployment)
     question = prompt.user or "{input}"
@@ -136,11 +133,6 @@ def refuses_schema(status: int, words: str, body: Mapping[str, Any]) -> bool:
     return asked and bool(re.search("response_format|json_schema|guided|structured", words))
 
 
-def as_text(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A body that asks the same in plain text."""
-    return {key: value for key, value in body.items() if key != "response_format"}
-
-
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
 CLEARED = {
     "allowed": "on the shortlist",
@@ -171,7 +163,7 @@ def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd
 
 
 def _objections(
-    deployment: Deployment, row: Facts, facts: Facts, verdict: str, brief: Project
+    deployment: Deployment, row: Row, facts: Row, verdict: str, brief: Project
 ) -> Iterator[str]:
     """All that bars a deployment: licence, drift, supply chain, host, machine."""
     if verdict in CLEARED:

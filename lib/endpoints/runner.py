@@ -27,13 +27,13 @@ from lib.endpoints.servers import Served, client, serving
 from lib.endpoints.throttle import Throttle
 from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
+from lib.tables import Row
 
 STORE = "04_answers.jsonl"
 GIVE_UP_AFTER = 20  # calls without one answer: the endpoint is down, not unlucky
 
-Record = dict[str, Any]
 Jobs = Iterable[tuple[Deployment, Iterable[Call]]]  # whose calls are looped over twice
-Keep = Callable[[Record], None]
+Keep = Callable[[Row], None]
 
 
 class Session:
@@ -44,10 +44,10 @@ class Session:
         self.run, self.total_s = run, brief.evaluation.total_timeout_s or math.inf
         self.budget = Budget(run, max_usd=limit) if limit else None
         self.stop_at = math.inf
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, Row] = {}
         self.append: Keep
         self._wanted: set[str] | None = None
-        self._others: dict[Path, dict[str, Record]] = {}  # answers that all runs share, by file
+        self._others: dict[Path, dict[str, Row]] = {}  # answers that all runs share, by file
         self._keys: dict[Path, set[str]] = {}  # of the calls whose answers belong there
         self._servers: dict[str, tuple[int, ExitStack, Served]] = {}
 
@@ -73,7 +73,7 @@ class Session:
         """The keys of the job's calls that have no answer yet."""
         return {k for k in job.keys if k not in self.records or self.records[k]["error"]}
 
-    def borrowed(self, job: Job) -> list[Record]:
+    def borrowed(self, job: Job) -> list[Row]:
         """What other runs asked of the same weights, and this one not yet."""
         if not (path := cache_path(job.deployment)):
             return []
@@ -122,16 +122,14 @@ def perform(
     label: str = "answers",
     progress: bool = True,
     session: Session | None = None,
-) -> dict[str, Record]:
+) -> dict[str, Row]:
     """Perform every call that has no answer yet; returns the records of all calls by key.
 
     A record has `key served error cached` and `attempts.FACTS`. Those `cached` are from another
     run; what `total_timeout_s` left unasked says so in `error`. All calls of a `session` share
-    that time, and all of a run `evaluation.max_usd`.
-
-    Raises:
-        PlaybookError: A key is unset, a server does not start, an endpoint refuses the key or
-            is down, or the budget is used up; what was answered is kept.
+    that time, and all of a run `evaluation.max_usd`. An unset or refused key, a server that does
+    not start, an endpoint that is down and a budget used up are PlaybookErrors: what was answered
+    is kept.
     """
     alone, session = session is None, session or Session(brief, run)
     work = _divided(jobs, brief, session.budget)
@@ -141,7 +139,7 @@ def perform(
         progress_bar(len(wanted), label, show=progress) as bar,
     ):
 
-        def keep(record: Record) -> None:
+        def keep(record: Row) -> None:
             session.append(record)
             session.records[record["key"]] = record
             bar.update()
@@ -158,19 +156,15 @@ def perform(
             if alone:
                 session.stop_servers()  # the next group needs the room
             if session.budget and session.budget.exhausted:
-                left = len(wanted - session.records.keys())
-                raise _over(session.budget, label, left, len(wanted))
+                left = f"{len(wanted - session.records.keys())} of {len(wanted)} {label}"
+                raise PlaybookError(
+                    f"evaluation.max_usd of ${session.budget.max_usd:g} would be exceeded:"
+                    f" ${session.budget.spent:.4g} is spent and {left} are not asked yet;"
+                    " what was answered is kept, a higher max_usd goes on from there"
+                )
     why = f"not asked: evaluation.total_timeout_s of {session.total_s:g} s is over"
     late = {"error": why, "cached": False}
     return {key: session.records.get(key) or blank(key, "") | late for key in wanted}
-
-
-def _over(budget: Budget, label: str, left: int, total: int) -> PlaybookError:
-    return PlaybookError(
-        f"evaluation.max_usd of ${budget.max_usd:g} would be exceeded: ${budget.spent:.4g} is spent"
-        f" and {left} of {total} {label} are not asked yet; what was answered is kept,"
-        " a higher max_usd goes on from there"
-    )
 
 
 def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:

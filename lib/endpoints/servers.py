@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib
 import importlib.util
 import ipaddress
 import os
@@ -219,8 +218,7 @@ def redacted(text: str, served: Served) -> str:
 
 def scrub(text: str, served: Served) -> str:
     """An error message without the key, on one line, of bounded length, and only words."""
-    line = untrusted.as_text(redacted(text, served), most=300) or ""
-    return line.encode("utf-8", "replace").decode()
+    return untrusted.as_text(redacted(text, served), most=300) or ""
 
 
 @contextlib.contextmanager
@@ -251,8 +249,13 @@ def _local_server(deployment: Deployment, log: Path, context_tokens: int) -> Ite
         path, template = weights_path(endpoint.embedded), WEIGHTS[endpoint.embedded].template
     else:
         path, template = hub.download_gguf(endpoint.gguf or "", endpoint.revision or ""), ""
-    if endpoint.port:
-        _refuse_used_port(name, endpoint.port)
+    try:  # llama.cpp would share a port with another of its servers
+        socket.create_server(("127.0.0.1", endpoint.port)).close()
+    except OSError:
+        raise PlaybookError(
+            f"deployment {name!r}: endpoint.port {endpoint.port} is in use; leave it out to take a"
+            " free one"
+        ) from None
     settings = [str(path), name, template]
     settings += map(str, [endpoint.threads, endpoint.port, max(context_tokens, LEAST_CONTEXT)])
     # With -P no folder called `lib` where the caller stands is in the way.
@@ -267,15 +270,6 @@ def _local_server(deployment: Deployment, log: Path, context_tokens: int) -> Ite
             yield _address(child, name, log)
         finally:
             child.kill()
-
-
-def _refuse_used_port(name: str, port: int) -> None:
-    try:  # llama.cpp would share it with another of its servers
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        raise PlaybookError(
-            f"deployment {name!r}: endpoint.port {port} is in use; leave it out to take a free one"
-        ) from None
 
 
 def _address(child: subprocess.Popen[bytes], name: str, log: Path) -> str:

@@ -18,8 +18,7 @@ from lib.brief import Deployment
 from lib.errors import PlaybookError
 from lib.lines import read_json_lines, validated
 from lib.replies import ReplyError, finish_of
-
-Record = dict[str, Any]
+from lib.tables import Row
 
 
 def key_of(*parts: Any) -> str:
@@ -28,26 +27,26 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]
 
 
-def read_records(path: Path, wanted: Container[str] | None = None) -> dict[str, Record]:
+def read_records(path: Path, wanted: Container[str] | None = None) -> dict[str, Row]:
     """The newest record of each `key`, of the `wanted` ones only, if given; half a line is none."""
-    records: dict[str, Record] = {}
+    records: dict[str, Row] = {}
     if not path.exists():
         return records
     with path.open("rb") as stream:
         for line in stream:
             checksum, _, text = line.rstrip(b"\n").partition(b" ")
             if line.endswith(b"\n") and checksum == f"{zlib.crc32(text):08x}".encode():
-                record: Record = json.loads(text)
+                record = json.loads(text)
                 if wanted is None or record["key"] in wanted:
                     records[record["key"]] = record
     return records
 
 
 @contextlib.contextmanager
-def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Record], None]]:
+def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Row], None]]:
     """Hold the file alone (PlaybookError after `wait_s`), and yield a function that appends."""
 
-    def append(record: Record) -> None:
+    def append(record: Row) -> None:
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
         content = text.encode(errors="replace")  # half of a surrogate pair is not text
         line = f"{zlib.crc32(content):08x} ".encode() + content + b"\n"
@@ -113,11 +112,7 @@ class _Line(BaseModel):
 
 
 def recorded_path(deployment: Deployment, folder: Path) -> Path:
-    """The file of recorded outputs, beside the brief.
-
-    Raises:
-        PlaybookError: It is not there.
-    """
+    """The file of recorded outputs, beside the brief; PlaybookError where there is none."""
     endpoint = deployment.endpoint
     path = folder / (endpoint.recorded if endpoint and endpoint.recorded else "")
     if not path.is_file():
@@ -127,22 +122,12 @@ def recorded_path(deployment: Deployment, folder: Path) -> Path:
     return path
 
 
-LINE = TypeAdapter(_Line)
-
-
-def recorded_answers(
-    deployment: Deployment, folder: Path, item_ids: list[str]
-) -> list[dict[str, Any]]:
+def recorded_answers(deployment: Deployment, folder: Path, item_ids: list[str]) -> list[Row]:
     """The recorded outputs of items, in their order, as facts of an answer.
 
-    A line is `{"id", "output"}` with, where known, `latency_s prompt_tokens completion_tokens
-    finish_reason error tool_calls`; an `item_id` counts before `id`, which may be the
-    completion's. Lines of other items are passed over. An item without a line is a failed call; so
-    is a line with an `error`.
-
-    Raises:
-        PlaybookError: The file is missing, a line is not usable, an id is there twice, or no
-            item has a line.
+    A line is a `_Line`; an `item_id` counts before `id`, which may be the completion's. Lines of
+    other items are passed over. An item without a line is a failed call; so is a line with an
+    `error`. PlaybookError where no item has a line, or a line is not usable or there twice.
     """
     answers = _recorded_lines(deployment, folder)
     if item_ids and not any(item_id in answers for item_id in item_ids):
@@ -161,10 +146,10 @@ def recorded_elsewhere(deployment: Deployment, folder: Path, item_ids: list[str]
     return f"{len(strangers)} lines of no item, such as {strangers[0]!r:.80}" if strangers else ""
 
 
-def _recorded_lines(deployment: Deployment, folder: Path) -> dict[str, dict[str, Any]]:
-    answers: dict[str, dict[str, Any]] = {}
+def _recorded_lines(deployment: Deployment, folder: Path) -> dict[str, Row]:
+    answers, a_line = dict[str, Row](), TypeAdapter(_Line)
     for where, line in read_json_lines(recorded_path(deployment, folder), wanted="id and output"):
-        facts = validated(LINE, line, where).model_dump()
+        facts = validated(a_line, line, where).model_dump()
         if facts["id"] in answers:
             raise PlaybookError(f"{where}: {facts['id']!r} is there twice")
         answers[facts["id"]] = facts | {"error": facts["error"] or "", "retries": None}

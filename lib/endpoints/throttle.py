@@ -16,7 +16,7 @@ class Throttle:
     every call for the time that the endpoint asks for, or twice as long as the last time; as many
     answers in a row as are allowed in flight allow one more, never more than `most`. Requests and
     tokens a minute are spaced evenly (the generic cell rate algorithm), so that no window of a
-    minute holds more than the limit and one call, whenever the endpoint's own window starts.
+    minute holds more than the limit and one call.
     """
 
     def __init__(self, most: int, limits: Limits = NO_LIMITS) -> None:
@@ -47,10 +47,9 @@ class Throttle:
             raise
         return self.round
 
-    async def leave(self, *, estimated: float = 0.0, used: float | None = None) -> None:
-        """Give the turn back; `used` tokens, where known, replace those estimated before."""
-        if used is not None:
-            self._tokens_due += (used - estimated) * self._token_s
+    async def leave(self, *, unused: float = 0.0) -> None:
+        """Give the turn back, and the tokens that it was estimated to take and did not."""
+        self._tokens_due -= unused * self._token_s
         async with self._changed:
             self.flying -= 1
             self._changed.notify(max(1, self.allowed - self.flying))

@@ -12,11 +12,11 @@ import yaml
 from lib import tables
 from lib.brief import Project
 from lib.errors import PlaybookError
-from lib.hub.facts import Facts, Row, verified
+from lib.hub.facts import Facts, verified
 from lib.hub.search import describer
 from lib.legal import JUDGED, VERDICTS, ancestors, base_names, bases, judge, keys_on_hub, same_names
 from lib.sizing import packed, shortlist, wanted_tiers
-from lib.tables import rows
+from lib.tables import Row, rows
 from lib.untrusted import as_text
 
 # What step 3 takes from the Hub where it verified it: the rest of step 2's table stands.

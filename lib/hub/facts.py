@@ -4,13 +4,12 @@ import json
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from lib.artifacts import write_bytes
 from lib.brief import Require
-from lib.tables import rows
+from lib.tables import Row, rows
 from lib.untrusted import as_number, as_text
 
 # The facts that are compared, and kept.
@@ -34,7 +33,6 @@ GATE = """repo_id formats remote_code security security_issues gated created_at
     last_modified""".split()
 SUPPLY = ["repo_id", "supply_verdict", "supply_reasons"]
 
-Row = dict[Any, Any]
 Check = tuple[str, bool | None, str]
 Facts = dict[str, Row]
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -19,7 +18,7 @@ from lib.hub.listing import Repo, Wanted, look_up, queries, read_list
 from lib.hub.models import GENERATIONS
 from lib.legal import CLASSES, base_names, class_of, keys_on_hub
 from lib.sizing import BOUNDS, wanted_tiers
-from lib.tables import rows
+from lib.tables import Row, rows
 
 TIMEOUT_S = 30.0
 # These answer text as well; the Hub lists most of today's general models under the second.
@@ -31,7 +30,6 @@ ATTESTED = "attested in project.yaml"
 # What a fine-tune has in common with its base.
 OF_BASE = """family license modality total_params_b active_params_b context_length layers kv_heads
     head_dim kv_layout""".split()
-Row = dict[Any, Any]
 
 
 def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFrame, str]:

@@ -1,10 +1,11 @@
 """The clauses of one licence text, each tested against one fact of the company."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lib import places
 from lib.brief import Company, Policy
+from lib.tables import Row, parts
 
 VERDICTS = ["allowed", "conditional", "review", "blocked"]
 ALLOWED, CONDITIONAL, REVIEW, BLOCKED = range(4)
@@ -29,7 +30,7 @@ DERIVATIVES = {
 }
 YES_OR_NO = {True: "yes", False: "no", None: "not given"}
 
-Terms = dict[str, Any]
+Terms = Row  # what a licence text asks, by the columns of data/licenses.csv
 
 
 class Finding(NamedTuple):
@@ -64,7 +65,6 @@ def assess(
         "display": _thresholds(terms, company, "display", CONDITIONAL, display),
         "territory": _territories(terms, company, multimodal),
         "outputs": _outputs(terms, company),
-        "derivatives": _derivatives(terms, company),
     }
     sections = terms.get("sections", {})
     return [
@@ -105,7 +105,7 @@ def _general(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding
 
 def _services(terms: Terms, company: Company, policy: Policy) -> Iterator[Finding]:
     """Services that need an agreement at any size."""
-    for service in _parts(terms.get("services_excluded")):
+    for service in parts(terms.get("services_excluded")):
         clause = f"{terms['license']} needs a separate agreement for {service} at any size"
         runs, key = _runs(service, company, policy), "use" if service == policy.use else "services"
         if runs is None:
@@ -129,11 +129,11 @@ def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
     A size that is not reached asks nobody; one that is reached asks who runs the services.
     """
     duty = f"{terms['license']} needs a separate agreement"
-    scope = [service for service in _parts(terms.get("agreement_scope")) if service != "any"]
+    scope = [service for service in parts(terms.get("agreement_scope")) if service != "any"]
     if scope:
         duty += f" for {' and '.join(scope)}"
     findings = list(_thresholds(terms, company, "agreement", BLOCKED, duty))
-    if findings and policy.use in _parts(terms.get("agreement_exempt")):
+    if findings and policy.use in parts(terms.get("agreement_exempt")):
         clause = f"{duty} above a size, from which this use is exempt"
         return [Finding(CONDITIONAL, DUTY, clause, f"exempt: use {policy.use}", "exempt")]
     runs = [_runs(service, company, policy) for service in scope] or [True]
@@ -160,15 +160,13 @@ def _thresholds(
     ):
         if (limit := terms.get(f"{kind}_{column}")) is None:
             continue
+        clause = f"{duty} {'from' if inclusive else 'above'} {what.format(_count(limit))}"
+        standing = _standing(fact, limit, unit) if fact is not None and limit else ""
         if limit == 0:
             yield Finding(level, DUTY, duty, ANY_SIZE)
-            continue
-        clause = f"{duty} {'from' if inclusive else 'above'} {what.format(_count(limit))}"
-        if fact is None:
+        elif fact is None:
             yield missing(key, clause)
-            continue
-        standing = _standing(fact, limit, unit)
-        if fact > limit or (inclusive and fact == limit):
+        elif fact > limit or (inclusive and fact == limit):
             rule = AGREEMENT if level == BLOCKED else DUTY
             yield Finding(level, rule, clause, f"reached: {standing}")
         elif level == BLOCKED and key == "revenue" and peak > limit:
@@ -198,7 +196,7 @@ def _territories(terms: Terms, company: Company, multimodal: bool | None) -> Ite
 
     One that allows use only inside its territory binds the seat as well as the market.
     """
-    name, excluded = terms["license"], _parts(terms.get("territories_excluded"))
+    name, excluded = terms["license"], parts(terms.get("territories_excluded"))
     if not excluded or (terms.get("territory_scope") == "multimodal" and multimodal is False):
         return
     area = " or ".join(f"the {p}" if p.startswith(("European", "United")) else p for p in excluded)
@@ -220,24 +218,21 @@ def _territories(terms: Terms, company: Company, multimodal: bool | None) -> Ite
             yield Finding(CONDITIONAL, DUTY, clause, f"{key}: {', '.join(names)}")
 
 
-def _outputs(terms: Terms, company: Company) -> list[Finding]:
-    """Whether the model's outputs may train other models."""
+def _outputs(terms: Terms, company: Company) -> Iterator[Finding]:
+    """Whether the company may train on the model's outputs, and hand on what it makes of it."""
     rule, train = terms.get("output_training"), company.outputs_train_models
     if rule == "named" and terms.get("name_prefix"):
         rule = "prefixed"
-    if rule not in OUTPUT_CLAUSES or (rule == "unknown" and not train):
-        return []
-    clause = OUTPUT_CLAUSES[rule].format(**terms)
-    if rule == "derivative":  # which is a duty, whatever the answer
-        return [Finding(CONDITIONAL, DUTY, clause, f"outputs train models: {YES_OR_NO[train]}")]
-    level = {"unknown": REVIEW, "not-allowed": BLOCKED}.get(rule, CONDITIONAL)
-    return [by_answer(company, "outputs_train_models", clause, level)]
-
-
-def _derivatives(terms: Terms, company: Company) -> Iterator[Finding]:
-    """Whether the company may hand on what it makes of the model."""
-    if rule := DERIVATIVES.get(terms.get("derivatives") or ""):
-        yield by_answer(company, "publishes_derivatives", rule.format(**terms), BLOCKED)
+    if rule in OUTPUT_CLAUSES and (rule != "unknown" or train):
+        clause = OUTPUT_CLAUSES[rule].format(**terms)
+        level = {"unknown": REVIEW, "not-allowed": BLOCKED}.get(rule, CONDITIONAL)
+        if rule == "derivative":  # which is a duty, whatever the answer
+            yield Finding(level, DUTY, clause, f"outputs train models: {YES_OR_NO[train]}")
+        else:
+            yield by_answer(company, "outputs_train_models", clause, level)
+    if shared := DERIVATIVES.get(terms.get("derivatives") or ""):
+        finding = by_answer(company, "publishes_derivatives", shared.format(**terms), BLOCKED)
+        yield finding._replace(cites="derivatives")
 
 
 def by_answer(company: Company, key: str, clause: str, level: int) -> Finding:
@@ -254,10 +249,6 @@ def missing(key: str, clause: str) -> Finding:
     """A fact of the company that a clause asks for and the brief does not give."""
     key = f"company.{key}"
     return Finding(REVIEW, f"give {key}", f"{clause}: the brief does not give {key}", MISSING)
-
-
-def _parts(cell: str | None) -> list[str]:
-    return [part.strip() for part in cell.split(";")] if cell else []
 
 
 def _count(value: float) -> str:

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date
-from typing import Any
 
 import pandas as pd
 
@@ -12,13 +11,12 @@ from lib.brief import Deployment, Exemption, Policy, Project
 from lib.legal.clauses import ALLOWED, MISSING, REVIEW, VERDICTS, Finding, Terms
 from lib.legal.licenses import assess_expression, terms_by_key
 from lib.legal.verdicts import ancestors, bases
-from lib.tables import rows
+from lib.tables import Row, rows
 
 SOON = 90  # days before its end from which an exception counts as expiring
 OUTCOMES = ["blocked", "review", "condition", "met", "notice"]
 # Facts that keep a clause from biting.
 UNBITTEN = ("not reached:", "exempt:", "domicile:", "territories:")
-Row = dict[str, Any]
 Findings = dict[str, list[Finding]]
 
 

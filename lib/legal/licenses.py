@@ -43,15 +43,16 @@ def assess_expression(
 
 def texts_of(expression: str | None, table: dict[str, Terms]) -> list[Terms]:
     """The texts that an expression binds to, the freest alternative of each choice."""
-    return _mildest(expression, table, lambda terms: [terms], _rank)
+    return _mildest(expression, table, lambda terms: [terms], rank)
 
 
 def class_of(expression: str | None, table: dict[str, Terms]) -> str:
     """The class of a licence key or SPDX expression; `unknown` where nobody knows."""
-    return CLASSES[_rank(texts_of(expression, table))]
+    return CLASSES[rank(texts_of(expression, table))]
 
 
-def _rank(texts: list[Terms]) -> int:
+def rank(texts: list[Terms]) -> int:
+    """The strictest class of some texts, by its place in `CLASSES`."""
     return max(CLASSES.index(terms["license_class"]) for terms in texts)
 
 

@@ -1,11 +1,10 @@
 """Licence, lineage, country and exceptions against the brief: a verdict per model, with rules."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
-from functools import cache, partial
+from functools import cache
 from itertools import permutations
-from typing import Any
 
 import pandas as pd
 
@@ -15,8 +14,10 @@ from lib.errors import PlaybookError, did_you_mean
 from lib.legal.clauses import (  # isort: skip
     AGREEMENT, BLOCKED, CONDITIONAL, DERIVATIVES, MET, REVIEW, VERDICTS, Finding, Terms, by_answer,
 )  # fmt: skip
-from lib.legal.licenses import CLASSES, assess_expression, class_of, terms_by_key, texts_of, worst
-from lib.tables import rows
+from lib.legal.licenses import (  # isort: skip
+    CLASSES, assess_expression, class_of, rank, terms_by_key, texts_of, worst,
+)  # fmt: skip
+from lib.tables import parts, rows
 
 # What `judge` adds to a table of models.
 JUDGED = ["license_class", "verdict", "conditions", "reasons", "exception"]
@@ -27,8 +28,6 @@ REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NOT_TOGETHER = {("gpl-2.0", "apache-2.0")}
 COUNSEL = {"cc-by-sa", "gpl-3"}
 
-Row = dict[Any, Any]
-
 
 def judge(
     models: pd.DataFrame, licenses: pd.DataFrame, brief: Project, *, today: date | None = None
@@ -37,10 +36,8 @@ def judge(
 
     Adds `license_class verdict conditions reasons exception`: `conditions` lists every duty,
     `reasons` the findings behind the verdict. The strictest wins; what is not known is `review`.
-    A model answers for everything it was made from. Exceptions run out against `today`.
-
-    Raises:
-        PlaybookError: The policy names a licence or class nobody has heard of.
+    A model answers for everything it was made from. Exceptions run out against `today`. A policy
+    that names a licence or class nobody has heard of is a PlaybookError.
     """
     by_repo, day = findings(models, licenses, brief), today or date.today()
     exceptions = {entry.model: entry for entry in brief.exceptions}
@@ -59,33 +56,33 @@ def findings(
 ) -> dict[str, list[Finding]]:
     """Every finding about every model, the mild ones too, by repository."""
     policy, table = brief.policy, terms_by_key(licenses)
-    _check_names("policy.licenses", policy.licenses, [*CLASSES[:-1], *table])
+    for name in policy.licenses:
+        if name not in (choices := [*CLASSES[:-1], *table]):
+            hint = did_you_mean(name, choices, most=3, otherwise="see data/")
+            raise PlaybookError(f"policy.licenses: nobody here knows {name!r}; {hint}")
 
     @cache
-    def of_license(license_: str | None, modality: str | None) -> tuple[list[Finding], int]:
+    def read(license_: str | None, modality: str | None) -> tuple[list[Finding], list[Terms]]:
         multimodal = None if modality is None else modality == "multimodal"
         about = assess_expression(license_, table, brief, multimodal=multimodal)
-        return about, CLASSES.index(class_of(license_, table))
+        return about, texts_of(license_, table)
 
-    texts_by_license = cache(partial(texts_of, table=table))
     facts = rows(models, ["repo_id", "license", "country", "modality"])
     by_repo, direct = {row["repo_id"]: row for row in facts}, bases(models)
     by_model = {}
     for repo_id, row in by_repo.items():
-        terms, rank = of_license(row["license"], row["modality"])
-        about = terms + _country(row["country"], policy, "developer")
-        line = [by_repo[base] for base in ancestors(repo_id, direct) if base in by_repo]
-        for base in line:
+        terms, own = read(row["license"], row["modality"])
+        about, texts = terms + _country(row["country"], policy, "developer"), {repo_id: own}
+        for base in (by_repo[name] for name in ancestors(repo_id, direct) if name in by_repo):
             name = base["repo_id"]
             about += _country(base["country"], policy, f"developer of base {name}")
+            base_terms, texts[name] = read(base["license"], base["modality"])
             if (base["license"], base["modality"]) == (row["license"], row["modality"]):
                 continue
-            base_terms, base_rank = of_license(base["license"], base["modality"])
             about += [f._replace(clause=f"base {name}: {f.clause}") for f in base_terms]
-            if base["license"] is not None and rank < base_rank:
+            if base["license"] is not None and rank(own) < rank(texts[name]):
                 clause = f"relabelled: tagged {row['license']}, but its base {name} is "
                 about.append(Finding(REVIEW, "relabelled", clause + base["license"], "lineage"))
-        texts = {one["repo_id"]: texts_by_license(one["license"]) for one in (row, *line)}
         by_model[repo_id] = [*about, *descent(repo_id, direct, by_repo), *conflicts(texts, brief)]
     return by_model
 
@@ -162,26 +159,15 @@ def by_family(judged: pd.DataFrame) -> pd.DataFrame:
     return counts.sort_values("models", ascending=False, kind="stable").rename_axis(columns=None)
 
 
-def _check_names(key: str, names: list[str], choices: list[str]) -> None:
-    for name in names:
-        if name not in choices:
-            hint = did_you_mean(name, choices, most=3, otherwise="see data/")
-            raise PlaybookError(f"{key}: nobody here knows {name!r}; {hint}")
-
-
-def _split(cell: str | None) -> list[str]:
-    return [name.strip() for name in (cell or "").split(";") if name.strip()]
-
-
 def base_names(cell: str | None) -> list[str]:
     """The names in a base model cell, which `;` separates."""
-    return [name for name in _split(cell) if name.lower() != FIRST_RELEASE]
+    return [name for name in parts(cell) if name.lower() != FIRST_RELEASE]
 
 
 def same_names(models: pd.DataFrame) -> dict[str, str]:
     """The repository by every name that is its own: in any case, and as it was once called."""
     ids = rows(models, ["repo_id", "former_names"])
-    former = {name.lower(): row["repo_id"] for row in ids for name in _split(row["former_names"])}
+    former = {name.lower(): row["repo_id"] for row in ids for name in parts(row["former_names"])}
     return former | {row["repo_id"].lower(): row["repo_id"] for row in ids}
 
 
@@ -194,7 +180,7 @@ def bases(models: pd.DataFrame) -> dict[str, list[str]]:
     return {
         row["repo_id"]: [names.get(name.lower(), name) for name in base_names(row["base_model"])]
         for row in rows(models, ["repo_id", "base_model"])
-        if _split(row["base_model"])
+        if parts(row["base_model"])
     }
 
 
@@ -208,7 +194,9 @@ def ancestors(repo_id: str, direct: dict[str, list[str]]) -> list[str]:
     return lineage
 
 
-def descent(repo_id: str, direct: dict[str, list[str]], by_repo: Any) -> Iterator[Finding]:
+def descent(
+    repo_id: str, direct: dict[str, list[str]], by_repo: Collection[str]
+) -> Iterator[Finding]:
     """Where the descent of a model is not known: no base named, none that exists, or a ring."""
     for name in [repo_id, *ancestors(repo_id, direct)]:
         party, made_of = "" if name == repo_id else f"base {name}: ", direct.get(name)

@@ -28,16 +28,16 @@ from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
 from lib.replies import WRONG_SHAPE
 from lib.speed.summary import MISSES, unmeasured
+from lib.tables import Row
 
 FAILURES = (openai.APIError, httpx2.HTTPError, TimeoutError, *WRONG_SHAPE)
 TOKENS = ("prompt_tokens", "completion_tokens")
 
-Record = dict[str, Any]
 Items = list[list[Call]]  # the calls of each
 Send = Callable[[Call], Awaitable[tuple[Any, ...]]]
 
 
-async def offer(brief: Project, served: Served, items: Items, rate: float, n: int) -> list[Record]:
+async def offer(brief: Project, served: Served, items: Items, rate: float, n: int) -> list[Row]:
     """Send n items at a rate until the SLO is certainly lost; returns a record of each."""
     slo_s, loop, misses = brief.requirements.slo_s, asyncio.get_running_loop(), itertools.count(1)
     gaps = np.random.default_rng(0).exponential(1.0, n)  # the same luck in every probe
@@ -70,14 +70,14 @@ async def offer(brief: Project, served: Served, items: Items, rate: float, n: in
 
 async def _request(
     send: Send, slo_s: float, due_at: float, calls: list[Call], miss: Callable[[], None]
-) -> Record:
+) -> Row:
     """Send an item's calls when it is due; `miss` is called once where one fails or is late."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(due_at - loop.time())
     late = loop.call_at(due_at + slo_s, miss)
     try:
         firsts, contents, *counts = zip(*await asyncio.gather(*map(send, calls)), strict=True)
-        facts: Record = {"ttft_s": max(firsts) - due_at, "outcome": "ok"}
+        facts: Row = {"ttft_s": max(firsts) - due_at, "outcome": "ok"}
         if None not in contents:
             facts["ttft_content_s"] = max(contents) - due_at
         facts |= {k: sum(n) for k, n in zip(TOKENS, counts, strict=True) if None not in n}
@@ -110,7 +110,7 @@ class _Search(NamedTuple):
     items: Items
     key: str
 
-    def next_probe(self, done: list[Record]) -> tuple[str, float, int, Items] | None:
+    def next_probe(self, done: list[Row]) -> tuple[str, float, int, Items] | None:
         """Key, rate and number of the next probe, and its items from the one that warms up on."""
         if not (probe := _next_probe(done, self.brief)):
             return None
@@ -150,7 +150,7 @@ def dry_run(
     return pd.DataFrame(table.values())
 
 
-def _most(search: _Search, kept: dict[str, Record], done: list[Record]) -> Items:
+def _most(search: _Search, kept: dict[str, Row], done: list[Row]) -> Items:
     """The items that are sent where the probes to come end in the way that takes the most."""
     if not (following := search.next_probe(done)):
         return []
@@ -197,11 +197,11 @@ def measure(
 
 
 def _probes(
-    search: _Search, run: Path, kept: dict[str, Record], append: Callable[[Record], None],
+    search: _Search, run: Path, kept: dict[str, Row], append: Callable[[Row], None],
     budget: Budget | None,
-) -> Iterator[Record]:  # fmt: skip
+) -> Iterator[Row]:  # fmt: skip
     """All probes of one deployment, from disk where they are there."""
-    done, served, deployment = list[Record](), None, search.deployment
+    done, served, deployment = list[Row](), None, search.deployment
     with ExitStack() as server:
         while following := search.next_probe(done):
             key, rate, n, turn = following
@@ -224,7 +224,7 @@ def _probes(
             yield kept[key]
 
 
-def _next_probe(done: list[Record], brief: Project) -> tuple[float, int] | None:
+def _next_probe(done: list[Row], brief: Project) -> tuple[float, int] | None:
     """The rate and number of requests of the next probe, or None where enough is known."""
     settings, least = brief.speed, brief.requirements.min_rps or 0.0
     if len(done) >= settings.max_probes:
@@ -238,7 +238,7 @@ def _next_probe(done: list[Record], brief: Project) -> tuple[float, int] | None:
     return min(r["offered_rps"] for r in enough), max(settings.min_requests, short) + 1
 
 
-def _next_rate(done: list[Record], brief: Project) -> float | None:
+def _next_rate(done: list[Row], brief: Project) -> float | None:
     """Double until a probe fails, halve until one passes, then bisect geometrically."""
     needed, ceiling = brief.requirements.min_rps, brief.speed.ceiling_rps
     if not done:
@@ -254,7 +254,7 @@ def _next_rate(done: list[Record], brief: Project) -> float | None:
     return None if high / low <= CLOSE_ENOUGH else round(math.sqrt(low * high), 3)
 
 
-def _within(record: Record, brief: Project) -> bool:
+def _within(record: Row, brief: Project) -> bool:
     slo = brief.requirements.slo_s
     misses = sum(r["outcome"] != "ok" or r["latency_s"] > slo for r in record["requests"])
     return bool(misses <= MISSES * record["planned"])
