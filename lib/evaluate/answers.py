@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib import endpoints, tables
 from lib.brief import Deployment, Project
-from lib.endpoints import BYTES_PER_TOKEN, STORE, Call, Plan, Session, request_options
+from lib.endpoints import BYTES_PER_TOKEN, STORE, Call, Plan, request_options
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.judge import as_deployment, judge_of, load_labelled, messages
@@ -28,19 +28,13 @@ def plan(brief: Project, deployment: Deployment, items: pd.DataFrame) -> Plan:
 
 
 def ask(
-    brief: Project,
-    deployments: list[Deployment],
-    items: pd.DataFrame,
-    run: Path,
-    *,
-    progress: bool = True,
-    session: Session | None = None,
+    brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path, **how: Any
 ) -> pd.DataFrame:
     """Ask every deployment every item and return all answers.
 
     Answers are in `04_answers.jsonl` of the run the moment they arrive; only what failed is asked
     again, and what is recorded is read. Deployments of the same weights that are asked the same
-    share their answers. Raises what `endpoints.perform` does.
+    share their answers. `how` is for `endpoints.perform`, and it raises what that does.
 
     Returned is a row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a
     JSON list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
@@ -53,7 +47,7 @@ def ask(
     records = {}
     if plans:
         jobs = [(d, plans[d.name]) for d in live]
-        records = endpoints.perform(jobs, run, brief=brief, progress=progress, session=session)
+        records = endpoints.perform(jobs, run, brief=brief, **how)
     asked_by, facts = dict[str, str](), list[dict[str, Any]]()
     for deployment in deployments:
         if deployment.name not in plans:

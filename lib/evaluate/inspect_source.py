@@ -216,4 +216,4 @@ def score(brief: Project, answers: pd.DataFrame, **_: Any) -> pd.DataFrame:
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The mean score with its interval: `accuracy` where a sample is right or wrong."""
     whole = scored["score"].dropna().isin((0.0, 1.0)).all()
-    return [measured("accuracy" if whole else "mean score", scored["score"], scored, primary=True)]
+    return [measured("accuracy" if whole else "mean score", scored["score"], scored)]

@@ -18,7 +18,6 @@ from lib.brief import Deployment, Judge, Options, Project
 from lib.endpoints import FIELD, Call, answer_identity, one_value, request_options
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
-from lib.evaluate.scoring import clusters
 from lib.json_values import text_of
 from lib.lines import read_json_lines, validated
 from lib.plain_text import visible
@@ -291,7 +290,7 @@ def correct(
     for name, figures in scores.groupby("deployment", sort=False):
         rows = scored[(scored["deployment"] == name) & (scored["outcome"] != "failed")]
         values, judged = rows["score"].to_numpy(dtype=float), rows["outcome"] == "answered"
-        value, low, high = correction(values, judged, groups=clusters(rows))
+        value, low, high = correction(values, judged, groups=rows.get("group"))
         first = figures[figures["primary"].astype(bool)].assign(value=value, low=low, high=high)
         first["metric"] += " (corrected)"
         parts += [first, figures.assign(primary=False)]

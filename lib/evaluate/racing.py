@@ -13,7 +13,7 @@ import pandas as pd
 from lib.brief import Deployment, Project
 from lib.evaluate import kinds
 from lib.evaluate.scoring import MAX_FAILED_SHARE
-from lib.stats import Bets, beaten, group_numbers, shuffled_blocks
+from lib.stats import Bets, beaten, by_item, group_numbers, shuffled_blocks
 
 
 def drop(
@@ -26,9 +26,8 @@ def drop(
     dropped nor a rival. A row per active deployment: `deployment dropped after_items reason`.
     """
     names = [name for name in dict.fromkeys(scored["deployment"]) if name not in baseline]
-    table = scored.pivot(index="item_id", columns="deployment", values="score").astype(float)
-    groups = scored.drop_duplicates("item_id").set_index("item_id").reindex(table.index)
-    numbers = group_numbers(groups.get("group"))
+    table, groups = by_item(scored)
+    numbers = group_numbers(groups)
     if numbers is None and bets.widest > 1:
         numbers = np.arange(len(table))  # no two of a group so far
     calls = scored["score"].isna().groupby(scored["deployment"]).agg(["sum", "size"])
@@ -75,7 +74,7 @@ def run(
     names = [d.name for d in brief.deployments]
     baseline = [d.name for d in brief.deployments if d.baseline]
     group = "group" if "group" in items else None
-    numbers = group_numbers(items[group]) if group else None
+    numbers = group_numbers(items.get("group"))
     bets = _bets(brief, 1 if numbers is None else int(np.bincount(numbers).max()))
     blocks = shuffled_blocks(items, group=group, block=brief.evaluation.block)
     if bets.bar is None and not (bets.best and len(names) - len(baseline) > 1):

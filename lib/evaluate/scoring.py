@@ -1,10 +1,10 @@
 """Answers to scores: whether an answer counts, how it is graded by its kind, and honest shares."""
 
-from collections.abc import Callable, Iterable, Mapping
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from lib.stats import interval
@@ -27,26 +27,14 @@ def outcome_of(error: Any, finish_reason: Any, text: str) -> str | None:
     return None if text else "empty"
 
 
-def measured(
-    metric: str, values: Iterable[Any], scored: pd.DataFrame, *, primary: bool = False
-) -> dict[str, Any]:
+def measured(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict[str, Any]:
     """One metric of one deployment: the mean of some values with its 95 % interval.
 
     There is a value for each row of `scored`: right or wrong, or a score from 0 to 1. The rows'
-    `group` clusters the interval. Given are `metric value low high n`, and `primary` if it is:
-    requirements test that metric.
+    `group` clusters the interval. Given are `metric value low high n`.
     """
-    data = np.array([float(value) for value in values])
-    value, low, high = interval(data, clusters(scored))
-    row = {"metric": metric, "value": value, "low": low, "high": high, "n": len(data)}
-    return row | ({"primary": True} if primary else {})
-
-
-def clusters(scored: pd.DataFrame) -> npt.NDArray[Any] | None:
-    """The group of every row, or None where the brief names no groups."""
-    if "group" not in scored or not (groups := scored["group"].fillna("").astype(str)).any():
-        return None
-    return groups.to_numpy(dtype=object)
+    value, low, high = interval(pd.Series(values), scored.get("group"))
+    return {"metric": metric, "value": value, "low": low, "high": high, "n": len(scored)}
 
 
 def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
@@ -103,27 +91,13 @@ def shares(
 
 
 def outcome_shares(
-    scored: pd.DataFrame,
-    *,
-    title: str,
+    scored: pd.DataFrame, names: pd.Series[Any], tones: Mapping[str, Any], *, title: str,
     metric: str,
-    usable: Callable[[dict[Any, Any]], str] | None = None,
-    tones: Mapping[str, Any] | None = None,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Shares of what became of the answers beside the mean `metric`.
 
-    `usable` names the category of a usable answer's row (unless given: right, partly right or
-    wrong), and `tones` has those categories.
+    `names` has the category of each usable answer, `tones` those categories.
     """
-    tones = tones or {"right": "good", "partly right": "fair", "wrong": "bad"}
-    category = usable or _marked
-    categories = [
-        category(row) if row["outcome"] == "answered" else str(row["outcome"])
-        for row in scored.to_dict("records")
-    ]
+    names = names.where(scored["outcome"] == "answered", scored["outcome"])
     every = {**tones, **UNUSABLE, "failed": "pale"}
-    return shares(scored, categories, every, title=title, metric=metric)
-
-
-def _marked(row: Mapping[Any, Any]) -> str:
-    return {1: "right", 0: "wrong"}.get(row["score"], "partly right")
+    return shares(scored, names, every, title=title, metric=metric)

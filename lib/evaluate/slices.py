@@ -28,8 +28,7 @@ def by_slice(
         for deployment, rows in rows_of_slice.groupby("deployment", sort=False):
             answers = rows[rows["outcome"] != "failed"]
             if len(answers) >= LEAST:
-                metrics = kind.metrics(brief, answers)
-                metric = next((m for m in metrics if m.get("primary")), metrics[0])
+                metric = kind.metrics(brief, answers)[0]
                 of_all = scores["deployment"].eq(deployment) & scores["metric"].eq(metric["metric"])
                 row = scores[of_all].iloc[0].to_dict() | counts_of_calls(rows)
                 table.append({**row, **metric, "slice": name, "primary": False})

@@ -53,9 +53,8 @@ class Gathered(NamedTuple):
 
 
 def gather(
-    brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path, *,
-    progress: bool = True,
-) -> Gathered:  # fmt: skip
+    brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path
+) -> Gathered:
     """Ask the deployments, and the judge where the kind of task has one.
 
     With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
@@ -68,7 +67,7 @@ def gather(
     brief = brief.model_copy(update={"deployments": deployments})
     race = brief.evaluation.strategy == "racing"
     with Session(brief, run).opened() if race else nullcontext() as session:
-        calls: Any = {"run": run, "progress": progress, "session": session}
+        calls: Any = {"run": run, "session": session}
         ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
         grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
         rated = partial(score_answers, brief, items=items)
@@ -98,23 +97,24 @@ def score_answers(
     brief: Project, answers: pd.DataFrame, items: pd.DataFrame | None = None, *,
     graded: pd.DataFrame | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """The answers of `ask`, none dropped, with `outcome`, `predicted` and `score`.
+    """The answers of `ask`, none dropped, with `outcome predicted score detail`.
 
     `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`, `predicted`
-    text or null, `score` 0 to 1; some kinds add `detail`. A failed call has no score: nobody
+    text or null, `score` 0 to 1, `detail` text of the kind. A failed call has no score: nobody
     knows what the model would have said. An answer that cannot be used scores 0.
     """
     if answers.empty:
-        return answers.assign(outcome="", predicted="", score=pd.Series(dtype="Float64"))
+        blank = dict.fromkeys(("outcome", "predicted", "detail"), "")
+        return answers.assign(**blank, score=pd.Series(dtype="Float64"))
     texts = visible_answers(brief, answers).reset_index(drop=True)
     why = texts["unusable"]
-    scored = pd.DataFrame({"outcome": why, "predicted": None, "score": 0.0}, dtype=object)
+    facts = {"outcome": why, "predicted": None, "score": 0.0, "detail": ""}
+    scored = pd.DataFrame(facts, dtype=object)
     scored.loc[why == "failed", "score"] = None
     if len(usable := np.flatnonzero(why.isna())):
         kind, readable = kinds.of(brief.evaluation.kind), texts.iloc[usable].reset_index(drop=True)
         result = kind.score(brief, readable, items=items, graded=graded).set_index(usable)
-        scored = scored.reindex(columns=result.columns).astype(object)
-        scored.loc[usable] = result.astype(object)
+        scored.loc[usable, result.columns] = result.astype(object)
     score = scored["score"].astype("Float64")
     scored = scored.fillna({"detail": ""}).astype("str").assign(score=score)
     return answers.assign(**scored.set_index(answers.index))
@@ -133,7 +133,7 @@ def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
     return examples[["deployment", "share", "output"]].reset_index(drop=True)
 
 
-def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFrame:
+def calibrate(brief: Project, run: Path) -> pd.DataFrame:
     """The judge's verdicts on the items people labelled, asked exactly as about any answer.
 
     `item_id input target output human said judge_error verdict rating`; no rows without labels.
@@ -142,7 +142,7 @@ def calibrate(brief: Project, run: Path, *, progress: bool = True) -> pd.DataFra
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
         return labelled
-    replies = judge.ask(brief, labelled, run, label="calibration", progress=progress)
+    replies = judge.ask(brief, labelled, run, label="calibration")
     return pd.DataFrame(kind.read_verdicts(brief, replies))
 
 
@@ -175,7 +175,6 @@ def summarise(
     table: list[dict[str, Any]] = []
     for name, rows_of_one in scored.groupby("deployment", sort=False):
         metrics = kind.metrics(brief, rows_of_one[rows_of_one["outcome"] != "failed"])
-        chief = next((i for i, m in enumerate(metrics) if m.get("primary")), 0)
         if not joint.empty:
             metrics += joint[joint["deployment"] == name].to_dict("records")
         shared = {
@@ -185,7 +184,7 @@ def summarise(
         }
         recorded = getattr(by_name[str(name)].endpoint, "recorded", None)
         shared["basis"] = f"recorded ({recorded})" if recorded else "measured here"
-        table += [{**shared, **m, "primary": i == chief} for i, m in enumerate(metrics)]
+        table += [{**shared, **m, "primary": i == 0} for i, m in enumerate(metrics)]
     if not kind.ASKS_ITEMS and scored.empty:
         table = [row for row in kind.metrics(brief, scored) if row["deployment"] in by_name]
     scores = kind.correct(brief, pd.DataFrame(table, columns=COLUMNS), scored, checked)

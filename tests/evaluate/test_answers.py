@@ -406,7 +406,7 @@ def test_a_published_brief_asks_nothing(tmp_path: Path) -> None:
     project = brief({"base_url": "http://127.0.0.1:9/v1"})
     published = project.evaluation.model_copy(update={"kind": "published"})
     project = project.model_copy(update={"evaluation": published})
-    gathered = steps.gather(project, project.deployments, items(), tmp_path, progress=False)
+    gathered = steps.gather(project, project.deployments, items(), tmp_path)
     assert gathered.answers.empty and "output" in gathered.answers
 
 

@@ -208,7 +208,7 @@ def judged_scores(
     table = answers("x", "y", "z")
     grades = grade(project, table, folder, progress=False)
     rows = steps.score_answers(project, table, graded=grades)
-    checked = steps.calibrate(project, folder, progress=False)
+    checked = steps.calibrate(project, folder)
     return summarise(project, rows, checked=checked)
 
 
@@ -248,7 +248,7 @@ def test_a_judge_like_a_coin_decides_nothing_up_to_the_page(
     monkeypatch.setattr(endpoints, "perform", graded(project, said))
     table = pd.concat([answers(*"xyz"), answers(*"xyz", deployment="b")], ignore_index=True)
     rows = steps.score_answers(project, table, graded=grade(project, table, tmp_path))
-    checked = steps.calibrate(project, tmp_path, progress=False)
+    checked = steps.calibrate(project, tmp_path)
     scores = summarise(project, rows, checked=checked)
     primary = scores[scores["primary"]]
     assert primary["value"].isna().all() and list(primary["low"]) == [0.0, 0.0]

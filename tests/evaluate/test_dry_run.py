@@ -83,7 +83,7 @@ def test_the_judges_bound_holds_what_is_sent(tmp_path: Path) -> None:
         project = brief({"base_url": stub.url}, kind="judged", judge=judge, folder=tmp_path)
         bound = planned(project, tmp_path, "judge")["prompt_tokens"] * BYTES_PER_TOKEN
         asked = items().assign(group="")
-        steps.gather(project, project.deployments, asked, tmp_path, progress=False)
+        steps.gather(project, project.deployments, asked, tmp_path)
         sent = [r.body["messages"] for r in stub.requests if r.body["model"] == "gpt-5-mini"]
     assert len(sent) == 20
     assert bound >= sum(len(json.dumps(turns)) for turns in sent)

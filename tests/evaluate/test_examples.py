@@ -49,8 +49,8 @@ class Measured(NamedTuple):
 
 def measure(brief: Project, run: Path) -> Measured:
     table = items.load_items(brief)
-    gathered = evaluation.gather(brief, brief.deployments, table, run, progress=False)
-    checked = evaluation.calibrate(brief, run, progress=False)
+    gathered = evaluation.gather(brief, brief.deployments, table, run)
+    checked = evaluation.calibrate(brief, run)
     scored = evaluation.score(brief, gathered, table)
     return Measured(
         gathered,

@@ -43,8 +43,8 @@ def score(brief, usable, **_):
 
 
 def metrics(brief, scored):
-    first = measured("spread", [0.5] * len(scored), scored)
-    return [first, measured("right length", scored["score"], scored, primary=True)]
+    first = measured("right length", scored["score"], scored)
+    return [first, measured("spread", [0.5] * len(scored), scored)]
 '''
 
 
@@ -72,7 +72,7 @@ def test_a_toy_kind_is_one_file(toy: Path) -> None:
         raw["deployments"][0]["endpoint"] = {"base_url": stub.url}
         brief = open_project(write(toy, raw))
         items = load_items(brief)
-        gathered = steps.gather(brief, brief.deployments, items, toy, progress=False)
+        gathered = steps.gather(brief, brief.deployments, items, toy)
     scored = steps.score(brief, gathered, items)
     named: dict[str, Any] = {"deployments": brief.deployments, "gathered": gathered}
     scores = steps.summarise(brief, scored, pd.DataFrame(), **named)

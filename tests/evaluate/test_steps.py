@@ -55,9 +55,9 @@ def gathered(
 ) -> tuple[evaluation.Gathered, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     items = load_items(brief)
     run.mkdir(exist_ok=True)
-    got = evaluation.gather(brief, brief.deployments, items, run, progress=False)
+    got = evaluation.gather(brief, brief.deployments, items, run)
     scored = evaluation.score(brief, got, items)
-    checked = evaluation.calibrate(brief, run, progress=False)
+    checked = evaluation.calibrate(brief, run)
     named: dict[str, Any] = {"deployments": brief.deployments, "gathered": got}
     return got, scored, evaluation.summarise(brief, scored, checked, **named), items
 

@@ -33,7 +33,7 @@ def test_every_kind_of_outcome_is_recorded(tmp_path: Path) -> None:
     place(tmp_path)
     brief = open_project(HERE / "project.yaml")
     items, asked = evaluate.load_items(brief), brief.deployments[:4]
-    gathered = evaluate.gather(brief, asked, items, tmp_path, progress=False)
+    gathered = evaluate.gather(brief, asked, items, tmp_path)
     scored = evaluate.score(brief, gathered, items)
     assert scored["outcome"].value_counts().to_dict() == {
         "answered": 236, "failed": 1, "truncated": 1, "refused": 1, "unparsed": 1,

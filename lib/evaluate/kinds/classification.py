@@ -10,9 +10,10 @@ import pandas as pd
 from lib.brief import Deployment, Project, Section
 from lib.endpoints import Call, Item, one_value
 from lib.errors import PlaybookError
-from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, text_target
-from lib.evaluate.scoring import NO_LABEL, Figure, clusters, measured
+from lib.evaluate.kinds import defaults, options_of
+from lib.evaluate.kinds.defaults import Reader, score_each
+from lib.evaluate.scoring import NO_LABEL, Figure, measured
+from lib.lines import required_text
 from lib.reading import find_label
 from lib.stats import macro_f1_interval
 
@@ -48,7 +49,7 @@ def item_reader(brief: Project) -> Reader:
     labels = options_of(brief).labels
 
     def read(item: dict[str, Any], where: str) -> dict[str, str]:
-        if (target := text_target(item, where)) not in labels:
+        if (target := required_text(item.get("target"), where, "target")) not in labels:
             raise PlaybookError(f"{where}: target {target!r} is not one of {labels}")
         return {"target": target}
 
@@ -62,10 +63,11 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     """
     options = options_of(brief)
     if not options.constrained and deployment.answer_by == "text":
-        return chat_per_item(brief, deployment)
+        return defaults.calls_of(brief, deployment)
     # An example in another form than the one that is enforced would mislead.
-    answer = {"answer": lambda label: json.dumps({"label": label}, ensure_ascii=False)}
-    return chat_per_item(brief, deployment, **answer, **one_value("label", enum=options.labels))
+    held: dict[str, Any] = one_value("label", enum=options.labels)
+    held["answer"] = lambda label: json.dumps({"label": label}, ensure_ascii=False)
+    return defaults.calls_of(brief, deployment, **held)
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
@@ -81,12 +83,12 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """Accuracy with a Wilson interval, and macro-F1, whose interval needs `LEAST` items a label."""
-    rows = [measured("accuracy", scored["score"], scored, primary=True)]
+    rows = [measured("accuracy", scored["score"], scored)]
     if len(scored):
         target = scored["target"].to_numpy(dtype=object)
         predicted = scored["predicted"].fillna(NO_LABEL).to_numpy(dtype=object)
         labels = options_of(brief).labels
-        value, low, high = macro_f1_interval(target, predicted, labels, clusters(scored))
+        value, low, high = macro_f1_interval(target, predicted, labels, scored.get("group"))
         name = "macro-F1"
         if scored["target"].value_counts().reindex(labels, fill_value=0).min() < LEAST:
             name, low, high = f"{name} (interval: {LEAST} items a label)", math.nan, math.nan

@@ -137,7 +137,7 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The win rate, the mean over items of the share of wins."""
-    return [measured("win rate", scored["score"], scored, primary=True)]
+    return [measured("win rate", scored["score"], scored)]
 
 
 def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:

@@ -43,21 +43,14 @@ def item_reader(brief: Project) -> Reader:
     `target` is among them, as text (canonical JSON where it is none). What is the same for all
     items is prepared here, once. The function raises a PlaybookError where an item is not usable.
     """
-    return lambda item, where: {"target": text_target(item, where)}
+    return lambda item, where: {"target": required_text(item.get("target"), where, "target")}
 
 
-def text_target(item: Mapping[str, Any], where: str) -> str:
-    """A target that is text."""
-    return required_text(item.get("target"), where, "target")
+def calls_of(brief: Project, deployment: Deployment, **extra: Any) -> Callable[[Item], list[Call]]:
+    """A function of an item to its calls, without keys; what is the same for all is done once.
 
-
-def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
-    """A function of an item to its calls, without keys; what is the same for all is done once."""
-    return chat_per_item(brief, deployment)
-
-
-def chat_per_item(brief: Project, deployment: Deployment, **extra: Any) -> Callable[..., Any]:
-    """One chat an item; what is extra goes to `requests.chat_calls`."""
+    Here one chat an item; what is extra, by a kind's own choice, goes to `requests.chat_calls`.
+    """
     chat = chat_calls(brief, deployment, **extra)
     return lambda item: [chat(item)]
 
@@ -109,7 +102,7 @@ def score_each(usable: pd.DataFrame, grade: Callable[[str, str], tuple[Any, ...]
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows from `scoring.measured` of one deployment's answers; every kind has its own.
 
-    Failed calls are not among them. The first metric is the primary one unless another says so.
+    Failed calls are not among them. The first metric is the primary one: requirements test it.
     """
     raise NotImplementedError
 
@@ -136,7 +129,10 @@ def correct(brief: Project, scores: Any, scored: Any, checked: pd.DataFrame) -> 
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """Which generic figure shows where candidates go wrong; it may take `items` and `graded`."""
-    return outcome_shares(scored, title="What became of the answers", metric="score")
+    marks = scored["score"].astype(float).map({1.0: "right", 0.0: "wrong"}).fillna("partly right")
+    tones = {"right": "good", "partly right": "fair", "wrong": "bad"}
+    metric = scores.loc[scores["primary"], "metric"].iloc[0]
+    return outcome_shares(scored, marks, tones, title="What became of the answers", metric=metric)
 
 
 def visible_or_record(output: str, tags: Sequence[str]) -> str:
@@ -154,9 +150,6 @@ def by_metric(
     scores: pd.DataFrame, names: Mapping[str, str], best: str
 ) -> list[tuple[str, pd.DataFrame]]:
     """Frames of small multiples: a metric each under its title, the best deployment on top."""
-    of_best = scores[scores["metric"] == best].sort_values("value", ascending=False, kind="stable")
-    return [
-        (title, table.set_index("deployment").reindex(of_best["deployment"]).reset_index())
-        for metric, title in names.items()
-        for table in [scores[scores["metric"] == metric]]
-    ]
+    by_metric = dict(list(scores.set_index("deployment").groupby("metric")))
+    order = by_metric[best].sort_values("value", ascending=False, kind="stable").index
+    return [(title, by_metric[name].reindex(order).reset_index()) for name, title in names.items()]

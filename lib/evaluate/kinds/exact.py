@@ -8,13 +8,13 @@ import pandas as pd
 from lib.brief import Project, Section
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import Reader, score_each, text_target
-from lib.evaluate.scoring import Figure, clusters, means, measured, outcome_shares
+from lib.evaluate.kinds.defaults import Reader, score_each
+from lib.evaluate.scoring import measured
 from lib.json_values import canonical
+from lib.lines import required_text
 from lib.plain_text import normalise
+from lib.untrusted import as_list
 
-LEAST = 5  # items of a group: fewer say nothing
-PANELS = 7
 Rule = Literal["nfkc", "casefold", "whitespace", "punctuation", "articles", "numbers"]
 
 
@@ -32,7 +32,7 @@ def item_reader(brief: Project) -> Reader:
 def _target(item: dict[str, Any], where: str) -> str:
     target = item.get("target")
     if not isinstance(target, list):
-        text = text_target(item, where)
+        text = required_text(target, where, "target")
         # A text that reads like a list of texts is still one text.
         return text if _accepted(text) == [text] else canonical([text])
     if not target or not all(isinstance(text, str) and text.strip() for text in target):
@@ -45,14 +45,11 @@ def _target(item: dict[str, Any], where: str) -> str:
 
 def _accepted(target: str) -> list[str]:
     """The answers that count as right: of a JSON list of texts any one, otherwise the text."""
-    if target.startswith("["):
-        try:
-            several = json.loads(target)
-        except (ValueError, RecursionError):
-            return [target]
-        if isinstance(several, list) and several and all(isinstance(t, str) for t in several):
-            return several
-    return [target]
+    try:
+        texts = as_list(json.loads(target) if target.startswith("[") else None)
+    except (ValueError, RecursionError):
+        texts = []
+    return texts if texts and all(isinstance(text, str) for text in texts) else [target]
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
@@ -71,23 +68,4 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """Accuracy with its interval."""
-    return [measured("accuracy", scored["score"], scored, primary=True)]
-
-
-def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
-    """Accuracy overall and in the groups where all candidates together are weakest."""
-    if clusters(scored) is None:
-        return outcome_shares(scored, title="What became of the answers", metric="accuracy")
-    sizes = scored.groupby("group")["item_id"].nunique()
-    enough = (scored["group"].str.strip() != "") & (scored["group"].map(sizes) >= LEAST)
-    large_groups = scored[enough]
-    hardest = large_groups.groupby("group")["score"].mean().sort_values(kind="stable").index
-    overall = means(scored)
-    tables = [("all items", overall)]
-    for group in hardest[:PANELS]:
-        of_group = means(large_groups[large_groups["group"] == group]).set_index("deployment")
-        panel = of_group.reindex(overall["deployment"]).reset_index()
-        tables.append((f"{group}, n = {sizes[group]}", panel))
-    title = "Accuracy by group, the hardest first"
-    title += f" ({PANELS} of {len(hardest)})" if len(hardest) > PANELS else ""
-    return "multiples", {"tables": tables, "title": title}
+    return [measured("accuracy", scored["score"], scored)]

@@ -11,8 +11,8 @@ from pydantic import Field
 from lib.brief import Deployment, Project
 from lib.endpoints import Call, Item, json_schema_format
 from lib.errors import PlaybookError
-from lib.evaluate.kinds import exact, options_of
-from lib.evaluate.kinds.defaults import Reader, by_metric, chat_per_item, score_each
+from lib.evaluate.kinds import defaults, exact, options_of
+from lib.evaluate.kinds.defaults import Reader, by_metric, score_each
 from lib.evaluate.schemas import json_of, misfit, validator_of
 from lib.evaluate.scoring import Figure, measured
 from lib.json_values import canonical, find_object, flatten, same
@@ -60,7 +60,7 @@ def item_reader(brief: Project) -> Reader:
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
     """One chat an item, held to the schema where the brief says `constrained`."""
     held = json_schema_format(_schema(brief)) if options_of(brief).constrained else {}
-    return chat_per_item(brief, deployment, **held)
+    return defaults.calls_of(brief, deployment, **held)
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
@@ -103,12 +103,10 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     Of a field's items (its `n`) those count that expect it; an answer without JSON has all
     fields wrong.
     """
-    # Where no answer was usable, none has a detail.
-    texts = scored.get("detail", pd.Series("", scored.index)).fillna("")
-    details = [json.loads(text or "{}") for text in texts]
+    details = [json.loads(text or "{}") for text in scored["detail"]]
     expected = _expected(scored, options_of(brief))
     rows = [
-        measured("field accuracy", scored["score"], scored, primary=True),
+        measured("field accuracy", scored["score"], scored),
         measured("valid JSON", [bool(d.get("valid")) for d in details], scored),
     ]
     for name in dict.fromkeys(name for fields in expected.values() for name in fields):

@@ -6,8 +6,9 @@ import pandas as pd
 
 from lib.brief import Deployment, Project
 from lib.evaluate import judge as judge_model
-from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, text_target
+from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric
 from lib.evaluate.scoring import UNUSABLE, Figure, measured, outcome_shares
+from lib.lines import required_text
 from lib.reading import find_label
 
 JUDGED_BY = ("{output}",)
@@ -17,9 +18,12 @@ correct = judge_model.correct
 
 def item_reader(brief: Project) -> Reader:
     """A target is text, perhaps none."""
-    return lambda item, where: {
-        "target": "" if item.get("target") in (None, "") else text_target(item, where)
-    }
+
+    def read(item: dict[str, Any], where: str) -> dict[str, str]:
+        target = item.get("target")
+        return {"target": "" if target in (None, "") else required_text(target, where, "target")}
+
+    return read
 
 
 def judge_calls(deployments: list[Deployment]) -> list[dict[str, str]]:
@@ -105,5 +109,5 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
     for tone, passes in (("good", True), ("bad", False)):
         labels = [label for label in judge.labels if (label in judge.pass_labels) == passes]
         tones |= {legend[n]: (tone, 1 - place / len(labels)) for place, n in enumerate(labels)}
-    title, usable = "Verdicts of the uncalibrated judge", lambda row: legend[row["predicted"]]
-    return outcome_shares(scored, title=title, metric="pass rate", usable=usable, tones=tones)
+    verdicts, title = scored["predicted"].map(legend), "Verdicts of the uncalibrated judge"
+    return outcome_shares(scored, verdicts, tones, title=title, metric="pass rate")

@@ -236,10 +236,9 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """nDCG@k (primary), MRR and R@k; an answer that cannot be used scores 0 in all three."""
     k = options_of(brief).ranking.k
-    texts = scored.get("detail", pd.Series("", scored.index)).fillna("")
-    details = [json.loads(text or "{}") for text in texts]
+    details = [json.loads(text or "{}") for text in scored["detail"]]
     rest = [measured(n, [d.get(n, 0.0) for d in details], scored) for n in ("MRR", f"R@{k}")]
-    return [measured(f"nDCG@{k}", scored["score"], scored, primary=True), *rest]
+    return [measured(f"nDCG@{k}", scored["score"], scored), *rest]
 
 
 def figure(

@@ -47,11 +47,10 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """The ratings given: whole numbers where all are, five equal bands of the scale if not."""
-    names, name = _bands(judge_of(brief).scale, scored["predicted"].dropna())
-    tones = {band: ("good", (n + 1) / len(names)) for n, band in enumerate(names)}
-    title, usable = "Ratings given by the judge", lambda row: name(row["predicted"])
-    metric = "mean rating, 0 to 1"
-    return outcome_shares(scored, title=title, metric=metric, usable=usable, tones=tones)
+    bands, name = _bands(judge_of(brief).scale, scored["predicted"].dropna())
+    tones = {band: ("good", (n + 1) / len(bands)) for n, band in enumerate(bands)}
+    names, title = scored["predicted"].map(name, na_action="ignore"), "Ratings given by the judge"
+    return outcome_shares(scored, names, tones, title=title, metric="mean rating, 0 to 1")
 
 
 def _bands(scale: tuple[float, float], texts: pd.Series) -> tuple[list[str], Callable[..., str]]:

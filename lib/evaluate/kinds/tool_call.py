@@ -15,8 +15,8 @@ from typing_extensions import TypedDict
 from lib.brief import Deployment, Project
 from lib.endpoints import Call, Item
 from lib.errors import PlaybookError
-from lib.evaluate.kinds import extraction, options_of
-from lib.evaluate.kinds.defaults import Reader, chat_per_item, score_each, visible_or_record
+from lib.evaluate.kinds import defaults, extraction, options_of
+from lib.evaluate.kinds.defaults import Reader, score_each, visible_or_record
 from lib.evaluate.schemas import json_of, misfit, validator_of
 from lib.evaluate.scoring import Figure, measured, shares
 from lib.json_values import canonical, find_object, parse_json, same
@@ -105,7 +105,7 @@ def _wanted_calls(target: Any) -> list[Any]:
 
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
     """One chat an item, with the tools."""
-    return chat_per_item(brief, deployment, tools=_tools(brief), tool_choice="auto")
+    return defaults.calls_of(brief, deployment, tools=_tools(brief), tool_choice="auto")
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
@@ -239,8 +239,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     "valid arguments" is of the answers that make a call, malformed ones included (its `n`);
     the others are of all items. Of malformed calls fewer are better.
     """
-    detail = scored.get("detail", pd.Series("", scored.index)).fillna("").astype(str)
-    malformed, invalid = (detail.str.startswith(word) for word in ("malformed", "invalid"))
+    detail = scored["detail"].str
+    malformed, invalid = detail.startswith("malformed"), detail.startswith("invalid")
     predicted = [json.loads(t) if isinstance(t, str) else None for t in scored["predicted"]]
     wanted = [_wanted_calls(json.loads(target)) for target in scored["target"]]
     right = [
@@ -249,7 +249,7 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     ]
     called = np.array([bool(calls) for calls in predicted], dtype=bool) | malformed
     return [
-        measured("correct calls", scored["score"], scored, primary=True),
+        measured("correct calls", scored["score"], scored),
         measured("right function", right, scored),
         measured("valid arguments", ~(malformed | invalid)[called], scored[called]),
         measured("malformed calls", malformed, scored),
@@ -264,7 +264,7 @@ TONES = {
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """What is wrong with the calls."""
-    detail = scored.get("detail", pd.Series("", scored.index)).fillna("").astype(str)
+    detail = scored["detail"]
     conditions = {
         "failed": scored["outcome"] == "failed",
         "malformed": detail.str.startswith("malformed"),
