@@ -37,14 +37,14 @@ ROOF = {"__init__", "__main__", "opening", "pipeline", "preflight", "verify"}
 MOST_LINES = {
     "file": 300,
     "room": 1500,
-    "evaluate": 3250,
+    "evaluate": 3150,
     "ground": 1900,
     "hub": 1600,
-    "endpoints": 1650,
+    "endpoints": 1550,
     "decide and pages": 2800,
-    "lib": 15_050,
+    "lib": 15_450,
 }
-MOST_FILES, MOST_REQUIREMENTS = 95, 25
+MOST_FILES, MOST_REQUIREMENTS = 98, 25
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPTIONAL = {"inspect_ai", "dask", "distributed"}
@@ -461,11 +461,11 @@ def test_rooms_and_the_house_have_their_size() -> None:
 
     assert problems("hub", 5) == problems("evaluate", 10) == problems("decide", 5) == []
     assert problems("legal", 6) == ["legal: 1800 lines, at most 1500"]
-    assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3250"]
+    assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3150"]
     assert problems("pages", 10)[1] == "decide and pages: 3000 lines, at most 2800"
-    assert problems("evaluate", 51)[1] == "lib: 15300 lines, at most 15050"
-    many = {f"lib/hub/f{n}.py": "" for n in range(97)}
-    assert too_large(many) == ["lib: 97 files, at most 95"]
+    assert problems("evaluate", 52)[1] == "lib: 15600 lines, at most 15450"
+    many = {f"lib/hub/f{n}.py": "" for n in range(99)}
+    assert too_large(many) == ["lib: 99 files, at most 98"]
 
 
 if __name__ == "__main__":
