@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lib import pages, pipeline, preflight
+from lib import pages, pipeline, preflight, verify
 from lib.artifacts import ROOT, path_name
 from lib.errors import PlaybookError
 from lib.opening import open_project
 
+STATUS = {"picked": 0, "none qualifies": 20, "not decided": 21}  # of `run`, for CI
 STOPPED = "stopped; what was measured is kept, the same command goes on from there\n"
 
 
@@ -20,17 +21,16 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit status."""
     args = _arguments(argv)
     try:
-        args.command(args)
+        return args.command(args) or 0
     except PlaybookError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(STOPPED)
         return 130
-    return 0
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> int:
     names = [name for name, _ in args.parameters]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise PlaybookError(f"-p {repeated[0]} is given twice")
@@ -43,12 +43,12 @@ def _run(args: argparse.Namespace) -> None:
         progress=not args.quiet,
     )
     decision = json.loads((run / "06_decision.json").read_bytes())
-    runner_up = decision["runner_up"] and f"The next best is {decision['runner_up']['deployment']}."
-    second = runner_up or "No other configuration qualifies."
+    second = decision["sentences"][0] if decision["sentences"] else ""
     barred = decision["not_asked"]
     lines = [f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}" for one in barred]
-    lines = [f"{decision['summary']} {second}", *lines, f"{path_name(run)}/report.html"]
+    lines = [f"{decision['summary']} {second}".strip(), *lines, f"{path_name(run)}/report.html"]
     sys.stdout.write("\n".join(lines) + "\n")
+    return STATUS[decision["outcome"]]
 
 
 def _new(args: argparse.Namespace) -> None:
@@ -64,6 +64,16 @@ def _check(args: argparse.Namespace) -> None:
     sys.stdout.write(f"{pages.table(table, rows=99, empty=empty).text}\n")
     preflight.refuse(brief, problems)
     sys.stdout.write(f"Everything is there. next: python -m lib run {args.project}\n")
+
+
+def _verify(args: argparse.Namespace) -> int:
+    status, findings = verify.verify(Path(args.run), record=args.record, brief=args.brief)
+    sys.stdout.write("\n".join(findings) + "\n")
+    return status
+
+
+def _diff(args: argparse.Namespace) -> None:
+    sys.stdout.write("\n".join(verify.diff(Path(args.first), Path(args.second))) + "\n")
 
 
 def _lab(args: argparse.Namespace) -> None:
@@ -99,6 +109,19 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     check = commands.add_parser("check", help="look for all problems, and ask each endpoint once")
     check.set_defaults(command=_check)
     check.add_argument("project", help="as for run")
+    proof = commands.add_parser("verify", help="are its files as recorded, its decision the same?")
+    proof.set_defaults(command=_verify)
+    proof.add_argument("run", help="a run directory")
+    proof.add_argument(
+        "--record", default="", metavar="SHA256", help="expected of 06_decision.json"
+    )
+    proof.add_argument(
+        "--brief", default="", metavar="SHA256", help="expected of the project's file"
+    )
+    changes = commands.add_parser("diff", help="what changed from one run to another")
+    changes.set_defaults(command=_diff)
+    changes.add_argument("first", help="a run directory")
+    changes.add_argument("second", help="another")
     lab = commands.add_parser("lab", help="open JupyterLab, on a project's own copies if named")
     lab.set_defaults(command=_lab)
     lab.add_argument("project", nargs="?", default="", help="as for run")

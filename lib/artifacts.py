@@ -23,6 +23,7 @@ NOTEBOOKS = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").gl
 
 Overrides = dict[str, dict[str, Any]]  # by step, then by key of the brief
 
+RECORD = "06_decision.json"
 COLUMNS = {
     "01_legal": "repo_id family developer country license verdict conditions reasons exception"
     " source_url checked_on",
@@ -37,7 +38,7 @@ COLUMNS = {
     "04_answers": "deployment repo_id item_id group output outcome score prompt_tokens"
     " completion_tokens latency_s cached",
     "04_scores": "deployment metric value low high n n_failed n_truncated n_refused n_unparsed"
-    " n_empty n_retried comparable basis primary standing slice",
+    " n_empty n_retried comparable basis primary standing slice against_baseline",
     "04_pairs": "deployment other difference low high p_value p_adjusted verdict",
     "05_speed": "deployment offered_rps achieved_rps p50_s p95_s ttft_p95_s errors within_slo",
     "05_capacity": "deployment max_rps low high basis",
@@ -97,11 +98,21 @@ def write_bytes(path: Path, content: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file; "" where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def save(table: pd.DataFrame, run: Path, name: str) -> None:
     """Write a step's table whole, with the columns of its contract, its hash in the manifest."""
     if lacking := [c for c in COLUMNS[name].split() if c not in table.columns]:
         raise PlaybookError(f"{name}.parquet would lack the column {lacking[0]!r}")
-    _save(table.to_parquet(index=False), run, f"{name}.parquet", rows=len(table))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    content = table.to_parquet(index=False)
+    _save(content, run, f"{name}.parquet", rows=len(table), written_at=now)
 
 
 def save_json(value: Any, run: Path, name: str) -> None:
@@ -113,7 +124,6 @@ def save_json(value: Any, run: Path, name: str) -> None:
 def _save(content: bytes, run: Path, file: str, **facts: Any) -> None:
     write_bytes(run / file, content)
     facts |= {"sha256": hashlib.sha256(content).hexdigest()}
-    facts |= {"written_at": datetime.now(UTC).isoformat(timespec="seconds")}
     with _changing(run) as manifest:
         made_from, files = manifest["steps"].get(file[:2], {}), manifest["files"]
         for name in (name for name in made_from if name.endswith(".parquet")):
@@ -180,6 +190,21 @@ def inputs(run: Path) -> dict[str, str]:
         hashes |= made_from_hashes
     hashes |= {file: entry.get("sha256", "") for file, entry in manifest["files"].items()}
     return dict(sorted(hashes.items()))
+
+
+def manifest_digest(run: Path) -> str:
+    """SHA-256 of the manifest without what it says of the record; "" where it was tampered with.
+
+    The record holds it, so it cannot count the record's own entry.
+    """
+    manifest = _manifest(run)
+    text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    entry = manifest["files"].pop(RECORD, {"made_from": manifest["steps"].get("06")})
+    honest = entry.keys() - {"sha256"} == {"made_from"}
+    honest &= entry["made_from"] == manifest["steps"].get("06")
+    if not honest or (run / "manifest.json").read_bytes() != text:
+        return ""
+    return hashlib.sha256(json.dumps(manifest, indent=1, sort_keys=True).encode()).hexdigest()
 
 
 def overrides(run: Path) -> Overrides:

@@ -23,11 +23,13 @@ class Reads(NamedTuple):
 # A price, the objective, and a bar on quality or cost belong to step 6: no paid answer grows stale
 # by them. The bars on latency and load say what step 5 measures.
 READS = {
-    "01": Reads("policy company exceptions candidates models", "models licenses closed_models"),
+    "01": Reads(
+        "policy company exceptions candidates models", "models licenses clauses closed_models"
+    ),
     "02": Reads("size placed", "hardware closed_models", "01_legal"),
     "03": Reads(
         "policy company exceptions size hub require placed",
-        "models licenses hardware closed_models",
+        "models licenses clauses hardware closed_models",
         "01_legal 02_shortlist",
     ),
     "04": Reads("policy evaluation asked files", "models", "02_shortlist 03_metadata"),

@@ -144,7 +144,7 @@ def _forecast(
     local = deployment.endpoint and deployment.endpoint.local
     at_once = 1 if local else deployment.limits.concurrency or brief.evaluation.concurrency
     seconds = (asked["calls"] - asked["cached"]) * latency_s / at_once
-    seconds += brief.speed.max_probes * brief.speed.probe_s if loaded["calls"] else 0.0
+    seconds += brief.speed.budget_s if loaded["calls"] else 0.0
     usd = asked["usd_high"] + loaded["usd_high"]
     with contextlib.suppress(PlaybookError):  # a judge's price need not be known
         hourly = endpoints.price_of(deployment, tables.hardware()).usd_per_hour

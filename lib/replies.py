@@ -204,6 +204,7 @@ class Timed(NamedTuple):
     first_content: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    cached_tokens: int | None = None
 
 
 async def read_events(response: httpx2.Response) -> Timed:
@@ -238,4 +239,6 @@ async def read_events(response: httpx2.Response) -> Timed:
     if not reason and not (whole and content_at):  # a page, nothing at all, or cut off half-way
         raise ValueError("no chat completion")
     tokens = usage_of(usage)
-    return Timed(token_at or clock(), content_at or None, *tokens.values())
+    details = as_dict(as_dict(usage).get("prompt_tokens_details"))
+    cached = as_count(details.get("cached_tokens"))
+    return Timed(token_at or clock(), content_at or None, **tokens, cached_tokens=cached)

@@ -1,10 +1,12 @@
 """Tables: `data/*.csv`, read through their schemas and only here, and the rows of any table."""
 
+import math
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
@@ -156,6 +158,21 @@ def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[Row]
     plain = (table if columns is None else table.reindex(columns=list(columns))).astype(object)
     records: list[Any] = plain.where(plain.notna(), None).to_dict("records")
     return records
+
+
+def number(value: float, *, digits: int = 3) -> str:
+    """A number for people: three significant digits, no exponent; "–" where unknown."""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
+    text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
+    return f"{float(text):,.0f}" if abs(value) >= 1000 else text
+
+
+def percent(share: float | None) -> str:
+    """A chance in whole percents; no finite number of draws makes one certain."""
+    if share is None or share != share:
+        return "not known"
+    return "under 1%" if share < 0.01 else "over 99%" if share > 0.99 else f"{share:.0%}"
 
 
 def parts(cell: str | None) -> list[str]:

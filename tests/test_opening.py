@@ -133,7 +133,7 @@ def test_nothing_is_stale_where_nothing_changed(done: Steps) -> None:
         ("deployments.0.model", "org/c", "02", STEPS[2:]),
         ("evaluation.labels", ["positive", "negative", "mixed"], "04", STEPS[5:]),
         ("deployments.1.options", {"max_tokens": 3}, "04", STEPS[5:]),
-        ("speed", {"probe_s": 9.0}, "05", STEPS[5:]),
+        ("speed", {"budget_s": 9.0}, "05", STEPS[5:]),
         ("requirements", {"max_p95_s": 9.0}, "05", STEPS[5:]),
         ("requirements", {"min_rps": 9.0}, "05", STEPS[5:]),
         ("exceptions", [EXEMPTION], "01", STEPS[1:]),

@@ -172,12 +172,14 @@ class Require(Section):
 
 
 class Speed(Section):
-    """How long and how often load is offered; probes end early when the SLO is lost."""
+    """What a deployment's load may take, in seconds and requests; a load that began is ended.
 
-    probe_s: Positive = 5.0
-    min_requests: int = Field(default=20, ge=5)
-    max_probes: int = Field(default=8, ge=2, le=50)
-    ceiling_rps: Positive = 64.0
+    With `prefix: unique` no prompt begins like one before, so no cache of prompts is measured.
+    """
+
+    budget_s: Positive = 40.0
+    budget_requests: int = Field(default=1500, ge=50)
+    prefix: Literal["unique", "shared"] = "unique"
 
 
 class Traffic(Section):

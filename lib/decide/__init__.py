@@ -1,10 +1,11 @@
-"""Cost, requirements, the pick and its record."""
+"""Cost, requirements, the pick, how sure it is, and its record."""
 
 from lib.decide.costs import by_volume, cost, crossings
-from lib.decide.decision import check, choose, qualify, stability, tradeoffs
-from lib.decide.record import write_decision
+from lib.decide.decision import check, choose, qualify, tradeoffs
+from lib.decide.outlook import outlook
+from lib.decide.record import VERSION, decision_record, write_decision
 
 __all__ = [
-    "by_volume", "check", "choose", "cost", "crossings", "qualify", "stability", "tradeoffs",
-    "write_decision",
+    "VERSION", "by_volume", "check", "choose", "cost", "crossings", "decision_record", "outlook",
+    "qualify", "tradeoffs", "write_decision",
 ]  # fmt: skip

@@ -151,6 +151,21 @@ def monthly(
     return planned, best, np.where(np.isnan(best), NAN, planned)
 
 
+def borne(table: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    """The load that all replicas of every row bear: `borne_rps borne_low borne_high`."""
+    machines = table["replicas"].where(table["replicas"] > 0, 1.0).fillna(1.0)
+    names = {"borne_rps": "max_rps", "borne_low": "rps_low", "borne_high": "rps_high"}
+    return {name: table[of] * machines for name, of in names.items()}
+
+
+def at_traffic(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
+    """The rows of `tradeoffs` as they would be at another traffic or `min_rps`, in `brief`."""
+    records: list[dict[Any, Any]] = table.to_dict("records")
+    bills = [_bill(row, brief.traffic, brief.requirements) for row in records]
+    table = table.assign(**{name: [bill[name] for bill in bills] for name in bills[0]})
+    return table.assign(**borne(table))
+
+
 def by_volume(brief: Project, costs: pd.DataFrame) -> pd.DataFrame:
     """Dollars a month over requests a day: `deployment hourly requests_per_day usd low high`."""
     traffic = brief.traffic or Traffic(requests_per_day=1.0)

@@ -9,26 +9,34 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
-from lib.brief import Project, Requirements
-from lib.stats import beaten_by, items_needed, quality_groups, ratio
+from lib.brief import Requirements
+from lib.decide.costs import borne
+from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, ratio
+from lib.tables import number
 
 
 class Bar(NamedTuple):
-    """What a requirement tests: columns of value and bounds, the better side, the wording."""
+    """What a requirement tests: columns of value and bounds, the better side, its words."""
 
     value: str
     ends: str  # of its interval: this and `_low` or `_high`
     more_is_better: bool
     wording: str
+    noun: str
 
 
 BARS = {
-    "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}"),
-    "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s"),
-    "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s"),
-    "max_usd_per_1k": Bar("usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests"),
-    "max_usd_per_month": Bar("usd_per_month", "usd_per_month", False, "at most ${:,.0f} a month"),
+    "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}", "quality"),
+    "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s", "p95 latency (s)"),
+    "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s", "load (requests/s)"),
+    "max_usd_per_1k": Bar(
+        "usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"
+    ),
+    "max_usd_per_month": Bar(
+        "usd_per_month", "usd_per_month", False, "at most ${:,.0f} a month", "$ a month"
+    ),
 }
 UNKNOWN = {
     "max_p95_s": "no load from min_rps on stayed within it",
@@ -38,10 +46,10 @@ UNKNOWN = {
 }
 ENDS = ("", "_low", "_high")
 TIES = {
-    "cheapest": "the cost intervals overlap, so the better quality group goes first,"
+    "cheapest": "the costs cannot be told apart, so the better quality group goes first,"
     " then the lower cost",
     "best": "a paired test cannot tell their quality apart, so the cheaper goes first",
-    "fastest": "the capacity brackets overlap, so the cheaper goes first",
+    "fastest": "the capacities cannot be told apart, so the cheaper goes first",
 }
 
 
@@ -69,13 +77,7 @@ def tradeoffs(
     speed = speed.rename(columns={"low": "rps_low", "high": "rps_high"})
     table = primary.rename(columns=quality).merge(speed, on="deployment", how="left")
     table = table.merge(cost, on="deployment", how="left")
-    machines = table["replicas"].where(table["replicas"] > 0, 1.0).fillna(1.0)
-    for name, borne in {
-        "max_rps": "borne_rps",
-        "rps_low": "borne_low",
-        "rps_high": "borne_high",
-    }.items():
-        table[borne] = table[name] * machines
+    table = table.assign(**borne(table))
     correct = ["usd_per_1k_correct", "usd_per_1k_correct_low", "usd_per_1k_correct_high"]
     parts = table[[f"{of}{end}" for of in ("usd_per_1k", "quality") for end in ENDS]]
     table[correct] = [ratio(row[:3], row[3:]) for row in parts.to_numpy(dtype=float)]
@@ -117,7 +119,29 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
             verdict = _verdict(name, row, threshold, *interval)
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
     names = "deployment requirement wanted threshold value low high verdict note"
-    return pd.DataFrame(rows, columns=names.split())
+    return _among_many(pd.DataFrame(rows, columns=names.split()), table)
+
+
+def _among_many(checks: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Quality that is `met` must also be so among as many candidates as were tried (Holm 1979).
+
+    Of many just under the bar one passes it by luck. A model that is served twice counts once.
+    """
+    rows = checks.merge(table[["deployment", "repo_id", "standing", "n"]]).set_index(checks.index)
+    rows = rows[rows["requirement"].eq("min_quality") & rows["low"].notna()]
+    rows = rows[rows["standing"] == "candidate"]
+    figures = rows[["value", "low", "threshold"]].to_numpy(dtype=float).T
+    error = (figures[0] - figures[1]) / norm.isf(ALPHA / 2)
+    z = ((figures[0] - figures[2]) / np.maximum(error, 1e-9)).clip(-30, 30)
+    models = list(rows[["repo_id", "value", "low"]].itertuples(index=False, name=None))
+    adjusted = np.array([p for p, _ in holm(models, norm.sf(z))])
+    for at in np.flatnonzero((adjusted > ALPHA) & rows["verdict"].eq("met").to_numpy()).tolist():
+        more = rows["n"].iloc[at] * ((norm.isf(ALPHA / len(set(models))) / z[at]) ** 2 - 1)
+        note = f"met alone, but one of {len(set(models))} candidates may be so by luck"
+        note += f": about {max(more, 1):,.0f} more items would show it"
+        checks.loc[rows.index[at], "verdict"] = "not decided"
+        checks.loc[rows.index[at], "note"] = note
+    return checks
 
 
 def _verdict(
@@ -164,6 +188,7 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
         missed, undecided = (wanted.get((row["deployment"], v)) for v in ("not met", "not decided"))
         cases = [
             (row["standing"] != "candidate", "no", row["standing"]),
+            (row["against_baseline"] == "worse", "no", "worse than the baseline beyond the margin"),
             (missed, "no", f"misses {missed}"),
             (undecided, "not decided", f"not shown: {undecided}"),
             (row["max_rps"] > 0, "yes", "meets every requirement"),
@@ -200,18 +225,20 @@ def _tied(table: pd.DataFrame, objective: str) -> pd.Series[bool]:
     """The leader, and all that cannot be told apart from it."""
     if objective == "best":
         return _quality_groups(table) == 1
-    # What no load broke may bear any and cost next to nothing; published, it says what it says.
+    # By the value of a rival, not its better bound: to be measured badly must not win a tie. What
+    # no load broke may bear any and cost next to nothing; published, it says what it says.
     measured = table["rps_low"].notna()
     if objective == "cheapest":
         dollars = table["usd_per_1k"]
         leader: Any = dollars.fillna(np.inf).idxmin()
-        least = table["usd_per_1k_low"].fillna(0.0).where(measured & dollars.notna(), dollars)
+        unbroken = measured & dollars.notna() & table["usd_per_1k_low"].isna()
         most = table["usd_per_1k_high"].fillna(np.inf).where(measured, dollars)
-        overlaps = least <= most[leader]
+        overlaps = unbroken | (dollars <= most[leader])
     else:
         rps = table["max_rps"]
         leader = rps.fillna(-np.inf).idxmax()
-        overlaps = table["rps_high"].fillna(np.inf).where(measured, rps) > rps[leader]
+        unbroken = measured & table["rps_high"].isna()
+        overlaps = unbroken | (rps >= table["rps_low"].where(measured, rps)[leader])
     return pd.Series(overlaps | (table.index == leader))
 
 
@@ -227,35 +254,14 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     more = failing["requirement"].map(lambda name: BARS[name].more_is_better)
     bound = failing["low"].where(more, failing["high"])
     gap = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
-    text = failing["requirement"] + " would have to be " + bound.map("{:.3g}".format)
+    text = failing["requirement"] + " would have to be " + bound.map(number)
     give = failing["note"].where(failing["note"] != "", text)
     failing = failing.assign(gap=gap, give=give, missed=failing["verdict"] == "not met")
     groups = [group for _, group in failing.groupby("deployment", sort=False)]
     nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
     nearest = nearest.sort_values("gap", kind="stable")[::-1]
     worst = nearest.iloc[0]
-    measured = "{value:.3g} [{low:.3g}, {high:.3g}]".format_map(worst).replace("inf", "∞")
+    measured = "{} [{}, {}]".format(*map(number, worst[["value", "low", "high"]]))
     measured = "no figure" if math.isnan(worst["value"]) else measured
     words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}
     return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words
-
-
-def stability(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
-    """Whom the same figures would pick under another objective, bar or price: `change pick`."""
-    bars, objective = brief.requirements, brief.objective
-    changes = {f"objective {name}": (table, bars, name) for name in TIES}
-    if bar := bars.min_quality:
-        for moved in (round(min(bar + step, 1.0), 4) for step in (-0.05, 0.05)):
-            other = bars.model_copy(update={"min_quality": moved})
-            changes[BARS["min_quality"].wording.format(moved)] = (table, other, objective)
-    columns = [f"{of}{end}" for of in ("usd_per_1k", "usd_per_month") for end in ENDS]
-    candidates = table.loc[table["standing"] == "candidate", "deployment"]
-    for name, factor in product(candidates, (0.5, 2.0)):
-        priced = table.copy()
-        priced.loc[table["deployment"] == name, columns] *= factor
-        changes[f"{name} at {factor:g}x its price"] = (priced, bars, objective)
-    picks = []
-    for change, (rows, requirements, aim) in changes.items():
-        order, _ = choose(qualify(rows, check(rows, requirements)), aim)
-        picks.append((change, order[0] if order else "none"))
-    return pd.DataFrame(picks, columns=["change", "pick"])

@@ -10,22 +10,27 @@ import pandas as pd
 
 from lib import artifacts
 from lib.brief import Project
-from lib.decide.decision import choose, nearest_miss, stability
+from lib.decide.decision import choose, nearest_miss
+from lib.decide.steps import funnel, serving
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
-from lib.tables import Row, rows
+from lib.tables import Row, number, rows
 
 LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
+VERSION = 1  # of data/schemas/decision-1.json
+# What people read of a run, beside its tables.
+OUTPUTS = "06_tradeoffs.parquet *.html *.jsonl overrides.yaml figures/* exports/*".split()
 NOT_PRICED = "not used, since no load was offered to divide it by"
 Frame = pd.DataFrame
 
 
-def write_decision(
-    brief: Project, run: Path, *, table: Frame, checks: Frame, metadata: Frame, shortlist: Frame
-) -> Row:
-    """Choose from `qualify`'s table, and write `06_decision.json`; returns it as written.
+def decision_record(
+    brief: Project, run: Path, *, table: Frame, checks: Frame, metadata: Frame, shortlist: Frame,
+    outlook: Row,
+) -> Row:  # fmt: skip
+    """Choose from `qualify`'s table, and say everything that the choice rests on.
 
     Raises:
         PlaybookError: A deployment has figures that steps 1 to 3 do not let through.
@@ -49,6 +54,8 @@ def write_decision(
     better = table.set_index("deployment")["beaten_by"].str.split(", ")
     tied = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
     record = {
+        "record_version": VERSION,
+        "brief": brief.model_dump(mode="json"),
         "project": {key: getattr(brief, key) for key in ("name", "task", "objective")}
         | {"metric": ", ".join(dict.fromkeys(table["metric"]))},
         "outcome": "picked" if order else "not decided" if undecided else "none qualifies",
@@ -59,9 +66,11 @@ def write_decision(
         "nearest_miss": miss,
         # JSON has no NaN and no infinity: both are null there.
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
+        "funnel": funnel(shortlist, metadata, verdicts, table),
+        "serving": serving(brief, pick["deployment"], pick["revision"]) if pick else "",
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
-        "stability": rows(stability(table, brief)),
+        **outlook,
         "unverified": [*_said_of(brief, verdicts), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
         "machine": machine(),
@@ -71,8 +80,15 @@ def write_decision(
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     record["summary"] = _summary(record, table)
-    artifacts.save_json(record, run, "06_decision.json")
     return record
+
+
+def write_decision(record: Row, run: Path) -> None:
+    """Write `06_decision.json` with the hashes of all that people read in the run, last of all."""
+    outputs = [path for pattern in OUTPUTS for path in sorted(run.glob(pattern))]
+    hashes = {path.relative_to(run).as_posix(): artifacts.sha256(path) for path in outputs}
+    seals = {"outputs": hashes, "manifest": artifacts.manifest_digest(run)}
+    artifacts.save_json(record | seals, run, artifacts.RECORD)
 
 
 def _summary(record: Row, table: Frame) -> str:
@@ -93,7 +109,7 @@ def _month(row: "pd.Series[Any]") -> str:
     """What the pick costs a month, and how much of its machines that traffic uses."""
     if math.isnan(row["usd_per_month"]):
         return ""
-    cost = f" It costs ${row['usd_per_month']:,.3g} a month {row['cost_basis']}"
+    cost = f" It costs ${number(row['usd_per_month'])} a month {row['cost_basis']}"
     if math.isnan(row["utilisation"]):
         return f"{cost}."
     machines = f"{row['replicas']:.0f} machine{'s' if row['replicas'] > 1 else ''}"

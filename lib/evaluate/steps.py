@@ -192,7 +192,7 @@ def summarise(
     for name, n, reason in gathered.dropped[["deployment", "after_items", "reason"]].to_numpy():
         standing[str(name)] = f"dropped after {n} items: {reason}"
     of_rows = [standing.get(name, "candidate") for name in scores["deployment"]]
-    return cast(pd.DataFrame, scores.assign(standing=of_rows, slice=""))
+    return cast(pd.DataFrame, scores.assign(standing=of_rows, slice="", against_baseline=""))
 
 
 def detail(

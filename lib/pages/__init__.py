@@ -1,6 +1,7 @@
 """Figures and pages: frames in, pictures out."""
 
 from lib.pages.generic import draw
+from lib.pages.notebook import sentence, table
 from lib.pages.page import (
     answers_page,
     counsel_page,
@@ -8,8 +9,6 @@ from lib.pages.page import (
     disagreements,
     export_csv,
     grid,
-    sentence,
-    table,
 )
 from lib.pages.plots import (
     cost_by_volume,

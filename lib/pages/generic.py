@@ -14,7 +14,8 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lib.pages.style import BLUE, INK, TONES, finish, intervals, new, number, safe, styled
+from lib.pages.style import BLUE, INK, TONES, finish, intervals, new, safe, styled
+from lib.tables import number
 
 MOST_MATRICES, MOST_LABELS, MOST_CONFUSIONS = 6, 20, 15
 Colours = Mapping[str, Any]

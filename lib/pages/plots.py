@@ -11,7 +11,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from lib.pages import style
 from lib.pages.generic import dots, height, stack
-from lib.pages.style import FAMILIES, MARKERS, QUALIFIES, VERDICTS, number, safe, styled
+from lib.pages.style import FAMILIES, MARKERS, QUALIFIES, VERDICTS, safe, styled
+from lib.tables import number
 
 MOST_OTHERS = 10  # families drawn beside the seven; the rest are one row
 Tiers = Mapping[str, tuple[float, float]]  # least and most billions of parameters
@@ -195,10 +196,8 @@ def cost_by_volume(curves: pd.DataFrame, *, requests_per_day: Bar, caption: str)
         ax.fill_between(band["requests_per_day"], *bounds, color=colours[name], alpha=0.15, lw=0)
     ends = curves.drop_duplicates("deployment", keep="last")
     labels = style.labels(ax, ends, "requests_per_day", "usd", colours=colours)
-    if len(curves):
-        ax.set(xscale="log", yscale="log")
-    ax.xaxis.set_major_formatter(style.plain())
-    ax.yaxis.set_major_formatter(style.plain("$"))
+    style.scale(ax, "x", curves["requests_per_day"])
+    style.scale(ax, "y", curves["usd"], "$")
     ax.set(xlabel="requests a day", ylabel="USD a month")
     if requests_per_day and len(curves):
         style.line(ax, "x", requests_per_day, f"the brief: {number(requests_per_day)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import ContextDecorator
@@ -26,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from lib import artifacts
+from lib.tables import number
 
 # Okabe and Ito's colours, safe for colour blindness; a marker says the same without colour.
 BLUE, SKY, AMBER, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
@@ -45,6 +47,10 @@ STYLE = sns.axes_style("whitegrid") | {
     **{"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6"},
     "axes.titlesize": 10,
 }
+# What turns with the page's theme; black is what matplotlib leaves unsaid.
+THEME = {INK: "ink", "#262626": "ink", "#000000": "ink", GREY: "soft", "#ffffff": "page"}
+THEME |= {"#e6e6e6": "line", "#cccccc": "line"}
+PAGE_COLOURS = re.compile("|".join(THEME), re.IGNORECASE)
 GLYPHS = frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 # Where a label may stand: on 16 sides of its point, nearer ones first, so many pixels off.
 SPOTS = np.tile([(math.cos(a), math.sin(a)) for a in np.arange(16) * math.pi / 8], (12, 1))
@@ -55,14 +61,6 @@ Colours = Mapping[str, Any] | None
 styled = cast(ContextDecorator, plt.rc_context(STYLE))
 
 
-def number(value: float, *, digits: int = 3) -> str:
-    """A number for people: three significant digits, no exponent; "–" where unknown."""
-    if not math.isfinite(value):
-        return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
-    text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
-    return f"{float(text):,.0f}" if abs(value) >= 1000 else text
-
-
 def png(figure: Figure) -> bytes:
     """The figure as a PNG of 144 dots per inch; the same figure gives the same bytes."""
     figure.savefig(buffer := BytesIO(), format="png", dpi=144, metadata={"Software": None})
@@ -70,8 +68,23 @@ def png(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as a PNG of 144 dots per inch, whole or not at all."""
+    """Write the figure as a PNG of 144 dots per inch, and beside it as the page's `.svg`."""
     artifacts.write_bytes(path, png(figure))
+    artifacts.write_bytes(path.with_suffix(".svg"), svg(figure, path.stem).encode())
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an element of a page: text as outlines, in the page's own colours by theme."""
+    with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        figure.savefig(buffer := BytesIO(), format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue().decode()
+    start = text.index(">", text.index("<svg"))
+    box = re.search(r'viewBox="[^"]*"', text)[0]  # type: ignore[index]
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text[start:], flags=re.DOTALL)
+    # Names of one figure must not be those of another on the same page.
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    text = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box}{body}'
+    return PAGE_COLOURS.sub(lambda match: f"var(--{THEME[match[0].lower()]})", text)
 
 
 def safe(value: object, limit: int = 32) -> str:

@@ -1,4 +1,4 @@
-"""What a load showed: latency of every load, the capacity, and who could not be measured."""
+"""What loads showed: latency of every load, the capacity, and who could not be measured."""
 
 import math
 from typing import Any
@@ -7,16 +7,20 @@ import pandas as pd
 
 from lib import stats
 from lib.brief import Deployment, Project
+from lib.speed import estimate
+from lib.speed.queue_model import MISSES
+from lib.tables import rows
 
-MISSES = 0.05  # p95 within the SLO means at most this share outside it
-LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s ttft_content_p95_s n
-    errors stopped_early within_slo""".split()
-CAPACITY = "deployment repo_id max_rps low high p95_s p95_low p95_high n basis".split()
+LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s
+    ttft_content_p95_s n errors cached_share backlog verdict disturbed stopped_early
+    within_slo""".split()
+CAPACITY = """deployment repo_id max_rps low high p95_s p95_low p95_high n basis method binds
+    disturbed""".split()
 NAN = math.nan
 
 
 def unmeasured(requests: pd.DataFrame) -> dict[str, str]:
-    """Which deployments failed every request of their first probe, each with a sentence."""
+    """Which deployments failed every request of their first load, each with a sentence."""
     sent = requests.reindex(columns=["deployment", "probe", "outcome", "error"])
     alive = sent.loc[(sent["outcome"] == "ok") | (sent["probe"] > 1), "deployment"]
     errors = sent.loc[~sent["deployment"].isin(alive), ["deployment", "error"]].dropna()
@@ -25,46 +29,71 @@ def unmeasured(requests: pd.DataFrame) -> dict[str, str]:
     return {str(name): text.format(str(name), error) for name, error in first}
 
 
+def _loads(sent: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
+    """The loads of one deployment by number, each with its requests; not the warm-up."""
+    head = ["purpose", "offered_rps", "stopped", "waited"]
+    loads = sent[sent["offered_rps"] > 0].groupby("probe")
+    return {n: load[head].iloc[0].to_dict() | {"requests": rows(load)} for n, load in loads}
+
+
 def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
-    """One row per deployment and offered load, with `LOAD`; `stopped_early`: at least so late."""
-    rows = []
-    for (name, rate), probe in requests.groupby(["deployment", "offered_rps"]):
-        ok, latency = probe[probe["outcome"] == "ok"], probe["latency_s"]
-        # The same load may have been offered in more than one probe.
-        planned = probe.groupby("probe")["planned"].first().sum()
-        span_s = (ok["due_s"] + ok["latency_s"]).groupby(ok["probe"]).max().sum()
-        missed = ((probe["outcome"] != "ok") | (latency > slo_s)).sum()
-        row = [name, probe["repo_id"].iloc[0], rate, len(ok) / span_s if span_s else NAN]
-        content = ok.get("ttft_content_s", pd.Series(dtype=float)).dropna()
-        figures = (latency, 0.5), (latency, 0.95), (ok["ttft_s"], 0.95), (content, 0.95)
-        row += [stats.quantile(values, p)[0] for values, p in figures]
-        row += [len(probe), (probe["outcome"] == "failed").sum(), (probe["outcome"] == "cut").any()]
-        rows.append([*row, missed <= MISSES * planned])
-    return pd.DataFrame(rows, columns=LOAD)
+    """One row per load, with `LOAD`; `verdict` is `passed`, `failed` or `unresolved`.
+
+    `backlog` is how many more requests were in flight at the end than at the beginning.
+    """
+    table = []
+    for name, sent in requests.groupby("deployment"):
+        for number, record in _loads(sent).items():
+            load = sent[sent["probe"] == number]
+            ok, latency = load[load["outcome"] == "ok"], load["latency_s"]
+            row = [name, load["repo_id"].iloc[0], record["offered_rps"]]
+            row.append(estimate.throughput(record))
+            content = ok["ttft_content_s"].dropna()
+            figures = (latency, 0.5), (latency, 0.95), (ok["ttft_s"], 0.95), (content, 0.95)
+            row += [stats.quantile(values, p)[0] for values, p in figures]
+            cached = ok["cached_tokens"].sum(min_count=1) / max(ok["prompt_tokens"].sum(), 1)
+            verdict, backlog = estimate.verdict(record, slo_s)
+            within = verdict != "failed" and estimate.missed(record, slo_s).mean() <= MISSES
+            row += [len(load), (load["outcome"] == "failed").sum(), cached, backlog, verdict]
+            cut = (load["outcome"] == "cut").any()
+            table.append([*row, estimate.disturbed(record), cut, within])
+    return pd.DataFrame(table, columns=LOAD)
 
 
 def capacity(
     brief: Project, requests: pd.DataFrame, *, deployments: list[Deployment] | None = None
 ) -> pd.DataFrame:
-    """The greatest load within the SLO, `max_rps`, and the least above it that failed, `high`.
+    """The Poisson rate at which 5 % miss the SLO, `max_rps`, with its interval.
 
-    `p95_s` with its bounds pools the requests of all passing loads from `min_rps` on: more load
-    is not faster, so it speaks for `min_rps` as well.
+    `high` is missing where no load broke it: `max_rps` is then at least that. `method` says how it
+    was found, `binds` what is missed beyond it. `p95_s` is that of the loads from `min_rps`, or
+    half of `max_rps`, to `low`: more load is not faster. What was disturbed, or modelled without a
+    load to confirm it, has no interval and decides nothing.
     """
-    probes = summarise(requests, slo_s=brief.requirements.slo_s)
-    rows: list[tuple[Any, ...]] = []
+    table: list[tuple[Any, ...]] = []
     for deployment in brief.deployments if deployments is None else deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"
-            rows.append((deployment.name, deployment.model, figures.max_rps, *[NAN] * 5, 0, basis))
+            rest = *[NAN] * 5, 0, basis, "published", "", False
+            table.append((deployment.name, deployment.model, figures.max_rps, *rest))
     measured = requests[~requests["deployment"].isin(unmeasured(requests))]
+    slo_s = brief.requirements.slo_s
     for name, sent in measured.groupby("deployment", sort=False):
-        loads = probes[probes["deployment"] == name]
-        high = loads.loc[~loads["within_slo"], "offered_rps"].min()
-        passed = loads.loc[loads["within_slo"] & ~(loads["offered_rps"] >= high), "offered_rps"]
-        low = passed.max() if len(passed) else 0.0
-        enough = passed[passed >= (brief.requirements.min_rps or 0.0)]
-        pool = sent.loc[sent["offered_rps"].isin(enough), "latency_s"]
-        bracket, p95 = (low, low, high), stats.quantile(pool, 0.95)
-        rows.append((name, sent["repo_id"].iloc[0], *bracket, *p95, len(pool), "measured here"))
-    return pd.DataFrame(rows, columns=CAPACITY)
+        loads = estimate.usable(list(_loads(sent).values()))
+        answer = estimate.assess(loads, slo_s)
+        low, middle, high = answer[:3]
+        if high == math.inf:  # no load broke it
+            middle, high = low or NAN, NAN
+        least = brief.requirements.min_rps or middle / 2
+        within = [load for load in loads if least <= load["offered_rps"] <= low]
+        p95 = stats.quantile([r["latency_s"] for load in within for r in load["requests"]], 0.95)
+        disturbed = any(map(estimate.disturbed, loads))
+        if disturbed or answer.method == "modelled":
+            low, high, p95 = 0.0, NAN, (p95[0], NAN, NAN)
+        missed = [r["outcome"] for load in loads for r in load["requests"]
+                  if r["outcome"] != "ok" or r["latency_s"] > slo_s]  # fmt: skip
+        binds = "errors" if missed.count("failed") > len(missed) / 2 else "p95 latency"
+        who = name, sent["repo_id"].iloc[0]
+        how = "measured here", answer.method, binds if missed else "", disturbed
+        table.append((*who, middle, low, high, *p95, len(sent), *how))
+    return pd.DataFrame(table, columns=CAPACITY)

@@ -12,7 +12,7 @@ from lib.stats.intervals import (
     ratio,
 )
 from lib.stats.judge_errors import Rates, corrected_mean, corrected_rate, judge_agreement
-from lib.stats.paired_tests import by_item, compare_pairs, holm, non_inferiority
+from lib.stats.paired_tests import by_item, compare_pairs, holm, non_inferiority, twins
 from lib.stats.ranking import (
     beaten_by,
     both_sides,
@@ -31,5 +31,5 @@ __all__ = [
     "compare_pairs", "consistency", "corrected_mean", "corrected_rate", "group_numbers", "holm",
     "interval", "item_scores", "items_needed", "judge_agreement", "macro_f1_interval",
     "non_inferiority", "pairs", "quality_groups", "quantile", "ranking_by_chance",
-    "ranking_measures", "ratio", "shuffled_blocks", "strengths", "tie_groups",
+    "ranking_measures", "ratio", "shuffled_blocks", "strengths", "tie_groups", "twins",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from briefs import brief
@@ -16,9 +17,10 @@ from tradeoff_rows import NAN, PUBLISHED, table
 from lib import tables
 from lib.brief.project import load_project
 from lib.brief.sections import Requirements
-from lib.decide import costs, decision
+from lib.decide import costs, decision, flips
 from lib.speed import measurement
 from lib.speed import summary as speed
+from lib.stats import intervals as stats_intervals
 from lib.stats import paired_tests as stats
 
 
@@ -201,20 +203,26 @@ def test_cheapest() -> None:
     assert (order, rule) == (["cheap", "dear"], "cheap is the cheapest without a tie")
 
 
-def test_cheapest_with_overlapping_costs_goes_to_the_better_quality() -> None:
-    order, rule = choose("cheapest", good=usd(0.2, 0.6), cheap=usd(0.1, 0.2, beaten_by="good"))
+def test_cheapest_with_costs_that_are_alike_goes_to_the_better_quality() -> None:
+    cheap = usd(0.1, 0.18, usd_per_1k_high=0.2, beaten_by="good")
+    order, rule = choose("cheapest", good=usd(0.15, 0.2), cheap=cheap)
     assert order == ["good", "cheap"]
     assert rule == (
-        "good, cheap tie for cheapest: the cost intervals overlap, so the better quality group"
+        "good, cheap tie for cheapest: the costs cannot be told apart, so the better quality group"
         " goes first, then the lower cost"
     )
-    # just apart: no tie
-    assert (
-        choose("cheapest", good=usd(0.21, 0.6), cheap=usd(0.1, 0.2, beaten_by="good"))[0][0]
-        == "cheap"
-    )
+    assert choose("cheapest", good=usd(0.15, 0.201), cheap=cheap)[0][0] == "cheap"  # just apart
     # the same quality group: the lower cost
-    assert choose("cheapest", b=usd(0.2, 0.6), a=usd(0.1, 0.2))[0] == ["a", "b"]
+    assert choose("cheapest", b=usd(0.15, 0.2), a=cheap | {"beaten_by": ""})[0] == ["a", "b"]
+
+
+def test_what_was_measured_badly_wins_no_tie_by_it() -> None:
+    cheap = usd(0.1, 0.2, beaten_by="good")
+    for low in (0.01, 0.59):
+        assert choose("cheapest", good=usd(low, 0.6), cheap=cheap)[0][0] == "cheap"
+    fast = usd(0.1, 0.6, **rps(8, 9))
+    for high in (7.1, 90):
+        assert choose("fastest", wide=usd(0.1, 0.2, **rps(7, high)), fast=fast)[0][0] == "fast"
 
 
 def test_what_no_load_broke_may_be_the_cheapest() -> None:
@@ -249,7 +257,8 @@ def test_the_best_is_never_one_that_another_beats() -> None:
     }
     assert choose("best", **rows)[0][0] == "good"
     # the same where all three may be the cheapest
-    alike = {name: row | {"usd_per_1k_low": 0.05} for name, row in rows.items()}
+    dollars = {"middle": 0.2, "good": 0.19, "cheap": 0.15}
+    alike = {n: rows[n] | usd(0.05, usd_, usd_per_1k_high=0.2) for n, usd_ in dollars.items()}
     assert choose("cheapest", **alike)[0][0] == "good"
 
 
@@ -277,7 +286,7 @@ def test_quality_without_a_figure_is_not_decided(bars: dict[str, float], tmp_pat
     miss = decision.nearest_miss(checks)
     assert miss is not None and miss["measured"] == "no figure"
     project = brief(tmp_path, "requirements", bars)
-    assert set(decision.stability(done, project)["pick"]) == {"none"}
+    assert set(flips.flip_points(done, project)["pick"]) == {"none"}
 
 
 def test_quality_without_an_interval_is_not_decided() -> None:
@@ -319,10 +328,10 @@ def test_best_ties_go_to_the_cheaper() -> None:
 def test_fastest() -> None:
     order, rule = choose("fastest", slow=rps(2, 3), fast=rps(8, 9))
     assert (order, rule) == (["fast", "slow"], "fast is the fastest without a tie")
-    # overlapping brackets: the cheaper
-    assert choose("fastest", a=usd(1, 2, **rps(8, 9)), b=usd(0.1, 0.2, **rps(7, 8.5)))[0][0] == "b"
-    # it failed at the very load the other one passed: no tie
-    assert choose("fastest", a=usd(1, 2, **rps(8, 9)), b=usd(0.1, 0.2, **rps(7, 8)))[0][0] == "a"
+    # within the interval of the fastest: the cheaper
+    fast = usd(1, 2, **rps(7, 9) | {"max_rps": 8})
+    assert choose("fastest", a=fast, b=usd(0.1, 0.2, **rps(7, 8)))[0][0] == "b"
+    assert choose("fastest", a=fast, b=usd(0.1, 0.2, **rps(6.9, 8)))[0][0] == "a"
     # nothing failed up to the ceiling: it may be as fast
     assert choose("fastest", a=usd(1, 2, **rps(8, 9)), b=usd(0.1, 0.2, **rps(7, NAN)))[0][0] == "b"
 
@@ -417,6 +426,7 @@ def test_tradeoffs() -> None:
             "metric": ["accuracy", "accuracy", "macro-F1"],
             "primary": [True, True, False],
             "standing": "candidate",
+            "against_baseline": "",
             "value": [0.9, 0.8, 0.1],
             "low": [0.85, 0.75, 0.0],
             "high": [0.95, 0.85, 0.2],
@@ -451,38 +461,6 @@ def test_tradeoffs() -> None:
     assert joined["on_frontier"].to_list() == [False, True]  # of what can be chosen
 
 
-def test_stability(tmp_path: Path) -> None:
-    measured = table(
-        good=usd(0.5, 0.6, quality=0.95, quality_low=0.9, quality_high=0.98, **rps(2, 3)),
-        cheap=usd(0.4, 0.45, quality=0.86, quality_low=0.82, beaten_by="good", **rps(8, 9)),
-    )
-    project = brief(tmp_path, "requirements", {"min_quality": 0.8})
-    found = decision.stability(measured, project).set_index("change")["pick"].to_dict()
-    assert found == {
-        "objective cheapest": "cheap",
-        "objective best": "good",
-        "objective fastest": "cheap",
-        "quality of at least 0.75": "cheap",
-        "quality of at least 0.85": "good",
-        "good at 0.5x its price": "good",
-        "good at 2x its price": "cheap",
-        "cheap at 0.5x its price": "cheap",
-        "cheap at 2x its price": "good",
-    }
-    strict = brief(tmp_path, "requirements", {"min_quality": 0.99})
-    assert set(decision.stability(measured, strict)["pick"]) == {"none"}
-    # what cannot be chosen has no price that matters
-    base = pd.concat([measured, table(base={"standing": "the baseline"})], ignore_index=True)
-    assert list(decision.stability(base, project)["change"]) == list(found)
-
-
-def test_stability_leaves_the_table_alone(tmp_path: Path) -> None:
-    measured = table(a={}, b={})
-    before = measured.copy()
-    decision.stability(measured, brief(tmp_path))
-    pd.testing.assert_frame_equal(measured, before)
-
-
 def test_the_article_picks_the_small_one() -> None:
     article = load_project("article")
     columns = "deployment repo_id item_id target output outcome score prompt_tokens".split()
@@ -510,3 +488,41 @@ def test_the_baseline_and_what_a_race_dropped_are_never_chosen() -> None:
     assert list(qualified["qualifies"]) == ["yes", "no", "no"]
     assert list(qualified["why"])[1:] == ["the baseline: compared with, not chosen", dropped]
     assert decision.choose(qualified, "best")[0] == ["a"]
+
+
+def test_many_near_misses_make_no_false_pick() -> None:
+    """Six candidates half a point under the bar: in 400 worlds (seeded) 5 % pass, not 12 %."""
+    rng, n, bar, picks, alone = np.random.default_rng(5), 400, 0.8, 0, 0
+    for _ in range(400):
+        right = rng.binomial(n, bar - 0.005, 6)
+        bounds = [stats_intervals.interval(np.arange(n) < k) for k in right]
+        names = ("quality", "quality_low", "quality_high")
+        rows = table(**{f"m{i}": dict(zip(names, b, strict=True)) for i, b in enumerate(bounds)})
+        verdicts = decision.check(rows, Requirements(min_quality=bar))["verdict"]
+        picks += bool((verdicts == "met").any())
+        alone += any(low >= bar for _, low, _ in bounds)
+    assert picks / 400 <= 0.05 < alone / 400
+
+
+def test_a_model_served_twice_counts_once_among_many() -> None:
+    """Met at 2.4 % alone, so among two models it is so at the limit; a third is too many."""
+    row = {"quality": 0.85, "quality_low": 0.801, "quality_high": 0.9}
+    low = {"quality": 0.7, "quality_low": 0.6, "quality_high": 0.75}
+    twice = table(a=row, b=row | {"repo_id": "org/a"}, c=low)
+    checks = decision.check(twice, Requirements(min_quality=0.8))
+    assert checks["verdict"].to_list() == ["met", "met", "not met"]
+    more = decision.check(
+        table(a=row, c=low, d=low | {"quality": 0.71}), Requirements(min_quality=0.8)
+    )
+    assert more["verdict"].to_list() == ["not decided", "not met", "not met"]
+    assert re.fullmatch(
+        r"met alone, but one of 3 candidates may be so by luck: about \d+ more items would show it",
+        more["note"].iloc[0],
+    )
+
+
+def test_what_is_worse_than_the_baseline_is_not_chosen() -> None:
+    rows = table(a={"against_baseline": "worse"}, b={"against_baseline": "good enough"})
+    done = decision.qualify(rows, decision.check(rows, Requirements()))
+    assert done["qualifies"].to_list() == ["no", "yes"]
+    assert done["why"].iloc[0] == "worse than the baseline beyond the margin"

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from briefs import BASE, write, write_items
+from jsonschema import Draft202012Validator
 from tradeoff_rows import NAN, PUBLISHED, table
 
-from lib import artifacts
+from lib import artifacts, tables
 from lib.brief.project import Project, load_project
 from lib.decide import decision, record
 from lib.errors import PlaybookError
@@ -28,6 +29,12 @@ CATALOGUE = [  # repo_id, verdict, reasons, shortlisted, why
     ("org/large", "allowed", "licence mit allows it", False, "tier high; wanted low"),
     ("org/middle", "allowed", "licence mit allows it", False, "between the tiers; wanted low"),
 ]
+
+REGRET = ("usd_per_month", "usd_per_1k", "quality", "p_unfit")
+SCHEMA = json.loads((tables.DATA / "schemas" / "decision-1.json").read_text(encoding="utf-8"))
+OUTLOOK: dict[str, Any] = {"provisional": None, "regret": dict.fromkeys(REGRET)} | {
+    name: [] for name in ("certainty", "more_items", "flip_points", "sentences")
+}
 
 
 def shortlist() -> pd.DataFrame:
@@ -64,14 +71,18 @@ def decide(
     run = folder / "run"
     artifacts.save_json({"x": 1}, run, "05_note.json")
     checks = decision.check(measured, project.requirements)
-    done = record.write_decision(
+    done = record.decision_record(
         project,
         run,
         table=decision.qualify(measured, checks),
         checks=checks,
         metadata=metadata() if facts is None else facts,
         shortlist=shortlist(),
+        outlook=OUTLOOK,
     )
+    record.write_decision(done, run)
+    done = json.loads((run / "06_decision.json").read_text(encoding="utf-8"))
+    assert list(Draft202012Validator(SCHEMA).iter_errors(done)) == []
     return done, project, run
 
 

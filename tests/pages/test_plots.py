@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from lib.pages import generic, plots, style
 from lib.sizing.tiers import BOUNDS
+from lib.tables import number
 
 matplotlib.use("Agg")
 NAN = float("nan")
@@ -163,7 +164,7 @@ def check(figure: Figure) -> None:
      (1e7, "10,000,000"), (1e-7, "0.0000001"), (NAN, "–"), (float("inf"), "∞"), (-2.345, "-2.35")],
 )  # fmt: skip
 def test_number_has_three_digits_and_no_exponent(value: float, text: str) -> None:
-    assert style.number(value) == text
+    assert number(value) == text
 
 
 @pytest.mark.parametrize("rows", [1, 4, 11, 12])

@@ -46,11 +46,11 @@ def place(run: Path) -> None:
             for item_id, key in zip(items["item_id"], keys, strict=True):
                 facts = {"retries": 0, "cached": False} | recorded[deployment.name, item_id]
                 append(blank(key, deployment.model) | facts)
-    loads = {(p["model"], p["rate"], p["n"]): p["requests"] for p in _lines("loads.jsonl")}
+    loads = {(p["model"], tuple(p["load"])): p["record"] for p in _lines("loads.jsonl")}
 
-    async def offer(brief: Any, served: Any, bodies: Any, rate: float, n: int) -> Any:
-        assert (served.model, rate, n) in loads, AGAIN
-        return loads[served.model, rate, n]
+    async def offer(brief: Any, served: Any, items: Any, following: Any, done: Any) -> Any:
+        assert (served.model, (*following, len(done))) in loads, AGAIN
+        return loads[served.model, (*following, len(done))]
 
     with mock.patch.object(measurement, "offer", offer):
         speed.measure(brief, items, deployments, run, progress=False)
@@ -69,11 +69,11 @@ def record_loads() -> None:
     brief, real, lines = open_project(HERE / "project.yaml"), measurement.offer, list[str]()
     live = [d for d in brief.deployments if d.endpoint and d.endpoint.base_url]
 
-    async def offer(brief: Any, served: Any, bodies: Any, rate: float, n: int) -> Any:
-        requests = await real(brief, served, bodies, rate, n)
-        facts = {"model": served.model, "rate": rate, "n": n, "requests": requests}
+    async def offer(brief: Any, served: Any, items: Any, following: Any, done: Any) -> Any:
+        record = await real(brief, served, items, following, done)
+        facts = {"model": served.model, "load": [*following, len(done)], "record": record}
         lines.append(json.dumps(facts, separators=(",", ":")) + "\n")
-        return requests
+        return record
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as run:
         network = virtual_time.install(patch)

@@ -33,8 +33,8 @@ def brief(*endpoints: dict[str, Any], evaluation: Any = None, **sections: Any) -
         "size": {"tier": "low"},
         "evaluation": {"kind": "exact", "items": "i.jsonl", "timeout_s": 30} | (evaluation or {}),
         "deployments": [{"name": n, "model": f"acme/{n}", "endpoint": e, **more} for n, e in named],
-        "speed": {"probe_s": 0.2, "min_requests": 20, "max_probes": 2},
-        "requirements": {"max_p95_s": 20, "min_rps": 20},
+        "speed": {"budget_requests": 60},
+        "requirements": {"max_p95_s": 20},
     }
     return Project.model_validate(raw | sections)
 
@@ -75,10 +75,9 @@ def test_a_pointwise_query_is_one_request_however_many_documents_it_has(tmp_path
         project = brief({"base_url": stub.url}, evaluation=RANKING)
         requests = measure(project, tmp_path, queries())
         asked = len(stub.requests)
-    planned = requests.groupby("probe")["planned"].first()
-    assert len(requests) == planned.sum() and asked == 3 * (planned + 1).sum()
-    (load,) = speed.summarise(requests, slo_s=20)[["offered_rps", "n"]].tail(1).to_dict("records")
-    assert load["n"] == planned.iloc[-1] and load["offered_rps"] >= 20  # queries, not documents
+    assert asked == 3 * len(requests)
+    loaded = requests["offered_rps"] > 0  # queries, but for the warm-up
+    assert speed.summarise(requests, slo_s=20)["n"].sum() == loaded.sum()
 
 
 def test_a_query_takes_as_long_as_its_slowest_document_and_fails_with_any(tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def test_a_query_takes_as_long_as_its_slowest_document_and_fails_with_any(tmp_pa
     with openai_stub.running(last_is_slow) as stub:
         project = brief({"base_url": stub.url}, evaluation=RANKING)
         requests = measure(project, tmp_path / "slow", queries())
-    assert (requests["outcome"] == "ok").all() and (requests["latency_s"] == 0.5).all()
+    assert (requests["outcome"] == "ok").all() and requests["latency_s"].between(0.499, 0.501).all()
 
     def one_fails(request: Request) -> Reply:
         broken = "document 1" in request.text and "query 3" in request.text
@@ -152,12 +151,11 @@ def test_nothing_to_load_gives_tables_with_their_columns(
 
 def test_a_dry_run_says_the_most_that_is_sent(tmp_path: Path) -> None:
     with openai_stub.running() as stub:
-        settings = {"probe_s": 0.2, "min_requests": 20, "max_probes": 5}
-        live = brief({"base_url": stub.url}, deployment={"price": TOKENS}, speed=settings)
+        live = brief({"base_url": stub.url}, deployment={"price": TOKENS})
         (before,) = dry_run(live, tmp_path).to_dict("records")
         assert not stub.requests
         requests = measure(live, tmp_path)
-        assert len(requests) < len(stub.requests) <= before["calls"]
+        assert len(requests) == len(stub.requests) <= before["calls"]
         assert before["usd_low"] < before["usd_high"]
         (after,) = dry_run(live, tmp_path).to_dict("records")
     assert (after["calls"], after["usd_high"]) == (0, 0)  # all of it is on disk
@@ -179,10 +177,8 @@ def test_step_5_spends_from_the_same_budget(tmp_path: Path) -> None:
             {"base_url": stub.url}, evaluation={"max_usd": 100.0}, deployment={"price": TOKENS}
         )
         requests = measure(project, tmp_path)
-    timed = len(requests) * CALL_USD
-    warm = len(stub.requests) - len(requests)  # which count with the most that they may cost
-    assert warm == requests["probe"].nunique()
-    assert timed < spent(tmp_path) < timed + warm * 1.0
+    assert len(stub.requests) == len(requests)
+    assert spent(tmp_path) == pytest.approx(len(requests) * CALL_USD)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +193,6 @@ def test_what_nobody_counted_costs_the_most(tmp_path: Path, reply: Reply, free: 
             {"base_url": stub.url},
             evaluation={"max_usd": 1000.0},
             deployment={"price": TOKENS},
-            speed={"min_requests": 20, "probe_s": 0.1, "max_probes": 2},
         )
         measure(project, tmp_path)
         counted = len(stub.requests) * CALL_USD
@@ -216,17 +211,17 @@ def test_a_load_that_could_exceed_the_budget_is_not_sent(tmp_path: Path) -> None
         ):
             measure(tight, tmp_path)
         assert not stub.requests and spent(tmp_path) == 0
-        # What the first load may cost at most; the second finds too little left.
+        # What the first load may cost at most; a later one finds too little left.
         call = next(iter(evaluate.plan(tight, tight.deployments[0], items())))
         worst = price.worst_usd(price.Rate(None, *TOKENS.values(), ""), call, "a")
-        enough = {"max_usd": 21.5 * worst}
+        enough = {"max_usd": 20 * worst}
         some = brief({"base_url": stub.url}, evaluation=enough, deployment=price_of)
         with pytest.raises(PlaybookError, match="the next load of 'a' may take"):
             measure(some, tmp_path)
-        assert len(stub.requests) == 21 and 0 < spent(tmp_path) <= enough["max_usd"]
+        assert 16 <= len(stub.requests) < 60 and 0 < spent(tmp_path) <= enough["max_usd"]
         more = brief({"base_url": stub.url}, evaluation={"max_usd": 99.0}, deployment=price_of)
-        assert measure(more, tmp_path)["probe"].nunique() == 2
-        assert stub.requests[21:], "the first load is used again"
+        assert measure(more, tmp_path)["probe"].nunique() > 2
+        assert stub.requests[16:], "the first load is used again"
 
 
 def test_every_price_is_known_before_anything_is_sent(tmp_path: Path) -> None:

@@ -161,6 +161,6 @@ def test_quick_refusals_at_first_end_that_deployment_only(tmp_path: Path) -> Non
     words = "'a': no request of the first probe was answered: RateLimitError"
     assert sentences == {"a": words} and seen < 30
     capacity = speed.capacity(project, requests).set_index("deployment")
-    assert list(capacity.index) == ["b"] and capacity.at["b", "max_rps"] > 0
+    assert list(capacity.index) == ["b"] and capacity.at["b", "n"] > 30
     loads = speed.summarise(requests, slo_s=20).set_index("deployment")
-    assert loads.at["a", "errors"] > 0 and not loads.at["a", "within_slo"]
+    assert set(loads.index) == {"b"}

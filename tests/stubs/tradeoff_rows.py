@@ -14,6 +14,7 @@ ROW: dict[str, Any] = {
     "basis": "measured here",
     "comparable": "yes",
     "standing": "candidate",
+    "against_baseline": "",
     "n": 100,
     "n_failed": 0,
     "quality": 0.9,
@@ -55,4 +56,7 @@ def table(**rows: dict[str, Any]) -> pd.DataFrame:
     named = [ROW | {"deployment": name, "repo_id": f"org/{name}"} | r for name, r in rows.items()]
     frame = pd.DataFrame(named, columns=list(ROW))
     ends = {"max_rps": "borne_rps", "rps_low": "borne_low", "rps_high": "borne_high"}
-    return frame.assign(**{borne: frame[name] for name, borne in ends.items()})
+    frame = frame.assign(**{borne: frame[name] for name, borne in ends.items()})
+    # What the bill is made from: so many dollars a request.
+    each = {f"usd_per_request{e}": frame[f"usd_per_1k{e}"] / 1000 for e in ("", "_low", "_high")}
+    return frame.assign(usd_per_hour=NAN, rps=NAN, rps_most=NAN, **each)

@@ -1,0 +1,364 @@
+"""How well the search for the capacity finds it, on servers of known truth, in virtual time.
+
+`python benchmarks/capacity.py --runs 100`; `--truth` computes the true capacities anew. They are
+the Poisson rates at which 5 % miss the SLO, by simulation of the same server with 10⁶ arrivals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import itertools
+import math
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lib.speed import estimate, load
+from lib.speed.load import Limits
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that never waits: where only a timer is left, its moment is now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        poll = self._selector.select  # type: ignore[attr-defined]
+
+        def select(timeout: float | None) -> Any:
+            self.now += timeout or 0.0
+            return poll(0)
+
+        self._selector.select = select  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self.now
+
+
+Work = Callable[[np.random.Generator], float]
+
+
+class FirstCome:
+    """So many slots, first come, first served; `ends` says when a request that comes is done."""
+
+    def __init__(self, rng: np.random.Generator, slots: int, work: Work, **special: Any) -> None:
+        self.rng, self.work, self.free = rng, work, [0.0] * slots
+        self.cold_s, self.cached, self.cache = (
+            special.get("cold_s", 0.0),
+            special.get("cached"),
+            300,
+        )
+        self.stall_every, self.stall_s = (
+            special.get("stall_every", 0.0),
+            special.get("stall_s", 0.0),
+        )
+        self.rate, self.burst = special.get("rate", 0.0), special.get("burst", 0.0)
+        self.tokens, self.filled = self.burst, 0.0
+        self.known: OrderedDict[int, None] = OrderedDict()
+        self.start: float | None = None
+        self.stalls: list[tuple[float, float]] = []  # real time each begins, lost before it
+
+    def ends(self, now: float, item: int) -> float | None:
+        """When it is answered; None where it is refused."""
+        if self.start is None:
+            self.start = now
+            self.next_stall = now + self.rng.exponential(self.stall_every)
+            self.lost, self.from_ = 0.0, now
+            self.free = [0.0 for _ in self.free]
+        if self.rate:
+            self.tokens = min(self.burst, self.tokens + (now - self.filled) * self.rate)
+            self.filled = now
+            if self.tokens < 1:
+                return None
+            self.tokens -= 1
+        need = self.work(self.rng)
+        if self.cached and item in self.known:
+            need = self.cached
+        if self.cached:
+            self.known[item] = None
+            self.known.move_to_end(item)
+            if len(self.known) > self.cache:
+                self.known.popitem(last=False)
+        begin = max(now, self.free[0])
+        if begin - self.start < self.cold_s:
+            need *= 3
+        end = begin + need
+        if self.stall_every:  # what is lost to stalls while it is served
+            while self.next_stall < end:
+                stall = self.next_stall
+                self.stalls.append((stall, self.stall_s))
+                self.next_stall = stall + self.stall_s + self.rng.exponential(self.stall_every)
+            end = self._through(begin, need)
+        heapq.heapreplace(self.free, end)
+        return end
+
+    def _through(self, begin: float, need: float) -> float:
+        t = begin
+        while self.stalls and self.stalls[0][0] + self.stall_s < min(self.free) - 60:
+            self.stalls.pop(0)
+        for at, length in self.stalls:
+            if at + length <= t:
+                continue
+            if at <= t:
+                t = at + length
+            elif at - t >= need:
+                break
+            else:
+                need -= at - t
+                t = at + length
+        end = t + need
+        while self.next_stall < end:
+            stall = self.next_stall
+            self.stalls.append((stall, self.stall_s))
+            self.next_stall = stall + self.stall_s + self.rng.exponential(self.stall_every)
+            end += self.stall_s
+        return end
+
+    async def send(self, item: int) -> dict[str, Any]:
+        clock = asyncio.get_running_loop().time
+        end = self.ends(clock(), item)
+        if end is None:
+            await asyncio.sleep(0.005)
+            return {"outcome": "failed"}
+        await asyncio.sleep(end - clock())
+        return {"outcome": "ok"}
+
+    def latencies(self, due: list[float]) -> list[float]:
+        """Of a long open loop."""
+        new = itertools.count(10**6)
+        ends = (self.ends(t, next(new)) for t in due)
+        return [math.inf if end is None else end - t for t, end in zip(due, ends, strict=True)]
+
+
+class Batching:
+    """All in service at once, `most` of them; the more there are, the slower is each."""
+
+    def __init__(
+        self, rng: np.random.Generator, work: Work, slow: Callable[[int], float], most: int
+    ) -> None:
+        self.rng, self.work, self.slow, self.most = rng, work, slow, most
+        self.now, self.done = 0.0, 0.0
+        self.inside: list[tuple[float, int, Any]] = []
+        self.queue: list[Any] = []
+        self.turn, self.timer = itertools.count(), None
+
+    def _forward(self, now: float) -> None:
+        if self.inside:
+            self.done += (now - self.now) / self.slow(len(self.inside))
+        self.now = now
+
+    def _next_end(self) -> float:
+        if not self.inside:
+            return math.inf
+        return self.now + max(self.inside[0][0] - self.done, 0.0) * self.slow(len(self.inside))
+
+    def _enter(self, who: Any) -> None:
+        if len(self.inside) < self.most:
+            need = self.done + self.work(self.rng)
+            heapq.heappush(self.inside, (need, next(self.turn), who))
+        else:
+            self.queue.append(who)
+
+    def _leave(self) -> Any:
+        who = heapq.heappop(self.inside)[2]
+        if self.queue:
+            self._enter(self.queue.pop(0))
+        return who
+
+    async def send(self, item: int) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._forward(loop.time())
+        self._enter(future)
+        self._rearm(loop)
+        await asyncio.shield(future)
+        return {"outcome": "ok"}
+
+    def _rearm(self, loop: Any) -> None:
+        if self.timer:
+            self.timer.cancel()
+        self.timer = loop.call_at(self._next_end(), self._fire, loop) if self.inside else None
+
+    def _fire(self, loop: Any) -> None:
+        self._forward(loop.time())
+        while self.inside and self.inside[0][0] <= self.done + 1e-9:
+            self._leave().set_result(None)
+        self._rearm(loop)
+
+    def latencies(self, due: list[float]) -> list[float]:
+        result = [math.inf] * len(due)
+        for i, t in enumerate([*due, math.inf]):
+            while (end := self._next_end()) <= t and self.inside:
+                self._forward(end)
+                who = self._leave()
+                result[who] = end - due[who]
+            if i < len(due):
+                self._forward(t)
+                self._enter(i)
+        return result
+
+
+class Family(NamedTuple):
+    name: str
+    server: Callable[[np.random.Generator], Any]
+    slo_s: float
+    truth: float
+
+
+def fixed(mean: float) -> Work:
+    return lambda rng: mean
+
+
+def exponential(mean: float) -> Work:
+    return lambda rng: rng.exponential(mean)
+
+
+def lognormal(mean: float, sigma: float) -> Work:
+    return lambda rng: mean * math.exp(sigma * rng.standard_normal() - sigma**2 / 2)
+
+
+FAMILIES = [
+    Family("1 slot, fixed", lambda g: FirstCome(g, 1, fixed(0.1)), 0.5, 6.938),
+    Family("1 slot, exponential", lambda g: FirstCome(g, 1, exponential(0.1)), 0.5, 4.009),
+    Family("4 slots, fixed", lambda g: FirstCome(g, 4, fixed(0.3)), 0.6, 9.65),
+    Family("8 slots, exponential", lambda g: FirstCome(g, 8, exponential(0.4)), 1.5, 16.5),
+    Family("4 slots, log-normal", lambda g: FirstCome(g, 4, lognormal(0.3, 0.5)), 1.0, 10.83),
+    Family(
+        "batching, 40 to 60 tokens",
+        lambda g: Batching(
+            g, lambda r: r.integers(40, 61) * 0.01, lambda k: 1 + 0.06 * (k - 1), 64
+        ),
+        1.5,
+        18.23,
+    ),
+    Family(
+        "prefix cache, new prompts", lambda g: FirstCome(g, 1, fixed(0.3), cached=0.03), 1.2, 2.068
+    ),
+    Family(
+        "rare stalls",
+        lambda g: FirstCome(g, 4, fixed(0.2), stall_every=30.0, stall_s=1.0),
+        0.8,
+        12.76,
+    ),
+    Family("cold start, 8 s", lambda g: FirstCome(g, 4, fixed(0.3), cold_s=8.0), 0.6, 9.65),
+    Family("rate limit", lambda g: FirstCome(g, 8, fixed(0.1), rate=10.0, burst=10.0), 0.5, 9.979),
+]
+
+
+def true_capacity(family: Family, n: int = 1_000_000) -> float:
+    """By bisection on long open loops, from a tenth of them on."""
+    low, high = 0.2, 80.0
+    while high / low > 1.004:
+        rate = math.sqrt(low * high)
+        rng = np.random.default_rng(7)
+        length = n if high / low < 2.5 else n // 10
+        due = (np.cumsum(rng.exponential(1 / rate, length)) + 100.0).tolist()
+        latency = np.array(family.server(rng).latencies(due)[length // 10 :])
+        if (latency > family.slo_s).mean() > 0.05:
+            high = rate
+        else:
+            low = rate
+    return math.sqrt(low * high)
+
+
+async def search(server: Any, limits: Limits, seed: int) -> list[dict[str, Any]]:
+    done: list[dict[str, Any]] = []
+    sent = itertools.count(10**6)
+    while following := load.next_load(done, limits):
+
+        async def send(_: int, __: float) -> dict[str, Any]:
+            return await server.send(next(sent))
+
+        done.append(await load.offer(following, send, slo_s=limits.slo_s, seed=seed + len(done)))
+    return done
+
+
+async def guidellm(server: Any, slo_s: float, seed: int, n: int = 180) -> float:
+    """Start at 4, double or halve, bisect to 10 %; a rate passes if 95 % of its requests do."""
+
+    async def passes(rate: float) -> bool:
+        one = load.Load("probe", rate, n)
+        items = itertools.cycle(range(20))
+        probe = await load.offer(one, lambda *_: server.send(next(items)), slo_s=slo_s, seed=seed)
+        return not probe["stopped"] and estimate.missed(probe, slo_s).mean() <= 0.05
+
+    low, high, rate = 0.0, math.inf, 4.0
+    for _ in range(8):
+        low, high = (rate, high) if await passes(rate) else (low, rate)
+        if low and high / low <= 1.1:
+            break
+        rate = 2 * low if high == math.inf else (low + high) / 2 if low else high / 2
+    return low
+
+
+def virtual(work: Any) -> Any:
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser()
+    cli.add_argument("--runs", type=int, default=20)
+    cli.add_argument("--only", default="")
+    cli.add_argument("--truth", action="store_true")
+    cli.add_argument("--verbose", action="store_true")
+    cli.add_argument("--budget-s", type=float, default=2000.0)
+    cli.add_argument("--requests", type=int, default=1500)
+    cli.add_argument("--first", type=int, default=0)
+    asked = cli.parse_args()
+    head = f"{'family':28} {'truth':>6} covers  half  median  n  modelled  met@1.1  guidellm"
+    sys.stdout.write(head + "\n")
+    for family in FAMILIES:
+        if asked.only and not any(part in family.name for part in asked.only.split(",")):
+            continue
+        if asked.truth:
+            sys.stdout.write(f"{family.name:28} {true_capacity(family):.4g}\n")
+            sys.stdout.flush()
+            continue
+        rows, began = [], time.process_time()
+        for run in range(asked.first, asked.first + asked.runs):
+            limits = Limits(family.slo_s, asked.budget_s, asked.requests)
+            server = family.server(np.random.default_rng([run, 1]))
+            done = virtual(search(server, limits, 1000 * run))
+            answer = estimate.assess(estimate.usable(done)[1:], family.slo_s)
+            sent = sum(len(r["requests"]) for r in done)
+            other = virtual(
+                guidellm(family.server(np.random.default_rng([run, 2])), family.slo_s, run)
+            )
+            covers = answer.low <= family.truth <= answer.high
+            half = (min(answer.high, 1e9) - answer.low) / 2 / family.truth
+            ratio, rival = answer.middle / family.truth, other / family.truth
+            rows.append([covers, half, ratio, sent, answer.method != "measured",
+                         answer.low >= 1.1 * family.truth, rival, rival >= 1.1,
+                         answer.low > family.truth])  # fmt: skip
+            if asked.verbose:
+                path = " ".join(
+                    f"{r['purpose'][0]}{r['offered_rps']}x{len(r['requests'])}" for r in done
+                )
+                bounds = (
+                    f"{answer.low / family.truth:.3f} {ratio:.3f} {answer.high / family.truth:.3f}"
+                )
+                sys.stdout.write(f"  {bounds} {answer.method} {path}\n")
+        t = np.array(rows, float)
+        m, med = t.mean(0), np.median(t, axis=0)
+        each = (time.process_time() - began) / len(rows)
+        sys.stdout.write(
+            f"{family.name:28} {family.truth:6.4g} {m[0]:5.0%} ±{med[1]:5.1%} {med[2]:6.3f}"
+            f" {m[3]:5.0f}"
+            f" {m[4]:5.0%} {m[5]:6.1%}   {med[6]:.2f} ({m[7]:.0%} met) above {m[8]:.0%}"
+            f" {each:.1f} s\n"
+        )
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

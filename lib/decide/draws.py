@@ -1,0 +1,253 @@
+"""How sure the pick is and what being wrong costs: figures drawn anew, the choice replayed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lib.brief import Project, Requirements
+from lib.stats import by_item, twins
+
+N_DRAWS = 4000
+Z95 = 1.959964  # half an interval in standard errors
+SPREADS = np.geomspace(0.05, 20, 30)  # of the true qualities, in standard errors of a difference
+MORE_ITEMS = (25, 50, 100, 200, 400, 800, 1600)
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+class Draws(NamedTuple):
+    """What may be true, a row per draw and a column per candidate; missing where unknown."""
+
+    names: list[str]
+    quality: Floats
+    rps: Floats
+    p95_s: Floats
+    usd_per_1k: Floats
+    usd_per_month: Floats
+
+
+class Regret(NamedTuple):
+    """What is lost on average by a choice, and the chance that it does not qualify."""
+
+    usd_per_month: float
+    usd_per_1k: float
+    quality: float
+    p_unfit: float
+
+
+def certainty(table: pd.DataFrame, scored: pd.DataFrame, brief: Project) -> pd.DataFrame:
+    """Add `p_pick p_qualifies p_frontier`: how probable each is, all that was measured considered.
+
+    In every draw the gates are tested and the objective applied as if the figures were known.
+    Missing where a figure has no interval: nobody knows how sure a published figure is.
+    """
+    draws = joint_draws(table, scored)
+    meets = qualifying(draws, brief.requirements)
+    best = preferred(draws, meets, brief.objective)
+    gains = np.stack([draws.quality, draws.rps, -draws.usd_per_1k], axis=2)
+    ahead = np.all(gains[:, :, None] <= gains[:, None], axis=3)
+    ahead &= np.any(gains[:, :, None] < gains[:, None], axis=3)
+    front = ~ahead.any(axis=2) & ~np.isnan(gains).any(axis=2)
+    shares = {
+        "p_pick": (best[:, None] == np.arange(len(draws.names))).mean(axis=0),
+        "p_qualifies": meets.mean(axis=0),
+        "p_frontier": front.mean(axis=0),
+    }
+    by_name = pd.DataFrame(shares, index=draws.names, dtype=float)
+    return table.join(by_name, on="deployment")
+
+
+def joint_draws(
+    table: pd.DataFrame, scored: pd.DataFrame, *, n: int = N_DRAWS, seed: int = 0
+) -> Draws:
+    """Draw the true figures of all candidates with an interval, from what was measured.
+
+    Quality is shrunk to the candidates' common mean (see `shrunk`), with the correlation of their
+    scores on the shared items; copies of one model have one quality. Load, latency and dollars
+    are split normal on their logarithms: half of each interval is 1.96 standard errors. What
+    bears more costs less.
+    """
+    rng = np.random.default_rng(seed)
+    figures = table[["quality", "quality_low", "quality_high"]].notna().all(axis=1)
+    rows = table[(table["standing"] == "candidate") & figures]
+    rows = rows[(rows["comparable"] != "no") & rows["basis"].str.startswith("measured")]
+    rows = rows[rows["against_baseline"] != "worse"]
+    names = rows["deployment"].tolist()
+    one_of = twins(scored[scored["deployment"].isin(names)]) if names else {}
+    firsts = list(dict.fromkeys(one_of[name] for name in names))
+    models = rows.set_index("deployment").loc[firsts]
+    error = ((models["quality_high"] - models["quality_low"]) / 2 / Z95).to_numpy(float)
+    scatter = correlation(scored, firsts) * np.outer(error, error)
+    drawn = shrunk(models["quality"].to_numpy(float), scatter, rng, n) if firsts else None
+    columns = [firsts.index(one_of[name]) for name in names]
+    quality = np.empty((n, 0)) if drawn is None else drawn[:, columns]
+    z = rng.standard_normal((n, len(names)))
+    late = rng.standard_normal((n, len(names)))
+    return Draws(
+        names,
+        quality,
+        _split(rows, ("borne_rps", "borne_low", "borne_high"), z),
+        _split(rows, ("p95_s", "p95_low", "p95_high"), late),
+        _split(rows, ("usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"), -z),
+        _split(rows, ("usd_per_month", "usd_per_month_low", "usd_per_month_high"), -z),
+    )
+
+
+def correlation(scored: pd.DataFrame, names: list[str]) -> Floats:
+    """Correlations of the candidates' scores over the items that they share; none is 0."""
+    scores, _ = by_item(scored[scored["deployment"].isin(names)])
+    shared = scores.reindex(columns=names).corr(min_periods=10).fillna(0.0)
+    itself = np.eye(len(names), dtype=bool)
+    return np.asarray(np.where(itself, 1.0, shared.to_numpy(dtype=float)), dtype=np.float64)
+
+
+def shrunk(values: Floats, scatter: Floats, rng: np.random.Generator, n: int) -> Floats:
+    """Draw true values behind estimates with a covariance, shrunk to their common mean.
+
+    Empirical Bayes with a normal prior whose mean is flat, and whose spread is averaged over a
+    grid by its marginal likelihood (Gelman et al., Bayesian Data Analysis, 5.4). The best of
+    many estimates is best partly by luck; a plain bootstrap takes the luck for truth.
+    """
+    k = len(values)
+    noise, axes = np.linalg.eigh(scatter)
+    noise = np.maximum(noise, 0.0)
+    apart = (np.trace(scatter) * k - scatter.sum()) / max(k * (k - 1), 1)  # of a difference, half
+    if k == 1 or apart <= 0:
+        alone: Floats = values + (rng.standard_normal((n, k)) * np.sqrt(noise)) @ axes.T
+        return alone
+    ones = axes.sum(axis=0)
+    turned = values @ axes
+    spreads = np.sqrt(apart) * SPREADS
+    weights = 1 / (noise + spreads[:, None] ** 2)  # of every axis, a row per spread
+    information = (weights * ones**2).sum(axis=1)
+    means = (weights * ones * turned).sum(axis=1) / information
+    residuals = turned - means[:, None] * ones
+    fit = np.log(weights).sum(axis=1) - np.log(information) - (weights * residuals**2).sum(axis=1)
+    chances = np.exp((fit - fit.max()) / 2)
+    at = rng.choice(len(spreads), size=n, p=chances / chances.sum())
+    mean = (means[at] + rng.standard_normal(n) / np.sqrt(information[at]))[:, None] * ones
+    pull = spreads[at, None] ** 2 * weights[at]  # 1 keeps the estimate, 0 takes the mean
+    luck = rng.standard_normal((n, k)) * np.sqrt(pull * noise)
+    drawn: Floats = (mean + pull * (turned - mean) + luck) @ axes.T
+    return drawn
+
+
+def _split(rows: pd.DataFrame, columns: tuple[str, str, str], z: Floats) -> Floats:
+    """Draws of positive figures from their `value low high`; a bound not known is the value."""
+    value, low, high = (rows[name].to_numpy(float) for name in columns)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below, above = np.log(value / low) / Z95, np.log(high / value) / Z95
+    below, above = (np.where(np.isfinite(sd), np.maximum(sd, 0.0), 0.0) for sd in (below, above))
+    drawn: Floats = value * np.exp(z * np.where(z < 0, below, above))
+    return drawn
+
+
+def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
+    """Who meets each requirement of the brief, by draw; what is not known meets none.
+
+    Whatever the brief asks, quality must have a figure and some load must be borne.
+    """
+    floor = -np.inf if bars.min_quality is None else bars.min_quality
+    met = {"min_quality": draws.quality >= floor, "load": draws.rps > 0}
+    sides = {
+        "min_rps": (draws.rps, 1),
+        "max_p95_s": (draws.p95_s, -1),
+        "max_usd_per_1k": (draws.usd_per_1k, -1),
+        "max_usd_per_month": (draws.usd_per_month, -1),
+    }
+    for name, (figures, sign) in sides.items():
+        if (bar := getattr(bars, name)) is not None:
+            met[name] = sign * figures >= sign * bar
+    return met
+
+
+def qualifying(draws: Draws, bars: Requirements) -> Flags:
+    """Who meets every requirement, by draw."""
+    met: Flags = np.all(list(meets_each(draws, bars).values()), axis=0)
+    return met
+
+
+def preferred(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]:
+    """The column of whoever qualifies and is first by the objective, by draw; -1 where nobody."""
+    worth = {"cheapest": -draws.usd_per_1k, "best": draws.quality, "fastest": draws.rps}[objective]
+    worth = np.where(meets & ~np.isnan(worth), worth, -np.inf)
+    if not draws.names:
+        return np.full(len(worth), -1)
+    return np.where(np.isneginf(worth).all(axis=1), -1, worth.argmax(axis=1))
+
+
+def regret(table: pd.DataFrame, scored: pd.DataFrame, brief: Project, choice: str) -> Regret:
+    """What choosing this one may cost against the best that qualifies, on average over the draws.
+
+    Dollars and quality are of the draws in which the choice qualifies; `p_unfit` is the share in
+    which it does not, which no price can pay for.
+    """
+    draws = joint_draws(table, scored)
+    if choice not in draws.names:
+        return Regret(np.nan, np.nan, np.nan, np.nan)
+    meets, at = qualifying(draws, brief.requirements), draws.names.index(choice)
+    best = preferred(draws, meets, brief.objective)
+    row = np.arange(len(best))
+    fit = meets[:, at]
+    losses = [
+        np.where(fit, sign * (figures[:, at] - figures[row, best]), 0.0).mean()
+        for sign, figures in (
+            (1, draws.usd_per_month),
+            (1, draws.usd_per_1k),
+            (-1, draws.quality),
+        )
+    ]
+    return Regret(*map(float, [*losses, 1 - fit.mean()]))
+
+
+def worth_of_items(
+    table: pd.DataFrame, checks: pd.DataFrame, scored: pd.DataFrame, brief: Project, choice: str
+) -> pd.DataFrame:
+    """What so many more items would be worth: `items p_other worth`, a row per number of them.
+
+    Every draw is taken for the truth, the items are drawn from it, the bound of the interval that
+    they give is tested again, and the choice is made anew (preposterior analysis; Raiffa and
+    Schlaifer 1961). `worth` is the gain over keeping the choice, where the new one truly
+    qualifies: dollars a month, per 1,000 requests without traffic, or points of quality where the
+    objective is `best`. `p_other` is how often the choice would change.
+    """
+    draws = joint_draws(table, scored)
+    empty = pd.DataFrame(columns=["items", "p_other", "worth"])
+    if choice not in draws.names:
+        return empty
+    rows = table.set_index("deployment").loc[draws.names]
+    # Who may be chosen once its quality is shown, and what its items say so far.
+    others = checks[(checks["requirement"] != "min_quality") & (checks["verdict"] != "met")]
+    open_to = ~rows.index.isin(others["deployment"]) & (rows["max_rps"] > 0).to_numpy()
+    n = rows["n"].to_numpy(float)
+    error = ((rows["quality_high"] - rows["quality_low"]) / 2 / Z95).to_numpy(float)
+    measured, dollars, load = rows[["quality", "usd_per_1k", "borne_rps"]].to_numpy(float).T
+    gain, at = _gains(draws, brief.objective), draws.names.index(choice)
+    fit = qualifying(draws, brief.requirements)
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal(draws.quality.shape)
+    bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
+    # Every number of items: their mean, the bound that is tested, the choice, its true gain.
+    found = []
+    for more in MORE_ITEMS:
+        fresh = draws.quality + noise * error * np.sqrt(n / more)
+        mean = (n * measured + more * fresh) / (n + more)
+        shown = mean - Z95 * error * np.sqrt(n / (n + more)) >= bar
+        seen = draws._replace(quality=mean, usd_per_1k=dollars + 0 * mean, rps=load + 0 * mean)
+        then = preferred(seen, shown & open_to, brief.objective)
+        then = np.where(then < 0, at, then)
+        better = np.where(fit[draw, then], gain[draw, then] - gain[draw, at], 0.0)
+        found.append((more, float((then != at).mean()), float(better.mean())))
+    return pd.DataFrame(found, columns=empty.columns)
+
+
+def _gains(draws: Draws, objective: str) -> Floats:
+    """What a draw's figures are worth by the objective, in its unit."""
+    monthly = draws.usd_per_month
+    dollars = draws.usd_per_1k if np.isnan(monthly).all() else monthly
+    return {"best": draws.quality, "fastest": draws.rps}.get(objective, -dollars)

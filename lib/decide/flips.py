@@ -1,0 +1,97 @@
+"""What would change the pick: the smallest change of each price, of the traffic and of each bar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+
+from lib.brief import Project
+from lib.decide.costs import at_traffic
+from lib.decide.decision import BARS, TIES, check, choose, qualify
+
+STEPS = (1.05, 1.2, 1.5, 2.0, 4.0, 10.0)  # factors tried, the nearest first
+HALVINGS = 6  # of the gap between the last factor that holds and the first that flips
+PRICES = [f"usd_per_{of}{end}" for of in ("1k", "month") for end in ("", "_low", "_high")]
+COLUMNS = ["change", "value", "flips_at", "factor", "pick"]
+
+Pick = Callable[[float], str]  # by the factor of a figure
+
+
+def flip_points(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
+    """The smallest change of each figure that changes the pick, the nearest first.
+
+    Columns: the `change`, the `value` now and the one that it `flips_at`, the `factor` between
+    them, and the `pick` then ("none" where nobody qualifies). `flips_at` is missing where no
+    factor from a tenth to ten changes the pick. Last come changes that have no value: the pick
+    withdrawn, or its licence turned to review, and another objective.
+    """
+    now = first(table, brief)
+    rows: list[tuple[str, float, float, float, str]] = []
+    for change, value, pick_at in _figures(table, brief):
+        flips = [flip for up in (True, False) if (flip := _nearest(pick_at, now, up))]
+        factor, pick = min(flips, key=lambda f: abs(math.log(f[0])), default=(math.nan, now))
+        rows.append((change, value, value * factor, factor, pick))
+    rows.sort(key=lambda row: abs(math.log(row[3])) if row[3] > 0 else math.inf)
+    kept = table[table["deployment"] != now]
+    others = {}
+    if now != "none":
+        others[f"{now} withdrawn, or its licence in review"] = first(kept, brief)
+    others |= {f"objective {o}": first(table, brief, o) for o in TIES if o != brief.objective}
+    rows += [(change, math.nan, math.nan, math.nan, pick) for change, pick in others.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def first(table: pd.DataFrame, brief: Project, objective: str = "") -> str:
+    """The pick from these figures, or "none"."""
+    judged = qualify(table, check(table, brief.requirements))
+    return [*choose(judged, objective or brief.objective)[0], "none"][0]
+
+
+def _figures(table: pd.DataFrame, brief: Project) -> Iterator[tuple[str, float, Pick]]:
+    """Every figure that may turn out otherwise, its value, and the pick by its factor."""
+
+    def priced(name: str) -> Pick:
+        of = table["deployment"] == name
+        return lambda factor: first(
+            table.assign(**{c: table[c].where(~of, table[c] * factor) for c in PRICES}), brief
+        )
+
+    def moved(section: str, key: str, value: float) -> Pick:
+        def pick(factor: float) -> str:
+            values = getattr(brief, section).model_copy(update={key: value * factor})
+            other = brief.model_copy(update={section: values})
+            return first(at_traffic(table, other), other)
+
+        return pick
+
+    for row in table[table["standing"] == "candidate"].to_dict("records"):
+        if not math.isnan(row["usd_per_1k"]):
+            name = row["deployment"]
+            yield f"price of {name} ($ per 1,000 requests)", row["usd_per_1k"], priced(name)
+    if traffic := brief.traffic:
+        day = traffic.requests_per_day
+        yield "requests a day", day, moved("traffic", "requests_per_day", day)
+    for name, bar in BARS.items():
+        if threshold := getattr(brief.requirements, name):
+            yield f"the bar on {bar.noun}", threshold, moved("requirements", name, threshold)
+
+
+def _nearest(pick_at: Pick, now: str, up: bool) -> tuple[float, str] | None:
+    """The least factor upwards or downwards that changes the pick, and the pick there."""
+    held = 1.0
+    for step in STEPS:
+        flips = step if up else 1 / step
+        if (pick := pick_at(flips)) != now:
+            break
+        held = flips
+    else:
+        return None
+    for _ in range(HALVINGS):
+        middle = math.sqrt(held * flips)
+        if (there := pick_at(middle)) == now:
+            held = middle
+        else:
+            flips, pick = middle, there
+    return flips, pick

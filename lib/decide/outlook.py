@@ -1,0 +1,182 @@
+"""How far the decision can be trusted, in figures and in sentences for whoever decides."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from lib.brief import Project
+from lib.decide.decision import BARS, choose
+from lib.decide.draws import (
+    certainty,
+    joint_draws,
+    meets_each,
+    regret,
+    worth_of_items,
+)
+from lib.decide.flips import flip_points
+from lib.stats import non_inferiority
+from lib.tables import Row, number, percent, rows
+
+WORTH_A_LOOK = 0.01  # of the cost a month of the choice, or a point of a hundred of quality
+ENOUGH = 0.8  # of what the most items are worth
+NEAREST = 3  # flips in the sentence
+
+Frame = pd.DataFrame
+
+
+def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Row:
+    """What the record says beside the pick, from `qualify`'s table, the checks and the answers.
+
+    Keys: `certainty` (a row per candidate), `provisional` (whom to run if it must be decided
+    today though nobody is shown to qualify; else None), `regret` of the choice, `more_items`,
+    `flip_points`, and `sentences` that say these for people.
+    """
+    sure = certainty(table, scored, brief)
+    order, _ = choose(table, brief.objective)
+    provisional = None if order else _provisional(sure, checks, scored, brief)
+    choice = order[0] if order else provisional["deployment"] if provisional else ""
+    worth = worth_of_items(table, checks, scored, brief, choice)
+    flips = flip_points(table, brief)
+    loss = regret(table, scored, brief, choice)
+    chosen = sure.set_index("deployment").loc[[choice]] if choice else sure[:0]
+    sentences = [
+        *_sure(chosen, provisional),
+        *_wrong(loss, brief.objective),
+        *_switch(chosen, scored, brief),
+        *_more(worth, chosen, brief.objective),
+        *_cheaper(sure, checks, order),
+        *_holds(flips, order),
+    ]
+    shares = sure[sure["p_pick"].notna()]
+    return {
+        "certainty": rows(shares, ["deployment", "p_pick", "p_qualifies", "p_frontier"]),
+        "provisional": provisional,
+        "regret": rows(pd.DataFrame([loss._asdict()]))[0],
+        "more_items": rows(worth),
+        "flip_points": rows(flips.replace([math.inf, -math.inf], math.nan)),
+        "sentences": sentences,
+    }
+
+
+def _provisional(sure: Frame, checks: Frame, scored: Frame, brief: Project) -> Row | None:
+    """Of those that are not decided, the one that most probably meets every requirement."""
+    able = sure[(sure["qualifies"] == "not decided") & sure["p_qualifies"].gt(0)]
+    if able.empty:
+        return None
+    # As good as as probable: then the objective says which.
+    near = able[able["p_qualifies"] >= able["p_qualifies"].max() - 0.05]
+    row = near.loc[near["p_pick"].idxmax()]
+    of = checks[checks["deployment"] == row["deployment"]]
+    draws = joint_draws(sure, scored)
+    at = draws.names.index(row["deployment"])
+    each = {
+        name: float(met[:, at].mean())
+        for name, met in meets_each(draws, brief.requirements).items()
+        if name in BARS
+    }
+    return {
+        "deployment": row["deployment"],
+        "model": row["repo_id"],
+        "p_qualifies": float(row["p_qualifies"]),
+        "p_meets": each,
+        "would_settle": "; ".join(of.loc[of["verdict"] == "not decided", "note"]),
+    }
+
+
+def _sure(chosen: Frame, provisional: Row | None) -> list[str]:
+    if chosen.empty or math.isnan(chosen["p_pick"].iloc[0]):
+        return []
+    name, row = chosen.index[0], chosen.iloc[0]
+    if provisional:
+        weakest = min(provisional["p_meets"].items(), key=lambda pair: pair[1], default=("", 1.0))
+        which, chance = weakest
+        bar = f", the least sure is {BARS[which].noun} ({percent(chance)})" if which else ""
+        lead = f"Provisional, if it must be decided today: {name}, which meets every requirement"
+        sentence = f"{lead} with a probability of {percent(row['p_qualifies'])}{bar}."
+        settles = provisional["would_settle"]
+        return [sentence, *[f"To settle it: {settles}."] * bool(settles)]
+    lead = f"{name} is the right choice with a probability of {percent(row['p_pick'])}"
+    return [f"{lead}, and meets every requirement with {percent(row['p_qualifies'])}."]
+
+
+def _wrong(loss: Any, objective: str) -> list[str]:
+    lead = "Against the best that qualifies it"
+    if objective == "best":
+        points = number(100 * loss.quality, digits=2)
+        return [f"{lead} lacks {points} points of quality on average."] * (loss.quality > 0)
+    monthly = not math.isnan(loss.usd_per_month)
+    usd = loss.usd_per_month if monthly else loss.usd_per_1k
+    dollars = f"${number(usd, digits=2)} {'a month' if monthly else 'per 1,000 requests'}"
+    return [f"{lead} costs {dollars} too much on average."] * (usd > 0)
+
+
+def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
+    """Whether it may replace the baseline: the verdict of step 4, with the difference."""
+    asked = set(scored["deployment"])
+    names = [d.name for d in brief.deployments if d.baseline and d.name in asked]
+    if not names or chosen.empty or not (verdict := chosen["against_baseline"].iloc[0]):
+        return []
+    both = scored[scored["deployment"].isin([chosen.index[0], *names])]
+    margin = brief.evaluation.margin
+    row = non_inferiority(both, baseline=names[0], margin=margin).iloc[0]
+    points = [number(100 * row[name]) for name in ("difference", "low", "high")]
+    words = "good enough to switch" if verdict == "good enough" else f"{verdict} whether to switch"
+    lead = f"Against {names[0]}, the baseline: {points[0]} points [{points[1]}, {points[2]}]"
+    return [f"{lead}, with a margin of {number(100 * margin)}: {words}."]
+
+
+def _more(worth: Frame, chosen: Frame, objective: str) -> list[str]:
+    """Whether to label more, and how many: the least number that gives most of the gain."""
+    if worth.empty or chosen.empty:
+        return []
+    row, most = chosen.iloc[0], float(worth["worth"].max())
+    monthly = not math.isnan(row["usd_per_month"])
+    cost = row["usd_per_month"] if monthly else row["usd_per_1k"]
+    least = 0.01 if objective == "best" else WORTH_A_LOOK * cost
+    if objective == "fastest" or not most > least:
+        return ["More items are not worth their labelling: stop here."] * (objective != "fastest")
+    enough = worth[worth["worth"] >= ENOUGH * most].iloc[0]
+    unit = "a month" if monthly else "per 1,000 requests"
+    gain = f"${number(enough['worth'], digits=2)} {unit}"
+    gain = (
+        f"{number(100 * enough['worth'], digits=2)} points of quality"
+        if objective == "best"
+        else gain
+    )
+    return [f"Labelling about {enough['items']:,.0f} more items is worth about {gain}."]
+
+
+def _cheaper(sure: Frame, checks: Frame, order: list[str]) -> list[str]:
+    """Who costs less than the pick and may qualify yet, with what would settle it."""
+    if not order:
+        return []
+    pick = sure.set_index("deployment").loc[order[0]]
+    open_ = sure[(sure["qualifies"] == "not decided") & (sure["usd_per_1k"] < pick["usd_per_1k"])]
+    sentences = []
+    for row in open_.sort_values("usd_per_1k").to_dict("records")[:1]:
+        notes = checks[(checks["deployment"] == row["deployment"])]
+        notes = notes.loc[notes["verdict"] == "not decided", "note"]
+        less = 1 - row["usd_per_1k"] / pick["usd_per_1k"]
+        worth = row["p_qualifies"] * (pick["usd_per_month"] - row["usd_per_month"])
+        value = f", worth about ${number(worth, digits=2)} a month" if worth > 0 else ""
+        lead = f"A cheaper candidate is still not decided: {row['deployment']}, {less:.0%} cheaper"
+        sentences.append(f"{lead}; {'; '.join(notes)}{value}.")
+    return sentences
+
+
+def _holds(flips: Frame, order: list[str]) -> list[str]:
+    near = flips.dropna(subset=["flips_at"])[:NEAREST]
+    who = "pick" if order else "answer"
+    if near.empty:
+        return [
+            f"The {who} holds for every price, traffic and bar from a tenth to ten times theirs."
+        ]
+    turns = [
+        f"{row['change']} {'rises' if row['factor'] > 1 else 'falls'} to {number(row['flips_at'])}"
+        f" (then {row['pick']})"
+        for row in near.to_dict("records")
+    ]
+    return [f"The {who} holds until {', or '.join(turns)}."]

@@ -1,0 +1,115 @@
+"""What the loads of a deployment show: its capacity, by the model if confirmed, else measured."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import linregress, norm, t
+
+from lib.speed import queue_model
+from lib.speed.queue_model import MISSES, Floats
+from lib.tables import Row
+
+TAIL = 0.02  # outside the interval, on each side
+SMALL = 100  # requests, of which a bootstrap sees about half of what varies: tails are rare
+LEAST = 60  # answers that a model is fitted to
+FAILING = 0.01  # of the requests, from which on no model of latencies holds
+PARTS = 10  # of a load, to see how misses and backlog scatter
+NORMAL_99, T_99 = norm.ppf(0.99), t.ppf(0.99, PARTS - 1)
+LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
+WAITED = 0.2  # of the time that a local server's threads would have worked, without a processor
+REPEATS = 2  # disturbed loads that are made again
+
+
+class Answer(NamedTuple):
+    """The rate at which 5 % miss the SLO; with an infinite `high` it is at least `low`."""
+
+    low: float
+    middle: float
+    high: float
+    method: str  # modelled, modelled and confirmed, or measured
+
+
+def assess(loads: list[Row], slo_s: float) -> Answer:
+    """The capacity by the model, or where loads contradict it by these alone."""
+    # Between the greatest load that passed and the least that failed.
+    verdicts = [(load["offered_rps"], verdict(load, slo_s)[0]) for load in loads]
+    least = min((rate for rate, word in verdicts if word == "failed"), default=math.inf)
+    most = max((rate for rate, word in verdicts if word == "passed" and rate < least), default=0.0)
+    middle = math.sqrt((most or least / 4) * least) if least < math.inf else most
+    measured = Answer(most, middle, least, "measured")
+    outcomes = [r["outcome"] for load in loads for r in load["requests"]]
+    failed = outcomes.count("failed") > FAILING * len(outcomes)
+    if failed or outcomes.count("ok") < LEAST:
+        return measured
+    rates = queue_model.bearable(*_one_clock(loads), slo_s, np.random.default_rng(1))
+    low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest").tolist()
+    if middle < math.inf:
+        wider = 1 + SMALL / len(outcomes)
+        low, high = (middle * (bound / middle) ** wider for bound in (low, high))
+    if high == math.inf:  # beyond all that was seen
+        low = min(low, max(map(throughput, loads)))
+    if low > least or most > high:
+        return measured
+    probes = any(load["purpose"] == "probe" for load in loads)
+    return Answer(low, middle, high, "modelled and confirmed" if probes else "modelled")
+
+
+def _one_clock(loads: list[Row]) -> tuple[Floats, Floats]:
+    """When the requests that were taken came and went, with pauses between loads."""
+    came, went, start = list[float](), list[float](), 0.0
+    for load in loads:
+        for request in load["requests"]:
+            if request["outcome"] == "ok":
+                came.append(start + request["due_s"])
+                went.append(came[-1] + max(request["latency_s"], 1e-4))
+        start = max(went, default=0.0) + 1.0
+    return np.array(came), np.array(went)
+
+
+def missed(record: Row, slo_s: float) -> Floats:
+    """1 for each request that failed or was late."""
+    late = [r["outcome"] != "ok" or r["latency_s"] > slo_s for r in record["requests"]]
+    return np.array(late, float)
+
+
+def verdict(record: Row, slo_s: float) -> tuple[str, float]:
+    """Whether a load passed, failed or is unresolved, and how its backlog grew.
+
+    A backlog that grows by more than its error fails whatever the latencies.
+    """
+    late = missed(record, slo_s)
+    due = np.array([r["due_s"] for r in record["requests"]])
+    latency = np.array([r["latency_s"] for r in record["requests"]])
+    times = np.linspace(0, due[-1], 10 * PARTS, endpoint=False)
+    inside = np.sum((due[:, None] <= times) & (times < (due + latency)[:, None]), axis=0)
+    slope = linregress(np.arange(PARTS), inside.reshape(PARTS, -1).mean(1))
+    growth = float(slope.slope * PARTS)
+    grows = slope.pvalue < 1e-4 and growth > max(2.0, inside.mean() / 2)
+    # Misses follow each other: they scatter as their parts do, and no less than single ones would.
+    shares = [part.mean() for part in np.array_split(late, PARTS)]
+    alone = NORMAL_99 * math.sqrt(MISSES * (1 - MISSES) / len(late))
+    error = max(T_99 * float(np.std(shares, ddof=1)) / math.sqrt(PARTS), alone)
+    if record["stopped"] or grows or late.mean() - error > MISSES:
+        return "failed", growth
+    return ("passed" if late.mean() + error <= MISSES else "unresolved"), growth
+
+
+def usable(done: list[Row]) -> list[Row]:
+    """Loads to conclude from: disturbed ones are made again, unless there are too many."""
+    quiet = [record for record in done if not disturbed(record)]
+    return quiet if len(done) - len(quiet) <= REPEATS else done
+
+
+def disturbed(record: Row) -> bool:
+    """Whether a load's server waited for a processor, or its client could not keep to schedule."""
+    late = np.quantile([r["late_s"] for r in record["requests"]], 0.99)
+    usual = np.median([r["latency_s"] for r in record["requests"]])
+    unpunctual = late > max(LATE_S, LATE_SHARE * usual)
+    return bool(record["offered_rps"] and (unpunctual or record["waited"] > WAITED))
+
+
+def throughput(record: Row) -> float:
+    """Answers a second until the last one."""
+    ends = [r["due_s"] + r["latency_s"] for r in record["requests"] if r["outcome"] == "ok"]
+    return len(ends) / max(*ends, 1e-4) if ends else 0.0

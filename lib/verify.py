@@ -1,0 +1,144 @@
+"""Verify a run: are its files those of its record, and do its tables still give its decision?"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from lib import artifacts, decide, tables
+from lib.brief import Project
+from lib.errors import PlaybookError
+from lib.tables import DATA, Row
+
+OK, CHANGED, DIFFERS, INCOMPARABLE = 0, 10, 11, 12  # exit statuses
+FIGURES = ["quality", "quality_low", "quality_high", "max_rps", "p95_s", "usd_per_1k"]
+MOVES = {"quality": "quality", "max_rps": "rps", "usd_per_month": "usd_per_month"}
+
+
+def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[str]]:
+    """An exit status, and a sentence for each finding that names its file.
+
+    0: all files are those of the record, and the tables give its decision. 10: a file is another.
+    11: the tables give another decision. 12: the record cannot be read, or was made with another
+    version of it. A run cannot vouch for itself: `record` and `brief` are the SHA-256 that the
+    verifier expects of `06_decision.json` and of the project's file.
+    """
+    path = run / "06_decision.json"
+    try:
+        decision = read(run)
+    except PlaybookError as error:
+        return INCOMPARABLE, [str(error)]
+    wrong = [f"{path.name} is not the record expected"] * (
+        bool(record) and artifacts.sha256(path) != record
+    )
+    wrong += [f"{name} is another than in the record" for name in _changed(run, decision)]
+    if brief and brief not in decision["inputs"].values():
+        wrong.append("the brief is not the one expected")
+    if wrong:
+        return CHANGED, wrong
+    if artifacts.sha256(DATA / "hardware.csv") != decision["inputs"].get("data/hardware.csv"):
+        return INCOMPARABLE, ["data/hardware.csv has other prices than those of the record"]
+    differs = [f"06_decision.json: {what} comes out differently" for what in _replay(run, decision)]
+    return (DIFFERS, differs) if differs else (OK, ["every file is as recorded, the pick the same"])
+
+
+def read(run: Path) -> Row:
+    """The record of a run; PlaybookError where it is missing, damaged or of another version."""
+    name = f"{artifacts.path_name(run)}/{artifacts.RECORD}"
+    try:
+        decision = json.loads((run / artifacts.RECORD).read_bytes())
+    except (OSError, ValueError):
+        raise PlaybookError(f"{name} is missing or no JSON") from None
+    schema = json.loads((DATA / f"schemas/decision-{decide.VERSION}.json").read_bytes())
+    if error := best_match(Draft202012Validator(schema).iter_errors(decision)):
+        at = ".".join(map(str, error.absolute_path)) or "the record"
+        reason = f"no record of version {decide.VERSION} ({at}: {error.message[:100]})"
+        raise PlaybookError(f"{name} is {reason}")
+    return dict(decision)
+
+
+def _changed(run: Path, decision: Row) -> Iterator[str]:
+    """The files that are not as the record has them."""
+    hashes = {n: h for n, h in decision["inputs"].items() if n.endswith(".parquet")}
+    for name, expected in (hashes | decision["outputs"]).items():
+        if artifacts.sha256(run / name) != expected:
+            yield name
+    known = artifacts.inputs(run).get(artifacts.RECORD)
+    if artifacts.manifest_digest(run) != decision.get("manifest"):
+        yield "manifest.json"
+    elif artifacts.sha256(run / artifacts.RECORD) != known:
+        yield f"{artifacts.RECORD} (by manifest.json)"
+
+
+def _replay(run: Path, decision: Row) -> Iterator[str]:
+    """What the tables of steps 2 to 5 give otherwise than the record and step 6 say."""
+    try:
+        brief = Project.model_validate(decision["brief"])
+        names = "04_scores 04_pairs 04_answers 05_capacity 06_tradeoffs".split()
+        scores, pairs, answers, capacity, before = (artifacts.load(run, name) for name in names)
+        cost = decide.cost(brief, capacity, answers, tables.hardware())
+        table = decide.tradeoffs(scores, capacity, cost, pairs)
+        checks = decide.check(table, brief.requirements)
+        table = decide.qualify(table, checks)
+        order, _ = decide.choose(table, brief.objective)
+    except (PlaybookError, ValueError, LookupError, TypeError) as error:
+        yield f"the replay stopped ({str(error)[:200]}), so everything"
+        return
+    pick = (decision["pick"] or {}).get("deployment")
+    if (order[0] if order else None) != pick:
+        yield f"the pick (the record has {pick!r:.80})"
+    verdicts = [[row["deployment"], row["wanted"], row["verdict"]] for row in tables.rows(checks)]
+    recorded = [[r["deployment"], r["wanted"], r["verdict"]] for r in decision["requirements"]]
+    if verdicts != recorded:
+        yield "a requirement's verdict"
+    columns = ["deployment", "qualifies", "why", *FIGURES]
+    if not table[columns].reset_index(drop=True).equals(before[columns].reset_index(drop=True)):
+        yield "a figure of 06_tradeoffs.parquet"
+
+
+def diff(first: Path, second: Path) -> list[str]:
+    """What changed from one run to another, a sentence each; first whether they compare at all."""
+    one, two = read(first), read(second)
+    lines = []
+    alike = _items(one) == _items(two) and one["project"]["metric"] == two["project"]["metric"]
+    compare = "compare" if alike else "do not compare: items or metric differ"
+    lines.append(f"The scores {compare}.")
+    for name in sorted(one["inputs"].keys() | two["inputs"].keys()):
+        if not name.endswith(".parquet") and one["inputs"].get(name) != two["inputs"].get(name):
+            lines.append(f"Another {name}.")
+    old, new = (
+        artifacts.load(run, "06_tradeoffs").set_index("deployment") for run in (first, second)
+    )
+    lines += [f"Only in the first: {name}." for name in old.index.difference(new.index)]
+    lines += [f"Only in the second: {name}." for name in new.index.difference(old.index)]
+    for name in old.index.intersection(new.index):
+        lines += _moved(name, old.loc[name], new.loc[name])
+    picks = [(record["pick"] or {}).get("deployment", record["outcome"]) for record in (one, two)]
+    lines.append(
+        f"The pick is {picks[0]}, as before."
+        if picks[0] == picks[1]
+        else f"The pick was {picks[0]}, now {picks[1]}."
+    )
+    return lines
+
+
+def _items(decision: Row) -> str:
+    return str(decision["inputs"].get(decision["brief"]["evaluation"]["items"], ""))
+
+
+def _moved(name: str, old: "pd.Series[Any]", new: "pd.Series[Any]") -> Iterator[str]:
+    """The figures of a deployment that left the interval they had, and its price."""
+    for value, ends in (
+        ("quality", "quality"),
+        ("max_rps", "rps"),
+        ("usd_per_month", "usd_per_month"),
+    ):
+        low, high, now = old[f"{ends}_low"], old[f"{ends}_high"], new[value]
+        if now < low or now > high:
+            yield f"{name}: {value} was {tables.number(old[value])}, now {tables.number(now)}."
+    if old["price"] != new["price"]:
+        yield f"{name}: the price was {old['price']}, now {new['price']}."

@@ -1,0 +1,89 @@
+"""The smallest change that flips the pick, against values worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from briefs import brief
+from tradeoff_rows import table
+
+from lib.brief import Project
+from lib.decide.costs import at_traffic
+from lib.decide.decision import check, choose, qualify
+from lib.decide.flips import flip_points
+
+GOOD = {"quality": 0.95, "quality_low": 0.9, "quality_high": 0.98, "beaten_by": ""}
+CHEAP = {"quality": 0.86, "quality_low": 0.82, "quality_high": 0.9, "beaten_by": "good"}
+
+
+def usd(value: float) -> dict[str, float]:
+    return dict.fromkeys(["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"], value)
+
+
+@pytest.fixture
+def measured() -> pd.DataFrame:
+    return table(good=GOOD | usd(0.6), cheap=CHEAP | usd(0.45))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return brief(tmp_path, "requirements", {"min_quality": 0.8})
+
+
+def test_prices_and_bars_flip_where_arithmetic_says(
+    measured: pd.DataFrame, project: Project
+) -> None:
+    """Cheapest is `cheap`, whose bound is 0.82, until it costs as much as `good` (a tie)."""
+    flips = flip_points(measured, project).set_index("change")
+    assert flips["pick"].to_dict() == {
+        "the bar on quality": "good",
+        "price of good ($ per 1,000 requests)": "good",
+        "price of cheap ($ per 1,000 requests)": "good",
+        "cheap withdrawn, or its licence in review": "good",
+        "objective best": "good",
+        "objective fastest": "cheap",
+    }
+    assert flips.loc["the bar on quality", "flips_at"] == pytest.approx(0.82, rel=0.002)
+    assert flips.iloc[1:3]["flips_at"].to_list() == pytest.approx([0.45, 0.6], rel=0.005)
+    assert flips.iloc[1:3]["factor"].to_list() == pytest.approx([0.75, 1 / 0.75], rel=0.005)
+    assert flips.index[0] == "the bar on quality"  # the nearest first: 2.5 % against 33 %
+
+
+def test_every_flip_is_one_and_nothing_nearer_is(measured: pd.DataFrame, project: Project) -> None:
+    row = flip_points(measured, project).set_index("change").loc["the bar on quality"]
+    for bar, pick in ((row["flips_at"], "good"), (row["flips_at"] * 0.995, "cheap")):
+        bars = project.requirements.model_copy(update={"min_quality": bar})
+        order, _ = choose(qualify(measured, check(measured, bars)), "cheapest")
+        assert order[0] == pick
+
+
+def test_traffic_flips_between_a_machine_and_a_price_by_token(tmp_path: Path) -> None:
+    """A machine at $1/h costs $730 a month; $0.5 per 1,000 requests reach that at 48,000 a day."""
+    folder = tmp_path / "traffic"
+    folder.mkdir()
+    project = brief(folder, "traffic", {"requests_per_day": 30_000, "peak_factor": 1})
+    rows = table(api=usd(0.5), own={})
+    rows.loc[1, ["usd_per_hour", "rps", "rps_most"]] = 1.0, 5.0, 5.0
+    flips = flip_points(at_traffic(rows, project), project).set_index("change")
+    assert flips.loc["requests a day", "pick"] == "own"
+    assert flips.loc["requests a day", "flips_at"] == pytest.approx(48_000, rel=0.01)
+
+
+def test_nobody_qualifies_and_nothing_flips(tmp_path: Path, measured: pd.DataFrame) -> None:
+    strict = brief(tmp_path, "requirements", {"max_usd_per_1k": 0.001})
+    flips = flip_points(measured, strict).set_index("change")
+    assert set(flips["pick"]) == {"none"}
+    assert flips["flips_at"].isna().all()
+    assert not flips.index.str.contains("withdrawn").any()
+
+
+def test_the_table_stays_and_a_baseline_has_no_price(
+    measured: pd.DataFrame, project: Project
+) -> None:
+    base = pd.concat([measured, table(base={"standing": "the baseline"})], ignore_index=True)
+    before = base.copy()
+    changes = flip_points(base, project)["change"]
+    pd.testing.assert_frame_equal(base, before)
+    assert changes.to_list() == flip_points(measured, project)["change"].to_list()

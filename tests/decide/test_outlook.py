@@ -1,0 +1,86 @@
+"""The sentences beside the decision, and whom to run if it must be decided today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from briefs import brief
+from test_draws import RIGHT, answers, measured, usd
+
+from lib import decide
+from lib.brief import Project
+
+
+def outlook(scored: pd.DataFrame, project: Project, **rows: dict[str, Any]) -> dict[str, Any]:
+    table = measured(scored, **rows)
+    checks = decide.check(table, project.requirements)
+    return decide.outlook(decide.qualify(table, checks), checks, scored, project)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return brief(tmp_path, "requirements", {"min_quality": 0.75})
+
+
+def test_a_pick_with_a_cheaper_candidate_that_is_open(project: Project) -> None:
+    scored = answers(good=RIGHT > 0, cheap=RIGHT > 1)
+    said = outlook(scored, project, good=usd(90.0), cheap=usd(30.0))
+    assert said["provisional"] is None
+    text = " ".join(said["sentences"])
+    assert "good is the right choice with a probability of" in text
+    assert "A cheaper candidate is still not decided: cheap, 67% cheaper; about" in text
+    assert "Labelling about" in text and "a month" in text
+    assert "The pick holds until" in text
+    sure = {row["deployment"]: row for row in said["certainty"]}
+    assert sure["cheap"]["p_pick"] > 0.5  # it most probably qualifies, and costs less
+
+
+def test_nobody_leaves_with_empty_hands(project: Project) -> None:
+    said = outlook(answers(a=RIGHT > 1, b=RIGHT > 3), project, a=usd(90.0), b=usd(30.0))
+    named = said["provisional"]
+    assert (named["deployment"], named["model"]) == ("a", "org/a")
+    assert 0.5 < named["p_meets"]["min_quality"] <= 1
+    assert named["p_qualifies"] <= min(named["p_meets"].values())
+    assert named["would_settle"].startswith("about ")
+    first, second, *_ = said["sentences"]
+    assert first.startswith("Provisional, if it must be decided today: a, which meets every")
+    assert second.startswith("To settle it: about")
+
+
+def test_where_all_miss_nobody_is_provisional(project: Project) -> None:
+    said = outlook(answers(a=RIGHT > 6), project)
+    assert said["provisional"] is None and said["more_items"] == []
+    assert said["sentences"] == [
+        "The answer holds for each price, the traffic and each bar at a tenth to ten times."
+    ] or said["sentences"][0].startswith("The answer holds until the bar on quality falls to")
+
+
+def test_published_figures_say_nothing_of_chances(project: Project) -> None:
+    said = outlook(answers(a=RIGHT > 1), project, a={"basis": "published (article, 2026-01-08)"})
+    assert said["certainty"] == [] and said["provisional"] is None
+
+
+@pytest.mark.parametrize(("objective", "words"), [("best", "points of quality on average")])
+def test_the_best_is_told_in_points(project: Project, objective: str, words: str) -> None:
+    project = project.model_copy(update={"objective": objective})
+    said = outlook(answers(a=RIGHT > 0, b=RIGHT > 1), project)
+    assert any(words in sentence for sentence in said["sentences"])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [("good enough", "good enough to switch"), ("not decided", "not decided whether to switch")],
+)
+def test_whether_to_switch_from_the_baseline(verdict: str, words: str, tmp_path: Path) -> None:
+    project = brief(tmp_path, "evaluation.margin", 0.1)
+    first = project.deployments[0]
+    deployments = [first.model_copy(update={"name": "today", "baseline": True})]
+    project = project.model_copy(update={"deployments": deployments})
+    rows = {"a": {"against_baseline": verdict}, "today": {"standing": "the baseline"}}
+    said = outlook(answers(a=RIGHT > 0, today=RIGHT > 0), project, **rows)
+    lead = "Against today, the baseline: 0 points ["
+    (sentence,) = [text for text in said["sentences"] if text.startswith(lead)]
+    assert sentence.endswith(f"], with a margin of 10: {words}.")

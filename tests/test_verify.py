@@ -1,0 +1,164 @@
+"""A run against its record: whatever was changed is found, and named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lib import __main__ as cli
+from lib import artifacts, pipeline, verify
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "article"
+    return pipeline.run("article", run_dir=str(run), progress=False)
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def changed_cell(table: pd.DataFrame, chance: random.Random) -> pd.DataFrame:
+    """The table with another value in one cell."""
+    row, column = chance.randrange(len(table)), chance.choice(list(table.columns))
+    old = table[column].iloc[row]
+    new = [old + 1 if isinstance(old, int | float) and not isinstance(old, bool) else f"{old}x"]
+    values = [*table[column][:row], *new, *table[column][row + 1 :]]
+    return table.assign(**{column: pd.Series(values, index=table.index, dtype=object)})
+
+
+def rehash(run: Path, names: list[str]) -> None:
+    """What an attacker does: the hashes of record and manifest follow the files."""
+    manifest, record = (
+        json.loads((run / name).read_text("utf-8"))
+        for name in ("manifest.json", "06_decision.json")
+    )
+    for name in names:
+        for hashes in (record["inputs"], record["outputs"]):
+            hashes |= {name: sha256(run / name)} if name in hashes else {}
+        manifest["files"][name]["sha256"] = sha256(run / name)
+        for made_from in manifest["steps"].values():
+            made_from |= {name: sha256(run / name)} if name in made_from else {}
+    for entry in manifest["files"].values():
+        for name in names:
+            entry["made_from"] |= {name: sha256(run / name)} if name in entry["made_from"] else {}
+    write(run / "manifest.json", manifest)
+    record["manifest"] = artifacts.manifest_digest(run)
+    (run / "06_decision.json").write_text(
+        json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False), "utf-8"
+    )
+    manifest["files"]["06_decision.json"]["sha256"] = sha256(run / "06_decision.json")
+    write(run / "manifest.json", manifest)
+
+
+def write(path: Path, manifest: Any) -> None:
+    path.write_text(json.dumps(manifest, indent=1, sort_keys=True), "utf-8")
+
+
+def test_a_run_that_nobody_touched(finished: Path) -> None:
+    expected = {"record": sha256(finished / "06_decision.json")}
+    brief = sha256(Path("data/projects/article/project.yaml"))
+    assert verify.verify(finished, **expected, brief=brief)[0] == verify.OK
+
+
+def test_every_changed_byte_is_found_and_its_file_named(run: Path) -> None:
+    chance = random.Random(1)
+    covered = [path for path in run.rglob("*") if path.is_file() and path.suffix != ".ipynb"]
+    covered = [p for p in covered if p.stat().st_size and p.parent.name not in ("logs", "previous")]
+    covered = [path for path in covered if not path.name.endswith(".lock")]
+    kinds = {path.suffix for path in covered}
+    assert {".parquet", ".json", ".html", ".svg", ".png", ".csv"} <= kinds
+    for _ in range(1000):
+        path = chance.choice(
+            [p for p in covered if p.suffix == chance.choice(sorted(kinds))] or covered
+        )
+        whole = path.read_bytes()
+        at = chance.randrange(len(whole))
+        other = bytes([whole[at] ^ (1 << chance.randrange(8))])
+        path.write_bytes(whole[:at] + other + whole[at + 1 :])
+        status, findings = verify.verify(run)
+        path.write_bytes(whole)
+        assert status in (verify.CHANGED, verify.INCOMPARABLE), path
+        assert path.name in " ".join(findings) or path.name == "manifest.json", (path, findings)
+    assert verify.verify(run)[0] == verify.OK
+
+
+@pytest.mark.parametrize("table", ["04_scores", "05_capacity", "02_shortlist", "06_tradeoffs"])
+def test_a_changed_cell_is_found_also_where_all_hashes_follow(run: Path, table: str) -> None:
+    chance, expected = random.Random(table), sha256(run / "06_decision.json")
+    path = run / f"{table}.parquet"
+    whole = {
+        name: (run / name).read_bytes() for name in (path.name, "06_decision.json", "manifest.json")
+    }
+    frame = pd.read_parquet(path)
+    for _ in range(12):
+        changed_cell(frame, chance).astype("string").to_parquet(path, index=False)
+        assert verify.verify(run)[0] == verify.CHANGED
+        rehash(run, [path.name])
+        status, findings = verify.verify(run, record=expected)
+        assert (status, findings[0]) == (10, "06_decision.json is not the record expected")
+        for name, content in whole.items():
+            (run / name).write_bytes(content)
+
+
+def test_a_better_score_with_all_hashes_is_found_by_the_replay(run: Path) -> None:
+    scores = pd.read_parquet(run / "04_scores.parquet")
+    scores["value"] = scores["value"] + 0.001
+    scores.to_parquet(run / "04_scores.parquet", index=False)
+    rehash(run, ["04_scores.parquet"])
+    status, findings = verify.verify(run)
+    assert status == verify.DIFFERS
+    assert findings == ["06_decision.json: a figure of 06_tradeoffs.parquet comes out differently"]
+
+
+def test_another_pick_in_the_record_is_found_by_the_replay(run: Path) -> None:
+    record = json.loads((run / "06_decision.json").read_text("utf-8"))
+    record["pick"] |= {"deployment": "deepseek-v3.2-8xgb200"}
+    (run / "06_decision.json").write_text(json.dumps(record), "utf-8")
+    rehash(run, [])
+    assert verify.verify(run)[0] == verify.DIFFERS
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"record_version": 99}'])
+def test_no_record_cannot_be_compared(run: Path, content: str) -> None:
+    (run / "06_decision.json").write_text(content)
+    status, (sentence,) = verify.verify(run)
+    assert status == verify.INCOMPARABLE
+    assert (
+        "06_decision.json is missing or no JSON" in sentence or "no record of version 1" in sentence
+    )
+
+
+def test_another_brief_than_expected(run: Path) -> None:
+    status, findings = verify.verify(run, brief="0" * 64)
+    assert (status, findings) == (10, ["the brief is not the one expected"])
+
+
+def test_two_runs_are_told_apart(run: Path, tmp_path: Path, capsys: Any) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    assert verify.diff(run, other)[0] == "The scores compare."
+    assert len(verify.diff(run, other)) == 2
+    pipeline.run(
+        "article", run_dir=str(other), start="06", parameters={"objective": "best"}, progress=False
+    )
+    assert cli.main(["diff", str(run), str(other)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Another objective in the brief." in lines
+    assert lines[-1] == "The pick was ministral-3-3b-2xh100, now deepseek-v3.2-8xgb200."
+    assert cli.main(["verify", str(other)]) == 0
+    (other / "report.html").write_text("x")
+    assert cli.main(["verify", str(other)]) == 10
+    assert capsys.readouterr().out.splitlines()[-1] == "report.html is another than in the record"
