@@ -237,13 +237,13 @@ def test_scores_are_the_share_of_wins_of_each_item(tmp_path: Path, judged: Any) 
     assert sorted(text.item().split("; ")) == ["loss (a)", "win (c)"]
 
 
-def test_the_win_rate_is_the_primary_metric(tmp_path: Path) -> None:
+def test_the_win_rate_is_the_only_metric(tmp_path: Path) -> None:
     graded = made({("a", "b"): ["win"] * 3 + ["tie"] * 2 + ["loss"] * 3 + ["win"] * 2})
     answers = answers_of({"a": ["x"] * 10, "b": ["y"] * 10})
     brief = comparison_brief(tmp_path)
     scored = answers.join(comparison.score(brief, answers, graded=graded))
     (metric,) = comparison.metrics(brief, scored[scored["deployment"] == "a"])
-    assert (metric["metric"], metric["value"], metric["primary"]) == ("win rate", 0.6, True)
+    assert (metric["metric"], metric["value"]) == ("win rate", 0.6)
     assert metric["low"] < 0.6 < metric["high"]
 
 

@@ -260,4 +260,3 @@ def test_metrics_hold_ndcg_first_and_count_unusable_answers_as_zero(tmp_path: Pa
     assert [m["metric"] for m in metrics] == ["nDCG@2", "MRR", "R@2"]
     assert [m["value"] for m in metrics] == [0.75, 0.75, 0.75]
     assert all(m["low"] < 0.75 < m["high"] for m in metrics)
-    assert metrics[0]["primary"]

@@ -223,7 +223,7 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
     targets = {str(n): item_of[name]["target"] for n, name in enumerate(usable["item_id"])}
     grades = {n: json.loads(targets[n]) for n in orders}
     measures = ranking_measures(grades, orders, k=k).round(6).to_dict("index")
-    scored: list[tuple[Any, ...]] = [("unparsed", None, 0.0, None)] * len(ranked)
+    scored: list[tuple[Any, ...]] = [("unparsed", None, 0.0, "")] * len(ranked)
     for n, order in enumerate(ranked):
         if order is not None:
             detail = json.dumps({**measures[str(n)], "passed_over": order[1]})
