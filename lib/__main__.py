@@ -43,10 +43,16 @@ def _run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     decision = json.loads((run / "06_decision.json").read_bytes())
-    second = decision["sentences"][0] if decision["sentences"] else ""
+    runner_up = decision["runner_up"] and f"The next best is {decision['runner_up']['deployment']}."
+    second = runner_up or "No other configuration qualifies."
     barred = decision["not_asked"]
     lines = [f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}" for one in barred]
-    lines = [f"{decision['summary']} {second}".strip(), *lines, f"{path_name(run)}/report.html"]
+    lines = [
+        f"{decision['summary']} {second}",
+        *decision["sentences"],
+        *lines,
+        f"{path_name(run)}/report.html",
+    ]
     sys.stdout.write("\n".join(lines) + "\n")
     return STATUS[decision["outcome"]]
 

@@ -104,7 +104,8 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_the_article_runs_headless(article: tuple[Path, str]) -> None:
     run, out = article
-    decision, path = out.splitlines()
+    decision, holds, path = out.splitlines()
+    assert holds.startswith("The pick holds until price of")
     assert decision.startswith("ministral-3-3b-2xh100 (") and "The next best is " in decision
     assert path == f"{run}/report.html" and (run / "report.html").stat().st_size > 10_000
     for stem in artifacts.NOTEBOOKS.values():

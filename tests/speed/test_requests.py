@@ -203,7 +203,8 @@ def test_what_nobody_counted_costs_the_most(tmp_path: Path, reply: Reply, free: 
 
 
 def test_a_load_that_could_exceed_the_budget_is_not_sent(tmp_path: Path) -> None:
-    with openai_stub.running() as stub:
+    usage: list[dict[str, int]] = []  # without one a call counts with the most that it can cost
+    with openai_stub.running(lambda _: Reply() if usage else Reply(usage=None)) as stub:
         price_of = {"price": TOKENS}
         tight = brief({"base_url": stub.url}, evaluation={"max_usd": 0.5}, deployment=price_of)
         with pytest.raises(
@@ -214,11 +215,12 @@ def test_a_load_that_could_exceed_the_budget_is_not_sent(tmp_path: Path) -> None
         # What the first load may cost at most; a later one finds too little left.
         call = next(iter(evaluate.plan(tight, tight.deployments[0], items())))
         worst = price.worst_usd(price.Rate(None, *TOKENS.values(), ""), call, "a")
-        enough = {"max_usd": 20 * worst}
+        enough = {"max_usd": 25 * worst}
         some = brief({"base_url": stub.url}, evaluation=enough, deployment=price_of)
         with pytest.raises(PlaybookError, match="the next load of 'a' may take"):
             measure(some, tmp_path)
         assert 16 <= len(stub.requests) < 60 and 0 < spent(tmp_path) <= enough["max_usd"]
+        usage.append({})
         more = brief({"base_url": stub.url}, evaluation={"max_usd": 99.0}, deployment=price_of)
         assert measure(more, tmp_path)["probe"].nunique() > 2
         assert stub.requests[16:], "the first load is used again"
