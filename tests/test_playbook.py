@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from lib import artifacts
+from lib.__main__ import STATUS
 from lib.endpoints import read_records
 
 
@@ -23,7 +24,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("elsewhere")
     command = [sys.executable, "-m", "lib", "run", "review-sentiment"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    # Whether anything qualifies is this machine's business: 0, 20 or 21, and never an error.
+    assert done.returncode in STATUS.values(), done.stderr[-2000:]
     assert list(folder.iterdir()) == []
     return Path(os.environ["PLAYBOOK_RUNS"]) / "review-sentiment"
 
@@ -41,7 +43,7 @@ def test_leaves_every_file(run: Path) -> None:
 def test_every_item_was_answered_by_every_deployment(run: Path) -> None:
     answers = artifacts.load(run, "04_answers")
     assert answers.groupby("deployment").size().to_dict() == dict.fromkeys(
-        ("gemma-3-270m-1cpu", "gemma-3-270m-2cpu", "smollm2-135m-1cpu", "smollm2-135m-2cpu"), 160
+        ("gemma-3-270m-1cpu", "gemma-3-270m-2cpu", "smollm2-135m-1cpu"), 160
     )
     assert not (answers["outcome"] == "failed").any()
     assert answers["completion_tokens"].gt(0).all()
@@ -60,10 +62,11 @@ def test_models_are_better_than_guessing_and_differ(run: Path) -> None:
 def test_load_was_really_offered(run: Path) -> None:
     speed, capacity = artifacts.load(run, "05_speed"), artifacts.load(run, "05_capacity")
     # How much each bears is the machine's business; that it was asked is ours.
-    assert set(speed["deployment"]) == set(capacity["deployment"]) and len(capacity) == 4
+    assert set(speed["deployment"]) == set(capacity["deployment"]) and len(capacity) == 3
     assert speed["n"].gt(0).all() and speed["p50_s"].gt(0).all()
     probes = read_records(run / "05_probes.jsonl").values()
-    assert sum(len(probe["requests"]) for probe in probes) == speed["n"].sum()
+    sent = [len(probe["requests"]) for probe in probes if probe["purpose"] != "warm-up"]
+    assert sum(sent) == speed["n"].sum()
     assert any(request["outcome"] == "ok" for probe in probes for request in probe["requests"])
 
 
@@ -104,7 +107,7 @@ def test_report_stands_alone_and_leads_with_the_decision(run: Path) -> None:
     page = Page()
     page.feed((run / "report.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags and "link" not in page.tags
-    assert page.loads and all(load.startswith("data:image/png") for load in page.loads)
+    assert page.loads == [] and page.tags.count("svg") == 6
     decision = json.loads((run / "06_decision.json").read_text(encoding="utf-8"))
     named = (decision["pick"] or decision["nearest_miss"])["deployment"]
     assert 0 < page.text.index(named) < page.text.index("Evidence")
@@ -115,7 +118,7 @@ def test_a_second_run_asks_nothing_again(run: Path) -> None:
     before = artifacts.load(run, "04_scores")
     command = [sys.executable, "-m", "lib", "run", "review-sentiment", "--from", "04"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode in STATUS.values(), done.stderr[-2000:]
     assert "01 01_legal_filter: reused" in done.stderr
     assert {name: (run / name).stat().st_mtime_ns for name in kept} == kept
     pd.testing.assert_frame_equal(before, artifacts.load(run, "04_scores"))
@@ -123,4 +126,4 @@ def test_a_second_run_asks_nothing_again(run: Path) -> None:
 
 def test_no_machine_path_or_key_in_the_report(run: Path) -> None:
     text = (run / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"/(root|home|tmp|work)/", re.sub(r"data:image/png[^\"]*", "", text))
+    assert not re.search(r"/(root|home|tmp|work)/", text)

@@ -39,8 +39,8 @@ BARS = {
     ),
 }
 UNKNOWN = {
-    "max_p95_s": "no load from min_rps on stayed within it",
-    "min_rps": "no load was offered: run step 5 again",
+    "max_p95_s": "no load from min_rps on shows it: raise speed.budget_s and run step 5 again",
+    "min_rps": "its capacity is not resolved: raise speed.budget_s and run step 5 again",
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: give traffic, and measure it",
 }
@@ -117,6 +117,8 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
             wanted = bar.wording.format(threshold) if threshold else "comparable quality"
             interval = [float(row[c]) for c in (bar.value, f"{bar.ends}_low", f"{bar.ends}_high")]
             verdict = _verdict(name, row, threshold, *interval)
+            if name == "max_p95_s" and verdict[0] == "not decided":
+                verdict = _within_slo(row, threshold, requirements.min_rps) or verdict
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
     names = "deployment requirement wanted threshold value low high verdict note"
     return _among_many(pd.DataFrame(rows, columns=names.split()), table)
@@ -179,6 +181,16 @@ def _verdict(
     return "not decided", note
 
 
+def _within_slo(row: Mapping[Any, Any], wanted: float, min_rps: float | None) -> Any:
+    """The verdict on p95 by the capacity, the load up to which p95 keeps to the objective."""
+    if not row.get("slo_s", math.nan) <= wanted or not str(row["basis"]).startswith("measured"):
+        return None
+    note = f"by the capacity: p95 keeps to {row['slo_s']:.3g} s up to {row['rps_low']:.3g}/s"
+    if row["borne_low"] >= (min_rps or 0.0) and row["borne_low"] > 0:
+        return "met", note
+    return None
+
+
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     """Add `qualifies` (`yes`, `no`, `not decided`) and `why`; only a `candidate` can qualify."""
     failing = checks[checks["verdict"] != "met"].groupby(["deployment", "verdict"])["wanted"]
@@ -193,7 +205,7 @@ def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
             (undecided, "not decided", f"not shown: {undecided}"),
             (row["max_rps"] > 0, "yes", "meets every requirement"),
             (row["max_rps"] == 0, "not decided", "no load tried stayed within the objective"),
-            (True, "not decided", "no load was offered, so its capacity is not known"),
+            (True, "not decided", "its capacity is not known: run step 5 again"),
         ]
         answers.append(next(words for holds, *words in cases if holds))
     return table.assign(qualifies=[word for word, _ in answers], why=[why for _, why in answers])

@@ -29,6 +29,7 @@ class Draws(NamedTuple):
     p95_s: Floats
     usd_per_1k: Floats
     usd_per_month: Floats
+    slo_s: Floats  # that the load keeps to, by candidate
 
 
 class Regret(NamedTuple):
@@ -95,6 +96,7 @@ def joint_draws(
         _split(rows, ("p95_s", "p95_low", "p95_high"), late),
         _split(rows, ("usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"), -z),
         _split(rows, ("usd_per_month", "usd_per_month_low", "usd_per_month_high"), -z),
+        rows["slo_s"].to_numpy(float),
     )
 
 
@@ -163,6 +165,9 @@ def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
     for name, (figures, sign) in sides.items():
         if (bar := getattr(bars, name)) is not None:
             met[name] = sign * figures >= sign * bar
+    if bars.max_p95_s is not None:  # as the capacity says, where it is of this objective
+        kept = (draws.rps >= (bars.min_rps or 0.0)) & (draws.rps > 0)
+        met["max_p95_s"] = np.where(draws.slo_s <= bars.max_p95_s, kept, met["max_p95_s"])
     return met
 
 

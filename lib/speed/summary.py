@@ -15,7 +15,7 @@ LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s
     ttft_content_p95_s n errors cached_share backlog verdict disturbed stopped_early
     within_slo""".split()
 CAPACITY = """deployment repo_id max_rps low high p95_s p95_low p95_high n basis method binds
-    disturbed""".split()
+    disturbed slo_s""".split()
 NAN = math.nan
 
 
@@ -74,7 +74,7 @@ def capacity(
     for deployment in brief.deployments if deployments is None else deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"
-            rest = *[NAN] * 5, 0, basis, "published", "", False
+            rest = *[NAN] * 5, 0, basis, "published", "", False, NAN
             table.append((deployment.name, deployment.model, figures.max_rps, *rest))
     measured = requests[~requests["deployment"].isin(unmeasured(requests))]
     slo_s = brief.requirements.slo_s
@@ -94,6 +94,6 @@ def capacity(
                   if r["outcome"] != "ok" or r["latency_s"] > slo_s]  # fmt: skip
         binds = "errors" if missed.count("failed") > len(missed) / 2 else "p95 latency"
         who = name, sent["repo_id"].iloc[0]
-        how = "measured here", answer.method, binds if missed else "", disturbed
+        how = "measured here", answer.method, binds if missed else "", disturbed, slo_s
         table.append((*who, middle, low, high, *p95, len(sent), *how))
     return pd.DataFrame(table, columns=CAPACITY)

@@ -299,14 +299,17 @@ def test_quality_without_an_interval_is_not_decided() -> None:
 def test_what_was_not_measured_is_called_so() -> None:
     assert verdict({"max_rps": NAN, "rps_low": NAN, "rps_high": NAN}, min_rps=1) == (
         "not decided",
-        "no load was offered: run step 5 again",
+        "its capacity is not resolved: raise speed.budget_s and run step 5 again",
     )
     late = {"p95_s": NAN, "p95_low": -math.inf, "p95_high": math.inf}
-    assert verdict(late, max_p95_s=1)[1] == "no load from min_rps on stayed within it"
+    assert (
+        verdict(late, max_p95_s=1)[1]
+        == "no load from min_rps on shows it: raise speed.budget_s and run step 5 again"
+    )
     rows = table(a={"max_rps": NAN}, b={"max_rps": 0.0})
     done = decision.qualify(rows, decision.check(rows, Requirements()))
     assert list(done["why"]) == [
-        "no load was offered, so its capacity is not known",
+        "its capacity is not known: run step 5 again",
         "no load tried stayed within the objective",
     ]
 
@@ -526,3 +529,25 @@ def test_what_is_worse_than_the_baseline_is_not_chosen() -> None:
     done = decision.qualify(rows, decision.check(rows, Requirements()))
     assert done["qualifies"].to_list() == ["no", "yes"]
     assert done["why"].iloc[0] == "worse than the baseline beyond the margin"
+
+
+@pytest.mark.parametrize(
+    ("row", "bars", "expected"),
+    [
+        ({"rps_low": 2.0}, {"min_rps": 2.0}, "met"),
+        ({"rps_low": 1.9}, {"min_rps": 2.0}, "not decided"),
+        ({"rps_low": 0.1}, {}, "met"),  # some load keeps to it
+        ({"rps_low": 0.0}, {}, "not decided"),
+        ({"rps_low": 2.0, "slo_s": 1.1}, {"min_rps": 2.0}, "not decided"),  # of another objective
+        ({"rps_low": 2.0, "slo_s": 0.9}, {"min_rps": 2.0}, "met"),
+        ({"rps_low": 2.0, "basis": "published (x)"}, {"min_rps": 2.0}, "not decided"),
+        ({"rps_low": 2.0, "p95_s": 2.0, "p95_low": 1.5, "p95_high": 2.5}, {}, "not met"),
+    ],
+)
+def test_p95_keeps_to_the_objective_up_to_the_capacity(
+    row: dict[str, Any], bars: dict[str, float], expected: str
+) -> None:
+    short = {"slo_s": 1.0, "max_rps": 4.0, "p95_s": NAN, "p95_low": NAN, "p95_high": NAN}
+    checks = decision.check(table(a=short | row), Requirements(max_p95_s=1.0, **bars))
+    verdicts = checks.set_index("requirement")["verdict"]
+    assert verdicts["max_p95_s"] == expected

@@ -121,6 +121,14 @@ def test_a_figure_that_is_not_known_meets_no_bar(figure: str, tmp_path: Path) ->
     assert draws.certainty(rows, scored, bars)["p_qualifies"].to_list() == [0.0]
 
 
+def test_p95_is_drawn_with_the_capacity_where_that_is_of_the_objective(tmp_path: Path) -> None:
+    scored = answers(a=RIGHT > 1)
+    load = {"slo_s": 1.0, "p95_s": NAN, "max_rps": 2.0, "rps_low": 1.0, "rps_high": 4.0}
+    bars = brief(tmp_path, "requirements", {"max_p95_s": 1.0, "min_rps": 2.0})
+    sure = draws.certainty(measured(scored, a=load), scored, bars)
+    assert sure["p_qualifies"].iloc[0] == pytest.approx(0.5, abs=0.05)
+
+
 def world(rng: np.random.Generator) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
     true = np.clip(0.8 + 0.05 * rng.standard_normal(5), 0, 1)
     hard = rng.random(200)[:, None]

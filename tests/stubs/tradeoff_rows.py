@@ -25,6 +25,7 @@ ROW: dict[str, Any] = {
     "max_rps": 4.0,
     "rps_low": 4.0,
     "rps_high": 5.0,
+    "slo_s": NAN,
     "p95_s": 0.5,
     "p95_low": 0.4,
     "p95_high": 0.6,
