@@ -45,9 +45,10 @@ def certainty(table: pd.DataFrame, scored: pd.DataFrame, brief: Project) -> pd.D
     """Add `p_pick p_qualifies p_frontier`: how probable each is, all that was measured considered.
 
     In every draw the gates are tested and the objective applied as if the figures were known.
-    Missing where a figure has no interval: nobody knows how sure a published figure is.
+    Missing where a figure has no interval, as a published one, or is not known at all.
     """
     draws = joint_draws(table, scored)
+    met = meets_each(draws, brief.requirements)
     meets = qualifying(draws, brief.requirements)
     best = preferred(draws, meets, brief.objective)
     gains = np.stack([draws.quality, draws.rps, -draws.usd_per_1k], axis=2)
@@ -60,6 +61,10 @@ def certainty(table: pd.DataFrame, scored: pd.DataFrame, brief: Project) -> pd.D
         "p_frontier": front.mean(axis=0),
     }
     by_name = pd.DataFrame(shares, index=draws.names, dtype=float)
+    unknown = [np.isnan(draws.rps).any(axis=0)]
+    unknown += [np.isnan(draws.usd_per_1k).any(axis=0)] * ("max_usd_per_1k" in met)
+    unknown += [np.isnan(draws.usd_per_month).any(axis=0)] * ("max_usd_per_month" in met)
+    by_name[np.any(unknown, axis=0)] = np.nan
     return table.join(by_name, on="deployment")
 
 

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -161,7 +162,7 @@ def _mark(word: str) -> Markup:
 
 def _interval(low: float | None, high: float | None) -> str:
     """An interval in words: both ends, the one that is known, or nothing."""
-    ends = ["" if pd.isna(end) else number(end) for end in (low, high)]
+    ends = ["" if pd.isna(end) or abs(end) == inf else number(end) for end in (low, high)]
     if all(ends):
         return " to ".join(dict.fromkeys(ends))
     return f"at least {ends[0]}" if ends[0] else f"up to {ends[1]}" if ends[1] else ""

@@ -113,11 +113,21 @@ def test_what_has_no_interval_has_no_chance_stated(unknown: dict[str, Any], tmp_
     assert sure["p_pick"].notna().to_list() == [True, False]
 
 
-@pytest.mark.parametrize("figure", ["usd_per_1k", "borne_rps", "p95_s"])
-def test_a_figure_that_is_not_known_meets_no_bar(figure: str, tmp_path: Path) -> None:
-    scored = answers(a=RIGHT > 1)
-    rows = measured(scored).assign(**{figure: NAN})
+@pytest.mark.parametrize("figure", ["usd_per_1k", "borne_rps"])
+def test_of_a_figure_that_is_not_known_no_chance_is_stated(figure: str, tmp_path: Path) -> None:
+    scored = answers(a=RIGHT > 1, b=RIGHT > 2)
+    rows = measured(scored)
+    rows.loc[0, figure] = NAN
     bars = brief(tmp_path, "requirements", {"max_usd_per_1k": 9, "min_rps": 0.1, "max_p95_s": 9})
+    sure = draws.certainty(rows, scored, bars)
+    for chance in ("p_pick", "p_qualifies", "p_frontier"):
+        assert sure[chance].isna().to_list() == [True, False]
+
+
+def test_a_latency_that_is_not_known_meets_no_bar(tmp_path: Path) -> None:
+    scored = answers(a=RIGHT > 1)
+    rows = measured(scored).assign(p95_s=NAN)
+    bars = brief(tmp_path, "requirements", {"max_p95_s": 9})
     assert draws.certainty(rows, scored, bars)["p_qualifies"].to_list() == [0.0]
 
 
