@@ -42,12 +42,9 @@ class Shot(Section):
     target: str
 
 
-class JudgeShot(Section):
+class JudgeShot(Shot):
     """One worked example, with the wording's fields: a label, a rating, or A, B or tie."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    input: str = ""
     target: str = ""
     output: str = ""
     first: str = ""

@@ -257,12 +257,9 @@ def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
     if brief.hub.stop_on == "deployed":
         deployed = [deployment.model.lower() for deployment in brief.deployments]
         grave = grave[grave["repo_id"].str.lower().isin(deployed)]
-    if not grave.empty:
-        raise PlaybookError(_stopped_by(grave.drop_duplicates(["repo_id", "field"])))
-
-
-def _stopped_by(grave: pd.DataFrame) -> str:
-    texts, entries = [], []
+    if grave.empty:
+        return
+    grave, texts, entries = grave.drop_duplicates(["repo_id", "field"]), [], []
     for row in rows(grave.head(MOST)):
         change = f"{row['field']} {row['old']} → {row['new']}"
         texts.append(f"{row['repo_id']}: {change} ({row['consequence']})")
@@ -270,7 +267,7 @@ def _stopped_by(grave: pd.DataFrame) -> str:
     more = f"; and {len(grave) - MOST} more" if len(grave) > MOST else ""
     key = yaml.safe_dump({"accept_drift": entries}, default_flow_style=True, allow_unicode=True,
                          sort_keys=False, width=math.inf).strip()  # fmt: skip
-    return (
+    raise PlaybookError(
         f"the Hub no longer says what steps 1 and 2 judged: {'; '.join(texts)}{more}. Correct"
         f" data/models.csv and run from step 1, or accept it in the brief: hub: {key}"
     )

@@ -181,10 +181,9 @@ def quality_against(
 @styled
 def cost_by_volume(curves: pd.DataFrame, *, requests_per_day: Bar, caption: str) -> Figure:
     """Dollars a month over requests a day: `deployment requests_per_day usd low high` (bands)."""
-    curves = curves.dropna(subset=["usd"])
     middle = requests_per_day or 10_000.0
     near = curves["requests_per_day"].between(middle / 100, middle * 100)
-    curves = curves[near]
+    curves = curves[near].dropna(subset=["usd"])
     title = "Dollars a month by requests a day, by configuration"
     figure, (ax,) = style.new(title, caption, (9, 5.2))
     names = sorted(curves["deployment"].unique())

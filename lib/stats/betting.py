@@ -22,10 +22,9 @@ def shuffled_blocks(
 ) -> list[list[str]]:
     """Shuffle the items into blocks of ids, so that each block is a fair sample of them all.
 
-    The order hangs on the names alone (SHA-256): a run that is resumed, or has got more items,
-    asks those it has in the same order again. Items with the same entry in the column `group`
-    stay together, if it is not blank. A block has `block` items at least, later a tenth of what
-    was asked before: a long race must not wait for the slowest call hundreds of times.
+    The order hangs on the names alone (SHA-256), so that a run is resumed in it. Items with the
+    same entry in the column `group` stay together, if it is not blank. A block has `block` items
+    at least, later a tenth of what was asked before: few waits for a slowest call.
     """
     numbers = group_numbers(items[group]) if group else None
     together = items["item_id"].groupby(np.arange(len(items)) if numbers is None else numbers)

@@ -223,24 +223,20 @@ def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd
     (table, group), twin = by_item(scored), twins(scored)
     others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]
     pairs = [pair_of(table, group, name, baseline) for name in others]
-    p_values = [pair.p_above(-margin) for pair in pairs]
     tests = [twin[name] for name in others]
-    passing = holm(tests, p_values)
+    passing = holm(tests, [pair.p_above(-margin) for pair in pairs])
     failing = holm(tests, [pair.p_below(-margin) for pair in pairs])
     rows = []
-    for name, pair, p, (adjusted, level), (worse, worse_level) in zip(
-        others, pairs, p_values, passing, failing, strict=True
+    for name, pair, (adjusted, level), (worse, worse_level) in zip(
+        others, pairs, passing, failing, strict=True
     ):
         low, high = pair.bounds(level)[0], pair.bounds(worse_level)[1]
         # Where a candidate before it fails, Holm stops: the bound says so, too.
         low = low if adjusted < ALPHA else min(low, -margin)
         high = high if worse < ALPHA else max(high, -margin)
-        verdict, note = "not decided", ""
-        if adjusted < ALPHA or worse < ALPHA:
-            verdict = "good enough" if adjusted < ALPHA else "worse"
-        else:
-            note = _more(pair, margin, level)
-        measured = pair.n, pair.difference, low, high, margin, p, adjusted
+        decided = "good enough" if adjusted < ALPHA else "worse" if worse < ALPHA else ""
+        verdict, note = decided or "not decided", "" if decided else _more(pair, margin, level)
+        measured = pair.n, pair.difference, low, high, margin, pair.p_above(-margin), adjusted
         rows.append((name, baseline, *measured, verdict, note))
     return pd.DataFrame(rows, columns=TRIALS)
 

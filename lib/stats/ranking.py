@@ -38,14 +38,6 @@ def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
     return sides.groupby(["deployment", "item_id"], sort=False)["score"].mean().reset_index()
 
 
-def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
-    """Bradley–Terry strengths as chances to win; items of a group are drawn together."""
-    group = graded["group"].fillna("").astype(str)
-    unit = group.where(group.str.strip() != "", "\0" + graded["item_id"])
-    contests = graded.assign(score=graded["result"].map(POINTS), unit=unit)
-    return bradley_terry(contests, baseline=baseline)
-
-
 def pairs(graded: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """Compare the deployments of `scored` on their wins against each other: a sign test on items.
 
@@ -142,24 +134,24 @@ PRIOR = 1.0  # wins and losses of every pair before anything is judged (Laplace)
 RESAMPLES = 1000
 
 
-def bradley_terry(contests: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
-    """Strengths as the chance to win against the average (the geometric mean) or the baseline.
+def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
+    """Bradley–Terry: the chance to win against the average (the geometric mean) or the baseline.
 
     Who wins much because its opponents are weak is not strong; ties are half a win. Every pair
     starts with one win and one loss, so that who never lost is not infinitely strong. The interval
-    weighs units, never single contests, at random (the Bayesian bootstrap, Rubin 1981).
-
-    `contests` are `deployment other score unit`: 1 where the first won, 0 where it lost, missing
-    where nothing was decided. Returned is `deployment value low high n`, n the decided contests.
+    weighs groups, never single contests, at random (the Bayesian bootstrap, Rubin 1981).
+    Returned is `deployment value low high n`, n the decided contests.
     """
-    names = pd.Index(dict.fromkeys([*contests["deployment"], *contests["other"]]))
-    pairs = contests[["deployment", "other"]].drop_duplicates()
-    pair = contests.groupby(["deployment", "other"], sort=False).ngroup()
-    # Points by unit and by pair: a column of wins and one of losses for each.
-    scored = contests["score"].notna()
-    decided, column = contests[scored], 2 * pair[scored].to_numpy()
-    score = decided["score"].to_numpy(dtype=float)
-    row, units = pd.factorize(decided["unit"])
+    names = pd.Index(dict.fromkeys([*graded["deployment"], *graded["other"]]))
+    pairs = graded[["deployment", "other"]].drop_duplicates()
+    columns = 2 * graded.groupby(["deployment", "other"], sort=False).ngroup()
+    # Points by group and by pair: a column of wins and one of losses for each.
+    scored = graded["result"].isin(POINTS)
+    decided, column = graded[scored], columns[scored].to_numpy()
+    score = decided["result"].map(POINTS).to_numpy(dtype=float)
+    group = decided["group"].fillna("").astype(str)
+    unit = group.where(group.str.strip() != "", "\0" + decided["item_id"])
+    row, units = pd.factorize(unit)
     counts = np.zeros((len(units), 2 * len(pairs)))
     np.add.at(counts, (row, column), score)
     np.add.at(counts, (row, column + 1), 1 - score)

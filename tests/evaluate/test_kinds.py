@@ -96,6 +96,17 @@ def test_what_a_kind_is_given_and_what_becomes_of_what_it_gives(toy: Path) -> No
     assert scores.loc["right length", ["value", "n", "n_empty"]].to_list() == [1 / 3, 3, 1]
 
 
+def test_all_problems_of_a_kind_are_told_at_once(toy: Path) -> None:
+    raw = changed("evaluation", {"kind": "published", "slices": ["file_group"], "tolerance": 1})
+    with pytest.raises(PlaybookError) as problem:
+        open_project(write(toy, raw))
+    text = str(problem.value)
+    assert f"{len(raw['deployments']) + 2} problems:" in text
+    assert text.count("needs published for kind 'published'") == len(raw["deployments"])
+    assert "evaluation: slices: kind 'published' reads no items" in text
+    assert "unknown key 'evaluation.tolerance'" in text
+
+
 def test_the_options_of_a_kind_are_its_own(toy: Path) -> None:
     with pytest.raises(PlaybookError, match=r"evaluation\.tolerance: .*integer"):
         toy_brief(toy, tolerance="much")

@@ -36,28 +36,31 @@ def options_of(brief: Project) -> Any:
 
 
 def check(brief: Project) -> None:
-    """Hold a brief against its kind of task; a PlaybookError says which key is wrong."""
-    evaluation = brief.evaluation
+    """Hold a brief against its kind of task; a PlaybookError says which keys are wrong."""
+    evaluation, problems = brief.evaluation, list[str]()
     try:
-        kind = of(evaluation.kind)
-        for name in [d.name for d in brief.deployments if getattr(d, kind.NEEDS) is None]:
-            raise ValueError(f"deployment {name!r} needs {kind.NEEDS} for kind {evaluation.kind!r}")
-        options = options_of(brief)
+        kind, by_name = of(evaluation.kind), f"kind {evaluation.kind!r}"
+        lacking = [d.name for d in brief.deployments if getattr(d, kind.NEEDS) is None]
+        problems += [f"deployment {name!r} needs {kind.NEEDS} for {by_name}" for name in lacking]
         if kind.ASKS_ITEMS and not evaluation.items:
-            raise ValueError(f"kind {evaluation.kind!r} needs items: the name of a file of items")
-        for place in kind.JUDGED_BY:
-            if evaluation.judge is None:
-                raise ValueError(f"kind {evaluation.kind!r} needs judge")
-            if place not in evaluation.judge.user:
-                raise ValueError(f"judge.user must contain {place} for kind {evaluation.kind!r}")
+            problems.append(f"{by_name} needs items: the name of a file of items")
+        if kind.JUDGED_BY and evaluation.judge is None:
+            problems.append(f"{by_name} needs judge")
+        wording = evaluation.judge.user if evaluation.judge else "".join(kind.JUDGED_BY)
+        absent = [place for place in kind.JUDGED_BY if place not in wording]
+        problems += [f"judge.user must contain {place} for {by_name}" for place in absent]
         if not kind.ASKS_ITEMS and evaluation.strategy == "racing":
-            raise ValueError(f"kind {evaluation.kind!r} asks no items to race on: strategy: full")
+            problems.append(f"{by_name} asks no items to race on: strategy: full")
         if not kind.ASKS_ITEMS and evaluation.slices:
-            raise ValueError(f"slices: kind {evaluation.kind!r} reads no items to slice")
-        kind.check(brief, options)
+            problems.append(f"slices: {by_name} reads no items to slice")
+        problems = [f"evaluation: {text}" for text in problems]
+        options = options_of(brief)
+        if not problems:  # what the kind's own check may rely on
+            kind.check(brief, options)
     except ValidationError as error:
         others = set(Evaluation.model_fields)
-        texts = problem_sentences(error, model=kind.Options, at=("evaluation",), others=others)
-        raise PlaybookError(f"{brief.file}: {in_one_list(texts)}") from None
+        problems += problem_sentences(error, model=kind.Options, at=("evaluation",), others=others)
     except (PlaybookError, ValueError) as error:
-        raise PlaybookError(f"{brief.file}: evaluation: {error}") from None
+        problems.append(f"evaluation: {error}")
+    if problems:
+        raise PlaybookError(f"{brief.file}: {in_one_list(problems)}")
