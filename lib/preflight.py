@@ -91,23 +91,41 @@ def anyone_left(brief: Project, run: Path) -> None:
         endpoints.admitted(brief, endpoints.admit(brief, short, metadata))
 
 
+def barred(brief: Project) -> dict[str, str]:
+    """Why step 1 lets a deployment not be asked, by its name; what only the Hub knows is open."""
+    with contextlib.suppress(PlaybookError):  # which is among the problems
+        models = hub.catalogue(brief)
+        named = models[models["repo_id"].isin([d.model for d in brief.deployments])]
+        judged = legal.judge(models, tables.licenses(), brief).loc[named.index]
+        out = judged[judged["verdict"].isin(["review", "blocked"])].set_index("repo_id")
+        reasons = (out["verdict"] + ": " + out["reasons"]).to_dict()
+        candidates = [d for d in brief.deployments if not d.baseline and d.model in reasons]
+        return {d.name: f"not asked, step 1: {reasons[d.model]}" for d in candidates}
+    return {}
+
+
 def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     """Ask each live endpoint one call; a row each with what a run will take, and all problems.
 
-    Minutes count the calls of step 4 at the latency of this one call, and the probes of step 5.
+    What the licence or the policy bars is not called, and its row says why. Minutes count the
+    calls of step 4 at the latency of this one call, and the loads of step 5.
     """
     found = [*problems(brief), *unset(brief), *filter(None, [hub.token_problem()])]
     judge, told, items = brief.evaluation.judge, " ".join(found), pd.DataFrame()
     with contextlib.suppress(PlaybookError):  # which is among the problems
         items = evaluate.load_items(brief)
+    refused = barred(brief)
     ready = [d for d in _live(brief) if f"deployment {d.name!r}" not in told]
+    ready = [d for d in ready if d.name not in refused]
     run = artifacts.runs_root() / brief.name
     plans = [pd.DataFrame(columns=["deployment", *FORECAST, "cached"])] * 2
     if len(items):
         plans = [evaluate.dry_run(brief, ready, items, run)]
         plans += [speed.dry_run(brief, items, ready, run)]
     judges = [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in told else []
-    table = []
+    table: list[dict[str, Any]] = [{"deployment": n, "works": why} for n, why in refused.items()]
+    if refused and not {d.name for d in brief.deployments if not d.baseline} - refused.keys():
+        found.append("deployments: step 1 lets nobody through who could be chosen")
     for deployment in ready + judges:
         few = items.head(0 if deployment in judges else 1)
         row = _first_call(brief, deployment, few)

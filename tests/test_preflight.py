@@ -120,6 +120,29 @@ def test_one_call_says_whether_an_endpoint_works_and_what_a_run_takes(
     assert row["completion_tokens"] is not None and row["latency_s"] > 0
 
 
+def test_what_the_licence_bars_is_said_before_anything_is_asked(tmp_path: Path) -> None:
+    with openai_stub.running() as stub:
+        base = "meta-llama/Llama-3.1-8B-Instruct"
+        own = {"repo_id": "acme/own", "base_model": base, "country": "Germany"}
+        path = project(tmp_path, "models", [own])
+        raw = yaml.safe_load(path.read_text("utf-8"))
+        raw["policy"]["licenses"] = ["permissive", "conditional"]
+        raw["deployments"][1] |= {"model": "acme/own", "endpoint": {"base_url": stub.url}}
+        raw["deployments"][0] |= {"endpoint": {"base_url": stub.url}}
+        for deployment in raw["deployments"]:
+            deployment["price"] = PRICES
+        path.write_text(yaml.safe_dump(raw), "utf-8")
+        table, problems = preflight.check(open_project(path))
+        assert problems == [] and len(stub.requests) == 1
+        row = table.set_index("deployment").loc["b"]
+        assert row["works"].startswith("not asked, step 1: review: ")
+        assert "company.monthly_active_users" in row["works"] and row["calls"] != row["calls"]
+        raw["policy"]["licenses"] = ["gemma"]
+        path.write_text(yaml.safe_dump(raw), "utf-8")
+        _, problems = preflight.check(open_project(path))
+        assert problems == ["deployments: step 1 lets nobody through who could be chosen"]
+
+
 def test_a_wrong_key_is_a_problem_and_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
