@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import genai_prices
+import genai_prices.data_snapshot
 import pandas as pd
 
 from lib import tables
 from lib.brief import Deployment, Price, Size
 from lib.endpoints import store
 from lib.endpoints.requests import Call
-from lib.errors import PlaybookError
+from lib.errors import PlaybookError, did_you_mean
 from lib.tables import Row
 
 LEDGER = "04_spending.jsonl"
@@ -68,13 +69,25 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     except LookupError:
         raise PlaybookError(
             f"deployment {deployment.name!r}: genai-prices knows no price of {model!r} at"
-            f" {price.provider!r}; give price.model as that provider names it, or"
-            " input_usd_per_million and output_usd_per_million"
+            f" {price.provider!r}; give price.model as that provider names it"
+            f"{_names_near(model, price.provider or '')}, or input_usd_per_million and"
+            " output_usd_per_million"
         ) from None
     amounts = [(float(q.input_price) * 1000, float(q.output_price) * 1000) for q in quotes]
     moves = ", mean over the day: it depends on the hour" if len(set(amounts)) > 1 else ""
     price_in, price_out = (statistics.mean(side) for side in zip(*amounts, strict=True))
-    return Rate(None, price_in, price_out, f"list price of {price.provider}, genai-prices{moves}")
+    basis = f"list price of {price.provider} for {quotes[0].model.id}, genai-prices{moves}"
+    return Rate(None, price_in, price_out, basis)
+
+
+def _names_near(model: str, provider: str) -> str:
+    """A hint at the names that are most like it, where there are any."""
+    providers = {one.id: one for one in genai_prices.data_snapshot.get_snapshot().providers}
+    if provider not in providers:
+        return f" ({did_you_mean(provider, sorted(providers))})"
+    names = [one.id for one in providers[provider].models]
+    hint = did_you_mean(model.rpartition("/")[2].lower(), names, most=3, otherwise=" ")
+    return f" ({hint})" if hint.strip() else ""
 
 
 def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> list[float]:

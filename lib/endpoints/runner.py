@@ -247,6 +247,6 @@ async def _ask(job: Job, served: Served, keys: set[str], keep: Keep) -> None:
     if refusals:
         raise PlaybookError(
             f"deployment {job.deployment.name!r}: {served.place} does not answer:"
-            f" {refusals[0]}; check {served.api_key_env or 'the URL and the model name'},"
-            " then run step 4 again"
+            f" {refusals[0]}; check the URL, that it is up, {served.api_key_env or 'its key'} and"
+            " the model's name, or take it out of the brief; answers are kept"
         )

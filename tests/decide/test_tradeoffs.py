@@ -236,7 +236,7 @@ def provider(name: str, model: str) -> Rate:
 
 def test_a_providers_price() -> None:
     rate = price_of(deployment({"provider": "together"}, model="openai/gpt-oss-120b"), HARDWARE)
-    assert rate == (None, 0.15, 0.6, "list price of together, genai-prices")
+    assert rate == (None, 0.15, 0.6, "list price of together for openai/gpt-oss-120b, genai-prices")
 
 
 def test_a_tiered_price_is_that_of_a_usual_request() -> None:
