@@ -462,10 +462,10 @@ def test_rooms_and_the_house_have_their_size() -> None:
     assert problems("hub", 5) == problems("evaluate", 10) == problems("decide", 5) == []
     assert problems("legal", 6) == ["legal: 1800 lines, at most 1500"]
     assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3250"]
-    assert problems("pages", 8)[1] == "decide and pages: 2400 lines, at most 2100"
-    assert problems("evaluate", 49)[1] == "lib: 14700 lines, at most 14350"
-    many = {f"lib/hub/f{n}.py": "" for n in range(91)}
-    assert too_large(many) == ["lib: 91 files, at most 89"]
+    assert problems("pages", 10)[1] == "decide and pages: 3000 lines, at most 2800"
+    assert problems("evaluate", 51)[1] == "lib: 15300 lines, at most 15050"
+    many = {f"lib/hub/f{n}.py": "" for n in range(97)}
+    assert too_large(many) == ["lib: 97 files, at most 95"]
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def _elements(record: Row, facts: Row, figures: Row) -> Row:
         "playbook:licence-verdict": facts["verdict"],
         "playbook:licence-conditions": facts["conditions"],
         "playbook:served-as": ", ".join(record["served_models"].get(name, [])),
-        "g7:metadata/signature": "not here: 06_decision.json is signed, which holds this file's SHA-256",
+        "g7:metadata/signature": "what is signed is 06_decision.json, which holds this hash",
         "g7:models/version": facts["revision"],
         "g7:models/hash-value": record["weights"].get(name),
         "g7:models/ancestors": "none" if first else facts["base_models"],

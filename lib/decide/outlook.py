@@ -18,6 +18,7 @@ from lib.decide.draws import (
 )
 from lib.decide.flips import flip_points
 from lib.decide.steps import served_models
+from lib.stats import non_inferiority
 from lib.tables import Row, number, percent, rows
 
 WORTH_A_LOOK = 0.01  # of the cost a month of the choice, or a point of a hundred of quality
@@ -45,6 +46,7 @@ def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Row:
     sentences = [
         *_sure(chosen, provisional),
         *_wrong(loss, brief.objective),
+        *_switch(chosen, scored, brief),
         *_more(worth, chosen, brief.objective),
         *_cheaper(sure, checks, order),
         *_holds(flips, order),
@@ -111,6 +113,21 @@ def _wrong(loss: Any, objective: str) -> list[str]:
     usd = loss.usd_per_month if monthly else loss.usd_per_1k
     dollars = f"${number(usd, digits=2)} {'a month' if monthly else 'per 1,000 requests'}"
     return [f"{lead} costs {dollars} too much on average."] * (usd > 0)
+
+
+def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
+    """Whether it may replace the baseline: the verdict of step 4, with the difference."""
+    asked = set(scored["deployment"])
+    names = [d.name for d in brief.deployments if d.baseline and d.name in asked]
+    if not names or chosen.empty or not (verdict := chosen["against_baseline"].iloc[0]):
+        return []
+    both = scored[scored["deployment"].isin([chosen.index[0], *names])]
+    margin = brief.evaluation.margin
+    row = non_inferiority(both, baseline=names[0], margin=margin).iloc[0]
+    points = [number(100 * row[name]) for name in ("difference", "low", "high")]
+    words = "good enough to switch" if verdict == "good enough" else f"{verdict} whether to switch"
+    lead = f"Against {names[0]}, the baseline: {points[0]} points [{points[1]}, {points[2]}]"
+    return [f"{lead}, with a margin of {number(100 * margin)}: {words}."]
 
 
 def _more(worth: Frame, chosen: Frame, objective: str) -> list[str]:

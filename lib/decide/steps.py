@@ -55,13 +55,13 @@ def serving(brief: Project, name: str, revision: str | None) -> str:
 
 def provenance(brief: Project, table: Frame) -> dict[str, object]:
     """Weights' SHA-256 where we served them, the prices with their dates, the seeds."""
-    served = [(d.name, identity(d).get("sha256")) for d in brief.deployments if d.endpoint]
+    ours = [d for d in brief.deployments if d.endpoint and d.endpoint.embedded]
     prices = table[["deployment", "hardware", "price", "price_basis"]]
     prices = prices.merge(hardware()[["hardware", "checked_on"]], how="left")
-    ours = prices["price_basis"].str.endswith("data/hardware.csv", na=False)
-    prices = prices.assign(checked_on=prices["checked_on"].where(ours))
+    listed = prices["price_basis"].str.endswith("data/hardware.csv", na=False)
+    prices = prices.assign(checked_on=prices["checked_on"].where(listed))
     return {
-        "weights": {name: sha256 for name, sha256 in served if sha256},
+        "weights": {d.name: str(identity(d)["sha256"]) for d in ours},
         "prices": rows(prices.drop(columns="hardware")),
         "seeds": SEEDS,
     }

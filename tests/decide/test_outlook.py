@@ -68,3 +68,19 @@ def test_the_best_is_told_in_points(project: Project, objective: str, words: str
     project = project.model_copy(update={"objective": objective})
     said = outlook(answers(a=RIGHT > 0, b=RIGHT > 1), project)
     assert any(words in sentence for sentence in said["sentences"])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [("good enough", "good enough to switch"), ("not decided", "not decided whether to switch")],
+)
+def test_whether_to_switch_from_the_baseline(verdict: str, words: str, tmp_path: Path) -> None:
+    project = brief(tmp_path, "evaluation.margin", 0.1)
+    first = project.deployments[0]
+    deployments = [first.model_copy(update={"name": "today", "baseline": True})]
+    project = project.model_copy(update={"deployments": deployments})
+    rows = {"a": {"against_baseline": verdict}, "today": {"standing": "the baseline"}}
+    said = outlook(answers(a=RIGHT > 0, today=RIGHT > 0), project, **rows)
+    lead = "Against today, the baseline: 0 points ["
+    (sentence,) = [text for text in said["sentences"] if text.startswith(lead)]
+    assert sentence.endswith(f"], with a margin of 10: {words}.")
