@@ -15,7 +15,7 @@ from lib.errors import PlaybookError
 from lib.tables import DATA, Row
 
 OK, CHANGED, DIFFERS, INCOMPARABLE = 0, 10, 11, 12  # exit statuses
-FIGURES = ["quality", "quality_low", "quality_high", "max_rps", "p95_s", "usd_per_1k"]
+OF_THE_DAY = {"created_at", "machine", "versions", "basis"}  # of the machine that made the record
 MOVES = {"quality": "quality", "max_rps": "rps", "usd_per_month": "usd_per_month"}
 
 
@@ -42,7 +42,7 @@ def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[s
         return CHANGED, wrong
     if artifacts.sha256(DATA / "hardware.csv") != decision["inputs"].get("data/hardware.csv"):
         return INCOMPARABLE, ["data/hardware.csv has other prices than those of the record"]
-    differs = [f"06_decision.json: {what} comes out differently" for what in _replay(run, decision)]
+    differs = [f"{what} comes out differently" for what in _replay(run, decision)]
     return (DIFFERS, differs) if differs else (OK, ["every file is as recorded, the pick the same"])
 
 
@@ -78,26 +78,35 @@ def _replay(run: Path, decision: Row) -> Iterator[str]:
     """What the tables of steps 2 to 5 give otherwise than the record and step 6 say."""
     try:
         brief = Project.model_validate(decision["brief"])
-        names = "04_scores 04_pairs 04_answers 05_capacity 06_tradeoffs".split()
-        scores, pairs, answers, capacity, before = (artifacts.load(run, name) for name in names)
+        names = "04_scores 04_pairs 04_answers 05_capacity 06_tradeoffs 03_metadata 02_shortlist"
+        scores, pairs, answers, capacity, before, metadata, shortlist = (
+            artifacts.load(run, name) for name in names.split()
+        )
         cost = decide.cost(brief, capacity, answers, tables.hardware())
         table = decide.tradeoffs(scores, capacity, cost, pairs)
         checks = decide.check(table, brief.requirements)
         table = decide.qualify(table, checks)
-        order, _ = decide.choose(table, brief.objective)
+        outlook = decide.outlook(table, checks, answers, brief)
+        again = decide.decision_record(
+            brief, run, table=table, checks=checks, metadata=metadata, shortlist=shortlist,
+            outlook=outlook,
+        )  # fmt: skip
     except (PlaybookError, ValueError, LookupError, TypeError) as error:
-        yield f"the replay stopped ({str(error)[:200]}), so everything"
+        yield f"{artifacts.RECORD}: the replay stopped ({str(error)[:200]}), so everything"
         return
-    pick = (decision["pick"] or {}).get("deployment")
-    if (order[0] if order else None) != pick:
-        yield f"the pick (the record has {pick!r:.80})"
-    verdicts = [[row["deployment"], row["wanted"], row["verdict"]] for row in tables.rows(checks)]
-    recorded = [[r["deployment"], r["wanted"], r["verdict"]] for r in decision["requirements"]]
-    if verdicts != recorded:
-        yield "a requirement's verdict"
-    columns = ["deployment", "qualifies", "why", *FIGURES]
-    if not table[columns].reset_index(drop=True).equals(before[columns].reset_index(drop=True)):
-        yield "a figure of 06_tradeoffs.parquet"
+    for name in [key for key in again if key not in OF_THE_DAY]:
+        if _plain(again[name]) != _plain(decision[name]):
+            yield f"{artifacts.RECORD}: {name}"
+    table["pick"] = table["deployment"].isin([(again["pick"] or {}).get("deployment")])
+    for name in before.columns:
+        one, two = (_plain(tables.rows(frame, [name])) for frame in (table, before))
+        if one != two:
+            yield f"06_tradeoffs.parquet: {name}"
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it, to six digits: the last ones may differ between processors."""
+    return json.loads(json.dumps(value, default=str), parse_float=lambda text: f"{float(text):.6g}")
 
 
 def diff(first: Path, second: Path) -> list[str]:
@@ -132,11 +141,7 @@ def _items(decision: Row) -> str:
 
 def _moved(name: str, old: "pd.Series[Any]", new: "pd.Series[Any]") -> Iterator[str]:
     """The figures of a deployment that left the interval they had, and its price."""
-    for value, ends in (
-        ("quality", "quality"),
-        ("max_rps", "rps"),
-        ("usd_per_month", "usd_per_month"),
-    ):
+    for value, ends in MOVES.items():
         low, high, now = old[f"{ends}_low"], old[f"{ends}_high"], new[value]
         if now < low or now > high:
             yield f"{name}: {value} was {tables.number(old[value])}, now {tables.number(now)}."

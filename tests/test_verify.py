@@ -11,9 +11,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from lib import __main__ as cli
-from lib import artifacts, pipeline, verify
+from lib import artifacts, decide, pipeline, verify
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,7 @@ def test_a_better_score_with_all_hashes_is_found_by_the_replay(run: Path) -> Non
     rehash(run, ["04_scores.parquet"])
     status, findings = verify.verify(run)
     assert status == verify.DIFFERS
-    assert findings == ["06_decision.json: a figure of 06_tradeoffs.parquet comes out differently"]
+    assert "06_tradeoffs.parquet: quality comes out differently" in findings
 
 
 def test_another_pick_in_the_record_is_found_by_the_replay(run: Path) -> None:
@@ -130,6 +132,37 @@ def test_another_pick_in_the_record_is_found_by_the_replay(run: Path) -> None:
     (run / "06_decision.json").write_text(json.dumps(record), "utf-8")
     rehash(run, [])
     assert verify.verify(run)[0] == verify.DIFFERS
+
+
+def test_whatever_step_6_says_is_found_by_the_replay_where_all_hashes_follow(run: Path) -> None:
+    """No verifier's hash is needed for what the tables decide: each column, each key."""
+    whole = {path: path.read_bytes() for path in run.glob("*.*") if path.is_file()}
+    frame, chance = pd.read_parquet(run / "06_tradeoffs.parquet"), random.Random(2)
+    for column in chance.sample([*frame.columns], 4) + ["pick", "usd_per_month"]:
+        old = frame[column].iloc[0]
+        new = not old if isinstance(old, bool) else old + 1 if column[:3] == "usd" else f"{old}x"
+        values = pd.Series([new, *frame[column][1:]], dtype=object)
+        frame.assign(**{column: values}).astype({column: "string"}).to_parquet(
+            run / "06_tradeoffs.parquet", index=False
+        )
+        rehash(run, ["06_tradeoffs.parquet"])
+        finding = f"06_tradeoffs.parquet: {column} comes out differently"
+        assert verify.verify(run) == (verify.DIFFERS, [finding])
+        for path, content in whole.items():
+            path.write_bytes(content)
+    record = json.loads((run / "06_decision.json").read_text("utf-8"))
+    lies = {"runner_up": None, "tie_rule": "x", "rejected": [], "weights": {"a": "0" * 64}}
+    for key, lie in (lies | {"prices": [], "serving": "rm", "unverified": []}).items():
+        (run / "06_decision.json").write_text(json.dumps(record | {key: lie}), "utf-8")
+        rehash(run, [])
+        finding = f"06_decision.json: {key} comes out differently"
+        assert verify.verify(run) == (verify.DIFFERS, [finding])
+
+
+def test_the_bill_of_materials_of_a_run_is_valid_and_sealed(finished: Path) -> None:
+    text = (finished / decide.BOM).read_text("utf-8")
+    assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(text) is None
+    assert decide.BOM in verify.read(finished)["outputs"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"record_version": 99}'])

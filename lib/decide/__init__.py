@@ -1,11 +1,12 @@
 """Cost, requirements, the pick, how sure it is, and its record."""
 
+from lib.decide.bom import BOM, bill_of_materials
 from lib.decide.costs import by_volume, cost, crossings
 from lib.decide.decision import check, choose, qualify, tradeoffs
 from lib.decide.outlook import outlook
 from lib.decide.record import VERSION, decision_record, write_decision
 
 __all__ = [
-    "VERSION", "by_volume", "check", "choose", "cost", "crossings", "decision_record", "outlook",
-    "qualify", "tradeoffs", "write_decision",
+    "BOM", "VERSION", "bill_of_materials", "by_volume", "check", "choose", "cost", "crossings",
+    "decision_record", "outlook", "qualify", "tradeoffs", "write_decision",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from lib.decide.draws import (
     worth_of_items,
 )
 from lib.decide.flips import flip_points
+from lib.decide.steps import served_models
 from lib.stats import non_inferiority
 from lib.tables import Row, number, percent, rows
 
@@ -32,7 +33,7 @@ def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Row:
 
     Keys: `certainty` (a row per candidate), `provisional` (whom to run if it must be decided
     today though nobody is shown to qualify; else None), `regret` of the choice, `more_items`,
-    `flip_points`, and `sentences` that say these for people.
+    `flip_points`, `sentences` that say these for people, and `served_models`.
     """
     sure = certainty(table, scored, brief)
     order, _ = choose(table, brief.objective)
@@ -58,6 +59,7 @@ def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Row:
         "more_items": rows(worth),
         "flip_points": rows(flips.replace([math.inf, -math.inf], math.nan)),
         "sentences": sentences,
+        "served_models": served_models(scored),
     }
 
 

@@ -11,17 +11,27 @@ import pandas as pd
 from lib import artifacts
 from lib.brief import Project
 from lib.decide.decision import choose, nearest_miss
-from lib.decide.steps import funnel, serving
+from lib.decide.steps import funnel, provenance, serving
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
 from lib.tables import Row, number, rows
 
-LIBRARIES = ("huggingface_hub", "openai", "pandas", "scipy", "statsmodels", "xllamacpp")
+LIBRARIES = (
+    "genai_prices",
+    "huggingface_hub",
+    "openai",
+    "pandas",
+    "scipy",
+    "statsmodels",
+    "xllamacpp",
+)
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
 VERSION = 1  # of data/schemas/decision-1.json
 # What people read of a run, beside its tables.
-OUTPUTS = "06_tradeoffs.parquet *.html *.jsonl overrides.yaml figures/* exports/*".split()
+OUTPUTS = (
+    "06_tradeoffs.parquet 06_bom.json *.html *.jsonl overrides.yaml figures/* exports/*".split()
+)
 NOT_PRICED = "not used, since no load was offered to divide it by"
 Frame = pd.DataFrame
 
@@ -73,6 +83,7 @@ def decision_record(
         **outlook,
         "unverified": [*_said_of(brief, verdicts), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
+        **provenance(brief, table),
         "machine": machine(),
         "versions": {name: version(name) for name in LIBRARIES},
         "overrides": artifacts.overrides(run),

@@ -1,4 +1,4 @@
-"""What happened on the way to the decision: how many models each rule left, and how to serve."""
+"""What happened on the way to the decision: how many models each rule left, and who served."""
 
 import json
 import shlex
@@ -6,10 +6,12 @@ import shlex
 import pandas as pd
 
 from lib.brief import Project
-from lib.endpoints import model_objection
-from lib.tables import rows
+from lib.endpoints import identity, model_objection
+from lib.tables import hardware, rows
 
 Frame = pd.DataFrame
+# Of every random draw: resampled items, arrivals of requests, chances, and what more items give.
+SEEDS = {"bootstrap": 0, "arrivals": 0, "chances": 0, "more_items": 1}
 
 
 def funnel(
@@ -49,3 +51,26 @@ def serving(brief: Project, name: str, revision: str | None) -> str:
     body = {"model": end.model or deployment.model, "messages": [{"role": "user", "content": "…"}]}
     text = shlex.quote(json.dumps(body, ensure_ascii=False))
     return f'curl "{url}/chat/completions"{key} -H "Content-Type: application/json" -d {text}'
+
+
+def provenance(brief: Project, table: Frame) -> dict[str, object]:
+    """Weights' SHA-256 where we served them, the prices with their dates, the seeds."""
+    ours = [d for d in brief.deployments if d.endpoint and d.endpoint.embedded]
+    prices = table[["deployment", "hardware", "price", "price_basis"]]
+    prices = prices.merge(hardware()[["hardware", "checked_on"]], how="left")
+    listed = prices["price_basis"].str.endswith("data/hardware.csv", na=False)
+    prices = prices.assign(checked_on=prices["checked_on"].where(listed))
+    return {
+        "weights": {d.name: str(identity(d)["sha256"]) for d in ours},
+        "prices": rows(prices.drop(columns="hardware")),
+        "seeds": SEEDS,
+    }
+
+
+def served_models(answers: Frame) -> dict[str, list[str]]:
+    """The names that the endpoints said they answered with, by deployment; [] where they do not."""
+    names = answers.reindex(columns=["deployment", "served_model"])
+    return {
+        str(deployment): sorted(set(group.dropna().astype(str)))
+        for deployment, group in names.groupby("deployment")["served_model"]
+    }

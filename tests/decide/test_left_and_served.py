@@ -42,3 +42,30 @@ def test_weights_without_an_endpoint_are_served_at_their_revision() -> None:
     command = "vllm serve mistralai/Ministral-3-3B-Instruct-2512"
     assert serving(article, name, None) == command
     assert serving(article, name, "abc") == f"{command} --revision abc"
+
+
+def test_prices_have_their_dates_and_our_weights_their_hash(tmp_path: Path) -> None:
+    project = load_project(write(tmp_path, BASE))
+    rows = table(a={}, b={"price_basis": "list price, data/hardware.csv"}, c={"price": None})
+    facts: Any = steps.provenance(project, rows)
+    dates = [row["checked_on"] for row in facts["prices"]]
+    assert (dates[0], dates[2]) == (None, None)
+    assert dates[1] == tables.hardware().set_index("hardware")["checked_on"]["cpu-2"]
+    assert all(len(sha256) == 64 for sha256 in facts["weights"].values())
+    assert facts["weights"].keys() == {
+        d.name for d in project.deployments if d.endpoint and d.endpoint.embedded
+    }
+
+
+def test_every_seed_of_the_package_is_in_the_record() -> None:
+    code = "\n".join(path.read_text("utf-8") for path in Path("lib").rglob("*.py"))
+    seeds = {int(seed) for seed in re.findall(r"(?:default_rng\(|seed: int = )(\d+)", code)}
+    assert seeds == set(steps.SEEDS.values())
+
+
+def test_the_names_that_endpoints_answered_with() -> None:
+    answers = pd.DataFrame(
+        {"deployment": ["a", "a", "a", "b"], "served_model": ["x-2", "x-1", "x-1", None]}
+    )
+    assert steps.served_models(answers) == {"a": ["x-1", "x-2"], "b": []}
+    assert steps.served_models(answers[["deployment"]]) == {"a": [], "b": []}
