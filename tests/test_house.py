@@ -41,10 +41,10 @@ MOST_LINES = {
     "ground": 1900,
     "hub": 1600,
     "endpoints": 1550,
-    "decide and pages": 2800,
-    "lib": 15_450,
+    "decide and pages": 2950,
+    "lib": 15_640,
 }
-MOST_FILES, MOST_REQUIREMENTS = 98, 25
+MOST_FILES, MOST_REQUIREMENTS = 99, 25
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPTIONAL = {"inspect_ai", "dask", "distributed"}
@@ -462,10 +462,10 @@ def test_rooms_and_the_house_have_their_size() -> None:
     assert problems("hub", 5) == problems("evaluate", 10) == problems("decide", 5) == []
     assert problems("legal", 6) == ["legal: 1800 lines, at most 1500"]
     assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3150"]
-    assert problems("pages", 10)[1] == "decide and pages: 3000 lines, at most 2800"
-    assert problems("evaluate", 52)[1] == "lib: 15600 lines, at most 15450"
-    many = {f"lib/hub/f{n}.py": "" for n in range(99)}
-    assert too_large(many) == ["lib: 99 files, at most 98"]
+    assert problems("pages", 10)[1] == "decide and pages: 3000 lines, at most 2950"
+    assert problems("evaluate", 53)[1] == "lib: 15900 lines, at most 15640"
+    many = {f"lib/hub/f{n}.py": "" for n in range(100)}
+    assert too_large(many) == ["lib: 100 files, at most 99"]
 
 
 if __name__ == "__main__":

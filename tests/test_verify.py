@@ -138,9 +138,10 @@ def test_whatever_step_6_says_is_found_by_the_replay_where_all_hashes_follow(run
     """No verifier's hash is needed for what the tables decide: each column, each key."""
     whole = {path: path.read_bytes() for path in run.glob("*.*") if path.is_file()}
     frame, chance = pd.read_parquet(run / "06_tradeoffs.parquet"), random.Random(2)
-    for column in chance.sample([*frame.columns], 4) + ["pick", "usd_per_month"]:
+    for column in [*chance.sample([*frame.columns], 4), "pick", "usd_per_month"]:
         old = frame[column].iloc[0]
-        new = not old if isinstance(old, bool) else old + 1 if column[:3] == "usd" else f"{old}x"
+        new = not old if isinstance(old, bool) else f"{old}x"
+        new = (0.0 if old != old else old) + 1 if column.startswith("usd") else new
         values = pd.Series([new, *frame[column][1:]], dtype=object)
         frame.assign(**{column: values}).astype({column: "string"}).to_parquet(
             run / "06_tradeoffs.parquet", index=False

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from briefs import brief
+from briefs import BASE, brief, write
+from tradeoff_rows import table
 
+from lib import tables
 from lib.brief import load_project
+from lib.decide import steps
 from lib.decide.steps import serving
 
 

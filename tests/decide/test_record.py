@@ -32,9 +32,11 @@ CATALOGUE = [  # repo_id, verdict, reasons, shortlisted, why
 
 REGRET = ("usd_per_month", "usd_per_1k", "quality", "p_unfit")
 SCHEMA = json.loads((tables.DATA / "schemas" / "decision-1.json").read_text(encoding="utf-8"))
-OUTLOOK: dict[str, Any] = {"provisional": None, "regret": dict.fromkeys(REGRET)} | {
-    name: [] for name in ("certainty", "more_items", "flip_points", "sentences")
-}
+OUTLOOK: dict[str, Any] = {
+    "provisional": None,
+    "served_models": {},
+    "regret": dict.fromkeys(REGRET),
+} | {name: [] for name in ("certainty", "more_items", "flip_points", "sentences")}
 
 
 def shortlist() -> pd.DataFrame:
