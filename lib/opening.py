@@ -119,7 +119,7 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     parts["asked"] = [d.model_dump(mode="json", exclude=PRICED) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
     parts["load"] = [brief.requirements.slo_s, brief.requirements.min_rps]
-    wanted = ["name", *reads.brief.split()]
+    wanted = reads.brief.split()
     if step == "01" and brief.candidates.source == "hub":
         wanted += ["size", "deployed"]
     if evaluation.strategy == "racing" and step == "04":  # who is dropped depends on them
