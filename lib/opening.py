@@ -1,6 +1,7 @@
 """Open a step: the brief with what this run sets differently, and what the step stands on."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,8 +115,13 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     judge = evaluation.judge and evaluation.judge.model_dump(mode="json", exclude=PRICED)
     parts["evaluation"]["judge"] = judge
     parts["deployed"] = [deployment.model for deployment in brief.deployments]
-    places = [(d.name, d.model, d.hardware, d.precision, d.endpoint) for d in brief.deployments]
-    parts["placed"] = [[*place, e and (e.gguf, e.recorded)] for *place, e in places]
+    # A deployment's name is read where its machine is.
+    places = [
+        (d.hardware and d.name, d.model, d.hardware, d.precision, d.endpoint)
+        for d in brief.deployments
+    ]
+    placed = [[*place, e and (e.gguf, bool(e.recorded))] for *place, e in places]
+    parts["placed"] = sorted({json.dumps(place) for place in placed})
     parts["asked"] = [d.model_dump(mode="json", exclude=PRICED) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
     parts["load"] = [brief.requirements.slo_s, brief.requirements.min_rps]

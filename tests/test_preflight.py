@@ -153,7 +153,7 @@ def test_a_wrong_key_is_a_problem_and_is_not_shown(
 
     with openai_stub.running(refuse) as stub:
         table, problems = preflight.check(hosted(tmp_path, stub.url))
-    assert len(problems) == 1 and "401" in problems[0] and "check SOME_API_KEY" in problems[0]
+    assert len(problems) == 1 and "401" in problems[0] and "SOME_API_KEY" in problems[0]
     assert "sk-secret" not in problems[0] + table.to_string()
 
 

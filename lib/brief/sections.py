@@ -1,7 +1,7 @@
 """The sections of a brief: what each key may hold, and which keys go together."""
 
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -171,6 +171,9 @@ class Require(Section):
         return self
 
 
+OLDER_SPEED = {"probe_s", "min_requests", "max_probes", "ceiling_rps"}
+
+
 class Speed(Section):
     """What a deployment's load may take, in seconds and requests; a load that began is ended.
 
@@ -180,6 +183,18 @@ class Speed(Section):
     budget_s: Positive = 40.0
     budget_requests: int = Field(default=1500, ge=50)
     prefix: Literal["unique", "shared"] = "unique"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_briefs(cls, keys: Any) -> Any:
+        """So many probes of a length are a budget; other bounds of them have no more meaning."""
+        if not isinstance(keys, dict) or not keys.keys() & OLDER_SPEED:
+            return keys
+        try:
+            usual = float(keys.get("probe_s", 5.0)) * int(keys.get("max_probes", 8))
+        except (TypeError, ValueError):
+            return keys  # refused as unknown
+        return {"budget_s": usual} | {k: v for k, v in keys.items() if k not in OLDER_SPEED}
 
 
 class Traffic(Section):

@@ -17,15 +17,7 @@ from lib.errors import PlaybookError
 from lib.sizing import OUTSIDE
 from lib.tables import Row, number, rows
 
-LIBRARIES = (
-    "genai_prices",
-    "huggingface_hub",
-    "openai",
-    "pandas",
-    "scipy",
-    "statsmodels",
-    "xllamacpp",
-)
+LIBRARIES = "genai_prices huggingface_hub openai pandas scipy statsmodels xllamacpp".split()
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
 VERSION = 1  # of data/schemas/decision-1.json
 # What people read of a run, beside its tables.
