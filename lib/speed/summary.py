@@ -39,10 +39,12 @@ def _loads(sent: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
 def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
     """One row per load, with `LOAD`; `verdict` is `passed`, `failed` or `unresolved`.
 
-    `backlog` is how many more requests were in flight at the end than at the beginning.
+    `backlog` is how many more requests were in flight at the end than at the beginning. `errors`
+    of the first load count those of the warm-up too: no failure is out of sight.
     """
     table = []
     for name, sent in requests.groupby("deployment"):
+        unseen = (sent.loc[sent["offered_rps"] == 0, "outcome"] == "failed").sum()
         for number, record in _loads(sent).items():
             load = sent[sent["probe"] == number]
             ok, latency = load[load["outcome"] == "ok"], load["latency_s"]
@@ -54,7 +56,8 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
             cached = ok["cached_tokens"].sum(min_count=1) / max(ok["prompt_tokens"].sum(), 1)
             verdict, backlog = estimate.verdict(record, slo_s)
             within = verdict != "failed" and estimate.missed(record, slo_s).mean() <= MISSES
-            row += [len(load), (load["outcome"] == "failed").sum(), cached, backlog, verdict]
+            errors, unseen = (load["outcome"] == "failed").sum() + unseen, 0
+            row += [len(load), errors, cached, backlog, verdict]
             cut = (load["outcome"] == "cut").any()
             table.append([*row, estimate.disturbed(record), cut, within])
     return pd.DataFrame(table, columns=LOAD)
