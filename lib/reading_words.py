@@ -33,7 +33,10 @@ _DOUBT = (  # before a mark, or in a key
     r"|possibl\w+|non|nicht|kein\w*|pas|não|niet"
 )
 _AGAIN = "but no|wait|actually|on second thoughts?|scratch that|correction|i mean|reconsider\\w*"
-_OPEN = rf"or|nor|if|unless|{_AGAIN}|maybe|perhaps|possibly|hmm|not (?:sure|really|quite)|no[,.!]"
+_OPEN = (
+    rf"or|nor|if|unless|{_AGAIN}|maybe|perhaps|possibly|hmm|no[,.!]"
+    r"|not(?: (?:sure|really|quite)|[\s.!]*$)"
+)
 _ADVERB = (
     "(?:(?:complete|full|total|absolute|undoubted|clear|overwhelming|definite|strong|general"
     "|large|most|certain|obvious|entire|high|extreme|probab|like|real|tru|main|primari"
@@ -81,11 +84,17 @@ IS_ANSWER, ASIDE = (
     _of(rf"(?:\w+[_ ])?(?:{_ASIDE}|const|enum|text|input|title)"),
 )
 BESIDE = _of(rf"\b(?:{_ASIDE}|was|before|input|email|user)$|^!|{ANY}")  # a key of no answer
+COUNTS, NOTHING = re.compile(r"[^s]s$"), re.compile(r"$^.")  # keys: errors, facts; no key
+# Orders: keys of other lists, lists that begin with the worst, and numbers that are no list.
+NO_RANKS = _of(r"irrelevant|score|relevances|worst|least|ascending")
+UPWARDS = _of(r"\b(?:not|worst|least|ascending|increasing|revers\w+)\b")
+NO_ORDER = _of(r"[<=≤≥]|>\s|\b(?:is|are|irrelevant|ascending)\b|\[-?[0-9]*\.?-?[0-9]*\.[0-9]|\[-")
 DOUBT = _of(rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没無如若]|可能|아니")
 SET_ASIDE = _of(rf"\b(?:not|despite|although|rather than)\b[^,]{{0,20}}{WORD}")
 OTHERWISE = _of(
     rf"{_OPENS}(?:if|unless|until|whether|or|nor|than|barely|at first|initially|first \w+)(?!\w)"
     r"|\?[\"')\s]*$|\b(?:(?:is|are|was|were) not|\w+n't|the rest\b.*)[.!\s]*$|如果|可能|不能|[不没]"
+    r"|很难|很難|未必|(?<!特)[别別]|绝非|絕非|,\s*(?:aber|mais|pero|ma|mas|maar)\s"
 )
 TAKEN_BACK = _of(  # after the last value
     r"\b(?:scratch that|on second thoughts?|reconsider\w*|never mind|hmm|(?:just )?(?:kidding"
@@ -114,6 +123,7 @@ LEADING = _of(
     rf"|[0-9.]+)(?!\w)))"
     rf"(?!\W*(?:{_OPEN}|is|was|would|means?)(?!\w))"
     rf"(?![\s.]*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))"
+    rf"(?!\s*[-+*/]?\s*{ANY}\s*=)(?!\s*(?:\([^()\n]*\)|\w+\))?\s*(?:to|through)\s+{ANY})"
 )
 LISTED = _of(rf"({ANY})([.):])\s+\w(?s:.)*?(?!\1){ANY}\2\s+\w")
 # No part of a longer word, number, path, abbreviation or elision: C's, U.S.A., a/b, C++, 5%.
@@ -122,7 +132,7 @@ LEFT, RIGHT = (
     r"(?![\w%+#*⁄]|!=|['&/@_.,-]\w|:(?:\d|\s*\\)|\.\s?\w\.|\s*%)",
 )
 CHAIN = re.compile(
-    r"(?<![-.0-9<=])(?<![<=>]\s)(?<!not )(?<!or )\[?[0-9]{1,6}+\]?"
+    r"(?<![-.0-9<=\[])(?<![<=>]\s)(?<!not )(?<!or )\[?[0-9]{1,6}+\]?"
     r"(?:\s*(?:-?>|[→≻])\s*\[?[0-9]{1,6}+\]?+)++"
     r"(?!\s*(?:or\b|[?=0-9]|<\s*[0-9])|\.[0-9])|\[[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})+\]"
 )
