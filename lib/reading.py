@@ -125,9 +125,7 @@ def _numbers(high: str, *, rated: bool) -> _Kind:
         match = whole.fullmatch(one_form(text))
         return float(match[1].replace(",", ".")) if match else None
 
-    shape = re.compile(
-        rf"{words.LEFT}(?<![0-9][.,:])(?<!\s[.]){NUMBER}{end}{words.RIGHT}", re.IGNORECASE
-    )
+    shape = re.compile(rf"{words.LEFT}(?<![0-9][.,:]){NUMBER}{end}{words.RIGHT}", re.IGNORECASE)
     return _Kind(shape, value, lambda _: True, words.RATED if rated else words.ASSERTED, rated)
 
 
@@ -191,17 +189,8 @@ def _from_json(text: str, kind: _Kind) -> tuple[bool, Any]:
     values, whole = json_values_of(text)
     members = (_member(value, kind) for value in values)
     results = {member for member in members if member is not None}
-    keyed = any(isinstance(v, dict) and any(map(_is_answer, v)) for v in values)
+    keyed = any(isinstance(v, dict) and any(map(words.IS_ANSWER.fullmatch, v)) for v in values)
     return whole or keyed, results.pop() if len(results) == 1 else None
-
-
-def _doubted(key: str) -> re.Match[str] | None:
-    """Whether a JSON key says that its value is not the answer: "wrong_label", "worse"."""
-    return words.DOUBT.search(re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", key))
-
-
-def _is_answer(key: str) -> bool:
-    return bool(words.IS_ANSWER.fullmatch(key)) and not _doubted(key)
 
 
 def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
@@ -212,10 +201,9 @@ def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
     if isinstance(value, list):
         return _member(value[0], kind, named=named) if len(value) == 1 else None
     if isinstance(value, dict):
-        answers = [key for key in value if _is_answer(key)]
-        counts = words.COUNTS if kind.rated else words.NOTHING
-        no_answer = (words.ASIDE.fullmatch, _doubted, counts.search, kind.value)
-        keys = answers or [k for k in value if all(test(k) is None for test in no_answer)]
+        answers = [key for key in value if words.IS_ANSWER.fullmatch(key)]
+        no_answer = words.ASIDE_OR_COUNT.fullmatch if kind.rated else words.ASIDE.fullmatch
+        keys = answers or [k for k in value if not no_answer(k) and kind.value(k) is None]
         members = (_member(value[key], kind, named=bool(answers)) for key in keys)
         results = {member for member in members if member is not None}
         return results.pop() if len(results) == 1 else None
@@ -238,8 +226,6 @@ def _marked(text: str, kind: _Kind) -> tuple[bool, str]:
             before = re.split(r"[.!?\n]" if mark["is"] else r"[.!?,;\n]", text[: mark.start()])[-1]
             if words.DOUBT.search(before):
                 return True, ""
-            if words.AGAIN.search(rest) and len({*re.findall(words.ANY, rest)}) > 1:
-                return True, ""
             only = words.ONLY.fullmatch(line)
             return True, only[1] if only else (
                 _leading(rest) or _claimed(line, kind) or _claimed(f"it is {line}", kind)
@@ -251,7 +237,7 @@ def _of_line(line: str, kind: _Kind) -> str:
     """The value a line consists of, perhaps after a key: "Tone: positive"."""
     if keyed := words.KEYED.fullmatch(line.strip()):
         key, line = keyed.groups()
-        counts = kind.rated and words.COUNTS.search(key)
+        counts = kind.rated and re.search(r"[^s]s$", key)
         if counts or words.DOUBT.search(key) or words.BESIDE.search(key):
             return ""
     only = words.ONLY.fullmatch(RATED_WORDS.sub("", line) if kind.rated else line)
@@ -290,15 +276,11 @@ def find_order(text: str, n: int) -> list[int] | None:
     an answer of numbers alone. A number that is there twice or that no document has spoils it.
     """
     text = NOUN.sub("", one_form(html.unescape(text[:MOST_READ])))
-    numbers = _list_of(text)
+    numbers = [] if words.NO_ORDER.search(text) else _list_of(text)
     for part in (re.split(words.MARK, text)[-1], text) if numbers is None else ():
-        found = [*words.CHAIN.finditer(part)]
-        if any(words.UPWARDS.search(part[: chain.start()].split("\n")[-1]) for chain in found):
-            return None
-        chains = [re.findall(r"[0-9]+", chain[0]) for chain in found]
+        chains = [re.findall(r"[0-9]+", chain) for chain in words.CHAIN.findall(part)]
         numbers = numbers or max(reversed(chains), key=len, default=None)
-    no_list = words.DOUBT.search(text) or words.NO_ORDER.search(text)
-    if numbers is None and not no_list:
+    if numbers is None and not words.NO_LIST.search(text):
         alone = re.fullmatch(r"[0-9,\s]+", text)
         numbers = re.findall(r"[0-9]{1,6}" if alone else r"(?<=\[)[0-9]{1,6}(?=\])", text)
     order = [int(number) for number in numbers or ()]
@@ -310,10 +292,9 @@ def _list_of(text: str) -> list[str] | None:
     value = next(iter(json_values_of(text)[0]), None)
     if isinstance(value, dict):
         lists = {key: v for key, v in value.items() if isinstance(v, list)}
-        named = [v for key, v in lists.items() if _is_answer(key)]
-        no_order = (_doubted, words.NO_RANKS.search)
-        named = named or [v for k, v in lists.items() if all(not test(k) for test in no_order)]
-        value = named[0] if len(named) == 1 else [None] * (len(named) or bool(lists))
+        named = [v for key, v in lists.items() if words.IS_ANSWER.fullmatch(key)]
+        named = named or [v for key, v in lists.items() if not words.ASIDE.fullmatch(key)]
+        value = named[0] if len(named) == 1 else [None] * len(lists)
     texts = [str(member) for member in value] if isinstance(value, list) else []
     sound = all(re.fullmatch("[0-9]{1,6}", text) for text in texts)
     return (texts if sound else []) if texts else None

@@ -33,10 +33,7 @@ _DOUBT = (  # before a mark, or in a key
     r"|possibl\w+|non|nicht|kein\w*|pas|não|niet"
 )
 _AGAIN = "but no|wait|actually|on second thoughts?|scratch that|correction|i mean|reconsider\\w*"
-_OPEN = (
-    rf"or|nor|if|unless|{_AGAIN}|maybe|perhaps|possibly|hmm|no[,.!]"
-    r"|not(?: (?:sure|really|quite)|[\s.!]*$)"
-)
+_OPEN = rf"or|nor|if|unless|{_AGAIN}|maybe|perhaps|possibly|hmm|not (?:sure|really|quite)|no[,.!]"
 _ADVERB = (
     "(?:(?:complete|full|total|absolute|undoubted|clear|overwhelming|definite|strong|general"
     "|large|most|certain|obvious|entire|high|extreme|probab|like|real|tru|main|primari"
@@ -79,17 +76,17 @@ def _of(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile(pattern, flags)
 
 
-IS_ANSWER, ASIDE = (
-    _of(rf"(?s:.*)(?:{_ANSWER})\s*"),
-    _of(rf"(?:\w+[_ ])?(?:{_ASIDE}|const|enum|text|input|title)"),
+_DENIED = rf"(?:.*[\W_])?(?:{_DOUBT})(?:[\W_].*)?"  # keys: wrong_label, worse, least_likely
+IS_ANSWER = _of(rf"(?!{_DENIED}$)(?s:.*)(?:{_ANSWER})\s*")
+ASIDE = _of(
+    rf"(?:\w+[_ ])?(?:{_ASIDE}|const|enum|text|input|title)|{_DENIED}|irrelevant|scores|relevances"
 )
+ASIDE_OR_COUNT = _of(rf"{ASIDE.pattern}|.*[^s]s")  # errors, facts
+# Of orders: lists that begin with the worst, and numbers that are no list.
+NO_ORDER = _of(r"\b(?:not|worst|least|ascending|reversed?)\b[^\n>.{}\"]{0,60}?\[?[0-9]+\]?\s*[>,]")
 BESIDE = _of(rf"\b(?:{_ASIDE}|was|before|input|email|user)$|^!|{ANY}")  # a key of no answer
-COUNTS, NOTHING = re.compile(r"[^s]s$"), re.compile(r"$^.")  # keys: errors, facts; no key
-# Orders: keys of other lists, lists that begin with the worst, and numbers that are no list.
-NO_RANKS = _of(r"irrelevant|score|relevances|worst|least|ascending")
-UPWARDS = _of(r"\b(?:not|worst|least|ascending|increasing|revers\w+)\b")
-NO_ORDER = _of(r"[<=≤≥]|>\s|\b(?:is|are|irrelevant|ascending)\b|\[-?[0-9]*\.?-?[0-9]*\.[0-9]|\[-")
 DOUBT = _of(rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没無如若]|可能|아니")
+NO_LIST = _of(rf"{DOUBT.pattern}|[<=≤≥]|>\s|\b(?:is|are|irrelevant)\b|\[(?:-|[0-9]*\.)")
 SET_ASIDE = _of(rf"\b(?:not|despite|although|rather than)\b[^,]{{0,20}}{WORD}")
 OTHERWISE = _of(
     rf"{_OPENS}(?:if|unless|until|whether|or|nor|than|barely|at first|initially|first \w+)(?!\w)"
@@ -122,13 +119,12 @@ LEADING = _of(
     rf"|(?::(?=\s)|\s+-(?!>))(?!\W*(?:no|not(?!\s+{ANY})|yes|true|false|none|n/?a|low|high"
     rf"|[0-9.]+)(?!\w)))"
     rf"(?!\W*(?:{_OPEN}|is|was|would|means?)(?!\w))"
-    rf"(?![\s.]*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))"
-    rf"(?!\s*[-+*/]?\s*{ANY}\s*=)(?!\s*(?:\([^()\n]*\)|\w+\))?\s*(?:to|through)\s+{ANY})"
+    rf"(?![\s.]*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))(?!\s*[-+*/]?\s*{ANY}\s*=)"
 )
 LISTED = _of(rf"({ANY})([.):])\s+\w(?s:.)*?(?!\1){ANY}\2\s+\w")
 # No part of a longer word, number, path, abbreviation or elision: C's, U.S.A., a/b, C++, 5%.
 LEFT, RIGHT = (
-    r"(?<![\w$#@\\~<>^])(?<!\w['&./@_-])(?<![/&+-])",
+    r"(?<![\w$#@\\~<>^])(?<!\w['&./@_-])(?<![/&+-])(?<!\s[.])",
     r"(?![\w%+#*⁄]|!=|['&/@_.,-]\w|:(?:\d|\s*\\)|\.\s?\w\.|\s*%)",
 )
 CHAIN = re.compile(
