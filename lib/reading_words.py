@@ -21,7 +21,7 @@ _ANSWER = (  # JSON keys, and words before a colon
 )
 _ASIDE = (  # keys of what stands beside an answer
     "reason|reasoning|rationale|explanation|why|thoughts?|confidence|probability|max"
-    "|scale|certainty|comment|notes?|example|options|count|number"
+    "|scale|certainty|comment|notes?|example|options|count|number|irrelevant|scores|relevances"
 )
 _DOUBT = (  # before a mark, or in a key
     r"not|never|no|nor|neither|none|non|cannot|without|\w+n't|hardly|wrong|incorrect|false"
@@ -78,15 +78,12 @@ def _of(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
 
 _DENIED = rf"(?:.*[\W_])?(?:{_DOUBT})(?:[\W_].*)?"  # keys: wrong_label, worse, least_likely
 IS_ANSWER = _of(rf"(?!{_DENIED}$)(?s:.*)(?:{_ANSWER})\s*")
-ASIDE = _of(
-    rf"(?:\w+[_ ])?(?:{_ASIDE}|const|enum|text|input|title)|{_DENIED}|irrelevant|scores|relevances"
-)
+ASIDE = _of(rf"(?:\w+[_ ])?(?:{_ASIDE}|const|enum|text|input|title)|{_DENIED}")
 ASIDE_OR_COUNT = _of(rf"{ASIDE.pattern}|.*[^s]s")  # errors, facts
-# Of orders: lists that begin with the worst, and numbers that are no list.
 NO_ORDER = _of(r"\b(?:not|worst|least|ascending|reversed?)\b[^\n>.{}\"]{0,60}?\[?[0-9]+\]?\s*[>,]")
 BESIDE = _of(rf"\b(?:{_ASIDE}|was|before|input|email|user)$|^!|{ANY}")  # a key of no answer
 DOUBT = _of(rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没無如若]|可能|아니")
-NO_LIST = _of(rf"{DOUBT.pattern}|[<=≤≥]|>\s|\b(?:is|are|irrelevant)\b|\[(?:-|[0-9]*\.)")
+NO_LIST = _of(rf"{DOUBT.pattern}|[<=≤≥]|>\s|irrelevant|\[(?:-|[0-9]*\.)")
 SET_ASIDE = _of(rf"\b(?:not|despite|although|rather than)\b[^,]{{0,20}}{WORD}")
 OTHERWISE = _of(
     rf"{_OPENS}(?:if|unless|until|whether|or|nor|than|barely|at first|initially|first \w+)(?!\w)"
