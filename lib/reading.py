@@ -202,7 +202,7 @@ def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
         return _member(value[0], kind, named=named) if len(value) == 1 else None
     if isinstance(value, dict):
         answers = [key for key in value if words.IS_ANSWER.fullmatch(key)]
-        no_answer = words.ASIDE.fullmatch
+        no_answer = words.ASIDE_OR_COUNT.fullmatch if kind.rated else words.ASIDE.fullmatch
         keys = answers or [k for k in value if not no_answer(k) and kind.value(k) is None]
         members = (_member(value[key], kind, named=bool(answers)) for key in keys)
         results = {member for member in members if member is not None}
@@ -276,11 +276,11 @@ def find_order(text: str, n: int) -> list[int] | None:
     an answer of numbers alone. A number that is there twice or that no document has spoils it.
     """
     text = NOUN.sub("", one_form(html.unescape(text[:MOST_READ])))
-    numbers = _list_of(text)
+    numbers = [] if words.NO_ORDER.search(text) else _list_of(text)
     for part in (re.split(words.MARK, text)[-1], text) if numbers is None else ():
         chains = [re.findall(r"[0-9]+", chain) for chain in words.CHAIN.findall(part)]
         numbers = numbers or max(reversed(chains), key=len, default=None)
-    if numbers is None and not words.DOUBT.search(text):
+    if numbers is None and not words.NO_LIST.search(text):
         alone = re.fullmatch(r"[0-9,\s]+", text)
         numbers = re.findall(r"[0-9]{1,6}" if alone else r"(?<=\[)[0-9]{1,6}(?=\])", text)
     order = [int(number) for number in numbers or ()]
@@ -293,8 +293,8 @@ def _list_of(text: str) -> list[str] | None:
     if isinstance(value, dict):
         lists = {key: v for key, v in value.items() if isinstance(v, list)}
         named = [v for key, v in lists.items() if words.IS_ANSWER.fullmatch(key)]
-        named = named or [*lists.values()]
-        value = named[0] if len(named) == 1 else [None] * len(named)
+        named = named or [v for key, v in lists.items() if not words.ASIDE.fullmatch(key)]
+        value = named[0] if len(named) == 1 else [None] * len(lists)
     texts = [str(member) for member in value] if isinstance(value, list) else []
     sound = all(re.fullmatch("[0-9]{1,6}", text) for text in texts)
     return (texts if sound else []) if texts else None

@@ -21,7 +21,7 @@ _ANSWER = (  # JSON keys, and words before a colon
 )
 _ASIDE = (  # keys of what stands beside an answer
     "reason|reasoning|rationale|explanation|why|thoughts?|confidence|probability|max"
-    "|scale|certainty|comment|notes?|example|options|count|number"
+    "|scale|certainty|comment|notes?|example|options|count|number|irrelevant|scores|relevances"
 )
 _DOUBT = (  # before a mark, or in a key
     r"not|never|no|nor|neither|none|non|cannot|without|\w+n't|hardly|wrong|incorrect|false"
@@ -76,16 +76,19 @@ def _of(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile(pattern, flags)
 
 
-IS_ANSWER, ASIDE = (
-    _of(rf"(?s:.*)(?:{_ANSWER})\s*"),
-    _of(rf"(?:\w+[_ ])?(?:{_ASIDE}|const|enum|text|input|title)"),
-)
+_DENIED = rf"(?:.*[\W_])?(?:{_DOUBT})(?:[\W_].*)?"  # keys: wrong_label, worse, least_likely
+IS_ANSWER = _of(rf"(?!{_DENIED}$)(?s:.*)(?:{_ANSWER})\s*")
+ASIDE = _of(rf"(?:\w+[_ ])?(?:{_ASIDE}|const|enum|text|input|title)|{_DENIED}")
+ASIDE_OR_COUNT = _of(rf"{ASIDE.pattern}|.*[^s]s")  # errors, facts
+NO_ORDER = _of(r"\b(?:not|worst|least|ascending|reversed?)\b[^\n>.{}\"]{0,60}?\[?[0-9]+\]?\s*[>,]")
 BESIDE = _of(rf"\b(?:{_ASIDE}|was|before|input|email|user)$|^!|{ANY}")  # a key of no answer
 DOUBT = _of(rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没無如若]|可能|아니")
+NO_LIST = _of(rf"{DOUBT.pattern}|[<=≤≥]|>\s|irrelevant|\[(?:-|[0-9]*\.)")
 SET_ASIDE = _of(rf"\b(?:not|despite|although|rather than)\b[^,]{{0,20}}{WORD}")
 OTHERWISE = _of(
     rf"{_OPENS}(?:if|unless|until|whether|or|nor|than|barely|at first|initially|first \w+)(?!\w)"
     r"|\?[\"')\s]*$|\b(?:(?:is|are|was|were) not|\w+n't|the rest\b.*)[.!\s]*$|如果|可能|不能|[不没]"
+    r"|很难|很難|未必|(?<!特)[别別]|绝非|絕非|,\s*(?:aber|mais|pero|ma|mas|maar)\s"
 )
 TAKEN_BACK = _of(  # after the last value
     r"\b(?:scratch that|on second thoughts?|reconsider\w*|never mind|hmm|(?:just )?(?:kidding"
@@ -113,16 +116,16 @@ LEADING = _of(
     rf"|(?::(?=\s)|\s+-(?!>))(?!\W*(?:no|not(?!\s+{ANY})|yes|true|false|none|n/?a|low|high"
     rf"|[0-9.]+)(?!\w)))"
     rf"(?!\W*(?:{_OPEN}|is|was|would|means?)(?!\w))"
-    rf"(?![\s.]*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))"
+    rf"(?![\s.]*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))(?!\s*[-+*/]?\s*{ANY}\s*=)"
 )
 LISTED = _of(rf"({ANY})([.):])\s+\w(?s:.)*?(?!\1){ANY}\2\s+\w")
 # No part of a longer word, number, path, abbreviation or elision: C's, U.S.A., a/b, C++, 5%.
 LEFT, RIGHT = (
-    r"(?<![\w$#@\\~<>^])(?<!\w['&./@_-])(?<![/&+-])",
+    r"(?<![\w$#@\\~<>^])(?<!\w['&./@_-])(?<![/&+-])(?<!\s[.])",
     r"(?![\w%+#*⁄]|!=|['&/@_.,-]\w|:(?:\d|\s*\\)|\.\s?\w\.|\s*%)",
 )
 CHAIN = re.compile(
-    r"(?<![-.0-9<=])(?<![<=>]\s)(?<!not )(?<!or )\[?[0-9]{1,6}+\]?"
+    r"(?<![-.0-9<=\[])(?<![<=>]\s)(?<!not )(?<!or )\[?[0-9]{1,6}+\]?"
     r"(?:\s*(?:-?>|[→≻])\s*\[?[0-9]{1,6}+\]?+)++"
     r"(?!\s*(?:or\b|[?=0-9]|<\s*[0-9])|\.[0-9])|\[[0-9]{1,6}(?:\s*,\s*[0-9]{1,6})+\]"
 )

@@ -111,7 +111,9 @@ def _prefixed(call: Call, prefix: str) -> Call:
     if call.api == "rerank":
         return call._replace(body=call.body | {"query": prefix + call.body["query"]})
     first, *others = call.body["messages"]
-    messages = [first | {"content": prefix + first["content"]}, *others]
+    content, part = first.get("content") or "", {"type": "text", "text": prefix}
+    new = [part, *content] if isinstance(content, list) else prefix + content
+    messages = [first | {"content": new}, *others]
     return call._replace(body=call.body | {"messages": messages})
 
 

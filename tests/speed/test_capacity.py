@@ -17,7 +17,7 @@ from openai_stub import Reply, Request, error
 
 from lib import speed
 from lib.brief.project import Project, load_project
-from lib.endpoints import store
+from lib.endpoints import Call, store
 from lib.errors import PlaybookError
 from lib.speed import estimate, load, measurement
 from lib.speed.load import Limits, Load
@@ -276,6 +276,18 @@ def test_shared_prefixes_are_sent_as_they_are(tmp_path: Path) -> None:
         requests = measure(brief(stub.url, prefix="shared", budget_requests=60), tmp_path)
         assert {request.text for request in stub.requests} == {f"text {i}" for i in range(30)}
     assert speed.summarise(requests, slo_s=1)["cached_share"].eq(0.8).all()
+
+
+def test_a_prefix_comes_before_whatever_the_first_turn_holds() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    for content, wanted in (
+        ("text", "new text"),
+        (None, "new "),
+        ([image], [{"type": "text", "text": "new "}, image]),
+    ):
+        call = Call("key", "chat", {"messages": [{"role": "user", "content": content}]})
+        (turn,) = measurement._prefixed(call, "new ").body["messages"]
+        assert turn == {"role": "user", "content": wanted}
 
 
 @pytest.mark.usefixtures("virtual_time")
