@@ -40,7 +40,13 @@ SHAPES = {
     "two groups": lambda rng, k: rng.choice([-1, 1], k) + 0.2 * rng.standard_normal(k),
 }
 # candidates, items, points of spread, clusters
-SIZES = [(2, 100, 0.02, 0), (6, 100, 0.02, 0), (6, 400, 0.02, 0), (4, 200, 0.03, 20)]
+SIZES = [
+    (2, 100, 0.02, 0),
+    (6, 100, 0.02, 0),
+    (6, 400, 0.02, 0),
+    (4, 200, 0.03, 20),
+    (8, 300, 0.05, 0),
+]
 DOLLARS = [f"usd_per_{of}{end}" for of in ("1k", "month") for end in ("", "_low", "_high")]
 QUALITY = ("quality", "quality_low", "quality_high")
 Floats = NDArray[np.float64]

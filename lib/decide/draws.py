@@ -13,7 +13,8 @@ from lib.stats import by_item, twins
 
 N_DRAWS = 4000
 Z95 = 1.959964  # half an interval in standard errors
-SPREADS = np.geomspace(0.05, 20, 30)  # of the true qualities, in standard errors of a difference
+SPREADS = np.geomspace(0.005, 3, 40)  # of the true qualities, in standard deviations of an item
+USUAL_SPREAD = 0.05  # scale of the same: about 2 points where 85 % are right
 MORE_ITEMS = (25, 50, 100, 200, 400, 800, 1600)
 
 Floats = NDArray[np.float64]
@@ -89,7 +90,9 @@ def joint_draws(
     models = rows.set_index("deployment").loc[firsts]
     error = ((models["quality_high"] - models["quality_low"]) / 2 / Z95).to_numpy(float)
     scatter = correlation(scored, firsts) * np.outer(error, error)
-    drawn = shrunk(models["quality"].to_numpy(float), scatter, rng, n) if firsts else None
+    deviation = max(np.mean(error * np.sqrt(models["n"].to_numpy(float))), 1e-9) if firsts else 0
+    values = models["quality"].to_numpy(float)
+    drawn = shrunk(values, scatter, deviation, rng, n) if firsts else None
     columns = [firsts.index(one_of[name]) for name in names]
     quality = np.empty((n, 0)) if drawn is None else drawn[:, columns]
     z = rng.standard_normal((n, len(names)))
@@ -113,28 +116,29 @@ def correlation(scored: pd.DataFrame, names: list[str]) -> Floats:
     return np.asarray(np.where(itself, 1.0, shared.to_numpy(dtype=float)), dtype=np.float64)
 
 
-def shrunk(values: Floats, scatter: Floats, rng: np.random.Generator, n: int) -> Floats:
+def shrunk(
+    values: Floats, scatter: Floats, deviation: float, rng: np.random.Generator, n: int
+) -> Floats:
     """Draw true values behind estimates with a covariance, shrunk to their common mean.
 
-    Empirical Bayes with a normal prior whose mean is flat, and whose spread is averaged over a
-    grid by its marginal likelihood (Gelman et al., Bayesian Data Analysis, 5.4). The best of
-    many estimates is best partly by luck; a plain bootstrap takes the luck for truth.
+    Empirical Bayes with a normal prior whose mean is flat, and whose spread is averaged over
+    `SPREADS`, times the standard deviation of an item, by its marginal likelihood and a half-Cauchy
+    hyperprior (Gelman 2006, Bayesian Analysis 1:515). The best of many estimates is best partly
+    by luck; a plain bootstrap takes the luck for truth.
     """
     k = len(values)
     noise, axes = np.linalg.eigh(scatter)
     noise = np.maximum(noise, 0.0)
-    apart = (np.trace(scatter) * k - scatter.sum()) / max(k * (k - 1), 1)  # of a difference, half
-    if k == 1 or apart <= 0:
-        alone: Floats = values + (rng.standard_normal((n, k)) * np.sqrt(noise)) @ axes.T
-        return alone
     ones = axes.sum(axis=0)
     turned = values @ axes
-    spreads = np.sqrt(apart) * SPREADS
+    spreads = SPREADS * deviation
     weights = 1 / (noise + spreads[:, None] ** 2)  # of every axis, a row per spread
     information = (weights * ones**2).sum(axis=1)
     means = (weights * ones * turned).sum(axis=1) / information
     residuals = turned - means[:, None] * ones
     fit = np.log(weights).sum(axis=1) - np.log(information) - (weights * residuals**2).sum(axis=1)
+    # Flat near zero: a step of the grid is as wide as its spread.
+    fit += 2 * np.log(SPREADS) - 2 * np.log1p((SPREADS / USUAL_SPREAD) ** 2)
     chances = np.exp((fit - fit.max()) / 2)
     at = rng.choice(len(spreads), size=n, p=chances / chances.sum())
     mean = (means[at] + rng.standard_normal(n) / np.sqrt(information[at]))[:, None] * ones

@@ -52,7 +52,7 @@ def test_stated_chances_are_true_where_a_bootstrap_boasts() -> None:
         true = 0.75 + 0.02 * rng.standard_normal(6)
         scatter = np.diag(true * (1 - true) / ITEMS)
         values = true + rng.standard_normal(6) * np.sqrt(np.diag(scatter))
-        drawn = draws.shrunk(values, scatter, rng, 500)
+        drawn = draws.shrunk(values, scatter, 0.43, rng, 500)
         plain = values + rng.standard_normal((500, 6)) * np.sqrt(np.diag(scatter))
         top = values.argmax()
         stated.append((drawn.argmax(axis=1) == top).mean())
@@ -64,7 +64,7 @@ def test_stated_chances_are_true_where_a_bootstrap_boasts() -> None:
 
 def test_what_is_far_apart_is_not_shrunk() -> None:
     values, scatter = np.array([0.9, 0.5, 0.1]), np.eye(3) * 0.001
-    drawn = draws.shrunk(values, scatter, np.random.default_rng(0), 2000)
+    drawn = draws.shrunk(values, scatter, 0.4, np.random.default_rng(0), 2000)
     assert drawn.mean(axis=0) == pytest.approx(values, abs=0.02)
     assert drawn.std(axis=0) == pytest.approx([0.0316] * 3, rel=0.1)
 
