@@ -28,7 +28,8 @@ def did_you_mean(word: str, choices: Iterable[str], *, most: int = 1, otherwise:
 
 def in_one_list(problems: Iterable[str]) -> str:
     """All problems at once: a sentence alone, or how many there are and a line for each."""
-    lines = list(dict.fromkeys(problems))
+    parts = [problem.split("\n- ") for problem in problems]  # one may be such a list itself
+    lines = list(dict.fromkeys(line for part in parts for line in part[1:] or part))
     return lines[0] if len(lines) == 1 else "\n- ".join([f"{len(lines)} problems:", *lines])
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lib import artifacts, evaluate, preflight
 from lib.artifacts import Overrides
-from lib.brief import Project, load_project
+from lib.brief import Project, read_project
 from lib.endpoints import key_of
 from lib.errors import PlaybookError
 from lib.tables import DATA
@@ -48,9 +48,13 @@ SCORING = {"judge", "margin", "strategy", "block", "group", "slices"}
 
 
 def open_project(project: str | Path, **overrides: Any) -> Project:
-    """Read a brief as `load_project` does, and have its kind of task check what belongs to it."""
-    brief = load_project(project, **overrides)
-    evaluate.check(brief)
+    """Read a brief and have its kind of task check what belongs to it.
+
+    PlaybookError lists what is wrong, and what will be in a later step as far as one can see.
+    """
+    brief, problems = read_project(project, **overrides)
+    if problems := [*problems, *evaluate.problems(brief)]:
+        preflight.refuse(brief, [*problems, *preflight.problems(brief), *preflight.unset(brief)])
     return brief
 
 

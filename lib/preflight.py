@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from lib import artifacts, endpoints, evaluate, hub, legal, sizing, speed, tables
 from lib.brief import Deployment, Project
@@ -32,6 +33,8 @@ def problems(brief: Project) -> list[str]:
             return check(*args)
         except PlaybookError as error:
             found.append(str(error).removeprefix(f"{brief.file}: "))
+        except ValidationError:
+            return None  # of the kind's options: `evaluate.problems` says why
 
     in_projects = brief.folder.parent == PROJECTS.resolve()
     if in_projects and Path(brief.file).name == "project.yaml" and brief.folder.name != brief.name:
@@ -44,7 +47,7 @@ def problems(brief: Project) -> list[str]:
         found += hub.unknown_models(brief, models) if brief.candidates.source != "hub" else []
     attempt(sizing.wanted_tiers, brief.size, tables.closed_models())
     # Items and other files beside the brief.
-    items = attempt(evaluate.load_items, brief)
+    items = attempt(evaluate.load_items, brief) if brief.evaluation.items else None
     ids = [] if items is None else items["item_id"].tolist()
     attempt(evaluate.load_labelled, brief)
     for deployment in brief.deployments:

@@ -75,6 +75,42 @@ def test_all_problems_are_in_one_list(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_fault_of_one_layer_hides_none_of_another(tmp_path: Path) -> None:
+    """Of the schema, the kind of task, the items, the names and the prices: all in one list."""
+    items = [{"id": "1", "input": "x"}, {"id": 2, "input": "y", "target": "no"}]
+    path = project(tmp_path, "deployments.1.hardware", "cpu-22", item=items[0])
+    write_items(tmp_path, *items)
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    raw["policy"] |= {"licenses": ["mitt"], "countrys": ["France"]}
+    raw["objective"], raw["size"] = "cheap", {"replaces": "gpt-5-minni"}
+    raw["evaluation"] |= {"labels": [True, False], "max_tokens": 0}
+    raw["deployments"].append({"name": "c", "model": "Qwen/Qwen3-8", "endpoint": {"recorded": "x"}})
+    path.write_text(yaml.safe_dump(raw), "utf-8")
+    with pytest.raises(PlaybookError) as caught:
+        open_project(path)
+    for sentence in (
+        "unknown key 'policy.countrys'; did you mean 'countries'?",
+        "objective: Input should be",
+        "evaluation.max_tokens: Input",
+        "evaluation.labels.0: Input should be a valid string, not True; YAML reads yes, no",
+        "deployments.2: 'c' needs a price",
+        "policy.licenses: nobody here knows 'mitt'",
+        "did you mean 'gpt-5-mini'",
+        "no price for 'cpu-22'",
+    ):
+        assert sentence in str(caught.value), sentence
+
+
+def test_all_faulty_items_are_named(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    good = [ITEM | {"id": str(n)} for n in range(3)]
+    write_items(tmp_path, good[0], {"id": "x"}, good[1], {"id": 7, "input": "a"}, *[{}] * 20)
+    (problem,) = preflight.problems(open_project(path))
+    assert problem.count("\n- ") == 9
+    assert "line 2: input must be text" in problem and "line 4: id must be text, not 7" in problem
+    assert problem.endswith("items.jsonl: 14 more lines are not usable")
+
+
 def test_notebook_1_refuses_the_same_and_only_notes_a_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from lib.brief.project import (
     Project,
     load_project,
     problem_sentences,
+    read_project,
 )
 from lib.brief.sections import (
     Candidates,
@@ -25,4 +26,5 @@ __all__ = [
     "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption", "Judge", "Limits",
     "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements", "Section", "Size",
     "Traffic", "endpoint_url", "load_project", "problem_sentences",
+    "read_project",
 ]  # fmt: skip

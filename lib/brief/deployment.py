@@ -163,3 +163,10 @@ class Deployment(Section):
     host: Host | None = None
     hardware: str | None = None
     price: Price | None = None
+
+    @model_validator(mode="after")
+    def _has_a_price(self) -> Self:
+        if not (self.price or self.hardware):
+            need = "a price, or hardware whose price data/hardware.csv knows"
+            raise ValueError(f"{self.name!r} needs {need}")
+        return self

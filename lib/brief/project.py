@@ -1,5 +1,6 @@
 """The brief: one `project.yaml` that says what is chosen, for whom and under which policy."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from datetime import date
@@ -154,9 +155,6 @@ class Project(Section):
             raise ValueError("deployments: the name 'judge' is taken by evaluation.judge")
         if len(marked := [d.name for d in self.deployments if d.baseline]) > 1:
             raise ValueError(f"deployments: {' and '.join(marked)} are marked baseline; mark one")
-        for name in (d.name for d in self.deployments if not (d.price or d.hardware)):
-            need = "a price, or hardware whose price data/hardware.csv knows"
-            raise ValueError(f"deployments: {name!r} needs {need}")
         return self
 
     @property
@@ -190,22 +188,53 @@ def load_project(project: str | Path, **overrides: Any) -> Project:
 
     An override `section__key=value` replaces a value (not "", 0); PlaybookError lists bad keys.
     """
+    brief, problems = read_project(project, **overrides)
+    if problems:
+        raise PlaybookError(f"{brief.file}: {in_one_list(problems)}")
+    return brief
+
+
+def read_project(project: str | Path, **overrides: Any) -> tuple[Project, list[str]]:
+    """A brief without what is wrong in it, and a sentence for each key that is.
+
+    PlaybookError where too little is left of it, or `overrides` are what is wrong.
+    """
     raw = _read(path := _find(str(project)))
     changes = {key: value for key, value in overrides.items() if value not in ("", 0, None)}
     for key, value in changes.items():
         _override(raw, *key.partition("__")[::2], value)
     if reserved := READ_FROM & raw.keys():
         raise PlaybookError(f"{path}: unknown key {min(reserved)!r}; remove it")
+    at = {"folder": path.parent.resolve(), "file": str(path)}
     try:
-        return Project(**raw, folder=path.parent.resolve(), file=str(path))
+        return Project(**raw, **at), []
     except ValidationError as error:
         problems = list(problem_sentences(error, model=Project))
         keys = [key.replace("__", ".") for key in changes]
         if of_run := [text for text in problems if text.startswith(tuple(keys or "\n"))]:
             raise PlaybookError(f"set for this run: {in_one_list(of_run)}") from None
+        with contextlib.suppress(ValidationError):
+            places = [one["loc"] for one in error.errors(include_url=False)]
+            return Project(**_without(raw, places), **at), problems
         raise PlaybookError(f"{path}: {in_one_list(problems)}") from None
     except TypeError:
         raise PlaybookError(f"{path}: the keys at the top must be words") from None
+
+
+def _without(value: Any, places: list[tuple[int | str, ...]]) -> Any:
+    """A value of YAML without what lies at these places in it; of deployments, the whole one."""
+    inside: dict[int | str, list[tuple[int | str, ...]]] = {}
+    for first, *rest in filter(None, places):
+        inside.setdefault(first, []).append(tuple(rest[:1] if first == "deployments" else rest))
+    if isinstance(value, list):
+        kept = [(_without(one, inside.get(at, [])), inside.get(at)) for at, one in enumerate(value)]
+        return [one for one, wrong in kept if not (wrong and () in wrong)]
+    if not isinstance(value, dict):
+        return value
+    gone = {key for key, wrong in inside.items() if () in wrong}
+    return {
+        key: _without(one, inside.get(key, [])) for key, one in value.items() if key not in gone
+    }
 
 
 def _find(project: str) -> Path:

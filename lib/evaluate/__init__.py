@@ -4,7 +4,7 @@ from lib.evaluate.answers import ask, dry_run, forecast, plan
 from lib.evaluate.disagreement import side_by_side
 from lib.evaluate.items import load_items
 from lib.evaluate.judge import as_deployment, load_labelled
-from lib.evaluate.kinds import check
+from lib.evaluate.kinds import problems
 from lib.evaluate.slices import by_slice, slice_winners
 from lib.evaluate.steps import (
     calibrate,
@@ -19,7 +19,7 @@ from lib.evaluate.steps import (
 )
 
 __all__ = [
-    "as_deployment", "ask", "by_slice", "calibrate", "check", "compare", "detail", "dry_run",
+    "as_deployment", "ask", "by_slice", "calibrate", "compare", "detail", "dry_run",
     "forecast", "gather", "judge_notes", "load_items", "load_labelled", "non_inferiority", "plan",
-    "score", "side_by_side", "slice_winners", "summarise", "unreadable",
+    "problems", "score", "side_by_side", "slice_winners", "summarise", "unreadable",
 ]  # fmt: skip

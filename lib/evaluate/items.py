@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from lib.artifacts import path_name
 from lib.brief import Project
 from lib.endpoints import FIELD, filled
-from lib.errors import PlaybookError
+from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.evaluate import judge as judge_model
 from lib.evaluate import kinds
 from lib.evaluate.kinds.defaults import Reader
@@ -23,6 +23,7 @@ from lib.untrusted import as_dict, as_list
 
 COLUMNS = ["item_id", "input", "target", "group"]
 TAKEN = ("item_id", "deployment", "repo_id")
+MOST_FAULTS = 8  # named of a file, one by one
 DOUBLED = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -61,8 +62,18 @@ def load_items(brief: Project) -> pd.DataFrame:
     where = path_name(path := brief.items_path)
     if not path.is_file():
         raise PlaybookError(f"{where}: no such file; evaluation.items in project.yaml names it")
-    read = kind.item_reader(brief)
-    rows = [_item(raw, place, brief, read) for place, raw in _lines(path, brief)]
+    read, rows, faults = kind.item_reader(brief), list[dict[str, str]](), list[str]()
+    try:
+        for place, raw in _lines(path, brief):
+            try:
+                rows.append(_item(raw, place, brief, read))
+            except PlaybookError as error:
+                faults.append(str(error))
+    except PlaybookError as error:  # a line that cannot be read ends the file
+        faults.append(str(error))
+    if faults:
+        more = [f"{where}: {len(faults) - MOST_FAULTS} more lines are not usable"]
+        raise PlaybookError(in_one_list(faults[:MOST_FAULTS] + more * (len(faults) > MOST_FAULTS)))
     if not rows:
         raise PlaybookError(f'{where}: empty; write one {{"id", "input", "target"}} a line')
     name, count = Counter(row["item_id"] for row in rows).most_common(1)[0]
@@ -192,7 +203,8 @@ def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[st
                 yield f"shots: one has no {name!r}, which {key} names"
     for name in evaluation.slices:
         if name not in fields | {"length"}:
-            yield f"slices: no item has {name!r}; they have {', '.join(sorted(fields))}"
+            choices = [*sorted(fields - {"item_id", "group"}), "length"]
+            yield f"slices: no item has {name!r}; {did_you_mean(name, choices)}"
 
 
 def _question(brief: Project) -> str:

@@ -88,11 +88,11 @@ def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
         if (name := deployment.model) in ids.values():
             continue
         near = [ids[key] for key in difflib.get_close_matches(name.lower(), ids, n=3)]
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
         line = f"{{repo_id: {name}, base_model: …, license: …, country: …, total_params_b: …}}"
         problems.append(
             f"deployment {deployment.name!r}: neither data/models.csv nor the brief knows"
-            f" {name!r}; {hint}If it is your own, add it to the brief: models: [{line}]"
+            f" {name!r}{hint} If it is your own, add it to the brief: models: [{line}]"
         )
     return problems
 

@@ -113,7 +113,7 @@ def test_a_deployment_changes_only_its_own_words(tmp_path: Path) -> None:
             None,
             "deployment 'a' needs endpoint for kind 'class",
         ),
-        ("deployments.0.price", None, "deployments: 'a' needs a price, or hardware whose price"),
+        ("deployments.0.price", None, "deployments.0: 'a' needs a price, or hardware whose price"),
         (
             "evaluation.prompt",
             {"user": "Review:"},
@@ -177,7 +177,8 @@ def test_a_wrong_value_is_one_sentence(
     with pytest.raises(PlaybookError, match=re.escape(message)) as caught:
         brief(tmp_path, where, value)
     assert str(caught.value).startswith(f"{tmp_path}/project.yaml: ")
-    assert "\n" not in str(caught.value)
+    # Beside it stands what else is wrong with this brief: nobody knows its models.
+    assert sum(message in line for line in str(caught.value).split("\n")) == 1
 
 
 def test_missing_keys_are_named_and_counted(tmp_path: Path) -> None:

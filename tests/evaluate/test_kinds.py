@@ -101,7 +101,6 @@ def test_all_problems_of_a_kind_are_told_at_once(toy: Path) -> None:
     with pytest.raises(PlaybookError) as problem:
         open_project(write(toy, raw))
     text = str(problem.value)
-    assert f"{len(raw['deployments']) + 2} problems:" in text
     assert text.count("needs published for kind 'published'") == len(raw["deployments"])
     assert "evaluation: slices: kind 'published' reads no items" in text
     assert "unknown key 'evaluation.tolerance'" in text
@@ -118,5 +117,5 @@ def test_the_options_of_a_kind_are_its_own(toy: Path) -> None:
         PlaybookError, match=r"unknown key 'evaluation\.concurency'; did you mean 'conc"
     ):
         toy_brief(toy, concurency=1)
-    with pytest.raises(PlaybookError, match=r"project\.yaml: .* unknown kind 'toi'; did you"):
+    with pytest.raises(PlaybookError, match=r"evaluation: unknown kind 'toi'; did you"):
         open_project(write(toy, changed("evaluation.kind", "toi")))

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lib.brief import Evaluation, Project, problem_sentences
-from lib.errors import PlaybookError, did_you_mean, in_one_list
+from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import defaults
 
 SOURCES = {"published": "lib.evaluate.published", "inspect": "lib.evaluate.inspect_source"}
@@ -25,7 +25,7 @@ def of(name: str) -> SimpleNamespace:
     """What the kind of this name says and does, with the defaults for what its file leaves out."""
     names = sorted({*SOURCES, *(m.name for m in pkgutil.iter_modules(__path__))} - {"defaults"})
     if name not in names:
-        raise PlaybookError(f"unknown kind {name!r}; {did_you_mean(name, names)}")
+        raise PlaybookError(f"evaluation: unknown kind {name!r}; {did_you_mean(name, names)}")
     module = importlib.import_module(SOURCES.get(name, f"{__name__}.{name}"))
     return SimpleNamespace(**vars(defaults) | vars(module))
 
@@ -35,32 +35,31 @@ def options_of(brief: Project) -> Any:
     return of(brief.evaluation.kind).Options.model_validate(brief.evaluation.of_kind)
 
 
-def check(brief: Project) -> None:
-    """Hold a brief against its kind of task; a PlaybookError says which keys are wrong."""
-    evaluation, problems = brief.evaluation, list[str]()
+def problems(brief: Project) -> list[str]:
+    """A sentence for each key of a brief that does not go with its kind of task."""
+    evaluation, found = brief.evaluation, list[str]()
     try:
         kind, by_name = of(evaluation.kind), f"kind {evaluation.kind!r}"
         lacking = [d.name for d in brief.deployments if getattr(d, kind.NEEDS) is None]
-        problems += [f"deployment {name!r} needs {kind.NEEDS} for {by_name}" for name in lacking]
+        found += [f"deployment {name!r} needs {kind.NEEDS} for {by_name}" for name in lacking]
         if kind.ASKS_ITEMS and not evaluation.items:
-            problems.append(f"{by_name} needs items: the name of a file of items")
+            found.append(f"{by_name} needs items: the name of a file of items")
         if kind.JUDGED_BY and evaluation.judge is None:
-            problems.append(f"{by_name} needs judge")
+            found.append(f"{by_name} needs judge")
         wording = evaluation.judge.user if evaluation.judge else "".join(kind.JUDGED_BY)
         absent = [place for place in kind.JUDGED_BY if place not in wording]
-        problems += [f"judge.user must contain {place} for {by_name}" for place in absent]
+        found += [f"judge.user must contain {place} for {by_name}" for place in absent]
         if not kind.ASKS_ITEMS and evaluation.strategy == "racing":
-            problems.append(f"{by_name} asks no items to race on: strategy: full")
+            found.append(f"{by_name} asks no items to race on: strategy: full")
         if not kind.ASKS_ITEMS and evaluation.slices:
-            problems.append(f"slices: {by_name} reads no items to slice")
-        problems = [f"evaluation: {text}" for text in problems]
+            found.append(f"slices: {by_name} reads no items to slice")
+        found = [f"evaluation: {text}" for text in found]
         options = options_of(brief)
-        if not problems:  # what the kind's own check may rely on
+        if not found:  # what the kind's own check may rely on
             kind.check(brief, options)
     except ValidationError as error:
         others = set(Evaluation.model_fields)
-        problems += problem_sentences(error, model=kind.Options, at=("evaluation",), others=others)
+        found += problem_sentences(error, model=kind.Options, at=("evaluation",), others=others)
     except (PlaybookError, ValueError) as error:
-        problems.append(f"evaluation: {error}")
-    if problems:
-        raise PlaybookError(f"{brief.file}: {in_one_list(problems)}")
+        found.append(f"evaluation: {str(error).removeprefix('evaluation: ')}")
+    return found
