@@ -68,7 +68,14 @@ def _check(args: argparse.Namespace) -> None:
     table, problems = preflight.check(brief)
     empty = "There is no endpoint to ask."
     sys.stdout.write(f"{pages.table(table, rows=99, empty=empty).text}\n")
-    preflight.refuse(brief, problems)
+    if len(table):
+        sys.stdout.write(
+            "Calls: answers of step 4 and at most the loads of step 5; dollars: most.\n"
+        )
+    preflight.refuse(
+        brief, problems, then=f"\nnext: mend this, then python -m lib check {brief.name}"
+    )
+    sys.stdout.write("".join(f"note: {text}\n" for text in preflight.notes(brief)))
     sys.stdout.write(f"Everything is there. next: python -m lib run {args.project}\n")
 
 

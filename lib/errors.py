@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,16 +15,20 @@ class PlaybookError(Exception):
     """A sentence a stranger can act on: what, where, and what to do next."""
 
 
-def did_you_mean(word: str, choices: Iterable[str], *, most: int = 1, otherwise: str = "") -> str:
-    """The end of such a sentence: `did you mean 'x'?`, with up to `most` choices near the word.
+def did_you_mean(word: str, names: Iterable[str], *, most: int = 1, otherwise: str = "") -> str:
+    """The end of such a sentence: `did you mean 'x'?`, with up to `most` names near it.
 
-    Where none is near it is `otherwise`, or all choices.
+    Where none is near it is `otherwise`, or all names.
     """
-    choices = list(choices)
-    near = [repr(choice) for choice in difflib.get_close_matches(word, choices, n=most)]
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    return otherwise or f"known: {', '.join(choices)}"
+    choices = {_sorted_words(name): name for name in names}
+    if near := difflib.get_close_matches(_sorted_words(word), choices, n=most):
+        return f"did you mean {' or '.join(repr(choices[key]) for key in near)}?"
+    return otherwise or f"known: {', '.join(choices.values())}"
+
+
+def _sorted_words(name: str) -> str:
+    """A name by its words, so that `usd_per_million_output` is near `output_usd_per_million`."""
+    return " ".join(sorted(re.findall(r"[^\W_]+", name.casefold())))
 
 
 def in_one_list(problems: Iterable[str]) -> str:

@@ -81,7 +81,7 @@ def open_run(
     if step == "01":
         preflight.refuse(brief, preflight.problems(brief))
     artifacts.begin(run, step, _made_from(step, brief, run), changes)
-    later = preflight.unset(brief) if step == "01" else []
+    later = [*preflight.unset(brief), *preflight.notes(brief)] if step == "01" else []
     return brief, run, " ".join([_standing(step, brief, overridden), *later])
 
 

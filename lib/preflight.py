@@ -75,10 +75,27 @@ def unset(brief: Project) -> list[str]:
     return [f"{who}: the environment variable {name} {hint}" for who, name in lacking]
 
 
-def refuse(brief: Project, sentences: Iterable[str]) -> None:
+def notes(brief: Project) -> list[str]:
+    """A sentence for what a run can do without, but its reader would miss."""
+    template = "task: still the template's; say what yours is, and put your own items in"
+    texts = [template] if "(replace this" in brief.task else []
+    for deployment in brief.deployments:
+        lines = list[dict[str, Any]]()
+        by_token = deployment.price and not deployment.price.usd_per_hour
+        if by_token and deployment.endpoint and deployment.endpoint.recorded:
+            with contextlib.suppress(PlaybookError):  # which is among the problems
+                ids = evaluate.load_items(brief)["item_id"].tolist()
+                lines = endpoints.recorded_answers(deployment, brief.folder, ids)
+        if any(line["completion_tokens"] is None for line in lines):
+            need = "prompt_tokens and completion_tokens to every line for its cost"
+            texts.append(f"deployment {deployment.name!r}: add {need}")
+    return texts
+
+
+def refuse(brief: Project, sentences: Iterable[str], *, then: str = "") -> None:
     """PlaybookError that lists the problems of a brief, where there are any."""
     if listed := list(sentences):
-        raise PlaybookError(f"{brief.file}: {in_one_list(listed)}")
+        raise PlaybookError(f"{brief.file}: {in_one_list(listed)}{then}")
 
 
 def _live(brief: Project) -> list[Deployment]:

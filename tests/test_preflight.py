@@ -179,6 +179,35 @@ def test_what_the_licence_bars_is_said_before_anything_is_asked(tmp_path: Path) 
         assert problems == ["deployments: step 1 lets nobody through who could be chosen"]
 
 
+def test_notes_name_what_a_reader_would_miss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project(tmp_path, "task", "Sort tickets (replace this by your own)")
+    raw = yaml.safe_load(path.read_text("utf-8"))
+    raw["deployments"] = raw["deployments"][:1]
+    raw["deployments"][0] |= {"endpoint": {"recorded": "old.jsonl"}, "baseline": True}
+    raw["deployments"][0]["price"] = {"input_usd_per_million": 1, "output_usd_per_million": 2}
+    path.write_text(yaml.safe_dump(raw), "utf-8")
+    (tmp_path / "old.jsonl").write_text('{"item_id": "1", "output": "positive"}\n')
+    assert main(["check", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "note: task: still the template's" in out
+    assert "note: deployment 'a': add prompt_tokens and completion_tokens to every line" in out
+
+
+def test_a_dead_endpoint_is_named_by_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "x")
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path / "runs"))
+    brief = hosted(tmp_path, "http://127.0.0.1:9/v1")
+    assert main(["check", brief.file]) == 1
+    printed = capsys.readouterr()
+    assert "a: no connection to http://127.0.0.1:9; is the server up" in printed.err
+    assert "next: mend this, then python -m lib check" in printed.err
+    assert "Calls: answers of step 4" in printed.out
+
+
 def test_a_wrong_key_is_a_problem_and_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

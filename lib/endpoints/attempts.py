@@ -157,6 +157,10 @@ async def _send(link: Link, call: Call) -> _Attempt:
         ours = isinstance(error.__cause__, httpx2.DecodingError | httpx2.TooManyRedirects)
         message = str(error.__cause__) if ours else error.message
         text = f"{type(error).__name__}: {message}"
+        if never_sent:
+            url = link.api.base_url
+            at = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
+            text = f"no connection to {at}; is the server up, and the endpoint's URL right?"
         return _failed(served, text, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
