@@ -19,9 +19,9 @@ FINISH = {
     "stop": """stop stopped end end_turn end_of_text end_of_turn end_of_sequence end_id
         end_of_sentence eos eos_token s eot eot_id im_end return stop_str stop_sequence
         stop_sequence_reached stop_token stop_word stop_words stop_string stop_criteria word
-        complete completed completion done finish finished normal success succeeded null none tool_call tool_calls
-        tool_use function_call malformed_tool_use malformed_function_call malformed_model_output
-        unexpected_tool_call""",
+        complete completed completion done finish finished normal success succeeded null none
+        tool_call tool_calls tool_use function_call malformed_tool_use malformed_function_call
+        malformed_model_output unexpected_tool_call""",
     "length": """length max_length model_length length_limit limit max_tokens max_tokens_reached
         max_output_tokens max_completion_tokens max_new_tokens maximum_tokens token_limit
         token_limit_reached context_length context_length_exceeded context_window_exceeded
