@@ -16,8 +16,6 @@ from lib.json_values import json_values_of
 from lib.plain_text import normalise, one_form, without_layout
 
 MOST_READ = 20_000  # characters of an answer that are read
-SIDES = (("A", ("1", "first", "the first")), ("B", ("2", "second", "the second")))
-PREFERENCES = (*SIDES, ("tie", tuple(words.TIES)))
 
 
 class _Kind(NamedTuple):
@@ -66,7 +64,7 @@ def find_preference(text: str) -> str | None:
         named = rf"(?i:(?:the )?{name} (?:{words.NAMED}|one))"
         text = re.sub(rf"\b(?:{numbered}|{named}\b)", letter, text)
     text = re.sub(r" than (?:[AB]\b|the (?:first|second|other)(?: one)?\b)", "", text)
-    value = _read(text, _labels(("A", "B", "tie"), PREFERENCES, words.PREFERRED))
+    value = _read(text, _labels(("A", "B", "tie"), words.PREFERENCES, words.PREFERRED))
     return {"A": "first", "B": "second", "tie": "tie"}.get(value or "")
 
 

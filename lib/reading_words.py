@@ -183,3 +183,5 @@ RATED_WORDS = re.compile(r"^(?:[^\W\d]+ ){0,2}[^\W\d]+,")  # very polite, 5
 NOUN = re.compile(r"(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])", re.IGNORECASE)
 NUMBER = r"[-+]?[0-9]{1,9}(?:,[0-9]{1,2}|\.[0-9]{1,9})?"
 TIES = "tied|draw|equal|equally good|both|a tie|a draw|neither|neither is right".split("|")
+SIDES = (("A", ("1", "first", "the first")), ("B", ("2", "second", "the second")))
+PREFERENCES = (*SIDES, ("tie", tuple(TIES)))

@@ -392,3 +392,13 @@ def test_a_judge_asked_by_schema_is_read_and_falls_back_to_text(tmp_path: Path) 
         assert form["properties"]["verdict"]["enum"] == ["pass", "fail"]
         assert list(rows["predicted"]) == ["fail", "pass", "fail"]
         assert list(rows["outcome"]) == ["answered"] * 3
+
+
+def test_a_verdict_of_another_model_than_the_others_is_no_verdict(
+    tmp_path: Path, said: Callable[..., list[Call]]
+) -> None:
+    said(lambda turn: {"output": "pass", "served_model": "j-2" if "Two?" in turn else "j-1"})
+    _, rows, scores = scored(judged_brief(tmp_path), answers("one", "two", "three"), tmp_path)
+    assert list(rows["outcome"]) == ["answered", "failed", "answered"]
+    assert rows["detail"].iloc[1] == "judge: answered by 'j-2', most others by 'j-1'"
+    assert set(scores["comparable"]) == {"no"}
