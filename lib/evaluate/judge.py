@@ -207,8 +207,7 @@ def rates(checked: pd.DataFrame, pass_labels: list[str]) -> Rates:
     """Count the judge's right verdicts among the answers that people passed, and failed."""
     judged = checked[checked["judge_error"] == ""]
     human, passed = (judged[column].isin(pass_labels) for column in ("human", "verdict"))
-    counts = (human & passed, human, ~human & ~passed, ~human)
-    return Rates(*(int(each.sum()) for each in counts))
+    return Rates(*(int(n.sum()) for n in (human & passed, human, ~human & ~passed, ~human)))
 
 
 def flaw(brief: Project, checked: pd.DataFrame) -> str:
@@ -216,8 +215,7 @@ def flaw(brief: Project, checked: pd.DataFrame) -> str:
     judge, judged = judge_of(brief), checked[checked["judge_error"] == ""]
     if len(judged) < 2:
         return "cannot be measured"
-    rated = kinds.of(brief.evaluation.kind).RATED
-    shown = rated or rates(checked, judge.pass_labels).youden > 0
+    shown = kinds.of(brief.evaluation.kind).RATED or rates(checked, judge.pass_labels).youden > 0
     return "" if shown else "is not shown to be better than chance"
 
 
