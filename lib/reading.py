@@ -16,20 +16,6 @@ from lib.json_values import json_values_of
 from lib.plain_text import normalise, one_form, without_layout
 
 MOST_READ = 20_000  # characters of an answer that are read
-NUMBER = r"[-+]?[0-9]{1,9}(?:,[0-9]{1,2}|\.[0-9]{1,9})?"
-SPACE = re.compile(r"(?<=\w)[-_\s]+(?=\w)")
-ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-QUOTED = re.compile(rf'(?<![:=])(?<![:=] )"(?!{words.ANY}[.,!]?")[^"\n]{{0,300}}"')
-SIGNS = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
-REFUSAL = re.compile("[\u2715-\u2718\u274c\u274e\U0001f44e\U0001f6ab]")
-RATED_WORDS = re.compile(r"^(?:[^\W\d]+ ){0,2}[^\W\d]+,")  # very polite, 5
-NOUN = re.compile(r"(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])", re.IGNORECASE)
-TIES = "tied|draw|equal|equally good|both|a tie|a draw|neither|neither is right".split("|")
-PREFERENCES = (
-    ("A", ("1", "first", "the first")),
-    ("B", ("2", "second", "the second")),
-    ("tie", tuple(TIES)),
-)
 
 
 class _Kind(NamedTuple):
@@ -78,7 +64,7 @@ def find_preference(text: str) -> str | None:
         named = rf"(?i:(?:the )?{name} (?:{words.NAMED}|one))"
         text = re.sub(rf"\b(?:{numbered}|{named}\b)", letter, text)
     text = re.sub(r" than (?:[AB]\b|the (?:first|second|other)(?: one)?\b)", "", text)
-    value = _read(text, _labels(("A", "B", "tie"), PREFERENCES, words.PREFERRED))
+    value = _read(text, _labels(("A", "B", "tie"), words.PREFERENCES, words.PREFERRED))
     return {"A": "first", "B": "second", "tie": "tie"}.get(value or "")
 
 
@@ -96,20 +82,22 @@ def _labels(
         return kind._replace(value=lambda text: numbers.get(kind.value(text)))
     as_it_is = {word: label for word, label in pairs}
     exact = {normalise(word): label for word, label in pairs}
-    loose = {SPACE.sub(" ", name): label for name, label in exact.items()}
+    loose = {words.SPACE.sub(" ", name): label for name, label in exact.items()}
 
     def value(text: str) -> str | None:
         name = normalise(text)
         other = ("?" in text and "?" not in name) or re.fullmatch(r"[^*]+\*|!.*", text.strip())
-        return as_it_is.get(text) if other else exact.get(name, loose.get(SPACE.sub(" ", name)))
+        return (
+            as_it_is.get(text) if other else exact.get(name, loose.get(words.SPACE.sub(" ", name)))
+        )
 
     def short(text: str) -> bool:
         return (text.isascii() and len(text) < 3) or text.casefold() in words.COMMON
 
     names = sorted({one_form(word) for word, _ in pairs}, key=len, reverse=True)
-    parts = (map(re.escape, SPACE.split(name)) for name in names)
+    parts = (map(re.escape, words.SPACE.split(name)) for name in names)
     shape = "|".join(r"[-_\s]+".join(part) for part in parts)
-    shape = shape if ASIAN.search(shape) else f"{words.LEFT}(?:{shape}){words.RIGHT}"
+    shape = shape if words.ASIAN.search(shape) else f"{words.LEFT}(?:{shape}){words.RIGHT}"
     return _Kind(re.compile(shape, re.IGNORECASE), value, short, claims)
 
 
@@ -119,13 +107,15 @@ def _numbers(high: str, *, rated: bool) -> _Kind:
     of = "/|out of" if rated or float(high) > 2 else "out of"
     end = rf"(?:\s*(?:{of})\s*{re.escape(high)}(?:\.0+)?(?![\d/]|[.,]\d))?"
     end += r"(?:\s*(?:star|point)s?)?"
-    whole = re.compile(rf"[\s\"'(\[*]*({NUMBER}){end}[\s\"')\]*.,;:!]*", re.IGNORECASE)
+    whole = re.compile(rf"[\s\"'(\[*]*({words.NUMBER}){end}[\s\"')\]*.,;:!]*", re.IGNORECASE)
 
     def value(text: str) -> float | None:
         match = whole.fullmatch(one_form(text))
         return float(match[1].replace(",", ".")) if match else None
 
-    shape = re.compile(rf"{words.LEFT}(?<![0-9][.,:]){NUMBER}{end}{words.RIGHT}", re.IGNORECASE)
+    shape = re.compile(
+        rf"{words.LEFT}(?<![0-9][.,:]){words.NUMBER}{end}{words.RIGHT}", re.IGNORECASE
+    )
     return _Kind(shape, value, lambda _: True, words.RATED if rated else words.ASSERTED, rated)
 
 
@@ -148,16 +138,18 @@ def _read(text: str, kind: _Kind) -> Any:
     lines = [line for line in text.split("\n") if line.strip()]
     first = words.ONLY.fullmatch(lines[0]) if lines else None
     has_mark, code = _marked(text, kind)
-    if has_mark:  # after a first line that says another a further question was made up
-        return values.get(code) if not first or first[1] == code else None
-    codes = {_of_line(line, kind) for line in lines} - {""}
-    leading = "" if codes else _leading(text)
-    codes = {leading} if leading else codes | {_claimed(text, kind)} - {""}
-    if len(codes) != 1:
+    if not has_mark:
+        codes = {_of_line(line, kind) for line in lines} - {""}
+        leading = "" if codes else _leading(text)
+        codes = {leading} if leading else codes | {_claimed(text, kind)} - {""}
+        code = codes.pop() if len(codes) == 1 else ""
+        if code and {*words.OR_ELSE.findall(text.split(code, 1)[1])} - {code}:
+            return None
+    elif first and first[1] != code:  # another than the first line: a further question was made up
         return None
-    code = codes.pop()
-    others = {*words.OR_ELSE.findall(text.split(code, 1)[1])} - {code}
-    return None if others else values[code]
+    rest = text.rpartition(code or "\n")[2]
+    others = {*re.findall(words.ANY, rest)} - {code}
+    return None if others and words.TAKES_BACK.search(rest) else values.get(code)
 
 
 def _tokens(text: str, kind: _Kind) -> tuple[str, dict[str, Any]]:
@@ -179,8 +171,8 @@ def _tokens(text: str, kind: _Kind) -> tuple[str, dict[str, Any]]:
         values[code] = value if place < 1000 else None
         return code
 
-    text = SIGNS.sub(" ", REFUSAL.sub(" not ", kind.shape.sub(token, text)))
-    text = QUOTED.sub(" ", re.sub(r'\A"([^"]*)"\Z', r"\1", text))
+    text = words.SIGNS.sub(" ", words.REFUSAL.sub(" not ", kind.shape.sub(token, text)))
+    text = words.QUOTED.sub(" ", re.sub(r'\A"([^"]*)"\Z', r"\1", text))
     return re.sub(r"[^\S\n]+", " ", text), values
 
 
@@ -206,7 +198,9 @@ def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
         keys = answers or [k for k in value if not no_answer(k) and kind.value(k) is None]
         members = (_member(value[key], kind, named=bool(answers)) for key in keys)
         results = {member for member in members if member is not None}
-        return results.pop() if len(results) == 1 else None
+        flags = {kind.value(k): flag for k, flag in value.items() if isinstance(flag, bool)}
+        sound = all((name in results) == flag for name, flag in flags.items() if name is not None)
+        return results.pop() if len(results) == 1 and sound else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         share = isinstance(value, float) and 0 <= value <= 1
         value = f"{value:g}" if kind.rated or (named and not share) else None
@@ -236,11 +230,11 @@ def _marked(text: str, kind: _Kind) -> tuple[bool, str]:
 def _of_line(line: str, kind: _Kind) -> str:
     """The value a line consists of, perhaps after a key: "Tone: positive"."""
     if keyed := words.KEYED.fullmatch(line.strip()):
-        key, line = keyed.groups()
+        key, line = filter(None, keyed.groups())
         counts = kind.rated and re.search(r"[^s]s$", key)
         if counts or words.DOUBT.search(key) or words.BESIDE.search(key):
             return ""
-    only = words.ONLY.fullmatch(RATED_WORDS.sub("", line) if kind.rated else line)
+    only = words.ONLY.fullmatch(words.RATED_WORDS.sub("", line) if kind.rated else line)
     return only[1] if only else ""
 
 
@@ -275,7 +269,10 @@ def find_order(text: str, n: int) -> list[int] | None:
     (of equally long ones the last) after the last mark or anywhere, all numbers in brackets, or
     an answer of numbers alone. A number that is there twice or that no document has spoils it.
     """
-    text = NOUN.sub("", one_form(html.unescape(text[:MOST_READ])))
+    text = words.NOUN.sub("", one_form(html.unescape(text[:MOST_READ])))
+    before, *after = words.REORDERED.split(text)
+    if after and words.CHAIN.search("".join([before, *after[:-1]])):  # the last one alone counts
+        text = next(iter(words.CHAIN.findall(after[-1])), "")
     numbers = [] if words.NO_ORDER.search(text) else _list_of(text)
     for part in (re.split(words.MARK, text)[-1], text) if numbers is None else ():
         chains = [re.findall(r"[0-9]+", chain) for chain in words.CHAIN.findall(part)]
@@ -289,8 +286,11 @@ def find_order(text: str, n: int) -> list[int] | None:
 
 
 def _list_of(text: str) -> list[str] | None:
-    value = next(iter(json_values_of(text)[0]), None)
+    objects = json_values_of(text)[0]
+    value = next(iter(objects), None)
     if isinstance(value, dict):
+        if any(another != value for another in objects):
+            return []
         lists = {key: v for key, v in value.items() if isinstance(v, list)}
         named = [v for key, v in lists.items() if words.IS_ANSWER.fullmatch(key)]
         named = named or [v for key, v in lists.items() if not words.ASIDE.fullmatch(key)]

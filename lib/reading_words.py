@@ -34,6 +34,7 @@ _DOUBT = (  # before a mark, or in a key
 )
 _AGAIN = "but no|wait|actually|on second thoughts?|scratch that|correction|i mean|reconsider\\w*"
 _OPEN = rf"or|nor|if|unless|{_AGAIN}|maybe|perhaps|possibly|hmm|not (?:sure|really|quite)|no[,.!]"
+_OPEN += "|except|apart from|aside from"
 _ADVERB = (
     "(?:(?:complete|full|total|absolute|undoubted|clear|overwhelming|definite|strong|general"
     "|large|most|certain|obvious|entire|high|extreme|probab|like|real|tru|main|primari"
@@ -64,8 +65,8 @@ _BETTER = (
     r"|relevant|convincing|thorough|coherent)))\b"
 )
 _FIRST = (
-    r"^(?:(?:but|however|overall|so|thus|therefore|"
-    r"i (?:think|believe)|on a scale [^,]{1,20}?),?\s+)*"
+    r"^(?:(?:but|however|overall|in (?:short|summary)|so|thus|therefore|"
+    r"i (?:think|believe)|on a scale [^,]{1,20}?)[,:]?\s+)*"
 )
 _ENDS = r"[\"')\s]*(?:$|[.,;:!]|\((?!or)|(?:because|since|overall)\b)"
 _OPENS = r"(?<![\w'])"
@@ -86,13 +87,16 @@ DOUBT = _of(rf"{_OPENS}(?:{_DOUBT})(?!\w)|[不非没無如若]|可能|아니")
 NO_LIST = _of(rf"{DOUBT.pattern}|[<=≤≥]|>\s|irrelevant|\[(?:-|[0-9]*\.)")
 SET_ASIDE = _of(rf"\b(?:not|despite|although|rather than)\b[^,]{{0,20}}{WORD}")
 OTHERWISE = _of(
-    rf"{_OPENS}(?:if|unless|until|whether|or|nor|than|barely|at first|initially|first \w+)(?!\w)"
+    rf"{_OPENS}(?:if|unless|until|whether|or|nor|than|barely|at first|initially"
+    r"|except|apart from|aside from|first \w+)(?!\w)"
     r"|\?[\"')\s]*$|\b(?:(?:is|are|was|were) not|\w+n't|the rest\b.*)[.!\s]*$|如果|可能|不能|[不没]"
+    rf"|(?<!of )(?<!from ){ANY}(?: \([^()]{{0,30}}\))? (?:to|through) {ANY}"
     r"|很难|很難|未必|(?<!特)[别別]|绝非|絕非|,\s*(?:aber|mais|pero|ma|mas|maar)\s"
 )
 TAKEN_BACK = _of(  # after the last value
     r"\b(?:scratch that|on second thoughts?|reconsider\w*|never mind|hmm|(?:just )?(?:kidding"
-    r"|joking)|no,? wait|wait,? no|actually,? no|or not)\b|\A\W*\(?(?:ironic|sarcas)"
+    r"|joking)|no,? wait|wait,? no|actually,? no|or not|take (?:that|it|this) back)\b"
+    r"|(?:\A|[-.,!])\s*not\W*\Z|\A\W*\(?(?:ironic|sarcas)"
     r"|\A\s*\((?:not?|un\w+)\b|\n[\w ]{1,20}[:=]\s*\Z"
 )
 OR_ELSE = _of(
@@ -100,11 +104,15 @@ OR_ELSE = _of(
     rf"|may)(?: also)? be)\W+(?:an?\s+)?({ANY})"
 )
 AGAIN = _of(rf"{_OPENS}(?:{_AGAIN})(?!\w)")
+REORDERED = _of(rf"{_OPENS}(?:{_AGAIN}|take (?:that|it|this) back|hmm)(?!\w)")
+TAKES_BACK = _of(rf"(?:^|[\n.!?;])[\s\"'(]*(?:{_AGAIN}|no[,.!:]|on reflection|hmm)(?!\w)")
 MARK = _of(
     rf"(?<![\w-])(?:{_ANSWER})(?:\s*\([^)\n]{{0,80}}\))?"
     r"(?:\"?\s*(?:[:=]+>?|->|→)|\s+(?P<is>is|was|should be|would be|must be)\b:?)\s*"
 )
-KEYED = _of(r"([^:=\n]{1,40}?)\s*(?:[:=]>?|->|→)\s*(\S.*)")
+KEYED = _of(
+    rf"(?:([^:=\n]{{1,40}}?)\s*(?:[:=]>?|->|→)|([^:=\n]{{0,20}}\b(?:{_ANSWER})) -)\s*(\S.*)"
+)
 ONLY = _of(rf"[\s\"'(\[.=>]*({ANY})[\s\"')\].,;:!]*")
 LEADING = _of(
     r"[\s\"'(\[]{0,9}(?:(?:therefore|thus|so|overall|hence|sure|okay|well)\b,?\s+)?"
@@ -112,7 +120,7 @@ LEADING = _of(
     rf"({ANY})(?!(?<={WORD})(?::|\s+-)[^.\n]{{0,80}}(?:not|n't|no|never)[\s.!]*(?:$|\n))"
     rf"(?:\s*[)\]\"'!;]|\s*\.(?!\s*\d)|\s*$|\s*\n|(?<!{SINGLE}),(?=\s)"
     rf"|\s*,?\s+(?=because|since|due\b)|\s+\((?!(?:no|un\w+)\b|not\s*\)|[^()\n]{{0,30}}\)\W*"
-    rf"(?:and\s+)?{ANY})"
+    rf"(?:(?:and|to|through)\s+)?{ANY})"
     rf"|(?::(?=\s)|\s+-(?!>))(?!\W*(?:no|not(?!\s+{ANY})|yes|true|false|none|n/?a|low|high"
     rf"|[0-9.]+)(?!\w)))"
     rf"(?!\W*(?:{_OPEN}|is|was|would|means?)(?!\w))"
@@ -166,3 +174,14 @@ PREFERRED = _of(
     rf"|{_FIRST}({SINGLE}) {_BETTER}(?![^.]*,\s*(?:and |while )?{ANY} (?:in|on|is|wins)\b)"
     rf"|{ASSERTED.pattern}"
 )
+SPACE = re.compile(r"(?<=\w)[-_\s]+(?=\w)")
+ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+QUOTED = re.compile(rf'(?<![:=])(?<![:=] )"(?!{ANY}[.,!]?")[^"\n]{{0,300}}"')
+SIGNS = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
+REFUSAL = re.compile("[\u2715-\u2718\u274c\u274e\U0001f44e\U0001f6ab]")
+RATED_WORDS = re.compile(r"^(?:[^\W\d]+ ){0,2}[^\W\d]+,")  # very polite, 5
+NOUN = re.compile(r"(?:documents?|docs?|passages?)\s*#?(?=\s*\[?[0-9])", re.IGNORECASE)
+NUMBER = r"[-+]?[0-9]{1,9}(?:,[0-9]{1,2}|\.[0-9]{1,9})?"
+TIES = "tied|draw|equal|equally good|both|a tie|a draw|neither|neither is right".split("|")
+SIDES = (("A", ("1", "first", "the first")), ("B", ("2", "second", "the second")))
+PREFERENCES = (*SIDES, ("tie", tuple(TIES)))

@@ -17,14 +17,17 @@ from lib.untrusted import as_count, as_dict, as_list, as_number, as_text
 # punctuation do not count. A word that is not here is a failure: nobody knows what it says.
 FINISH = {
     "stop": """stop stopped end end_turn end_of_text end_of_turn end_of_sequence end_id
-        eos eos_token eot im_end stop_sequence stop_sequence_reached stop_token stop_word stop_words
-        stop_string stop_criteria word complete completed completion done finish finished normal
-        success succeeded null none tool_call tool_calls tool_use function_call malformed_tool_use
-        malformed_function_call malformed_model_output unexpected_tool_call""",
+        end_of_sentence eos eos_token s eot eot_id im_end return stop_str stop_sequence
+        stop_sequence_reached stop_token stop_word stop_words stop_string stop_criteria word
+        complete completed completion done finish finished normal success succeeded null none
+        tool_call tool_calls tool_use function_call malformed_tool_use malformed_function_call
+        malformed_model_output unexpected_tool_call""",
     "length": """length max_length model_length length_limit limit max_tokens max_tokens_reached
         max_output_tokens max_completion_tokens max_new_tokens maximum_tokens token_limit
         token_limit_reached context_length context_length_exceeded context_window_exceeded
-        model_context_window_exceeded max_context_length error_limit truncated incomplete""",
+        model_context_window_exceeded max_context_length context_limit output_limit
+        output_token_limit max_output max_output_length max_tokens_exceeded error_limit truncated
+        incomplete""",
     "content_filter": """content_filter content_filtered content_filter_triggered filtered filter
         sensitive sensitive_content safety image_safety refusal refused recitation blocklist blocked
         prohibited_content spii guardrail guardrails guardrail_intervened moderation moderated
@@ -35,6 +38,9 @@ FINISH = {
         disconnected disconnect overloaded unavailable load unload not_finished preempted""",
 }
 MEANINGS = {w.replace("_", ""): meaning for meaning, ws in FINISH.items() for w in ws.split()}
+# Where some endpoints say why beside a finish_reason of "stop". Their other words say nothing: vLLM
+# has there the number or the text that it stopped at.
+REASONS_BESIDE = ("stop_reason", "native_finish_reason", "finish_details")
 # Where the words of an error stand, the most telling first.
 WORDS = """message detail error errors msg error_message error_msg status_msg base_resp reason title
     description""".split()
@@ -45,14 +51,15 @@ STATUSES = {
     401: "unauthori[sz]ed|invalid.?api.?key|authentication",
     400: "invalid.?request",
 }
-TEXT_PARTS = ("text", "output_text")
+TEXT_PARTS, THOUGHT_PARTS = {"text", "output_text"}, {"thinking", "reasoning"}
+NO_FAILURE = {"", "0", "200", "none", "false", "ok", "success", "{}", "[]"}  # of an error beside
 PROVIDER_HEADERS = ("x-inference-provider", "x-provider", "x-portkey-provider", "cf-aig-provider")
 SERVED = ("served_model", "fingerprint", "provider")
 MOST_CHARACTERS = 1_000_000  # of an answer
 MOST_TOKENS = 10**9
 MOST_DOCUMENTS = 10**6
 DRAIN_S = 0.1
-REASONING = ("content", "reasoning_content", "reasoning", "refusal")
+THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|</?[a-z!][^<>]*>")
 
 # What reading a reply of another shape raises.
@@ -91,16 +98,25 @@ def _status_of(error: Any) -> int:
     return next((code for code, words in STATUSES.items() if re.search(f"(?i){words}", text)), 500)
 
 
-def check_error(reply: Any) -> None:
-    """Raise the ReplyError that a reply with the status 200 holds in place of an answer."""
+def _failure(error: Any) -> str:
+    """What an error beside an answer says; "" where it says that nothing failed."""
+    facts = error.values() if isinstance(error, dict) else [error]
+    failed = any(str(fact).strip().lower() not in NO_FAILURE for fact in facts)
+    return (words_of(error) or words_of(json.dumps(error))) if failed else ""
+
+
+def check_error(reply: Any, *, part: bool = False) -> None:
+    """Raise the ReplyError that a reply with the status 200, or a part of a stream, holds."""
     facts = as_dict(reply)
-    inner = as_dict(next(iter(as_list(facts.get("choices"))), None)).get("error")
-    answered = any(facts.get(name) for name in ("choices", "results"))
-    for error in (facts.get("error"), inner, None if answered else reply):
-        wordless = error is not reply and any(as_dict(error).values())
-        if words := words_of(error) or (wordless and words_of(json.dumps(error))):
+    choice = as_dict(next(iter(as_list(facts.get("choices"))), None))
+    for error in (facts.get("error"), facts.get("base_resp"), choice.get("error")):
+        if words := _failure(error):
             raise ReplyError(words, _status_of(error))
-    if "choices" in facts and not answered:
+    if part or facts.get("choices") or facts.get("results"):
+        return
+    if words := words_of(reply):
+        raise ReplyError(words, _status_of(reply))
+    if "choices" in facts:
         raise ReplyError("no choices", 500)
 
 
@@ -109,18 +125,26 @@ def finish_of(choice: Mapping[str, Any], usage: Row | None = None) -> str | None
 
     A ReplyError where the endpoint failed, or says why in a word that nobody knows.
     """
-    reason = choice.get("finish_reason")
+    reason, meaning = _meaning(choice.get("finish_reason"))
+    if reason and not meaning:
+        raise ReplyError(f"finish_reason {reason!r} is no known one", 422, usage)
+    for name in REASONS_BESIDE:
+        beside, other = _meaning(choice.get(name))
+        if other and (meaning in (None, "stop") or other == "failed"):
+            reason, meaning = beside, other
+    if meaning == "failed":
+        raise ReplyError(f"finish_reason {reason!r}", 500, usage)
+    return meaning
+
+
+def _meaning(reason: Any) -> tuple[str, str | None]:
+    """A reason's word, "" where there is none, and what it means to us, None where unknown."""
     word = as_dict(reason).get("type", reason)  # SGLang's own form is an object
     if word is None or word == "":
-        return None
+        return "", None
     letters = re.sub("[^a-z]", "", str(word)[:100].lower()).removeprefix("finishreason")
     meaning = MEANINGS.get(letters) if isinstance(word, str) else None
-    text = f"finish_reason {as_text(str(word), most=60) or ''!r}"
-    if meaning is None:
-        raise ReplyError(f"{text} is no known one", 422, usage)
-    if meaning == "failed":
-        raise ReplyError(text, 500, usage)
-    return meaning
+    return as_text(str(word), most=60) or "?", meaning
 
 
 def text_of(content: Any) -> str:
@@ -151,9 +175,10 @@ def completion(reply: Any, headers: Mapping[str, str]) -> Row:
         if isinstance(arguments, dict):  # some engines send the object itself, not its text
             arguments = json.dumps(arguments)
         tools.append({"name": text_of(function["name"]), "arguments": text_of(arguments)})
-    if message.get("refusal"):
+    parts = {as_dict(part).get("type") for part in as_list(message.get("content"))}
+    if message.get("refusal") or "refusal" in parts:
         finish = "refusal"
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    thoughts = any(map(message.get, THOUGHTS)) or parts & THOUGHT_PARTS
     if thoughts and finish in (None, "stop") and not (output.strip() or tools):
         raise ReplyError(
             "no content, only reasoning_content: the server splits it wrongly", 422, usage
@@ -171,6 +196,10 @@ def usage_of(usage: Any) -> Row:
     read = read or None  # no request is of no tokens
     if read is not None and written is not None and (total or 0) > read + written:
         written = (total or 0) - read
+    details = as_dict(as_dict(usage).get("completion_tokens_details"))
+    thought = _tokens(details.get("reasoning_tokens", as_dict(usage).get("reasoning_tokens")))
+    if written is not None and (thought or 0) > written:
+        written += thought or 0
     return {"prompt_tokens": read, "completion_tokens": written}
 
 
@@ -225,14 +254,13 @@ async def read_events(response: httpx2.Response) -> Timed:
                         _ = [event async for event in events]
                 break
             chunk = json.loads(event.data or "{}")
-            whole_error = event.event == "error" or "choices" not in chunk
-            check_error(chunk if whole_error else {"error": chunk.get("error")})
+            check_error(chunk, part=event.event != "error" and "choices" in chunk)
             usage = chunk.get("usage") or usage
             for choice in (chunk.get("choices") or [])[:1]:
                 reason = finish_of(choice) or reason
                 delta = choice.get("delta") or {}
                 answer = text_of(delta.get("content")) or delta.get("tool_calls")
-                if answer or any(map(delta.get, REASONING)):
+                if answer or delta.get("content") or any(map(delta.get, (*THOUGHTS, "refusal"))):
                     token_at = token_at or clock()
                 if answer:
                     content_at = content_at or clock()

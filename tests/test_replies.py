@@ -156,3 +156,104 @@ def test_text_in_reasoning_content_alone_says_so() -> None:
 def test_who_answered_is_a_fact() -> None:
     facts = completion(reply(model="m-\u202e2", system_fingerprint="fp"), {"x-provider": "acme"})
     assert [facts[name] for name in replies.SERVED] == ["m- 2", "fp", "acme"]
+
+
+@pytest.mark.parametrize(
+    ("beside", "meaning"),
+    [
+        ({"stop_reason": "max_tokens"}, "length"),
+        ({"native_finish_reason": "MAX_TOKENS"}, "length"),
+        ({"finish_details": {"type": "max_tokens"}}, "length"),
+        ({"native_finish_reason": "SAFETY"}, "content_filter"),
+        ({"stop_reason": "refusal"}, "content_filter"),
+        *[({"stop_reason": stop}, "stop") for stop in (128009, "\n", "###", None, "</s>", [], {})],
+        ({"native_finish_reason": "moon"}, "stop"),
+        ({"finish_details": {"type": "stop", "stop_tokens": [1]}}, "stop"),
+    ],
+)
+def test_a_reason_beside_a_stop_says_more(beside: dict[str, Any], meaning: str) -> None:
+    assert finish_of({"finish_reason": "stop"} | beside) == meaning
+    assert finish_of({"finish_reason": "length"} | beside) == "length"
+
+
+@pytest.mark.parametrize("name", replies.REASONS_BESIDE)
+def test_an_abort_beside_a_stop_fails(name: str) -> None:
+    for finish in ("stop", "length", None):
+        with pytest.raises(ReplyError, match="'abort'"):
+            finish_of({"finish_reason": finish, name: {"type": "abort"}})
+
+
+def test_further_words_for_an_end() -> None:
+    stops = "</s> stop_str <|eot_id|> <|return|> <｜end▁of▁sentence｜> [EOS] <end_of_turn>"
+    assert {finish_of({"finish_reason": word}) for word in stops.split()} == {"stop"}
+    cuts = "context_limit output_limit max_output MAX_OUTPUT"
+    assert {finish_of({"finish_reason": word}) for word in cuts.split()} == {"length"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "status", "words"),
+    [
+        ({"error": True}, 500, "(?i)true"),
+        ({"error": 503}, 500, "503"),
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, 429, "rate limit"),
+        ({"base_resp": {"status_code": 1013, "status_msg": ""}}, 500, "1013"),
+        ({"error": {"code": "0", "message": "out of funds"}}, 500, "out of funds"),
+        ({"error": {"code": "E17"}}, 500, "E17"),
+    ],
+)
+def test_an_error_beside_an_answer(beside: dict[str, Any], status: int, words: str) -> None:
+    with pytest.raises(ReplyError, match=words) as problem:
+        completion(reply(**beside), {})
+    assert problem.value.status == status
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"base_resp": {"status_code": 0, "status_msg": "success"}},
+        {"base_resp": {"status_code": 0, "status_msg": ""}},
+        *[{"error": e} for e in ({"code": "0"}, {"code": 0, "message": "OK"}, False, 0, [], "0")],
+    ],
+)
+def test_a_success_beside_an_answer_is_no_error(beside: dict[str, Any]) -> None:
+    assert completion(reply(**beside), {})["output"] == "positive"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "", "reasoning_details": [{"type": "reasoning.text", "text": "positive"}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "positive"}]}]},
+        {"content": [{"type": "reasoning", "text": "positive"}, {"type": "text", "text": " "}]},
+        {"content": None, "thinking": "positive"},
+    ],
+)
+def test_thoughts_alone_are_no_answer(message: dict[str, Any]) -> None:
+    with pytest.raises(ReplyError, match="only reasoning_content"):
+        completion(reply(message=message), {})
+    answered = message | {"content": [{"type": "text", "text": "negative"}]}
+    assert completion(reply(message=answered), {})["output"] == "negative"
+
+
+def test_a_refusal_may_be_a_part() -> None:
+    parts = [{"type": "refusal", "refusal": "I cannot"}, "odd", None]
+    facts = completion(reply(message={"content": parts[:1]}), {})
+    assert (facts["finish_reason"], facts["output"]) == ("refusal", "")
+    with pytest.raises(TypeError):
+        completion(reply(message={"content": parts}), {})
+
+
+@pytest.mark.parametrize(
+    ("usage", "written"),
+    [
+        ({"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 60}}, 65),
+        ({"completion_tokens": 5, "reasoning_tokens": 60}, 65),
+        ({"completion_tokens": 5, "total_tokens": 75, "reasoning_tokens": 60}, 65),
+        ({"completion_tokens": 65, "completion_tokens_details": {"reasoning_tokens": 60}}, 65),
+        ({"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": "many"}}, 5),
+        ({"completion_tokens": 5, "completion_tokens_details": None}, 5),
+        ({"completion_tokens_details": {"reasoning_tokens": 60}}, None),
+    ],
+)
+def test_more_reasoning_than_completion_is_billed_on_top(usage: Any, written: int | None) -> None:
+    assert usage_of({"prompt_tokens": 10} | usage)["completion_tokens"] == written

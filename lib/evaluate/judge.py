@@ -29,7 +29,6 @@ TAG = re.compile(r"</?\s*([A-Za-z][\w-]*)[^<>]*>")
 CONTROL = ("s", "bos", "eos", "start_of_turn", "end_of_turn")
 ENDS = {"length": "cut off; raise judge.options.max_tokens or give judge.options.stop"}
 ENDS |= dict.fromkeys(("content_filter", "refusal"), "refused")
-READ = 10_000  # characters of a judge's answer that are read
 
 
 def judge_of(brief: Project) -> Judge:
@@ -120,7 +119,9 @@ def ask(
     keys = [endpoints.key_of(who, body) for body in bodies]
     once = [Call(key, "chat", body) for key, body in dict(zip(keys, bodies, strict=True)).items()]
     records = endpoints.perform([(deployment, once)], run, brief=brief, label=label, **calls)
-    read = [_read(records[key], brief.evaluation.reasoning_tags) for key in keys]
+    models = [records[key].get("served_model") for key in keys]
+    usual = pd.Series(models, dtype=object).mode().get(0)
+    read = [_read(records[key], brief.evaluation.reasoning_tags, usual) for key in keys]
     said, judge_error = zip(*read, strict=True) if read else ((), ())
     return rows.assign(said=list(said), judge_error=list(judge_error))
 
@@ -134,13 +135,15 @@ def _schema(brief: Project) -> dict[str, Any]:
     return one_value("verdict", enum=sides or judge.labels)
 
 
-def _read(record: dict[str, Any], tags: list[str]) -> tuple[str, str]:
+def _read(record: dict[str, Any], tags: list[str], usual: str | None) -> tuple[str, str]:
     """The judge's answer and why it cannot be used; one that was cut off may lack its point."""
-    text = visible(str(record["output"] or ""), tags).strip()[:READ]
+    text = visible(str(record["output"] or ""), tags).strip()[:10_000]
     if record["error"]:
         return "", f"judge: {record['error']}"
     if (reason := record["finish_reason"] or "stop") != "stop":
         return text, f"judge: {ENDS.get(reason, f'did not end by itself ({reason!s:.40})')}"
+    if (model := record.get("served_model") or usual) != usual:  # it judges by its own measure
+        return text, f"judge: answered by {model!r:.80}, most others by {usual!r:.80}"
     return text, "" if text else "judge: empty answer"
 
 
@@ -204,8 +207,7 @@ def rates(checked: pd.DataFrame, pass_labels: list[str]) -> Rates:
     """Count the judge's right verdicts among the answers that people passed, and failed."""
     judged = checked[checked["judge_error"] == ""]
     human, passed = (judged[column].isin(pass_labels) for column in ("human", "verdict"))
-    counts = (human & passed).sum(), human.sum(), (~human & ~passed).sum(), (~human).sum()
-    return Rates(*map(int, counts))
+    return Rates(*(int(n.sum()) for n in (human & passed, human, ~human & ~passed, ~human)))
 
 
 def flaw(brief: Project, checked: pd.DataFrame) -> str:
@@ -213,9 +215,8 @@ def flaw(brief: Project, checked: pd.DataFrame) -> str:
     judge, judged = judge_of(brief), checked[checked["judge_error"] == ""]
     if len(judged) < 2:
         return "cannot be measured"
-    if kinds.of(brief.evaluation.kind).RATED or rates(checked, judge.pass_labels).youden > 0:
-        return ""
-    return "is not shown to be better than chance"
+    shown = kinds.of(brief.evaluation.kind).RATED or rates(checked, judge.pass_labels).youden > 0
+    return "" if shown else "is not shown to be better than chance"
 
 
 def trust(brief: Project, checked: pd.DataFrame) -> str:
@@ -295,5 +296,5 @@ def correct(
         first["metric"] += " (corrected)"
         parts += [first, figures.assign(primary=False)]
     basis = f", judge {flaw(brief, checked) or 'measured'} on {len(measured)} labelled answers"
-    corrected = pd.concat(parts, ignore_index=True) if parts else scores
-    return corrected.assign(basis=corrected["basis"] + basis)
+    scores = pd.concat(parts, ignore_index=True) if parts else scores
+    return scores.assign(basis=scores["basis"] + basis)

@@ -27,6 +27,7 @@ REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # Texts that no other terms may be added to. BY-SA works may go under GPL 3, by counsel's judgement.
 NOT_TOGETHER = {("gpl-2.0", "apache-2.0")}
 COUNSEL = {"cc-by-sa", "gpl-3"}
+VENDORS = {"gemma", "llama"}  # whose terms are for what is made of their own models alone
 
 
 def judge(
@@ -80,11 +81,18 @@ def findings(
             if (base["license"], base["modality"]) == (row["license"], row["modality"]):
                 continue
             about += [f._replace(clause=f"base {name}: {f.clause}") for f in base_terms]
-            if base["license"] is not None and rank(own) < rank(texts[name]):
+            if base["license"] is not None and _disagree(own, texts[name]):
                 clause = f"relabelled: tagged {row['license']}, but its base {name} is "
                 about.append(Finding(REVIEW, "relabelled", clause + base["license"], "lineage"))
         by_model[repo_id] = [*about, *descent(repo_id, direct, by_repo), *conflicts(texts, brief)]
     return by_model
+
+
+def _disagree(own: list[Terms], of_base: list[Terms]) -> bool:
+    """Whether a tag is milder than its base's, or the terms of one vendor stand over another's."""
+    families, others = ({terms["license"][:5] for terms in texts} for texts in (own, of_base))
+    vendors = families | others <= VENDORS and not families & others
+    return rank(own) < rank(of_base) or vendors
 
 
 def _country(country: str | None, policy: Policy, party: str) -> list[Finding]:

@@ -65,8 +65,8 @@ RELABELLED = f"relabelled: tagged apache-2.0, but its base {LLAMA} is llama3.3"
             [row("a/tune", "gemma", LLAMA)],
             {},
             {},
-            "conditional",
-            ["Hand on the terms", f'base {LLAMA}: display "Built with Llama"'],
+            "review",
+            [f"relabelled: tagged gemma, but its base {LLAMA} is llama3.3"],
         ),
         (
             [row("a/tune", "gemma", KIMI)],
