@@ -107,10 +107,14 @@ def copy(project: str) -> tuple[Path, list[Path]]:
 def _place(project: str, run_dir: str) -> tuple[str, Path]:
     """The project as a notebook finds it from anywhere, and its run directory."""
     run_path = artifacts.run_directory(open_project(project).name, run_dir)
-    # A path is relative to the caller; a notebook may be started anywhere.
+    return absolute(project), run_path
+
+
+def absolute(project: str) -> str:
+    """A project as it is found from any folder: a path is relative to the caller, a name is not."""
     if os.sep in project or project.endswith((".yaml", ".yml")):
-        project = str(Path(project).expanduser().resolve())
-    return project, run_path
+        return str(Path(project).expanduser().resolve())
+    return project
 
 
 def _renew(number: str, project: str, run: Path) -> None:

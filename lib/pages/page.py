@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from math import inf
@@ -15,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lib import artifacts
-from lib.tables import number, percent, rows
+from lib.tables import Row, number, percent, rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
 URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
@@ -25,8 +26,8 @@ MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
 BUDGET = 6_000_000  # characters of answers on it
 FIRST, LONGEST = 200, 4000  # characters of an answer before "more", and with what is behind it
 TONES = [
-    ("good", "✓ ", ["met", "yes", "allowed", "running", "right", "full score"]),
-    ("bad", "✗ ", ["not met", "no", "blocked", "expired", "wrong", "score 0"]),
+    ("good", "✓ ", ["met", "yes", "allowed", "running", "right", "full score", "picked"]),
+    ("bad", "✗ ", ["not met", "no", "blocked", "expired", "wrong", "score 0", "error"]),
     ("ink", "! ", ["condition", "conditional"]),
     ("soft", "· ", ["notice"]),
     ("open", "", ["partly right", "partial score"]),
@@ -54,6 +55,12 @@ def decision_page(
 def counsel_page(facts: Facts) -> str:
     """The page for counsel, one sitting long, from what `legal.for_counsel` prepared."""
     return PAGES.get_template("counsel.html.j2").render(**facts)
+
+
+def fleet_page(outcomes: list[Row]) -> str:
+    """The page of many projects, from the rows of `fleet.run` and the `link` to each one's page."""
+    counts = Counter(row["outcome"] for row in outcomes)
+    return PAGES.get_template("fleet.html.j2").render(rows=outcomes, counts=counts)
 
 
 def answers_page(cells: pd.DataFrame, *, name: str, task: str) -> str:
