@@ -64,9 +64,10 @@ def _fleet(args: argparse.Namespace) -> int:
         raise PlaybookError(f"--workers must be 1 or more, not {args.workers}")
     for row in fleet.run(args.projects, workers=args.workers):
         link = quote(os.path.relpath(row["page"], page.parent)) if row["page"] else ""
-        outcomes.append(row | {"project": path_name(Path(row["project"])), "link": link})
-        words = [row["outcome"], row["says"], row["page"] and path_name(Path(row["page"]))]
-        sys.stdout.write(f"{outcomes[-1]['project']}: {' · '.join(filter(None, words))}\n")
+        name, left = (path_name(Path(row[key])) for key in ("project", "page"))
+        outcomes.append(row | {"project": name, "link": link})
+        words = [row["outcome"], " ".join(row["says"].split()), *([left] if link else [])]
+        sys.stdout.write(f"{name}: {' · '.join(words)}\n")
         sys.stdout.flush()
         write_bytes(page, pages.fleet_page(outcomes).encode())
     sys.stdout.write(f"{path_name(page)}\n")

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import joblib
 from anyio.from_thread import start_blocking_portal
+from filelock import FileLock, Timeout
 
 from lib.brief import Deployment, Project
 from lib.endpoints import store as storage
@@ -83,6 +84,27 @@ class Session:
         others = self._others.get(path, {})
         return [others[key] | {"cached": True, "usd": None} for key in keys & others.keys()]
 
+    @contextlib.contextmanager
+    def alone(self, group: list[Job]) -> Iterator[None]:
+        """Hold what another run might ask of the same weights meanwhile, until it is shared.
+
+        Runs take turns at local weights, and at hosted ones where they ask the same first.
+        """
+        names = [(cache_path(j.deployment), "" if j.threads else min(j.keys)[0]) for j in group]
+        locks = {path.with_name(f".{path.stem}{first}.lock") for path, first in names if path}
+        with ExitStack() as stack:
+            # With no time left nothing is asked; on a full disk answers may be asked twice.
+            with contextlib.suppress(Timeout, OSError):
+                for lock in sorted(locks):
+                    lock.parent.mkdir(parents=True, exist_ok=True)
+                    left_s = max(self.stop_at - time.monotonic(), 0)
+                    stack.enter_context(FileLock(lock, timeout=left_s))
+            self._others.clear()
+            try:
+                yield
+            finally:
+                self._share()
+
     def _share(self) -> None:
         """Put new answers of pinned weights where other runs find them."""
         for path, keys in self._keys.items():
@@ -144,15 +166,19 @@ def perform(
             session.records[record["key"]] = record
             bar.update()
 
-        # What is there already, of this run or another.
+        def not_borrowed(jobs: list[Job]) -> list[Job]:
+            for job in jobs:
+                for record in session.borrowed(job):
+                    keep(record)
+            return [job for job in jobs if session.unanswered(job)]
+
+        # What is there already, of this run or another; the rest is asked.
         bar.update(len(wanted) - sum(len(session.unanswered(job)) for job in work))
-        for job in work:
-            for record in session.borrowed(job):
-                keep(record)
-        # The rest is asked.
-        for group in _groups([job for job in work if session.unanswered(job)]):
-            if time.monotonic() < session.stop_at:
-                _ask_group(group, session, keep)
+        for group in _groups(not_borrowed(work)):
+            with session.alone(group):
+                rest = not_borrowed(group)
+                if rest and time.monotonic() < session.stop_at:
+                    _ask_group(rest, session, keep)
             if alone:
                 session.stop_servers()  # the next group needs the room
             if session.budget and session.budget.exhausted:
