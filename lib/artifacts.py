@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lib.errors import PlaybookError
 from lib.untrusted import as_dict
@@ -24,6 +25,7 @@ NOTEBOOKS = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").gl
 Overrides = dict[str, dict[str, Any]]  # by step, then by key of the brief
 
 RECORD = "06_decision.json"
+PATIENCE_S = 5.0  # a killed run's kernel needs a second or two to notice and end
 COLUMNS = {
     "01_legal": "repo_id family developer country license verdict conditions reasons exception"
     " source_url checked_on",
@@ -85,7 +87,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, also when the process dies in the middle."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.draft")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -96,6 +98,28 @@ def write_bytes(path: Path, content: bytes) -> None:
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Hold a run directory, and clear away what a process that was killed left half-written.
+
+    PlaybookError where another run holds it: one that dies lets it go.
+    """
+    lock = FileLock(run / ".run.lock", timeout=PATIENCE_S)
+    with contextlib.ExitStack() as stack:
+        with writing(run):
+            try:
+                stack.enter_context(lock)
+            except Timeout:
+                raise PlaybookError(
+                    f"{path_name(run)}: another run is at work there; wait for it, or set --run-dir"
+                ) from None
+            shared = hub_cache().glob("**/.*.draft")  # an hour old, since others write there
+            old = [draft for draft in shared if time.time() - draft.stat().st_mtime > 3600]
+            for draft in [*run.glob("**/.*.draft"), *old]:
+                draft.unlink(missing_ok=True)
+        yield
 
 
 def sha256(path: Path) -> str:

@@ -5,6 +5,7 @@ of JSON, and ends like after Ctrl-C when its standard input closes, as it does w
 it is killed.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -38,44 +39,51 @@ def run(projects: list[str], *, workers: int) -> Iterator[Row]:
     Raises:
         PlaybookError: There is no Dask, or no scheduler at that address.
     """
-    executor, names = _executor(workers), dict[str, str]()
-    futures = dict[Future[Row], str]()
-    for project in dict.fromkeys(map(pipeline.absolute, projects)):
+    names, futures = dict[str, str](), dict[Future[Row], str]()
+    with _executor(workers) as executor:
+        for project in dict.fromkeys(map(pipeline.absolute, projects)):
+            try:
+                brief = open_project(project)
+            except PlaybookError as error:
+                yield _failed(project, str(error))
+                continue
+            if brief.name not in names:
+                futures[executor.submit(run_alone, project)] = project
+            elif names[brief.name] != brief.file:
+                same = f"its name {brief.name!r} is that of {names[brief.name]} too"
+                yield _failed(project, f"{same}: give one another `name`")
+            names.setdefault(brief.name, brief.file)
         try:
-            brief = open_project(project)
-        except PlaybookError as error:
-            yield _failed(project, str(error))
-            continue
-        if brief.name not in names:
-            futures[executor.submit(run_alone, project)] = project
-        elif names[brief.name] != brief.file:
-            same = f"its name {brief.name!r} is that of {names[brief.name]} too"
-            yield _failed(project, f"{same}: give one another `name`")
-        names.setdefault(brief.name, brief.file)
-    try:
-        for future in as_completed(futures):
-            problem = future.exception()
-            yield _failed(futures[future], str(problem)) if problem else future.result()
-    finally:  # all are over, or somebody stopped this
-        executor.shutdown(wait=False, cancel_futures=True)
-        for child in list(CHILDREN):
-            _end(child)
+            for future in as_completed(futures):
+                problem = future.exception()
+                yield _failed(futures[future], str(problem)) if problem else future.result()
+        finally:  # all are over, or somebody stopped this
+            for future in futures:
+                future.cancel()
+            for child in list(CHILDREN):
+                _end(child)
 
 
-def _executor(workers: int) -> Executor:
+@contextlib.contextmanager
+def _executor(workers: int) -> Iterator[Executor]:
     """Threads that wait for processes, or Dask's workers, which do."""
     if not (address := os.environ.get(SCHEDULER)):
-        return ThreadPoolExecutor(workers)
+        with ThreadPoolExecutor(workers) as threads:
+            yield threads
+        return
     try:
-        executor: Executor = importlib.import_module("distributed").Client(address).get_executor()
+        client = importlib.import_module("distributed").Client(address)
     except ImportError:
         raise PlaybookError(
             f"{SCHEDULER} is set, and Dask is not installed: pip install 'dask[distributed]',"
             " or unset it to run on this machine"
         ) from None
-    except (OSError, ValueError) as error:
-        raise PlaybookError(f"{SCHEDULER}: no scheduler answers at {address!r:.80}") from error
-    return executor
+    except (OSError, ValueError):
+        raise PlaybookError(
+            f"{SCHEDULER}: no scheduler answers at {address!r:.80}; start one by `dask scheduler`"
+        ) from None
+    with client:
+        yield client.get_executor(pure=False)
 
 
 def run_alone(project: str) -> Row:

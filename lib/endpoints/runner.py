@@ -114,7 +114,7 @@ class Session:
                 if not answered:
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with storage.appending_records(path, wait_s=10) as append:
+                with storage.appending_records(path) as append:
                     for key in sorted(answered - set(storage.read_records(path, answered))):
                         append(self.records[key])
 

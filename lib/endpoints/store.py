@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from filelock import FileLock, Timeout
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
-from lib.artifacts import path_name, writing
+from lib.artifacts import PATIENCE_S, path_name, writing
 from lib.brief import Deployment
 from lib.errors import PlaybookError
 from lib.lines import read_json_lines, validated
@@ -43,7 +43,7 @@ def read_records(path: Path, wanted: Container[str] | None = None) -> dict[str, 
 
 
 @contextlib.contextmanager
-def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Row], None]]:
+def appending_records(path: Path, *, wait_s: float = PATIENCE_S) -> Iterator[Callable[[Row], None]]:
     """Hold the file alone (PlaybookError after `wait_s`), and yield a function that appends."""
 
     def append(record: Row) -> None:
