@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ TABLES = ["03_metadata", "03_drift", "03_providers", "04_answers", "04_scores", 
 class House:
     """A project, its stub and its runs, all processes its own."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, local: bool = True) -> None:
         self.base, self.runs, self.log = base, base / "runs", base / "asked.log"
         (base / "project").mkdir()
         (base / "scratch").mkdir()
@@ -68,6 +69,7 @@ class House:
         brief = yaml.safe_load(yaml.safe_dump(BRIEF))
         url = f"http://127.0.0.1:{self.port}/v1"
         brief["deployments"][0]["endpoint"] = {"base_url": url}
+        brief["deployments"] = brief["deployments"][: 2 if local else 1]
         self.brief = base / "project" / "project.yaml"
         self.brief.write_text(yaml.safe_dump(brief))
         lines = [{"id": f"{n}", "input": f"item {n}", "target": "positive"} for n in range(ITEMS)]
@@ -236,3 +238,73 @@ def test_kills_at_random_change_nothing(tmp_path: Path, kills: int, seed: int) -
     finally:
         house.close()
     print(f"killed: {dict(killed)}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB of its own, where one may mount it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk can only be mounted as root")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path: Path, small_disk: Path) -> None:
+    """Room for so many kilobytes: it ends in answers, tables, notebooks, figures or the page."""
+    house, places = House(tmp_path, local=False), Counter[str]()
+    try:
+        whole, run, ballast = house.runs / "whole", small_disk / "run", small_disk / "ballast"
+        house.complete(whole)
+        shutil.copytree(whole, run)
+        (run / STORE).unlink()
+        house.log.write_text("")
+        for step, kilobytes in [("04", k) for k in (4, 44, 56, 72, 200)] + [
+            ("06", k) for k in (60, 250)
+        ]:
+            if step == "06":
+                house.complete(run, "04")
+            before, asked_before = house.answered(run), len(house.asked())
+            room = shutil.disk_usage(small_disk).free - kilobytes * 1024
+            ballast.write_bytes(b"x" * room)
+            out, err = (child := house.start(run, step)).communicate()
+            ballast.unlink()
+            assert child.returncode == 1 and out == "" and "Traceback" not in err, (kilobytes, err)
+            assert err.startswith("error: ") and err.count("\n") == 1, err
+            assert "No space left on device" in err
+            places[err.split(": cannot")[0].rpartition("/")[2]] += 1
+            check_whole(run)
+            assert not [*run.rglob("*.draft")]
+            assert not before["hosted"] & set(house.asked()[asked_before:])
+        house.complete(run, "04")
+        for name in TABLES[-3:]:
+            tables = [without_times(artifacts.load(path, name)) for path in (whole, run)]
+            pd.testing.assert_frame_equal(*tables)
+        assert left_over(house, run) == []
+    finally:
+        house.close()
+    print(f"full at: {dict(places)}")
+
+
+def test_a_run_directory_has_one_run_and_a_dead_one_lets_it_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "PATIENCE_S", 0.2)
+    (tmp_path / ".x.parquet.0123.draft").touch()
+    script = "import sys, time; from pathlib import Path; from lib import artifacts\n"
+    script += "with artifacts.alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(9999)"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    holder = subprocess.Popen(command, cwd=artifacts.ROOT, stdout=subprocess.PIPE)
+    assert holder.stdout and holder.stdout.readline() == b"held\n"
+    assert [*tmp_path.glob("*draft")] == []
+    with pytest.raises(PlaybookError, match="another run is at work there; wait for it, or set --"):
+        with artifacts.alone(tmp_path):
+            raise AssertionError
+    holder.kill()
+    holder.wait()
+    with artifacts.alone(tmp_path), pytest.raises(PlaybookError), artifacts.alone(tmp_path):
+        raise AssertionError
