@@ -137,11 +137,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     many = commands.add_parser("fleet", help="run many projects; one that fails stops no other")
     many.set_defaults(command=_fleet)
     many.add_argument("projects", nargs="+", metavar="project", help="as for run")
-    many.add_argument(
-        "--workers", type=int, default=max((os.cpu_count() or 2) // 2, 1), metavar="N",
-        help="projects at a time, half the cores if left out; where the models run on this"
-        " machine 1, or they disturb each other's measurement; Dask has its own",
-    )  # fmt: skip
+    text = (
+        "projects at a time, of this machine's; 1 where it runs the models, or they disturb loads"
+    )
+    most = max((os.cpu_count() or 2) // 2, 1)
+    many.add_argument("--workers", type=int, default=most, metavar="N", help=text)
     new = commands.add_parser("new", help="write a project of your own, ready to run")
     new.set_defaults(command=_new)
     new.add_argument("name", help="its name, and its folder's in data/projects/")

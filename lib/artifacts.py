@@ -101,25 +101,25 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def alone(run: Path) -> Iterator[None]:
-    """Hold a run directory, and clear away what a process that was killed left half-written.
-
-    PlaybookError where another run holds it: one that dies lets it go.
-    """
-    lock = FileLock(run / ".run.lock", timeout=PATIENCE_S)
+def alone(path: Path, *, wait_s: float = PATIENCE_S) -> Iterator[None]:
+    """Hold a file alone, PlaybookError after `wait_s`; a process that dies lets it go."""
     with contextlib.ExitStack() as stack:
-        with writing(run):
+        with writing(path):
             try:
+                lock = FileLock(path.with_name(f".{path.name.strip('.')}.lock"), timeout=wait_s)
                 stack.enter_context(lock)
             except Timeout:
-                raise PlaybookError(
-                    f"{path_name(run)}: another run is at work there; wait for it, or set --run-dir"
-                ) from None
-            shared = hub_cache().glob("**/.*.draft")  # an hour old, since others write there
-            old = [draft for draft in shared if time.time() - draft.stat().st_mtime > 3600]
-            for draft in [*run.glob("**/.*.draft"), *old]:
-                draft.unlink(missing_ok=True)
+                busy = "is being written by another process; wait for it, or use another run_dir"
+                raise PlaybookError(f"{path_name(path)} {busy}") from None
         yield
+
+
+def sweep(run: Path) -> None:
+    """Clear away what a process that was killed left half-written."""
+    hour_ago = time.time() - 3600  # others write to the Hub's cache now
+    shared = [p for p in hub_cache().glob("**/.*.draft") if p.stat().st_mtime < hour_ago]
+    for draft in [*run.glob("**/.*.draft"), *shared]:
+        draft.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -158,7 +158,7 @@ def _save(content: bytes, run: Path, file: str, **facts: Any) -> None:
 
 @contextlib.contextmanager
 def _changing(run: Path) -> Iterator[dict[str, dict[str, Any]]]:
-    with writing(run / "manifest.json"), FileLock(run / ".manifest.lock", timeout=30):
+    with alone(run / "manifest.json", wait_s=30):
         yield (manifest := _manifest(run))
         write_bytes(run / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
 

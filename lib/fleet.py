@@ -1,8 +1,7 @@
 """Run many projects side by side, each in a process of its own: none stops the others.
 
-`python -m lib.fleet PROJECT` is such a process: it runs one project, prints what happened as a line
-of JSON, and ends like after Ctrl-C when its standard input closes, as it does when whoever started
-it is killed.
+`python -m lib.fleet PROJECT` is such a process. It prints its row as JSON, and stops as after
+Ctrl-C when its standard input closes, as it does when whoever started it is killed.
 """
 
 import contextlib
@@ -24,17 +23,14 @@ from lib.opening import open_project
 from lib.tables import Row
 
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
-CHILDREN = set[subprocess.Popen[bytes]]()
 
 
 def run(projects: list[str], *, workers: int) -> Iterator[Row]:
     """Run projects, at most `workers` at a time, and yield what happened to each as it ends.
 
-    With `DASK_SCHEDULER_ADDRESS` set the workers are Dask's, which share the folders of the
-    projects and of the runs; a project whose worker dies goes on at another one.
-
-    A row has `project outcome pick page says`: the outcome of the decision or `error`, the
-    deployment that is picked, the page, and the decision or the error in a sentence.
+    With `DASK_SCHEDULER_ADDRESS` set the workers are Dask's, which share the folders of projects
+    and runs; the project of one that dies goes on at another. A row has `project outcome pick page
+    says`: the decision's outcome or `error`, and the decision or the error in a sentence.
 
     Raises:
         PlaybookError: There is no Dask, or no scheduler at that address.
@@ -60,8 +56,6 @@ def run(projects: list[str], *, workers: int) -> Iterator[Row]:
         finally:  # all are over, or somebody stopped this
             for future in futures:
                 future.cancel()
-            for child in list(CHILDREN):
-                _end(child)
 
 
 @contextlib.contextmanager
@@ -73,15 +67,10 @@ def _executor(workers: int) -> Iterator[Executor]:
         return
     try:
         client = importlib.import_module("distributed").Client(address)
-    except ImportError:
-        raise PlaybookError(
-            f"{SCHEDULER} is set, and Dask is not installed: pip install 'dask[distributed]',"
-            " or unset it to run on this machine"
-        ) from None
-    except (OSError, ValueError):
-        raise PlaybookError(
-            f"{SCHEDULER}: no scheduler answers at {address!r:.80}; start one by `dask scheduler`"
-        ) from None
+    except (ImportError, OSError, ValueError) as error:
+        hint = "pip install 'dask[distributed]', start `dask scheduler` there, or unset it"
+        text = f"{SCHEDULER}={address:.80}: {str(error)[:200]}; {hint}"
+        raise PlaybookError(text) from None
     with client:
         yield client.get_executor(pure=False)
 
@@ -91,20 +80,13 @@ def run_alone(project: str) -> Row:
     command = [sys.executable, "-m", "lib.fleet", project]
     pipes: Any = {"stdin": PIPE, "stdout": PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, cwd=artifacts.ROOT, **pipes) as child:
-        CHILDREN.add(child)
         assert child.stdout is not None
         lines = child.stdout.read().decode(errors="replace").splitlines()
-        CHILDREN.discard(child)
     try:
         return dict(json.loads(lines[-1]))
     except (IndexError, ValueError, TypeError):
         last = f": {lines[-1][:300]}" if lines else ""
         return _failed(project, f"the process of this project ended with {child.returncode}{last}")
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    assert child.stdin is not None
-    child.stdin.close()
 
 
 def _failed(project: str, sentence: str) -> Row:
@@ -117,9 +99,9 @@ def _run_here(project: str) -> Row:
     except PlaybookError as error:
         return _failed(project, str(error))
     decision = json.loads((run_path / artifacts.RECORD).read_bytes())
-    pick, page = (decision["pick"] or {}).get("deployment", ""), run_path / "report.html"
-    row = {"outcome": decision["outcome"], "pick": pick, "page": str(page)}
-    return {"project": project, **row, "says": decision["summary"]}
+    row = {"project": project, "outcome": decision["outcome"], "says": decision["summary"]}
+    row["pick"] = (decision["pick"] or {}).get("deployment", "")
+    return row | {"page": str(run_path / "report.html")}
 
 
 def _stop_with_parent() -> None:

@@ -290,21 +290,33 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path: Path, small_dis
     print(f"full at: {dict(places)}")
 
 
-def test_a_run_directory_has_one_run_and_a_dead_one_lets_it_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(artifacts, "PATIENCE_S", 0.2)
-    (tmp_path / ".x.parquet.0123.draft").touch()
+def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "run"
     script = "import sys, time; from pathlib import Path; from lib import artifacts\n"
-    script += "with artifacts.alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(9999)"
-    command = [sys.executable, "-c", script, str(tmp_path)]
+    script += (
+        f"with artifacts.alone(Path({str(path)!r})): print('held', flush=True); time.sleep(9999)"
+    )
+    command = [sys.executable, "-c", script]
     holder = subprocess.Popen(command, cwd=artifacts.ROOT, stdout=subprocess.PIPE)
     assert holder.stdout and holder.stdout.readline() == b"held\n"
-    assert [*tmp_path.glob("*draft")] == []
-    with pytest.raises(PlaybookError, match="another run is at work there; wait for it, or set --"):
-        with artifacts.alone(tmp_path):
-            raise AssertionError
+    with (
+        pytest.raises(PlaybookError, match="run is being written by another process; wait for it"),
+        artifacts.alone(path, wait_s=0),
+    ):
+        pass
     holder.kill()
-    holder.wait()
-    with artifacts.alone(tmp_path), pytest.raises(PlaybookError), artifacts.alone(tmp_path):
-        raise AssertionError
+    with artifacts.alone(path):
+        holder.wait()
+
+
+def test_half_written_files_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path))
+    run, hub = tmp_path / "run", artifacts.hub_cache()
+    drafts = [place / ".x.parquet.0123.draft" for place in (run, run / "figures", hub)]
+    for draft in [*drafts, hub / ".y.json.45.draft", run / "x.parquet"]:
+        draft.parent.mkdir(exist_ok=True, parents=True)
+        draft.touch()
+    os.utime(drafts[-1], (0, 0))
+    artifacts.sweep(run)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {".y.json.45.draft", "x.parquet"}  # which somebody may be writing now

@@ -17,8 +17,8 @@ from typing import Any, Self
 
 import joblib
 from anyio.from_thread import start_blocking_portal
-from filelock import FileLock, Timeout
 
+from lib import artifacts
 from lib.brief import Deployment, Project
 from lib.endpoints import store as storage
 from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
@@ -47,9 +47,7 @@ class Session:
         self.stop_at = math.inf
         self.records: dict[str, Row] = {}
         self.append: Keep
-        self._wanted: set[str] | None = None
-        self._others: dict[Path, dict[str, Row]] = {}  # answers that all runs share, by file
-        self._keys: dict[Path, set[str]] = {}  # of the calls whose answers belong there
+        self._keys: dict[Path, set[str]] = {}  # of the calls whose answers all runs share, by file
         self._servers: dict[str, tuple[int, ExitStack, Served]] = {}
 
     @contextlib.contextmanager
@@ -58,7 +56,7 @@ class Session:
 
         Several `perform` in one session are for a race: nothing is read or started twice.
         """
-        self.stop_at, self._wanted = time.monotonic() + self.total_s, wanted
+        self.stop_at = time.monotonic() + self.total_s
         with (
             storage.appending_records(self.run / STORE) as self.append,
             self.budget.opened() if self.budget else contextlib.nullcontext(),
@@ -79,27 +77,24 @@ class Session:
         if not (path := cache_path(job.deployment)):
             return []
         self._keys.setdefault(path, set()).update(job.keys)
-        if (keys := self.unanswered(job)) and path not in self._others:
-            self._others[path] = storage.read_records(path, self._wanted)
-        others = self._others.get(path, {})
-        return [others[key] | {"cached": True, "usd": None} for key in keys & others.keys()]
+        keys = self.unanswered(job)
+        others = storage.read_records(path, keys) if keys else {}
+        return [record | {"cached": True, "usd": None} for record in others.values()]
 
     @contextlib.contextmanager
     def alone(self, group: list[Job]) -> Iterator[None]:
-        """Hold what another run might ask of the same weights meanwhile, until it is shared.
+        """Let no other run ask the same of the same weights meanwhile, and share what it learns.
 
-        Runs take turns at local weights, and at hosted ones where they ask the same first.
+        Runs take turns at local weights, and at hosted ones where their calls begin alike.
         """
         names = [(cache_path(j.deployment), "" if j.threads else min(j.keys)[0]) for j in group]
-        locks = {path.with_name(f".{path.stem}{first}.lock") for path, first in names if path}
         with ExitStack() as stack:
             # With no time left nothing is asked; on a full disk answers may be asked twice.
-            with contextlib.suppress(Timeout, OSError):
-                for lock in sorted(locks):
-                    lock.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(PlaybookError, OSError):
+                for path in sorted({path.with_name(path.stem + n) for path, n in names if path}):
+                    path.parent.mkdir(parents=True, exist_ok=True)
                     left_s = max(self.stop_at - time.monotonic(), 0)
-                    stack.enter_context(FileLock(lock, timeout=left_s))
-            self._others.clear()
+                    stack.enter_context(artifacts.alone(path, wait_s=left_s))
             try:
                 yield
             finally:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from math import inf
@@ -59,8 +58,7 @@ def counsel_page(facts: Facts) -> str:
 
 def fleet_page(outcomes: list[Row]) -> str:
     """The page of many projects, from the rows of `fleet.run` and the `link` to each one's page."""
-    counts = Counter(row["outcome"] for row in outcomes)
-    return PAGES.get_template("fleet.html.j2").render(rows=outcomes, counts=counts)
+    return PAGES.get_template("fleet.html.j2").render(rows=outcomes)
 
 
 def answers_page(cells: pd.DataFrame, *, name: str, task: str) -> str:
