@@ -137,9 +137,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     many = commands.add_parser("fleet", help="run many projects; one that fails stops no other")
     many.set_defaults(command=_fleet)
     many.add_argument("projects", nargs="+", metavar="project", help="as for run")
-    text = (
-        "projects at a time, of this machine's; 1 where it runs the models, or they disturb loads"
-    )
+    text = "projects at a time; 1 where models run on this machine, or they disturb each other"
     most = max((os.cpu_count() or 2) // 2, 1)
     many.add_argument("--workers", type=int, default=most, metavar="N", help=text)
     new = commands.add_parser("new", help="write a project of your own, ready to run")

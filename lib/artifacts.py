@@ -106,7 +106,7 @@ def alone(path: Path, *, wait_s: float = PATIENCE_S) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with writing(path):
             try:
-                lock = FileLock(path.with_name(f".{path.name.strip('.')}.lock"), timeout=wait_s)
+                lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
                 stack.enter_context(lock)
             except Timeout:
                 busy = "is being written by another process; wait for it, or use another run_dir"

@@ -4,7 +4,6 @@
 Ctrl-C when its standard input closes, as it does when whoever started it is killed.
 """
 
-import contextlib
 import importlib
 import json
 import os
@@ -58,21 +57,18 @@ def run(projects: list[str], *, workers: int) -> Iterator[Row]:
                 future.cancel()
 
 
-@contextlib.contextmanager
-def _executor(workers: int) -> Iterator[Executor]:
+def _executor(workers: int) -> Executor:
     """Threads that wait for processes, or Dask's workers, which do."""
     if not (address := os.environ.get(SCHEDULER)):
-        with ThreadPoolExecutor(workers) as threads:
-            yield threads
-        return
+        return ThreadPoolExecutor(workers)
     try:
         client = importlib.import_module("distributed").Client(address)
     except (ImportError, OSError, ValueError) as error:
         hint = "pip install 'dask[distributed]', start `dask scheduler` there, or unset it"
         text = f"{SCHEDULER}={address:.80}: {str(error)[:200]}; {hint}"
         raise PlaybookError(text) from None
-    with client:
-        yield client.get_executor(pure=False)
+    executor: Executor = client.get_executor(pure=False)
+    return executor
 
 
 def run_alone(project: str) -> Row:

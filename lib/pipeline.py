@@ -80,7 +80,7 @@ def run(
     asks = start < "06"
     preflight.refuse(brief, preflight.problems(brief) + (preflight.unset(brief) if asks else []))
     project, run_path = _place(project, run_dir)
-    with artifacts.alone(run_path / "run"), _noting_ctrl_c() as pressed:
+    with artifacts.alone(run_path / "run", wait_s=30), _noting_ctrl_c() as pressed:
         artifacts.sweep(run_path)
         artifacts.retire_decision(run_path)
         for number, names in declared.items():

@@ -142,7 +142,7 @@ def test_wrong_arguments_are_sentences(
     assert "--workers must be 1 or more, not 0" in capsys.readouterr().err
     monkeypatch.setenv(fleet.SCHEDULER, "tcp://127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(PlaybookError, match="pip install 'dask.*or unset it"):
+    with pytest.raises(PlaybookError, match=r"pip install 'dask.*or unset it"):
         list(fleet.run(["article"], workers=1))
 
 
@@ -187,6 +187,7 @@ def scheduler(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[psut
             process.wait()
 
 
+@pytest.mark.slow
 def test_a_worker_of_dask_that_is_killed_costs_nothing(
     tmp_path: Path, runs: Path, scheduler: list[psutil.Popen]
 ) -> None:
