@@ -103,10 +103,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextlib.contextmanager
 def alone(path: Path, *, wait_s: float = PATIENCE_S) -> Iterator[None]:
     """Hold a file alone, PlaybookError after `wait_s`; a process that dies lets it go."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
     with contextlib.ExitStack() as stack:
         with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
                 stack.enter_context(lock)
             except Timeout:
                 busy = "is being written by another process; wait for it, or use another run_dir"

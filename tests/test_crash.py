@@ -263,23 +263,25 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path: Path, small_dis
         shutil.copytree(whole, run)
         (run / STORE).unlink()
         house.log.write_text("")
-        for step, kilobytes in [("04", k) for k in (4, 44, 56, 72, 200)] + [
-            ("06", k) for k in (60, 250)
-        ]:
-            if step == "06":
+        for room in ("04 4", "04 44", "04 72", "04 200", "06 60", "06 120"):
+            step, kilobytes = room.split()
+            if room == "06 60":
                 house.complete(run, "04")
             before, asked_before = house.answered(run), len(house.asked())
-            room = shutil.disk_usage(small_disk).free - kilobytes * 1024
-            ballast.write_bytes(b"x" * room)
+            free = shutil.disk_usage(small_disk).free
+            ballast.write_bytes(b"x" * (free - int(kilobytes) * 1024))
             out, err = (child := house.start(run, step)).communicate()
             ballast.unlink()
-            assert child.returncode == 1 and out == "" and "Traceback" not in err, (kilobytes, err)
+            if child.returncode in STATUS.values():
+                continue  # that was room enough
+            assert child.returncode == 1 and out == "" and "Traceback" not in err, (room, err)
             assert err.startswith("error: ") and err.count("\n") == 1, err
             assert "No space left on device" in err
             places[err.split(": cannot")[0].rpartition("/")[2]] += 1
             check_whole(run)
             assert not [*run.rglob("*.draft")]
             assert not before["hosted"] & set(house.asked()[asked_before:])
+        assert places.total() >= 4
         house.complete(run, "04")
         for name in TABLES[-3:]:
             tables = [without_times(artifacts.load(path, name)) for path in (whole, run)]

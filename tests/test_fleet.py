@@ -20,7 +20,7 @@ import psutil
 import pytest
 import yaml
 
-from lib import artifacts, fleet
+from lib import artifacts, fleet, pages
 from lib.__main__ import STATUS, main
 from lib.endpoints import read_records
 from lib.errors import PlaybookError
@@ -214,3 +214,10 @@ def test_a_worker_of_dask_that_is_killed_costs_nothing(
         assert answered_at_kill[name] <= times.keys()
     in_flight = 2 * BRIEF["evaluation"]["concurrency"]  # type: ignore[index]
     assert sum(asked(stub).values()) <= 2 * ITEMS + in_flight
+
+
+def test_hostile_text_is_escaped_on_the_page() -> None:
+    bad = '<script>alert("x")</script>\u202e'
+    row = {"project": bad, "outcome": bad, "pick": bad, "says": bad * 99, "link": "", "page": ""}
+    page = pages.fleet_page([row])
+    assert "<script" not in page and "\u202e" not in page and "&lt;script&gt;" in page

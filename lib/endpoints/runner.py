@@ -7,6 +7,7 @@ of pinned weights are shared by all runs (`requests.cache_path`).
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
 from collections import Counter
@@ -82,23 +83,22 @@ class Session:
         return [record | {"cached": True, "usd": None} for record in others.values()]
 
     @contextlib.contextmanager
-    def alone(self, group: list[Job]) -> Iterator[None]:
-        """Let no other run ask the same of the same weights meanwhile, and share what it learns.
+    def alone(self, group: list[Job], keep: Keep) -> Iterator[list[Job]]:
+        """What is still to be asked, while no other run asks the same of the same weights.
 
         Runs take turns at local weights, and at hosted ones where their calls begin alike.
         """
         names = [(cache_path(j.deployment), "" if j.threads else min(j.keys)[0]) for j in group]
         with ExitStack() as stack:
             # With no time left nothing is asked; on a full disk answers may be asked twice.
-            with contextlib.suppress(PlaybookError, OSError):
+            with contextlib.suppress(PlaybookError):
                 for path in sorted({path.with_name(path.stem + n) for path, n in names if path}):
-                    path.parent.mkdir(parents=True, exist_ok=True)
                     left_s = max(self.stop_at - time.monotonic(), 0)
                     stack.enter_context(artifacts.alone(path, wait_s=left_s))
-            try:
-                yield
-            finally:
-                self._share()
+            for record in itertools.chain(*map(self.borrowed, group)):
+                keep(record)
+            stack.callback(self._share)
+            yield [job for job in group if self.unanswered(job)]
 
     def _share(self) -> None:
         """Put new answers of pinned weights where other runs find them."""
@@ -108,7 +108,6 @@ class Session:
             with contextlib.suppress(PlaybookError, OSError):
                 if not answered:
                     continue
-                path.parent.mkdir(parents=True, exist_ok=True)
                 with storage.appending_records(path) as append:
                     for key in sorted(answered - set(storage.read_records(path, answered))):
                         append(self.records[key])
@@ -161,17 +160,14 @@ def perform(
             session.records[record["key"]] = record
             bar.update()
 
-        def not_borrowed(jobs: list[Job]) -> list[Job]:
-            for job in jobs:
-                for record in session.borrowed(job):
-                    keep(record)
-            return [job for job in jobs if session.unanswered(job)]
-
-        # What is there already, of this run or another; the rest is asked.
+        # What is there already, of this run or another.
         bar.update(len(wanted) - sum(len(session.unanswered(job)) for job in work))
-        for group in _groups(not_borrowed(work)):
-            with session.alone(group):
-                rest = not_borrowed(group)
+        for job in work:
+            for record in session.borrowed(job):
+                keep(record)
+        # The rest is asked.
+        for group in _groups([job for job in work if session.unanswered(job)]):
+            with session.alone(group, keep) as rest:
                 if rest and time.monotonic() < session.stop_at:
                     _ask_group(rest, session, keep)
             if alone:

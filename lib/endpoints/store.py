@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
-from lib.artifacts import PATIENCE_S, alone, path_name, writing
+from lib.artifacts import alone, path_name, writing
 from lib.brief import Deployment
 from lib.errors import PlaybookError
 from lib.lines import read_json_lines, validated
@@ -42,8 +42,8 @@ def read_records(path: Path, wanted: Container[str] | None = None) -> dict[str, 
 
 
 @contextlib.contextmanager
-def appending_records(path: Path, *, wait_s: float = PATIENCE_S) -> Iterator[Callable[[Row], None]]:
-    """Hold the file alone (PlaybookError after `wait_s`), and yield a function that appends."""
+def appending_records(path: Path) -> Iterator[Callable[[Row], None]]:
+    """Hold the file alone, where no other process does, and yield a function that appends."""
 
     def append(record: Row) -> None:
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
@@ -55,7 +55,7 @@ def appending_records(path: Path, *, wait_s: float = PATIENCE_S) -> Iterator[Cal
                 os.ftruncate(stream.fileno(), stream.tell() - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with alone(path, wait_s=wait_s), contextlib.ExitStack() as stack:
+    with alone(path), contextlib.ExitStack() as stack:
         with writing(path):
             stream = stack.enter_context(path.open("a+b", buffering=0))
             end = stream.tell()

@@ -173,10 +173,6 @@ def _interval(low: float | None, high: float | None) -> str:
     return f"at least {ends[0]}" if ends[0] else f"up to {ends[1]}" if ends[1] else ""
 
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else number(value)
-
-
 def _sha256(script: str) -> str:
     """What the page's security policy names the script by: no other one may run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -188,5 +184,6 @@ PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
 PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark}
-PAGES.filters |= {"figure": _figure, "percent": percent}
+PAGES.filters["figure"] = lambda value: "" if value is None else number(value)
+PAGES.filters["percent"] = percent
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}

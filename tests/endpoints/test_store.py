@@ -95,7 +95,7 @@ def test_a_record_is_on_disk_at_once(tmp_path: Path) -> None:
 def test_two_writers_are_refused(path: Path) -> None:
     message = r"04_answers\.jsonl is being written by another process; wait for it, or use another"
     with appending_records(path):
-        with pytest.raises(PlaybookError, match=message), appending_records(path, wait_s=0):
+        with pytest.raises(PlaybookError, match=message), appending_records(path):
             pass
     with appending_records(path) as append:  # free again
         append({"key": "d"})
