@@ -4,6 +4,7 @@
 Ctrl-C when its standard input closes, as it does when whoever started it is killed.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -57,18 +58,21 @@ def run(projects: list[str], *, workers: int) -> Iterator[Row]:
                 future.cancel()
 
 
-def _executor(workers: int) -> Executor:
+@contextlib.contextmanager
+def _executor(workers: int) -> Iterator[Executor]:
     """Threads that wait for processes, or Dask's workers, which do."""
     if not (address := os.environ.get(SCHEDULER)):
-        return ThreadPoolExecutor(workers)
+        with ThreadPoolExecutor(workers) as threads:
+            yield threads
+        return
     try:
         client = importlib.import_module("distributed").Client(address)
     except (ImportError, OSError, ValueError) as error:
         hint = "pip install 'dask[distributed]', start `dask scheduler` there, or unset it"
         text = f"{SCHEDULER}={address:.80}: {str(error)[:200]}; {hint}"
         raise PlaybookError(text) from None
-    executor: Executor = client.get_executor(pure=False)
-    return executor
+    with client:
+        yield client.get_executor(pure=False)
 
 
 def run_alone(project: str) -> Row:
