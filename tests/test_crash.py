@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -61,7 +60,7 @@ TABLES = ["03_metadata", "03_drift", "03_providers", "04_answers", "04_scores", 
 class House:
     """A project, its stub and its runs, all processes its own."""
 
-    def __init__(self, base: Path, *, local: bool = True) -> None:
+    def __init__(self, base: Path, *, local: bool = True, items: int = ITEMS) -> None:
         self.base, self.runs, self.log = base, base / "runs", base / "asked.log"
         (base / "project").mkdir()
         (base / "scratch").mkdir()
@@ -73,7 +72,7 @@ class House:
         brief["deployments"] = brief["deployments"][: 2 if local else 1]
         self.brief = base / "project" / "project.yaml"
         self.brief.write_text(yaml.safe_dump(brief))
-        lines = [{"id": f"{n}", "input": f"item {n}", "target": "positive"} for n in range(ITEMS)]
+        lines = [{"id": f"{n}", "input": f"item {n}", "target": "positive"} for n in range(items)]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (base / "project" / "items.jsonl").write_text(text)
         # The stub and the runs know no other place for what they leave behind.
@@ -183,7 +182,7 @@ def left_over(house: House, run: Path) -> list[Path]:
     return drafts + [p for p in house.base.glob("scratch/**/*") if p.is_file()]
 
 
-VICTIMS = {"runner": "", "kernel": "ipykernel_launcher", "server": "model_server", "stub": ""}
+CHILDREN = {"kernel": "ipykernel_launcher", "server": "model_server"}  # words of their commands
 
 
 def kill_one(house: House, run: Path, choice: random.Random) -> str:
@@ -194,17 +193,19 @@ def kill_one(house: House, run: Path, choice: random.Random) -> str:
     before, asked_before = house.answered(run), len(house.asked())
     steps = [step for step in ("03", "04", "05", "06") if step <= first_open(run)]
     child = house.start(run, choice.choice(steps))
-    victim, at = choice.choice(list(VICTIMS)), time.monotonic() + choice.uniform(0.5, 14.0)
+    at = time.monotonic() + choice.uniform(0.5, 14.0)
     family, killed = list[psutil.Process](), ""
     while child.poll() is None and not killed:
         family += [p for p in processes(child, "") if p not in family]
         if time.monotonic() > at:
-            named = {"runner": [child], "stub": [house.stub]}
-            for process in named.get(victim) or processes(child, VICTIMS[victim]):
-                family += [p for p in processes(child, "") if p not in family]
+            victims = {"runner": [child], "stub": [house.stub]}
+            victims |= {name: processes(child, word) for name, word in CHILDREN.items()}
+            killed = choice.choice([name for name, there in victims.items() if there])
+            killed = "server" if victims["server"] and choice.random() < 0.5 else killed
+            family += [p for p in processes(child, "") if p not in family]
+            for process in victims[killed]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-                    killed = victim
         time.sleep(0.02)
     if killed == "stub":
         house.stub.wait()
@@ -212,7 +213,7 @@ def kill_one(house: House, run: Path, choice: random.Random) -> str:
     out, err = child.communicate()
     assert "Traceback" not in err, err
     if killed == "runner":
-        assert child.returncode == -9
+        assert child.returncode in (-9, *STATUS.values())  # it may have been at its end
     elif child.returncode not in STATUS.values():
         assert child.returncode == 1 and err.count("error: ") == 1 and out == "", err
     assert psutil.wait_procs(family, timeout=600)[1] == []
@@ -258,14 +259,14 @@ def check_resumed(house: House, run: Path) -> None:
     # What was measured of the load is on disk too: nothing is sent again.
     speed, lines = artifacts.load(run, "05_speed"), len(house.log.read_text())
     house.complete(run, "05")
-    pd.testing.assert_frame_equal(artifacts.load(run, "05_speed"), speed)
-    assert len(house.log.read_text()) == lines
+    if not speed["disturbed"].any():  # on a busy machine it is measured anew
+        pd.testing.assert_frame_equal(artifacts.load(run, "05_speed"), speed)
+        assert len(house.log.read_text()) == lines
     assert left_over(house, run) == []
 
 
 # A step, kilobytes, and who runs it: the runner, or papermill alone with its notebook elsewhere.
-ROOM = ["04 4 run", "04 72 run", "06 60 run"]
-ROOM += [f"04 {k} alone" for k in (24, 40, 60)] + [f"06 {k} alone" for k in (60, 200, 360, 420)]
+ROOM = ["04 18 alone", "04 4 run", "06 30 alone", "06 200 alone", "06 60 run"]
 
 
 @pytest.fixture
@@ -284,7 +285,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path: Path, small_disk: Path) -> None:
     """So many kilobytes are free as steps 4 and 6 begin: answers, tables, figures, page, log."""
-    house, places = House(tmp_path, local=False), Counter[str]()
+    house, places = House(tmp_path, local=False, items=3 * ITEMS), Counter[str]()
     try:
         whole, run, ballast = house.runs / "whole", small_disk / "run", small_disk / "ballast"
         house.complete(whole)
@@ -295,8 +296,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path: Path, small_dis
             step, kilobytes, runner = room.split()
             if step == "06" and first_open(run) < "06":
                 house.complete(run, "04")
-            made = [run.glob(f"{step}*.parquet"), run.glob("*.html"), run.glob("figures/*")]
-            for path in itertools.chain(*made):
+            for path in [*run.glob(f"{step}*.parquet"), *run.glob("*.html")]:
                 path.unlink()
             before, asked_before = house.answered(run), len(house.asked())
             free = shutil.disk_usage(small_disk).free
@@ -316,7 +316,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path: Path, small_dis
             assert not [*run.rglob("*.draft")]
             assert not before["hosted"] & set(house.asked()[asked_before:])
         print(f"full at: {dict(places)}")
-        assert len(places) >= 4, places
+        assert {STORE, f"{artifacts.NOTEBOOKS['04']}.ipynb", "report.html"} <= places.keys(), places
         house.complete(run, "04")
         for name in TABLES[-3:]:
             tables = [without_times(artifacts.load(path, name)) for path in (whole, run)]
