@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lib import pages, pipeline, preflight, verify
-from lib.artifacts import ROOT, path_name
+from lib import fleet, pages, pipeline, preflight, verify
+from lib.artifacts import ROOT, path_name, runs_root, write_bytes
 from lib.errors import PlaybookError
 from lib.opening import open_project
 
@@ -55,6 +55,24 @@ def _run(args: argparse.Namespace) -> int:
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     return STATUS[decision["outcome"]]
+
+
+def _fleet(args: argparse.Namespace) -> int:
+    """One line a project as it ends; the worst outcome of all is the status."""
+    outcomes, page = list[dict[str, Any]](), runs_root() / "fleet.html"
+    if args.workers < 1:
+        raise PlaybookError(f"--workers must be 1 or more, not {args.workers}")
+    for row in fleet.run(args.projects, workers=args.workers):
+        link = quote(os.path.relpath(row["page"], page.parent)) if row["page"] else ""
+        name, left = (path_name(Path(row[key])) for key in ("project", "page"))
+        outcomes.append(row | {"project": name, "link": link})
+        words = [row["outcome"], " ".join(row["says"].split()), *([left] if link else [])]
+        sys.stdout.write(f"{name}: {' · '.join(words)}\n")
+        sys.stdout.flush()
+        write_bytes(page, pages.fleet_page(outcomes).encode())
+    sys.stdout.write(f"{path_name(page)}\n")
+    statuses = {STATUS.get(row["outcome"], 1) for row in outcomes}
+    return 1 if 1 in statuses else max(statuses)
 
 
 def _new(args: argparse.Namespace) -> None:
@@ -116,6 +134,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     text = "override a parameter of the notebooks, as often as needed"
     run.add_argument("-p", dest="parameters", help=text, **pairs)
     run.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    many = commands.add_parser("fleet", help="run many projects; one that fails stops no other")
+    many.set_defaults(command=_fleet)
+    many.add_argument("projects", nargs="+", metavar="project", help="as for run")
+    text = "projects at a time; 1 where models run on this machine, or they disturb each other"
+    most = max((os.cpu_count() or 2) // 2, 1)
+    many.add_argument("--workers", type=int, default=most, metavar="N", help=text)
     new = commands.add_parser("new", help="write a project of your own, ready to run")
     new.set_defaults(command=_new)
     new.add_argument("name", help="its name, and its folder's in data/projects/")

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lib.errors import PlaybookError
 from lib.untrusted import as_dict
@@ -24,6 +25,7 @@ NOTEBOOKS = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").gl
 Overrides = dict[str, dict[str, Any]]  # by step, then by key of the brief
 
 RECORD = "06_decision.json"
+PATIENCE_S = 5.0  # a killed run's kernel needs a second or two to notice and end
 COLUMNS = {
     "01_legal": "repo_id family developer country license verdict conditions reasons exception"
     " source_url checked_on",
@@ -85,7 +87,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, also when the process dies in the middle."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.draft")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -96,6 +98,29 @@ def write_bytes(path: Path, content: bytes) -> None:
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(path: Path, *, wait_s: float = PATIENCE_S) -> Iterator[None]:
+    """Hold a file alone, PlaybookError after `wait_s`; a process that dies lets it go."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
+    with contextlib.ExitStack() as stack:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(lock)
+            except Timeout:
+                busy = "is being written by another process; wait for it, or use another run_dir"
+                raise PlaybookError(f"{path_name(path)} {busy}") from None
+        yield
+
+
+def sweep(run: Path) -> None:
+    """Clear away what a process that was killed left half-written."""
+    hour_ago = time.time() - 3600  # others write to the Hub's cache now
+    shared = [p for p in hub_cache().glob("**/.*.draft") if p.stat().st_mtime < hour_ago]
+    for draft in [*run.glob("**/.*.draft"), *shared]:
+        draft.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -134,7 +159,7 @@ def _save(content: bytes, run: Path, file: str, **facts: Any) -> None:
 
 @contextlib.contextmanager
 def _changing(run: Path) -> Iterator[dict[str, dict[str, Any]]]:
-    with writing(run / "manifest.json"), FileLock(run / ".manifest.lock", timeout=30):
+    with alone(run / "manifest.json", wait_s=30):
         yield (manifest := _manifest(run))
         write_bytes(run / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
 

@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 import papermill
-from nbclient.exceptions import DeadKernelError
 from papermill import iorw
 from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
@@ -26,9 +25,10 @@ SET_BY_RUNNER = ("project", "run_dir")
 PATHS = {n: artifacts.ROOT / f"notebooks/{stem}.ipynb" for n, stem in artifacts.NOTEBOOKS.items()}
 
 NO_PROGRESS = {"progress_bar": False}
+START_S = 600  # a kernel's, on a busy machine
+MANAGER = {"transport_encryption": "auto"}  # between runner and kernel: no warning
 KERNEL = {
-    # Loopback traffic between runner and kernel is encrypted: no warning.
-    "config": Config({"KernelManager": {"transport_encryption": "auto"}}),
+    "config": Config({"KernelManager": MANAGER}),
     # A kernel stopped by Ctrl-C would write a traceback of its own.
     "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
 }
@@ -36,6 +36,16 @@ DIED = (
     "the kernel died, which is mostly too little memory;"
     " what was measured is kept, the same command goes on from there"
 )
+
+
+class _WholeFiles(iorw.LocalHandler):  # type: ignore[misc]
+    """Writes executed notebooks whole or not at all; papermill's own would leave half of one."""
+
+    def write(self, buf: str, path: str) -> None:
+        artifacts.write_bytes(Path(path), buf.encode(errors="replace"))
+
+
+iorw.papermill_io.register(os.sep, _WholeFiles())  # absolute paths
 
 
 def declared_parameters() -> dict[str, dict[str, str]]:
@@ -70,8 +80,9 @@ def run(
     asks = start < "06"
     preflight.refuse(brief, preflight.problems(brief) + (preflight.unset(brief) if asks else []))
     project, run_path = _place(project, run_dir)
-    artifacts.retire_decision(run_path)
-    with _noting_ctrl_c() as pressed:
+    with artifacts.alone(run_path / "run", wait_s=30), _noting_ctrl_c() as pressed:
+        artifacts.sweep(run_path)
+        artifacts.retire_decision(run_path)
         for number, names in declared.items():
             if number < start:
                 check_step(number, project, run_path)
@@ -107,10 +118,14 @@ def copy(project: str) -> tuple[Path, list[Path]]:
 def _place(project: str, run_dir: str) -> tuple[str, Path]:
     """The project as a notebook finds it from anywhere, and its run directory."""
     run_path = artifacts.run_directory(open_project(project).name, run_dir)
-    # A path is relative to the caller; a notebook may be started anywhere.
+    return absolute(project), run_path
+
+
+def absolute(project: str) -> str:
+    """A project as it is found from any folder: a path is relative to the caller, a name is not."""
     if os.sep in project or project.endswith((".yaml", ".yml")):
-        project = str(Path(project).expanduser().resolve())
-    return project, run_path
+        return str(Path(project).expanduser().resolve())
+    return project
 
 
 def _renew(number: str, project: str, run: Path) -> None:
@@ -179,12 +194,15 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
         with artifacts.writing(log):
             _renew(number, parameters["project"], run)
             options = (bars if progress else NO_PROGRESS) | KERNEL
+            # Here, what a killed run leaves is replaced by the next.
+            connection = {"connection_file": str(run / ".kernel.json")}
+            options["config"] = Config({"KernelManager": MANAGER | connection})
             place = str(log).replace("{", "{{").replace("}", "}}")  # papermill formats it
-            papermill.execute_notebook(place, place, parameters, **options)
+            papermill.execute_notebook(place, place, parameters, start_timeout=START_S, **options)
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
         text = f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"
         saved = f"the executed notebook is {artifacts.path_name(log)}"
         raise PlaybookError(f"{text} ({saved})") from None
-    except DeadKernelError:
+    except RuntimeError:  # DeadKernelError, or another where it dies as it starts
         raise PlaybookError(f"{path.stem}: {DIED}") from None

@@ -196,8 +196,8 @@ def test_a_stuck_lock_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
         return FileLock(path, timeout=0)
 
     monkeypatch.setattr(artifacts, "FileLock", at_once)
-    with FileLock(tmp_path / ".manifest.lock"):
-        with pytest.raises(PlaybookError, match=r"manifest\.json: cannot write: "):
+    with FileLock(tmp_path / ".manifest.json.lock"):
+        with pytest.raises(PlaybookError, match=r"manifest\.json is being written by another"):
             save(table(), tmp_path, NAME)
 
 

@@ -33,7 +33,7 @@ FLOORS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = [room for rooms in FLOORS for room in rooms] + ["pages"]  # which stands on the ground
-ROOF = {"__init__", "__main__", "opening", "pipeline", "preflight", "verify"}
+ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "verify"}
 MOST_LINES = {
     "file": 300,
     "room": 1500,

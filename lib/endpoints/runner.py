@@ -7,6 +7,7 @@ of pinned weights are shared by all runs (`requests.cache_path`).
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from typing import Any, Self
 import joblib
 from anyio.from_thread import start_blocking_portal
 
+from lib import artifacts
 from lib.brief import Deployment, Project
 from lib.endpoints import store as storage
 from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
@@ -46,9 +48,7 @@ class Session:
         self.stop_at = math.inf
         self.records: dict[str, Row] = {}
         self.append: Keep
-        self._wanted: set[str] | None = None
-        self._others: dict[Path, dict[str, Row]] = {}  # answers that all runs share, by file
-        self._keys: dict[Path, set[str]] = {}  # of the calls whose answers belong there
+        self._keys: dict[Path, set[str]] = {}  # of the calls whose answers all runs share, by file
         self._servers: dict[str, tuple[int, ExitStack, Served]] = {}
 
     @contextlib.contextmanager
@@ -57,7 +57,7 @@ class Session:
 
         Several `perform` in one session are for a race: nothing is read or started twice.
         """
-        self.stop_at, self._wanted = time.monotonic() + self.total_s, wanted
+        self.stop_at = time.monotonic() + self.total_s
         with (
             storage.appending_records(self.run / STORE) as self.append,
             self.budget.opened() if self.budget else contextlib.nullcontext(),
@@ -78,10 +78,27 @@ class Session:
         if not (path := cache_path(job.deployment)):
             return []
         self._keys.setdefault(path, set()).update(job.keys)
-        if (keys := self.unanswered(job)) and path not in self._others:
-            self._others[path] = storage.read_records(path, self._wanted)
-        others = self._others.get(path, {})
-        return [others[key] | {"cached": True, "usd": None} for key in keys & others.keys()]
+        keys = self.unanswered(job)
+        others = storage.read_records(path, keys) if keys else {}
+        return [record | {"cached": True, "usd": None} for record in others.values()]
+
+    @contextlib.contextmanager
+    def alone(self, group: list[Job], keep: Keep) -> Iterator[list[Job]]:
+        """What is still to be asked, while no other run asks the same of the same weights.
+
+        Runs take turns at local weights, and at hosted ones where their calls begin alike.
+        """
+        names = [(cache_path(j.deployment), "" if j.threads else min(j.keys)[0]) for j in group]
+        with ExitStack() as stack:
+            # With no time left nothing is asked; on a full disk answers may be asked twice.
+            with contextlib.suppress(PlaybookError):
+                for path in sorted({path.with_name(path.stem + n) for path, n in names if path}):
+                    left_s = max(self.stop_at - time.monotonic(), 0)
+                    stack.enter_context(artifacts.alone(path, wait_s=left_s))
+            for record in itertools.chain(*map(self.borrowed, group)):
+                keep(record)
+            stack.callback(self._share)
+            yield [job for job in group if self.unanswered(job)]
 
     def _share(self) -> None:
         """Put new answers of pinned weights where other runs find them."""
@@ -91,8 +108,7 @@ class Session:
             with contextlib.suppress(PlaybookError, OSError):
                 if not answered:
                     continue
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with storage.appending_records(path, wait_s=10) as append:
+                with storage.appending_records(path) as append:
                     for key in sorted(answered - set(storage.read_records(path, answered))):
                         append(self.records[key])
 
@@ -151,8 +167,9 @@ def perform(
                 keep(record)
         # The rest is asked.
         for group in _groups([job for job in work if session.unanswered(job)]):
-            if time.monotonic() < session.stop_at:
-                _ask_group(group, session, keep)
+            with session.alone(group, keep) as rest:
+                if rest and time.monotonic() < session.stop_at:
+                    _ask_group(rest, session, keep)
             if alone:
                 session.stop_servers()  # the next group needs the room
             if session.budget and session.budget.exhausted:

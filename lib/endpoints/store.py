@@ -10,10 +10,9 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from filelock import FileLock, Timeout
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
-from lib.artifacts import path_name, writing
+from lib.artifacts import alone, path_name, writing
 from lib.brief import Deployment
 from lib.errors import PlaybookError
 from lib.lines import read_json_lines, validated
@@ -43,8 +42,8 @@ def read_records(path: Path, wanted: Container[str] | None = None) -> dict[str, 
 
 
 @contextlib.contextmanager
-def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Row], None]]:
-    """Hold the file alone (PlaybookError after `wait_s`), and yield a function that appends."""
+def appending_records(path: Path) -> Iterator[Callable[[Row], None]]:
+    """Hold the file alone, where no other process does, and yield a function that appends."""
 
     def append(record: Row) -> None:
         text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
@@ -56,14 +55,8 @@ def appending_records(path: Path, *, wait_s: float = 0) -> Iterator[Callable[[Ro
                 os.ftruncate(stream.fileno(), stream.tell() - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
-    with contextlib.ExitStack() as stack:
+    with alone(path), contextlib.ExitStack() as stack:
         with writing(path):
-            try:
-                stack.enter_context(lock)
-            except Timeout:
-                busy = "is being written by another process; wait for it, or use another run_dir"
-                raise PlaybookError(f"{path_name(path)} {busy}") from None
             stream = stack.enter_context(path.open("a+b", buffering=0))
             end = stream.tell()
             if end and os.pread(stream.fileno(), 1, end - 1) != b"\n":

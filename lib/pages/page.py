@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lib import artifacts
-from lib.tables import number, percent, rows
+from lib.tables import Row, number, percent, rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
 URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
@@ -25,8 +25,8 @@ MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
 BUDGET = 6_000_000  # characters of answers on it
 FIRST, LONGEST = 200, 4000  # characters of an answer before "more", and with what is behind it
 TONES = [
-    ("good", "✓ ", ["met", "yes", "allowed", "running", "right", "full score"]),
-    ("bad", "✗ ", ["not met", "no", "blocked", "expired", "wrong", "score 0"]),
+    ("good", "✓ ", ["met", "yes", "allowed", "running", "right", "full score", "picked"]),
+    ("bad", "✗ ", ["not met", "no", "blocked", "expired", "wrong", "score 0", "error"]),
     ("ink", "! ", ["condition", "conditional"]),
     ("soft", "· ", ["notice"]),
     ("open", "", ["partly right", "partial score"]),
@@ -54,6 +54,11 @@ def decision_page(
 def counsel_page(facts: Facts) -> str:
     """The page for counsel, one sitting long, from what `legal.for_counsel` prepared."""
     return PAGES.get_template("counsel.html.j2").render(**facts)
+
+
+def fleet_page(outcomes: list[Row]) -> str:
+    """The page of many projects, from the rows of `fleet.run` and the `link` to each one's page."""
+    return PAGES.get_template("fleet.html.j2").render(rows=outcomes)
 
 
 def answers_page(cells: pd.DataFrame, *, name: str, task: str) -> str:
@@ -168,10 +173,6 @@ def _interval(low: float | None, high: float | None) -> str:
     return f"at least {ends[0]}" if ends[0] else f"up to {ends[1]}" if ends[1] else ""
 
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else number(value)
-
-
 def _sha256(script: str) -> str:
     """What the page's security policy names the script by: no other one may run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -183,5 +184,6 @@ PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
 PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark}
-PAGES.filters |= {"figure": _figure, "percent": percent}
+PAGES.filters["figure"] = lambda value: "" if value is None else number(value)
+PAGES.filters["percent"] = percent
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}

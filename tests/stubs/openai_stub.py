@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import threading
 from collections import deque
@@ -232,7 +233,9 @@ in_memory: Callable[[Stub], contextlib.AbstractContextManager[Stub]] | None = No
 
 
 @contextlib.contextmanager
-def running(behave: Behaviour | Reply | None = None, *, service_s: float = 0.0) -> Iterator[Stub]:
+def running(
+    behave: Behaviour | Reply | None = None, *, service_s: float = 0.0, port: int = 0
+) -> Iterator[Stub]:
     """Serve from a thread until the block ends; under the fixture `virtual_time` from memory."""
     stub = Stub(behave, service_s)
     if in_memory is not None:
@@ -241,7 +244,7 @@ def running(behave: Behaviour | Reply | None = None, *, service_s: float = 0.0) 
         return
     loop = asyncio.new_event_loop()
     server = loop.run_until_complete(
-        loop.create_server(lambda: Connection(stub), "127.0.0.1", 0, backlog=2048)
+        loop.create_server(lambda: Connection(stub), "127.0.0.1", port, backlog=2048)
     )
     stub.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -259,7 +262,16 @@ def main() -> None:
     """Serve until standard input closes."""
     cli = argparse.ArgumentParser()
     cli.add_argument("--delay", type=float, default=0.0)
-    with running(Reply(delay_s=cli.parse_args().delay)) as stub:
+    cli.add_argument("--port", type=int, default=0)
+    cli.add_argument("--log", default=os.devnull, help="gets a line of JSON for every request")
+    args = cli.parse_args()
+
+    def behave(request: Request) -> Reply:
+        log.write(json.dumps([request.text, bool(request.body.get("stream"))]) + "\n")
+        log.flush()
+        return Reply(delay_s=args.delay)
+
+    with open(args.log, "a") as log, running(behave, port=args.port) as stub:
         sys.stdout.write(stub.url + "\n")
         sys.stdout.flush()
         sys.stdin.read()
