@@ -1,4 +1,4 @@
-"""For CI: does what was decided still hold? Compares two `06_decision.json`, one sentence a finding.
+"""For CI: does the decision still hold? Compares two `06_decision.json`, a sentence a finding.
 
     python -m tools.watch_decision committed.json fresh.json --retirements retirements.csv
 
@@ -33,7 +33,7 @@ def read(path: Path) -> Record:
     except (OSError, ValueError, RecursionError) as error:
         raise UnreadableError(f"{path}: cannot be read as JSON: {str(error)[:200]}") from error
     if not isinstance(record, dict) or record.get("record_version") != 1:
-        raise UnreadableError(f"{path}: not a 06_decision.json of version 1; run `python -m lib run`")
+        raise UnreadableError(f"{path}: no 06_decision.json of version 1; run `python -m lib run`")
     return record
 
 
@@ -61,7 +61,7 @@ def retirements(path: Path) -> dict[str, date]:
 def findings(old: Record, new: Record, ends: dict[str, date], today: date) -> Iterator[str]:
     """What somebody must look at, a sentence each; nothing where the decision still holds."""
     before, now = (record["pick"] or {} for record in (old, new))
-    names = [pick.get("deployment", record["outcome"]) for pick, record in ((before, old), (now, new))]
+    names = [(record["pick"] or {}).get("deployment", record["outcome"]) for record in (old, new)]
     if names[0] != names[1]:
         yield f"The pick was {names[0]}, now it is {names[1]}: {new['summary']}"
     elif before.get("revision") != now.get("revision"):
