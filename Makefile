@@ -3,16 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help playbook test lab notebooks bench clean
+.PHONY: help playbook test test-all lab notebooks bench clean
 
 help:       ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
 
 playbook: .venv/ready  ## set up and run the shipped example to runs/review-sentiment/
 	$(BIN)/python -m lib run review-sentiment
 
-test: .venv/ready  ## set up, check style and types, run all tests and the main job
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy lib && $(BIN)/python -m pytest -q
+CHECKS := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy lib && $(BIN)/python -m pytest -q
+
+test: .venv/ready  ## set up, check style and types, run the tests and the main job
+	$(CHECKS)
+
+test-all: .venv/ready  ## the same with what is slow or needs a browser (Debian's chromium)
+	$(BIN)/pip install -q -e '.[browser]' -c constraints.txt || echo "no playwright: the browser tests are skipped"
+	$(CHECKS) -m ""
 
 lab: .venv/ready  ## open JupyterLab at notebooks/, or with PROJECT=name at copies of its own
 	$(BIN)/python -m lib lab $(PROJECT)
