@@ -26,8 +26,8 @@ lab: .venv/ready  ## open JupyterLab at notebooks/, or with PROJECT=name at copi
 notebooks: .venv/ready  ## run the notebooks and those of tests/recorded/, to commit their outputs
 	HF_HUB_OFFLINE=1 TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb && $(BIN)/python tests/recorded/recording.py
 
-bench: .venv/ready  ## measure speed and memory, and how true the stated capacities and chances are
-	$(BIN)/python benchmarks/bench.py && PYTHONPATH=. $(BIN)/python benchmarks/capacity.py --runs 20 && PYTHONPATH=. $(BIN)/python benchmarks/decisions.py
+bench: .venv/ready  ## one table: speed, memory, how true capacities and chances are, peers beside
+	PYTHONPATH=. $(BIN)/python benchmarks/bench.py
 
 clean:      ## remove the set-up and all runs
 	rm -rf .venv runs
