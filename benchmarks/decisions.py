@@ -98,13 +98,8 @@ def chances(worlds: int) -> Iterator[Row]:
             words = f"{said.mean():.0%} said, {right.mean():.0%} right"
             yield name, words, "+-5 points", abs(gap) <= 0.05, peer(f"{boasted.mean():.0%} said")
     ours_, theirs_ = np.mean(briers, axis=0)
-    yield (
-        "Brier score over all",
-        f"{ours_:.4f}",
-        "< peer",
-        not ours_ >= theirs_,
-        peer(f"{theirs_:.4f}"),
-    )
+    better = bool(ours_ < theirs_) if bootstrap_ranks else None
+    yield "Brier score over all", f"{ours_:.4f}", "< peer", better, peer(f"{theirs_:.4f}")
 
 
 def peer(figure: str) -> str:

@@ -18,6 +18,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from recording import HERE, place
 
 from lib import artifacts
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed"),
+    pytest.mark.skipif(not find_spec("playwright"), reason="playwright is not installed"),
 ]
 ROOT = artifacts.ROOT
 PATIENCE_S = 1800  # to end, not to measure
@@ -76,7 +77,9 @@ def wait_for(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def page(lab: tuple[str, str, Path]) -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
+    from playwright.sync_api import sync_playwright  # an extra
+
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
