@@ -11,13 +11,12 @@ import asyncio
 import heapq
 import itertools
 import math
-import sys
-import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from printed import Row, show
 
 from lib.speed import estimate, load
 from lib.speed.load import Limits
@@ -305,60 +304,38 @@ def virtual(work: Any) -> Any:
         loop.close()
 
 
-def main() -> None:
-    cli = argparse.ArgumentParser()
-    cli.add_argument("--runs", type=int, default=20)
-    cli.add_argument("--only", default="")
-    cli.add_argument("--truth", action="store_true")
-    cli.add_argument("--verbose", action="store_true")
-    cli.add_argument("--budget-s", type=float, default=2000.0)
-    cli.add_argument("--requests", type=int, default=1500)
-    cli.add_argument("--first", type=int, default=0)
-    asked = cli.parse_args()
-    head = f"{'family':28} {'truth':>6} covers  half  median  n  modelled  met@1.1  guidellm"
-    sys.stdout.write(head + "\n")
+def rows(runs: int = 20, only: str = "", first: int = 0) -> Iterator[Row]:
+    """How often the interval holds the true capacity, its half width, and the middle's median."""
     for family in FAMILIES:
-        if asked.only and not any(part in family.name for part in asked.only.split(",")):
+        if only and not any(part in family.name for part in only.split(",")):
             continue
-        if asked.truth:
-            sys.stdout.write(f"{family.name:28} {true_capacity(family):.4g}\n")
-            sys.stdout.flush()
-            continue
-        rows, began = [], time.process_time()
-        for run in range(asked.first, asked.first + asked.runs):
-            limits = Limits(family.slo_s, asked.budget_s, asked.requests)
+        found = []
+        for run in range(first, first + runs):
+            limits = Limits(family.slo_s, 2000.0, 1500)
             server = family.server(np.random.default_rng([run, 1]))
             done = virtual(search(server, limits, 1000 * run))
             answer = estimate.assess(estimate.usable(done)[1:], family.slo_s)
-            sent = sum(len(r["requests"]) for r in done)
-            other = virtual(
-                guidellm(family.server(np.random.default_rng([run, 2])), family.slo_s, run)
-            )
+            server = family.server(np.random.default_rng([run, 2]))
+            other = virtual(guidellm(server, family.slo_s, run))
+            half = (min(answer.high, 1e9) - answer.low) / 2
             covers = answer.low <= family.truth <= answer.high
-            half = (min(answer.high, 1e9) - answer.low) / 2 / family.truth
-            ratio, rival = answer.middle / family.truth, other / family.truth
-            rows.append([covers, half, ratio, sent, answer.method != "measured",
-                         answer.low >= 1.1 * family.truth, rival, rival >= 1.1,
-                         answer.low > family.truth])  # fmt: skip
-            if asked.verbose:
-                path = " ".join(
-                    f"{r['purpose'][0]}{r['offered_rps']}x{len(r['requests'])}" for r in done
-                )
-                bounds = (
-                    f"{answer.low / family.truth:.3f} {ratio:.3f} {answer.high / family.truth:.3f}"
-                )
-                sys.stdout.write(f"  {bounds} {answer.method} {path}\n")
-        t = np.array(rows, float)
-        m, med = t.mean(0), np.median(t, axis=0)
-        each = (time.process_time() - began) / len(rows)
-        sys.stdout.write(
-            f"{family.name:28} {family.truth:6.4g} {m[0]:5.0%} ±{med[1]:5.1%} {med[2]:6.3f}"
-            f" {m[3]:5.0f}"
-            f" {m[4]:5.0%} {m[5]:6.1%}   {med[6]:.2f} ({m[7]:.0%} met) above {m[8]:.0%}"
-            f" {each:.1f} s\n"
-        )
-        sys.stdout.flush()
+            figures = np.array([half, answer.middle, other]) / family.truth
+            found.append([covers, *figures, figures[2] >= 1.1])
+        table = np.array(found, float)
+        (covers, *_, met), median = table.mean(0), np.median(table, axis=0)
+        words = f"{covers:.0%} hold, +-{median[1]:.1%}, median {median[2]:.2f}"
+        peer = f"guidellm {median[3]:.2f}, {met:.0%} too high by 10 %"
+        yield f"capacity {family.name}", words, ">= 90 % hold", bool(covers >= 0.9), peer
 
 
 if __name__ == "__main__":
-    main()
+    cli = argparse.ArgumentParser(description=__doc__)
+    cli.add_argument("--runs", type=int, default=20)
+    cli.add_argument("--only", default="", help="parts of families' names, with commas between")
+    cli.add_argument("--first", type=int, default=0, help="seed of the first run")
+    cli.add_argument("--truth", action="store_true", help="compute the true capacities anew")
+    asked = cli.parse_args()
+    if asked.truth:
+        show((family.name, f"{true_capacity(family):.4g}", "", None, "") for family in FAMILIES)
+    else:
+        show(rows(asked.runs, asked.only, asked.first))
