@@ -185,7 +185,7 @@ def left_over(house: House, run: Path) -> list[Path]:
 CHILDREN = {"kernel": "ipykernel_launcher", "server": "model_server"}  # words of their commands
 
 
-def kill_one(house: House, run: Path, choice: random.Random) -> str:
+def kill_one(house: House, run: Path, choice: random.Random, before_now: Counter[str]) -> str:
     """Run from one of the steps that may run, kill one process at some time; "" if none was there.
 
     Afterwards nothing is left running, and no answer that was there is gone or was asked again.
@@ -200,8 +200,8 @@ def kill_one(house: House, run: Path, choice: random.Random) -> str:
         if time.monotonic() > at:
             victims = {"runner": [child], "stub": [house.stub]}
             victims |= {name: processes(child, word) for name, word in CHILDREN.items()}
-            killed = choice.choice([name for name, there in victims.items() if there])
-            killed = "server" if victims["server"] and choice.random() < 0.5 else killed
+            there = [name for name, alive in victims.items() if alive]
+            killed = min(there, key=lambda name: (before_now[name], choice.random()))
             family += [p for p in processes(child, "") if p not in family]
             for process in victims[killed]:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -239,7 +239,7 @@ def test_kills_at_random_change_nothing(tmp_path: Path, rounds: int, seed: int) 
         for number in range(1, rounds + 1):
             run = house.with_two_steps(f"killed-{number}")
             for _ in range(3 * KILLS):
-                killed[kill_one(house, run, choice)] += 1
+                killed[kill_one(house, run, choice, killed)] += 1
                 if killed.total() - killed[""] == number * KILLS:
                     break
             assert killed.total() - killed[""] == number * KILLS, killed

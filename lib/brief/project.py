@@ -7,7 +7,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lib.brief.deployment import Deployment, Endpoint, Options, Price, Prompt
@@ -27,6 +26,7 @@ from lib.brief.sections import (
     Speed,
     Traffic,
 )
+from lib.brief.yaml_file import read_mapping
 from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.tables import DATA
 
@@ -199,7 +199,7 @@ def read_project(project: str | Path, **overrides: Any) -> tuple[Project, list[s
 
     PlaybookError where too little is left of it, or `overrides` are what is wrong.
     """
-    raw = _read(path := _find(str(project)))
+    raw = read_mapping(path := _find(str(project)))
     changes = {key: value for key, value in overrides.items() if value not in ("", 0, None)}
     for key, value in changes.items():
         _override(raw, *key.partition("__")[::2], value)
@@ -249,35 +249,6 @@ def _find(project: str) -> Path:
     if not path.is_file():
         raise PlaybookError(f"{path}: no such brief; known projects: {', '.join(shipped)}")
     return path
-
-
-def _without_repeats(loader: Any, node: Any, deep: bool = False) -> Any:
-    """A mapping, but for a key given twice, of which YAML would quietly keep the last."""
-    keys = set[str]()
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and key.value in keys:
-            problem = f"the key {key.value[:60]!r} is given twice"
-            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-        keys.add(key.value if isinstance(key, yaml.ScalarNode) else "")
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
-
-
-LOADER: Any = type("Loader", (yaml.SafeLoader,), {"construct_mapping": _without_repeats})
-
-
-def _read(path: Path) -> dict[Any, Any]:
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), LOADER)
-    except UnicodeDecodeError as error:
-        raise PlaybookError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except yaml.MarkedYAMLError as error:  # without its snippet, which may show a secret
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise PlaybookError(f"{path}: not valid YAML: {line}{error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
-        raise PlaybookError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise PlaybookError(f"{path}: empty or not a mapping; start from data/projects/*/")
-    return raw
 
 
 def _override(raw: dict[Any, Any], section: str, key: str, value: Any) -> None:
