@@ -91,7 +91,7 @@ def _check(args: argparse.Namespace) -> None:
             "Calls: answers of step 4 and at most the loads of step 5; dollars: most.\n"
         )
     preflight.refuse(
-        brief, problems, then=f"\nnext: mend this, then python -m lib check {brief.name}"
+        brief, problems, then=f"\nnext: mend this, then python -m lib check {args.project}"
     )
     sys.stdout.write("".join(f"note: {text}\n" for text in preflight.notes(brief)))
     sys.stdout.write(f"Everything is there. next: python -m lib run {args.project}\n")

@@ -52,8 +52,8 @@ def price_of(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
     if deployment.hardware not in priced.index:
         raise PlaybookError(
             f"deployment {deployment.name!r}: data/hardware.csv has no price for"
-            f" {deployment.hardware!r}; give price in the brief, or"
-            f" {did_you_mean(str(deployment.hardware), priced.index, most=3)}"
+            f" {deployment.hardware!r}; give price in the brief, or a machine"
+            f" that has one ({did_you_mean(str(deployment.hardware), priced.index, most=3)})"
         )
     row: Any = priced.loc[deployment.hardware]
     return Rate(float(row["usd_per_hour"]), None, None, f"{row['price_basis']}, data/hardware.csv")

@@ -21,7 +21,7 @@ CLASSES = ["permissive", "conditional", "non-commercial", "unknown"]
 STANDARD = frozenset(
     """0BSD AFL-3.0 Apache-1.1 BlueOak-1.0.0 BSD-1-Clause BSD-2-Clause-Patent
     BSD-3-Clause-LBNL CC-BY-2.0 CC-BY-2.5 CC-BY-3.0 CDLA-Permissive-1.0 curl ECL-2.0 EFL-2.0
-    etalab-2.0 HPND ICU Libpng MIT-0 MIT-Modern-Variant MulanPSL-2.0 NCSA NTP PDDL-1.0
+    etalab-2.0 HPND ICU Libpng MIT-0 MIT-Modern-Variant MulanPSL-2.0 NCSA NTP ODC-By-1.0 PDDL-1.0
     PHP-3.01 PostgreSQL PSF-2.0 Python-2.0 TCL Unicode-3.0 Unicode-DFS-2016 UPL-1.0 W3C WTFPL X11
     Xnet ZPL-2.1""".split()
 )

@@ -217,7 +217,7 @@ def test_the_machines_price() -> None:
 
 @pytest.mark.parametrize("machine", ["gpu-x", "cpu-3"])
 def test_a_machine_without_a_price(machine: str) -> None:
-    message = rf"deployment 'a': data/hardware\.csv has no price for '{machine}'; .* one of cpu-2$"
+    message = rf"deployment 'a': data/hardware\.csv has no price for '{machine}'; .*cpu-2"
     with pytest.raises(PlaybookError, match=message):
         price_of(deployment(hardware=machine), HARDWARE)
 
