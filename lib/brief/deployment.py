@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Any, Literal, Self
 
 import httpx2
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from lib.brief.sections import Country, EnvName, Positive, RepoId, Section, Share, Slug
 
@@ -164,9 +164,12 @@ class Deployment(Section):
     hardware: str | None = None
     price: Price | None = None
 
-    @model_validator(mode="after")
-    def _has_a_price(self) -> Self:
-        if not (self.price or self.hardware):
-            need = "a price, or hardware whose price data/hardware.csv knows"
-            raise ValueError(f"{self.name!r} needs {need}")
-        return self
+
+def _has_a_price(deployment: Deployment) -> Deployment:
+    if not (deployment.price or deployment.hardware):
+        need = "a price, or hardware whose price data/hardware.csv knows"
+        raise ValueError(f"{deployment.name!r} needs {need}")
+    return deployment
+
+
+Priced = Annotated[Deployment, AfterValidator(_has_a_price)]  # a judge's may be unknown

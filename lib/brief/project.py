@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lib.brief.deployment import Deployment, Endpoint, Options, Price, Prompt
+from lib.brief.deployment import Deployment, Endpoint, Options, Price, Priced, Prompt
 from lib.brief.sections import (
     Candidates,
     Company,
@@ -138,7 +138,7 @@ class Project(Section):
     hub: Hub = Hub()
     require: Require = Require()
     evaluation: Evaluation
-    deployments: list[Deployment] = Field(min_length=1)
+    deployments: list[Priced] = Field(min_length=1)
     speed: Speed = Speed()
     traffic: Traffic | None = None
     requirements: Requirements = Requirements()

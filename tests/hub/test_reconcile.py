@@ -598,7 +598,7 @@ def traced(rows: list[dict[str, Any]], **bases: str | None) -> Steps:
         ("apache-2.0", QWEN, LLAMA, ["allowed", "review"], [RELABELLED]),
         ("apache-2.0", QWEN, COHERE, ["allowed", "blocked"], ["allows no commercial use"]),
         ("apache-2.0", LLAMA, QWEN, ["review", "review"], [RELABELLED]),
-        ("gemma", None, LLAMA, ["conditional", "conditional"], ['display "Built with Llama"']),
+        ("gemma", None, LLAMA, ["conditional", "review"], ["relabelled: tagged gemma"]),
         (None, None, QWEN, ["review", "review"], ["no licence is recorded"]),
     ],
 )
