@@ -292,6 +292,8 @@ def _keys_at(location: tuple[str | int, ...], model: Any) -> list[str]:
     for part in location:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation
-            kinds = [k for k in (annotation, *get_args(annotation)) if isinstance(k, type)]
+            parts = [annotation, *get_args(annotation)]
+            parts += [inner for part in parts[1:] for inner in get_args(part)]  # of an Annotated
+            kinds = [part for part in parts if isinstance(part, type)]
             model = next(kind for kind in kinds if issubclass(kind, BaseModel))
     return sorted(model.model_fields.keys() - READ_FROM)
