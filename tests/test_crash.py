@@ -283,6 +283,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path: Path, small_disk: Path) -> None:
     """So many kilobytes are free as steps 4 and 6 begin: answers, tables, figures, page, log."""
     house, places = House(tmp_path, local=False, items=3 * ITEMS), Counter[str]()
