@@ -88,7 +88,7 @@ def _check(args: argparse.Namespace) -> None:
     sys.stdout.write(f"{pages.table(table, rows=99, empty=empty).text}\n")
     if len(table):
         sys.stdout.write(
-            "Calls: answers of step 4 and at most the loads of step 5; dollars: most.\n"
+            "Calls are the answers of step 4 and at most the loads of step 5; dollars the most.\n"
         )
     preflight.refuse(
         brief, problems, then=f"\nnext: mend this, then python -m lib check {args.project}"

@@ -15,7 +15,7 @@ from briefs import changed, write, write_items
 from lib import hub, preflight, tables
 from lib.__main__ import main
 from lib.brief import Project, load_project
-from lib.errors import PlaybookError
+from lib.errors import PlaybookError, did_you_mean
 from lib.hub import client
 from lib.opening import open_project, open_run
 
@@ -179,6 +179,12 @@ def test_what_the_licence_bars_is_said_before_anything_is_asked(tmp_path: Path) 
         assert problems == ["deployments: step 1 lets nobody through who could be chosen"]
 
 
+def test_a_key_is_near_one_of_the_same_words_in_another_order() -> None:
+    keys = ["input_usd_per_million", "output_usd_per_million", "usd_per_hour"]
+    said = did_you_mean("usd_per_million_output_tokens", keys)
+    assert said == "did you mean 'output_usd_per_million'?"
+
+
 def test_notes_name_what_a_reader_would_miss(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,9 +209,9 @@ def test_a_dead_endpoint_is_named_by_its_address(
     brief = hosted(tmp_path, "http://127.0.0.1:9/v1")
     assert main(["check", brief.file]) == 1
     printed = capsys.readouterr()
-    assert "a: no connection to http://127.0.0.1:9; is the server up" in printed.err
+    assert "a: no connection to http://127.0.0.1:9 (is it up?)" in printed.err
     assert "next: mend this, then python -m lib check" in printed.err
-    assert "Calls: answers of step 4" in printed.out
+    assert "Calls are the answers of step 4" in printed.out
 
 
 def test_a_wrong_key_is_a_problem_and_is_not_shown(

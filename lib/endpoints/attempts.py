@@ -160,7 +160,7 @@ async def _send(link: Link, call: Call) -> _Attempt:
         if never_sent:
             url = link.api.base_url
             at = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
-            text = f"no connection to {at}; is the server up, and the endpoint's URL right?"
+            text = f"no connection to {at} (is it up?)"
         return _failed(served, text, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"

@@ -265,5 +265,5 @@ async def _ask(job: Job, served: Served, keys: set[str], keep: Keep) -> None:
         raise PlaybookError(
             f"deployment {job.deployment.name!r}: {served.place} does not answer:"
             f" {refusals[0]}; check the URL, that it is up, {served.api_key_env or 'its key'} and"
-            " the model's name, then go on with --from 04; or take it out of the brief"
+            " the model's name, or take it out of the brief; answers are kept, --from 04 goes on"
         )

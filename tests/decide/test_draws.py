@@ -62,6 +62,19 @@ def test_stated_chances_are_true_where_a_bootstrap_boasts() -> None:
     assert np.mean(boasted) - np.mean(right) > 0.1
 
 
+def test_with_many_items_the_chance_is_not_understated() -> None:
+    """Six candidates a few points apart on 400 items: a prior near zero shrinks them all."""
+    rng, stated, right = np.random.default_rng(8), [], []
+    for _ in range(800):
+        true = 0.75 + 0.02 * rng.standard_normal(6)
+        scatter = np.diag(true * (1 - true) / 400)
+        values = true + rng.standard_normal(6) * np.sqrt(np.diag(scatter))
+        drawn = draws.shrunk(values, scatter, 0.43, rng, 500)
+        stated.append((drawn.argmax(axis=1) == values.argmax()).mean())
+        right.append(values.argmax() == true.argmax())
+    assert abs(np.mean(stated) - np.mean(right)) < 0.05
+
+
 def test_what_is_far_apart_is_not_shrunk() -> None:
     values, scatter = np.array([0.9, 0.5, 0.1]), np.eye(3) * 0.001
     drawn = draws.shrunk(values, scatter, 0.4, np.random.default_rng(0), 2000)
