@@ -86,7 +86,7 @@ def _replay(run: Path, decision: Row) -> Iterator[str]:
         table = decide.tradeoffs(scores, capacity, cost, pairs)
         checks = decide.check(table, brief.requirements)
         table = decide.qualify(table, checks)
-        outlook = decide.outlook(table, checks, answers, brief)
+        outlook = decide.outlook(table, checks, scores, answers, brief)
         again = decide.decision_record(
             brief, run, table=table, checks=checks, metadata=metadata, shortlist=shortlist,
             outlook=outlook,

@@ -36,13 +36,13 @@ ROOMS = [room for rooms in FLOORS for room in rooms] + ["pages"]  # which stands
 ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "verify"}
 MOST_LINES = {
     "file": 300,
-    "room": 1500,
-    "evaluate": 3160,
+    "room": 1510,
+    "evaluate": 3183,
     "ground": 1950,
     "hub": 1600,
     "endpoints": 1560,
-    "decide and pages": 2950,
-    "lib": 16_014,
+    "decide and pages": 2971,
+    "lib": 16_072,
 }
 MOST_FILES, MOST_REQUIREMENTS = 102, 25
 KINDS = "lib/evaluate/kinds/"

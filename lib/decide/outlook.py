@@ -28,12 +28,13 @@ NEAREST = 3  # flips in the sentence
 Frame = pd.DataFrame
 
 
-def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Row:
+def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Project) -> Row:
     """What the record says beside the pick, from `qualify`'s table, the checks and the answers.
 
     Keys: `certainty` (a row per candidate), `provisional` (whom to run if it must be decided
     today though nobody is shown to qualify; else None), `regret` of the choice, `more_items`,
-    `flip_points`, `sentences` that say these for people, and `served_models`.
+    `flip_points`, the `slices` of the choice, `sentences` that say these for people, and
+    `served_models`.
     """
     sure = certainty(table, scored, brief)
     order, _ = choose(table, brief.objective)
@@ -43,10 +44,12 @@ def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Row:
     flips = flip_points(table, brief)
     loss = regret(table, scored, brief, choice)
     chosen = sure.set_index("deployment").loc[[choice]] if choice else sure[:0]
+    slices = scores[(scores["slice"] != "") & (scores["deployment"] == choice)]
     sentences = [
         *_sure(chosen, provisional),
         *_wrong(loss, brief.objective),
         *_switch(chosen, scored, brief),
+        *_slices(slices, brief),
         *_more(worth, chosen, brief.objective),
         *_cheaper(sure, checks, order),
         *_holds(flips, order),
@@ -58,6 +61,7 @@ def outlook(table: Frame, checks: Frame, scored: Frame, brief: Project) -> Row:
         "regret": rows(pd.DataFrame([loss._asdict()]))[0],
         "more_items": rows(worth),
         "flip_points": rows(flips.replace([math.inf, -math.inf], math.nan)),
+        "slices": rows(slices, ["slice", "n", "value", "low", "high", "against_baseline"]),
         "sentences": sentences,
         "served_models": served_models(scored),
     }
@@ -128,6 +132,25 @@ def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
     words = "good enough to switch" if verdict == "good enough" else f"{verdict} whether to switch"
     lead = f"Against {names[0]}, the baseline: {points[0]} points [{points[1]}, {points[2]}]"
     return [f"{lead}, with a margin of {number(100 * margin)}: {words}."]
+
+
+def _slices(slices: Frame, brief: Project) -> list[str]:
+    """Where the choice is weakest, and where the baseline should stay."""
+    if len(slices) < 2:
+        return []
+    worst = slices.iloc[0]  # the worst is first
+    interval = " to ".join(number(worst[end]) for end in ("low", "high"))
+    lead = f"Its weakest of {len(slices)} slices is {worst['slice']}"
+    sentences = [f"{lead}: {number(worst['value'])} [{interval}] on {worst['n']} items."]
+    if slices["against_baseline"].eq("").all():
+        return sentences
+    baseline = next(d.name for d in brief.deployments if d.baseline)
+    stay = slices.loc[slices["against_baseline"] == "worse", "slice"]
+    if len(stay):
+        sentences.append(f"Stay with {baseline} for {'; '.join(stay)}: worse beyond the margin.")
+    switch = (slices["against_baseline"] == "good enough").sum()
+    lead = f"Slices where it is shown good enough to replace {baseline}: {switch}"
+    return [*sentences, f"{lead} of {len(slices)}."]
 
 
 def _more(worth: Frame, chosen: Frame, objective: str) -> list[str]:

@@ -7,36 +7,64 @@ import pandas as pd
 from lib.brief import Project
 from lib.evaluate import kinds
 from lib.evaluate.scoring import counts_of_calls
-from lib.evaluate.steps import Gathered
+from lib.evaluate.steps import Gathered, non_inferiority
 from lib.stats import ALPHA, holm
 
 LEAST = 5  # items of a slice: fewer say nothing
+Slices = list[tuple[str, pd.DataFrame]]
 
 
 def by_slice(
-    brief: Project, scores: pd.DataFrame, scored: pd.DataFrame, items: pd.DataFrame
-) -> pd.DataFrame:
+    brief: Project, scores: pd.DataFrame, scored: pd.DataFrame, items: pd.DataFrame,
+    checked: pd.DataFrame | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """The scores of `summarise`, then the primary metric of every slice, the worst first.
 
     Slices are the values of the fields in `evaluation.slices`, or of `group` where it names none;
     `slice` is such as `language: de`, blank for all items. The worst of many slices is partly bad
     luck: read the interval. A slice's row is never `primary`: no requirement tests it, and what a
-    judge says there is not corrected.
+    judge says there is not corrected. `against_baseline` is the verdict on that slice, with Holm's
+    adjustment over the slices of a candidate; `checked` is as in `non_inferiority`.
     """
     kind, table = kinds.of(brief.evaluation.kind), []
-    for name, rows_of_slice in _slices(brief, scored, items):
+    slices = list(_slices(brief, scored, items))
+    verdicts = _against_baseline(brief, scored, slices, checked)
+    for name, rows_of_slice in slices:
         for deployment, rows in rows_of_slice.groupby("deployment", sort=False):
             answers = rows[rows["outcome"] != "failed"]
             if len(answers) >= LEAST:
                 metric = kind.metrics(brief, answers)[0]
                 of_all = scores["deployment"].eq(deployment) & scores["metric"].eq(metric["metric"])
                 row = scores[of_all].iloc[0].to_dict() | counts_of_calls(rows)
-                table.append({**row, **metric, "slice": name, "primary": False})
+                row |= {"slice": name, "primary": False}
+                row["against_baseline"] = verdicts.get((str(deployment), name), "")
+                table.append(row | metric)
     if not table:
         return scores
-    slices = pd.DataFrame(table, columns=[*scores.columns]).astype(scores.dtypes)
-    slices = slices.sort_values(["value", "high"], kind="stable")
-    return pd.concat([scores, slices], ignore_index=True)
+    lines = pd.DataFrame(table, columns=[*scores.columns]).astype(scores.dtypes)
+    lines = lines.sort_values(["value", "high"], kind="stable")
+    return pd.concat([scores, lines], ignore_index=True)
+
+
+def _against_baseline(
+    brief: Project, scored: pd.DataFrame, slices: Slices, checked: pd.DataFrame | None
+) -> dict[tuple[str, str], str]:
+    """By deployment and slice, whether it is good enough there to replace the baseline."""
+    of_baseline = scored["deployment"].isin([d.name for d in brief.deployments if d.baseline])
+    verdicts: dict[tuple[str, str], str] = {}
+    for name in scored.loc[~of_baseline, "deployment"].unique():
+        # Each slice as if it were a candidate: Holm then adjusts over the slices.
+        parts = [
+            rows[rows["deployment"] == name].assign(deployment=part)
+            for part, rows in slices
+            if rows["item_id"].nunique() >= LEAST
+        ]
+        tests = non_inferiority(brief, pd.concat([scored[of_baseline], *parts]), checked)
+        verdicts |= {
+            (name, part): verdict
+            for part, verdict in zip(tests["deployment"], tests["verdict"], strict=True)
+        }
+    return verdicts
 
 
 def slice_winners(

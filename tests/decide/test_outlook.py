@@ -13,11 +13,15 @@ from test_draws import RIGHT, answers, measured, usd
 from lib import decide
 from lib.brief import Project
 
+SLICES = pd.DataFrame(columns="deployment slice n value low high against_baseline".split())
 
-def outlook(scored: pd.DataFrame, project: Project, **rows: dict[str, Any]) -> dict[str, Any]:
+
+def outlook(
+    scored: pd.DataFrame, project: Project, scores: pd.DataFrame = SLICES, **rows: dict[str, Any]
+) -> dict[str, Any]:
     table = measured(scored, **rows)
     checks = decide.check(table, project.requirements)
-    return decide.outlook(decide.qualify(table, checks), checks, scored, project)
+    return decide.outlook(decide.qualify(table, checks), checks, scores, scored, project)
 
 
 @pytest.fixture
@@ -84,3 +88,27 @@ def test_whether_to_switch_from_the_baseline(verdict: str, words: str, tmp_path:
     lead = "Against today, the baseline: 0 points ["
     (sentence,) = [text for text in said["sentences"] if text.startswith(lead)]
     assert sentence.endswith(f"], with a margin of 10: {words}.")
+
+
+def test_slices_that_should_stay_with_the_baseline_are_named(tmp_path: Path) -> None:
+    project = brief(tmp_path, "evaluation.margin", 0.1)
+    first = project.deployments[0]
+    deployments = [first.model_copy(update={"name": "today", "baseline": True})]
+    project = project.model_copy(update={"deployments": deployments})
+    lines = [
+        ("a", "language: de", 30, 0.6, 0.42, 0.75, "worse"),
+        ("a", "language: en", 90, 0.97, 0.9, 0.99, "good enough"),
+        ("today", "language: de", 30, 0.9, 0.74, 0.97, ""),
+        ("a", "", 120, 0.9, 0.8, 0.95, "good enough"),
+    ]
+    scores = pd.DataFrame(lines, columns=SLICES.columns)
+    scored, standing = answers(a=RIGHT > 0, today=RIGHT > 0), {"standing": "the baseline"}
+    said = outlook(scored, project, scores, today=standing)
+    assert [row["slice"] for row in said["slices"]] == ["language: de", "language: en"]
+    text = " ".join(said["sentences"])
+    assert "Its weakest of 2 slices is language: de: 0.6 [0.42 to 0.75] on 30 items." in text
+    assert "Stay with today for language: de: worse beyond the margin." in text
+    assert "Slices where it is shown good enough to replace today: 1 of 2." in text
+    scores["against_baseline"] = ""
+    said = outlook(scored, project, scores, today=standing)
+    assert "Stay with" not in " ".join(said["sentences"])

@@ -36,7 +36,7 @@ OUTLOOK: dict[str, Any] = {
     "provisional": None,
     "served_models": {},
     "regret": dict.fromkeys(REGRET),
-} | {name: [] for name in ("certainty", "more_items", "flip_points", "sentences")}
+} | {name: [] for name in ("certainty", "more_items", "flip_points", "slices", "sentences")}
 
 
 def shortlist() -> pd.DataFrame:

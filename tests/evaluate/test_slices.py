@@ -81,6 +81,39 @@ def test_no_slice_is_taken_for_the_whole(tmp_path: Path) -> None:
     assert len(with_slices) == 2
 
 
+def with_baseline(project: Project) -> Project:
+    """The same with its deployments `a`, the baseline, and `b`."""
+    a, b = (project.deployments[0].model_copy(update={"name": name}) for name in "ab")
+    a = a.model_copy(update={"baseline": True})
+    return project.model_copy(update={"deployments": [a, b]})
+
+
+def test_switch_or_stay_is_said_of_each_slice(tmp_path: Path) -> None:
+    """B is as good in German and far worse in English, whatever it is over all."""
+    project = with_baseline(brief(tmp_path, slices=["language"], margin=0.2))
+    table = answers(a=[1] * N, b=[0] * 26 + [1] * 34)
+    whole = summarise(project, table).assign(against_baseline="not decided")
+    scores = by_slice(project, whole, table, items(language=HALF))
+    scores = scores[scores["metric"] == "accuracy"].set_index(["deployment", "slice"])
+    verdicts = scores["against_baseline"].to_dict()
+    assert verdicts["b", "language: en"] == "worse"
+    assert verdicts["b", "language: de"] == "good enough"
+    assert verdicts["b", ""] == "not decided"
+    assert verdicts["a", "language: en"] == ""
+
+
+def test_of_many_equal_slices_few_are_told_to_stay(tmp_path: Path) -> None:
+    project = brief(tmp_path, slices=["customer"], margin=0.01)
+    project, rng = with_baseline(project), np.random.default_rng(5)
+    customers, decided = items(customer=[str(k % 6) for k in range(N)]), 0
+    for _ in range(40):
+        table = answers(a=rng.integers(0, 2, N), b=rng.integers(0, 2, N))
+        scores = by_slice(project, summarise(project, table), table, customers)
+        verdicts = scores.loc[scores["deployment"].eq("b") & scores["slice"].ne(""), :]
+        decided += verdicts["against_baseline"].isin(["worse"]).any()
+    assert decided <= 4  # one in twenty, by Holm over the six
+
+
 def test_failed_calls_and_small_slices_are_left_out(tmp_path: Path) -> None:
     project = brief(tmp_path, slices=["customer"])
     table = answers(a=[None] * 3 + [1] * 57, b=[1] * N)

@@ -67,6 +67,12 @@ def decision(**changes: Any) -> dict[str, Any]:
             {"change": "requests a day", "value": 2e4, "flips_at": None, "pick": "same"},
             {"change": "objective best", "value": None, "flips_at": None, "pick": "other"},
         ],
+        "slices": [
+            {"slice": "language: <b>de", "n": 30, "value": 0.6, "low": 0.4, "high": 0.8}
+            | {"against_baseline": "worse"},
+            {"slice": "language: en", "n": 60, "value": 0.9, "low": 0.8, "high": None}
+            | {"against_baseline": ""},
+        ],
         "rejected": [{"what": f"org/m{i}", "step": "licence", "rule": "not MIT"} for i in range(9)],
         "unverified": ["Licences were not verified against the Hub."],
         "basis": ["Sizes: https://huggingface.co/google/gemma-3-270m, 2026-10-02"],
