@@ -128,7 +128,8 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     parts["placed"] = sorted({json.dumps(place) for place in placed})
     parts["asked"] = [d.model_dump(mode="json", exclude=PRICED) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
-    parts["load"] = [brief.requirements.slo_s, brief.requirements.min_rps]
+    needs = brief.requirements
+    parts["load"] = [needs.slo_s, needs.max_ttft_p95_s, needs.max_itl_p95_s, needs.min_rps]
     wanted = reads.brief.split()
     if step == "01" and brief.candidates.source == "hub":
         wanted += ["size", "deployed"]

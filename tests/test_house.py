@@ -36,13 +36,14 @@ ROOMS = [room for rooms in FLOORS for room in rooms] + ["pages"]  # which stands
 ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "verify"}
 MOST_LINES = {
     "file": 300,
-    "room": 1510,
+    "room": 1500,
     "evaluate": 3183,
     "ground": 1950,
     "hub": 1600,
     "endpoints": 1560,
-    "decide and pages": 2971,
-    "lib": 16_072,
+    "pages": 1509,
+    "decide and pages": 2996,
+    "lib": 16_143,
 }
 MOST_FILES, MOST_REQUIREMENTS = 102, 25
 KINDS = "lib/evaluate/kinds/"

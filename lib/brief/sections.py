@@ -212,11 +212,14 @@ class Traffic(Section):
 class Requirements(Section):
     """What the service needs, met only when the bound of its interval meets it.
 
-    A request is one item with all its calls: of a pointwise ranking the whole query.
+    A request is one item with all its calls: of a pointwise ranking the whole query. `ttft` is the
+    time to its first token of any kind, `itl` the mean time between two tokens of an answer.
     """
 
     min_quality: Share | None = None
     max_p95_s: Positive | None = None
+    max_ttft_p95_s: Positive | None = None
+    max_itl_p95_s: Positive | None = None
     min_rps: Positive | None = None
     max_usd_per_1k: Positive | None = None
     max_usd_per_month: Positive | None = None

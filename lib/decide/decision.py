@@ -30,6 +30,16 @@ class Bar(NamedTuple):
 BARS = {
     "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}", "quality"),
     "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s", "p95 latency (s)"),
+    "max_ttft_p95_s": Bar(
+        "ttft_p95_s", "ttft", False, "p95 to the first token of at most {:.3g} s", "p95 TTFT (s)"
+    ),
+    "max_itl_p95_s": Bar(
+        "itl_p95_s",
+        "itl",
+        False,
+        "p95 between tokens of at most {:.3g} s",
+        "p95 between tokens (s)",
+    ),
     "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s", "load (requests/s)"),
     "max_usd_per_1k": Bar(
         "usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"
@@ -40,10 +50,13 @@ BARS = {
 }
 UNKNOWN = {
     "max_p95_s": "no load from min_rps on shows it: raise speed.budget_s and run step 5 again",
+    "max_ttft_p95_s": "no load from min_rps on shows it: raise speed.budget_s, run step 5 again",
+    "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
     "min_rps": "its capacity is not resolved: raise speed.budget_s and run step 5 again",
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: give traffic, and measure it",
 }
+SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
 ENDS = ("", "_low", "_high")
 TIES = {
     "cheapest": "the costs cannot be told apart, so the better quality group goes first,"
@@ -117,8 +130,9 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
             wanted = bar.wording.format(threshold) if threshold else "comparable quality"
             interval = [float(row[c]) for c in (bar.value, f"{bar.ends}_low", f"{bar.ends}_high")]
             verdict = _verdict(name, row, threshold, *interval)
-            if name == "max_p95_s" and verdict[0] == "not decided":
-                verdict = _within_slo(row, threshold, requirements.min_rps) or verdict
+            if name in SHOWN_BY_LOAD and verdict[0] == "not decided":
+                slo_s = threshold if name == "max_p95_s" else row["slo_s"]
+                verdict = _within_slo(row, slo_s, requirements.min_rps) or verdict
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
     names = "deployment requirement wanted threshold value low high verdict note"
     return _among_many(pd.DataFrame(rows, columns=names.split()), table)
@@ -154,7 +168,8 @@ def _verdict(
         return "not decided", "a published figure has no interval: measure it"
     if basis.startswith("recorded") and name != "min_quality":
         return "not decided", "recorded answers: there is no endpoint to measure"
-    if name == "max_p95_s" and row["max_rps"] == 0:
+    missed_by = {"TTFT": "max_ttft_p95_s", "inter-token latency": "max_itl_p95_s"}
+    if row["max_rps"] == 0 and name == missed_by.get(row["binds"], "max_p95_s"):
         return "not met", "no load tried stayed within it"
     if name == "min_quality" and row["comparable"] == "no":
         why = f"{row['n_failed']} calls failed" if row["n_failed"] else "the model changed"
@@ -183,9 +198,9 @@ def _verdict(
 
 def _within_slo(row: Mapping[Any, Any], wanted: float, min_rps: float | None) -> Any:
     """The verdict on p95 by the capacity, the load up to which p95 keeps to the objective."""
-    if not row.get("slo_s", math.nan) <= wanted or not str(row["basis"]).startswith("measured"):
+    if not row["slo_s"] <= wanted or not str(row["basis"]).startswith("measured"):
         return None
-    note = f"by the capacity: p95 keeps to {row['slo_s']:.3g} s up to {row['rps_low']:.3g}/s"
+    note = f"by the capacity: p95 keeps to the objective up to {row['rps_low']:.3g}/s"
     if row["borne_low"] >= (min_rps or 0.0) and row["borne_low"] > 0:
         return "met", note
     return None

@@ -10,6 +10,7 @@ import pandas as pd
 from lib.brief import Project
 from lib.decide.costs import at_traffic
 from lib.decide.decision import BARS, TIES, check, choose, qualify
+from lib.decide.draws import LATENCIES
 
 STEPS = (1.05, 1.2, 1.5, 2.0, 4.0, 10.0)  # factors tried, the nearest first
 HALVINGS = 6  # of the gap between the last factor that holds and the first that flips
@@ -74,7 +75,7 @@ def _figures(table: pd.DataFrame, brief: Project) -> Iterator[tuple[str, float, 
         day = traffic.requests_per_day
         yield "requests a day", day, moved("traffic", "requests_per_day", day)
     for name, bar in BARS.items():  # another latency would need other loads: run step 5 for it
-        if name != "max_p95_s" and (threshold := getattr(brief.requirements, name)):
+        if name not in LATENCIES and (threshold := getattr(brief.requirements, name)):
             yield f"the bar on {bar.noun}", threshold, moved("requirements", name, threshold)
 
 

@@ -110,8 +110,8 @@ def _bets(brief: Project, widest: int) -> Bets:
     """
     needs, evaluation = brief.requirements, brief.evaluation
     relative = kinds.of(evaluation.kind).RELATIVE
-    bars = [needs.max_p95_s, needs.min_rps, needs.max_usd_per_1k]
-    best = brief.objective == "best" and not any(bars)
+    other_bars = needs.model_dump(exclude={"min_quality"}, exclude_none=True)
+    best = brief.objective == "best" and not other_bars
     calibrated = evaluation.judge is not None and evaluation.judge.calibration is not None
     if relative or calibrated:
         return Bets(best and not (relative and needs.min_quality), None, widest)

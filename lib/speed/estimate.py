@@ -30,8 +30,11 @@ class Answer(NamedTuple):
     method: str  # modelled, modelled and confirmed, or measured
 
 
-def assess(loads: list[Row], slo_s: float) -> Answer:
-    """The capacity by the model, or where loads contradict it by these alone."""
+def assess(loads: list[Row], slo_s: float, ttft_s: float | None = None) -> Answer:
+    """The capacity by the model, or where loads contradict it by these alone.
+
+    With an objective on the first token the queue before it bears what it bears, too.
+    """
     # Between the greatest load that passed and the least that failed.
     verdicts = [(load["offered_rps"], verdict(load, slo_s)[0]) for load in loads]
     least = min((rate for rate, word in verdicts if word == "failed"), default=math.inf)
@@ -42,7 +45,11 @@ def assess(loads: list[Row], slo_s: float) -> Answer:
     failed = outcomes.count("failed") > FAILING * len(outcomes)
     if failed or outcomes.count("ok") < LEAST:
         return measured
-    rates = queue_model.bearable(*_one_clock(loads), slo_s, np.random.default_rng(1))
+    rng = np.random.default_rng(1)
+    rates = queue_model.bearable(*_one_clock(loads), slo_s, rng)
+    if ttft_s:
+        first = queue_model.bearable(*_one_clock(loads, "ttft_s"), ttft_s, rng)
+        rates = np.minimum(rates, first)
     low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest").tolist()
     if middle < math.inf:
         wider = 1 + SMALL / len(outcomes)
@@ -55,22 +62,30 @@ def assess(loads: list[Row], slo_s: float) -> Answer:
     return Answer(low, middle, high, "modelled and confirmed" if probes else "modelled")
 
 
-def _one_clock(loads: list[Row]) -> tuple[Floats, Floats]:
+def _one_clock(loads: list[Row], until: str = "latency_s") -> tuple[Floats, Floats]:
     """When the requests that were taken came and went, with pauses between loads."""
     came, went, start = list[float](), list[float](), 0.0
     for load in loads:
         for request in load["requests"]:
             if request["outcome"] == "ok":
                 came.append(start + request["due_s"])
-                went.append(came[-1] + max(request["latency_s"], 1e-4))
+                went.append(came[-1] + max(request[until], 1e-4))
         start = max(went, default=0.0) + 1.0
     return np.array(came), np.array(went)
 
 
 def missed(record: Row, slo_s: float) -> Floats:
-    """1 for each request that failed or was late."""
-    late = [r["outcome"] != "ok" or r["latency_s"] > slo_s for r in record["requests"]]
-    return np.array(late, float)
+    """1 for each request that failed or was late, in latency or by an objective on its tokens."""
+    return np.array([bool(reasons(request, slo_s)) for request in record["requests"]], float)
+
+
+def reasons(request: Row, slo_s: float) -> list[str]:
+    """Why a request missed the objectives: errors, TTFT, inter-token latency, p95 latency."""
+    if request["outcome"] == "failed":
+        return ["errors"]
+    late = request["outcome"] != "ok" or request["latency_s"] > slo_s
+    slow = request.get("slow") or ""  # an objective on tokens that it missed
+    return [slow] * bool(slow) + ["p95 latency"] * late
 
 
 def verdict(record: Row, slo_s: float) -> tuple[str, float]:

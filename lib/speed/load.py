@@ -30,6 +30,7 @@ class Limits(NamedTuple):
     slo_s: float
     budget_s: float = 40.0
     budget_requests: int = 1500
+    ttft_s: float | None = None
 
 
 class Load(NamedTuple):
@@ -113,7 +114,7 @@ def next_load(done: list[Row], limits: Limits) -> Load | None:
     # Around the answer.
     if len(probes) == len(AIMS):
         return None
-    middle = assess([*ramp, *probes], limits.slo_s).middle
+    middle = assess([*ramp, *probes], limits.slo_s, limits.ttft_s).middle
     most = middle if 0 < middle < math.inf else max(map(throughput, ramp))
     rate, share = float(f"{AIMS[len(probes)] * most:.3g}"), 1 / (len(AIMS) - len(probes))
     lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * limits.slo_s)

@@ -7,6 +7,7 @@ machine.
 import asyncio
 import contextlib
 import itertools
+import math
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,8 @@ FAILURES = (openai.APIError, httpx2.HTTPError, TimeoutError, *WRONG_SHAPE)
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 STORE = "05_probes.jsonl"
 COLUMNS = """deployment repo_id probe purpose offered_rps stopped waited due_s late_s ttft_s
-    ttft_content_s latency_s outcome error prompt_tokens completion_tokens cached_tokens""".split()
+    ttft_content_s itl_s slow latency_s outcome error prompt_tokens completion_tokens
+    cached_tokens""".split()
 
 Items = list[list[Call]]  # the calls of each
 
@@ -46,6 +48,9 @@ async def offer(
     It asks for token counts until the endpoint's first answer refuses to count.
     """
     counts = not done or any("prompt_tokens" in r for r in done[0]["requests"])
+    needs, clock = brief.requirements, asyncio.get_running_loop().time
+    objectives = [("TTFT", "ttft_s", needs.max_ttft_p95_s)]
+    objectives += [("inter-token latency", "itl_s", needs.max_itl_p95_s)]
 
     async def send(number: int, due_at: float) -> Row:
         """What became of an item: ok or failed, when it began to come, its tokens."""
@@ -67,12 +72,15 @@ async def offer(
         facts: Row = {"outcome": "ok", "ttft_s": max(firsts) - due_at}
         if None not in contents:
             facts["ttft_content_s"] = max(contents) - due_at
-        return facts | {k: sum(n) for k, n in zip(TOKENS, tokens, strict=True) if None not in n}
+        facts |= {k: sum(n) for k, n in zip(TOKENS, tokens, strict=True) if None not in n}
+        if len(calls) == 1 and (n := facts.get("completion_tokens", 0)) > 1:
+            facts["itl_s"] = (clock() - firsts[0]) / (n - 1)
+        slow = [noun for noun, key, most in objectives if facts.get(key, 0.0) > (most or math.inf)]
+        return facts | ({"slow": slow[0]} if slow else {})
 
     before = _processor_ns()
     async with endpoints.client(served, timeout_s=brief.evaluation.timeout_s) as api:
-        slo_s = brief.requirements.slo_s
-        record = await load.offer(following, send, slo_s=slo_s, seed=len(done))
+        record = await load.offer(following, send, slo_s=needs.slo_s, seed=len(done))
     ran, waited = np.subtract(_processor_ns(), before).tolist()
     return record | {"waited": round(waited / max(ran + waited, 1), 3)}
 
@@ -119,13 +127,14 @@ def _prefixed(call: Call, prefix: str) -> Call:
 
 def _searches(brief: Project, items: pd.DataFrame, deployments: list[Deployment]) -> list[_Search]:
     """Nothing to load is behind published figures and recorded answers, nor without items."""
-    searches, spend, slo_s = list[_Search](), brief.speed, brief.requirements.slo_s
-    limits = Limits(slo_s, spend.budget_s, spend.budget_requests)
+    searches, spend, needs = list[_Search](), brief.speed, brief.requirements
+    limits = Limits(needs.slo_s, spend.budget_s, spend.budget_requests, needs.max_ttft_p95_s)
+    objectives = needs.slo_s, needs.max_ttft_p95_s, needs.max_itl_p95_s
     for deployment in [d for d in deployments if d.endpoint and not d.endpoint.recorded]:
         if calls := evaluate.plan(brief, deployment, items).by_item():
             bodies = [[call.body for call in item] for item in calls]
             who = endpoints.identity(deployment, threads=True), endpoints.machine()
-            key = endpoints.key_of(*who, spend.model_dump(), slo_s, bodies)
+            key = endpoints.key_of(*who, spend.model_dump(), objectives, bodies)
             searches.append(_Search(brief, deployment, calls, key, limits))
     return searches
 

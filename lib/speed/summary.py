@@ -1,6 +1,8 @@
 """What loads showed: latency of every load, the capacity, and who could not be measured."""
 
+import itertools
 import math
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -9,13 +11,13 @@ from lib import stats
 from lib.brief import Deployment, Project
 from lib.speed import estimate
 from lib.speed.queue_model import MISSES
-from lib.tables import rows
+from lib.tables import Row, rows
 
 LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s
-    ttft_content_p95_s n errors cached_share backlog verdict disturbed stopped_early
+    ttft_content_p95_s itl_p95_s n errors cached_share backlog verdict disturbed stopped_early
     within_slo""".split()
 CAPACITY = """deployment repo_id max_rps low high p95_s p95_low p95_high n basis method binds
-    disturbed slo_s""".split()
+    disturbed slo_s ttft_p95_s ttft_low ttft_high itl_p95_s itl_low itl_high""".split()
 NAN = math.nan
 
 
@@ -50,9 +52,9 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
             ok, latency = load[load["outcome"] == "ok"], load["latency_s"]
             row = [name, load["repo_id"].iloc[0], record["offered_rps"]]
             row.append(estimate.throughput(record))
-            content = ok["ttft_content_s"].dropna()
-            figures = (latency, 0.5), (latency, 0.95), (ok["ttft_s"], 0.95), (content, 0.95)
-            row += [stats.quantile(values, p)[0] for values, p in figures]
+            row += [stats.quantile(latency, p)[0] for p in (0.5, 0.95)]
+            tokens = [ok[column].dropna() for column in ("ttft_s", "ttft_content_s", "itl_s")]
+            row += [stats.quantile(values, 0.95)[0] for values in tokens]
             cached = ok["cached_tokens"].sum(min_count=1) / max(ok["prompt_tokens"].sum(), 1)
             verdict, backlog = estimate.verdict(record, slo_s)
             within = verdict != "failed" and estimate.missed(record, slo_s).mean() <= MISSES
@@ -70,33 +72,49 @@ def capacity(
 
     `high` is missing where no load broke it: `max_rps` is then at least that. `method` says how it
     was found, `binds` what is missed beyond it. `p95_s` is that of the loads from `min_rps`, or
-    half of `max_rps`, to `low`: more load is not faster. What was disturbed, or modelled without a
-    load to confirm it, has no interval and decides nothing.
+    half of `max_rps`, to `low`: more load is not faster; `ttft_p95_s` and `itl_p95_s` are of the
+    same, missing where tokens were not counted in every answer. What was disturbed, or modelled
+    without a load to confirm it, has no interval and decides nothing.
     """
     table: list[tuple[Any, ...]] = []
     for deployment in brief.deployments if deployments is None else deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"
-            rest = *[NAN] * 5, 0, basis, "published", "", False, NAN
+            rest = *[NAN] * 5, 0, basis, "published", "", False, *[NAN] * 7
             table.append((deployment.name, deployment.model, figures.max_rps, *rest))
     measured = requests[~requests["deployment"].isin(unmeasured(requests))]
     slo_s = brief.requirements.slo_s
     for name, sent in measured.groupby("deployment", sort=False):
         loads = estimate.usable(list(_loads(sent).values()))
-        answer = estimate.assess(loads, slo_s)
+        answer = estimate.assess(loads, slo_s, brief.requirements.max_ttft_p95_s)
         low, middle, high = answer[:3]
         if high == math.inf:  # no load broke it
             middle, high = low or NAN, NAN
         least = brief.requirements.min_rps or middle / 2
         within = [load for load in loads if least <= load["offered_rps"] <= low]
-        p95 = stats.quantile([r["latency_s"] for load in within for r in load["requests"]], 0.95)
+        requests_within = [r for load in within for r in load["requests"]]
         disturbed = any(map(estimate.disturbed, loads))
-        if disturbed or answer.method == "modelled":
-            low, high, p95 = 0.0, NAN, (p95[0], NAN, NAN)
-        missed = [r["outcome"] for load in loads for r in load["requests"]
-                  if r["outcome"] != "ok" or r["latency_s"] > slo_s]  # fmt: skip
-        binds = "errors" if missed.count("failed") > len(missed) / 2 else "p95 latency"
+        undecided = disturbed or answer.method == "modelled"
+        p95, ttft, itl = (
+            (value, *([NAN, NAN] if undecided else bounds))
+            for column in ("latency_s", "ttft_s", "itl_s")
+            for value, *bounds in [_p95(requests_within, column)]
+        )
+        if undecided:
+            low, high = 0.0, NAN
+        missed = [estimate.reasons(r, slo_s) for load in loads for r in load["requests"]]
+        binds = Counter(itertools.chain.from_iterable(missed)).most_common(1)
         who = name, sent["repo_id"].iloc[0]
-        how = "measured here", answer.method, binds if missed else "", disturbed, slo_s
-        table.append((*who, middle, low, high, *p95, len(sent), *how))
+        how = "measured here", answer.method, "".join(b for b, _ in binds), disturbed, slo_s
+        table.append((*who, middle, low, high, *p95, len(sent), *how, *ttft, *itl))
     return pd.DataFrame(table, columns=CAPACITY)
+
+
+def _p95(requests: list[Row], column: str) -> tuple[float, float, float]:
+    """The 95th percentile with its interval; the tokens of what was not answered never came."""
+    values = [
+        r[column] if column == "latency_s" or r["outcome"] == "ok" else math.inf
+        for r in requests
+        if column != "itl_s" or r["completion_tokens"] != 1  # which has nothing between tokens
+    ]
+    return (NAN, NAN, NAN) if pd.isna(values).any() else stats.quantile(values, 0.95)

@@ -66,6 +66,18 @@ def test_latency_is_judged_on_its_bound(low: float, high: float, expected: str) 
     assert verdict(row, max_p95_s=1.0)[0] == expected
 
 
+@pytest.mark.parametrize(("bar", "stem"), [("max_ttft_p95_s", "ttft"), ("max_itl_p95_s", "itl")])
+def test_objectives_on_tokens_are_judged_on_their_bounds(bar: str, stem: str) -> None:
+    cases = [(0.5, 1.0, "met"), (0.5, 1.1, "not decided"), (1.1, 2.0, "not met")]
+    for low, high, expected in [*cases, (NAN, NAN, "not decided")]:
+        row = {f"{stem}_p95_s": 0.9, f"{stem}_low": low, f"{stem}_high": high}
+        assert verdict(row, **{bar: 1.0})[0] == expected
+    binds = {"ttft": "TTFT", "itl": "inter-token latency"}[stem]
+    assert verdict({"max_rps": 0.0, "binds": binds}, **{bar: 1.0})[0] == "not met"
+    unknown = dict.fromkeys([f"{stem}_p95_s", f"{stem}_low", f"{stem}_high"], NAN)
+    assert verdict(unknown, **{bar: 1.0})[0] == "not decided"
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [

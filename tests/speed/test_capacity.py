@@ -72,6 +72,10 @@ def search(server: Server, limits: Limits) -> list[dict[str, Any]]:
         await asyncio.sleep(seconds)
         return {"outcome": outcome}
 
+    return search_by(send, limits)
+
+
+def search_by(send: load.Send, limits: Limits) -> list[dict[str, Any]]:
     async def whole() -> list[dict[str, Any]]:
         done: list[dict[str, Any]] = []
         while following := load.next_load(done, limits):
@@ -132,6 +136,21 @@ def test_a_rate_limit_is_measured_without_a_model() -> None:
     done = search(limited, Limits(0.5, math.inf, 1500))
     answer = estimate.assess(done[1:], 0.5)
     assert answer.method == "measured" and 5 < answer.low < 10 < answer.high < 16
+
+
+@pytest.mark.parametrize("decode_s", [0.0, 1.0])
+def test_the_first_token_binds_where_it_breaks_first(decode_s: float) -> None:
+    """Prompts are read one by one in 0.1 s, then written side by side: as 1 slot in the table."""
+    prefill, rng = slots(1, lambda: 0.1), np.random.default_rng(0)
+    limits = Limits(10.0, math.inf, 1500, ttft_s=0.5)
+
+    async def send(number: int, due_at: float) -> dict[str, Any]:
+        first_s, outcome = prefill(asyncio.get_running_loop().time())
+        await asyncio.sleep(first_s + decode_s * rng.uniform(0.6, 1.4))
+        return {"outcome": outcome, "ttft_s": first_s} | ({"slow": "TTFT"} if first_s > 0.5 else {})
+
+    answer = estimate.assess(estimate.usable(search_by(send, limits))[1:], 10.0, 0.5)
+    assert answer.low < 6.938 < answer.high and answer.high / answer.low < 1.35
 
 
 def test_what_nothing_breaks_is_a_bound() -> None:

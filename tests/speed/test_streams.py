@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,52 @@ def test_quick_refusals_at_first_end_that_deployment_only(tmp_path: Path) -> Non
     assert list(capacity.index) == ["b"] and capacity.at["b", "n"] > 30
     loads = speed.summarise(requests, slo_s=20).set_index("deployment")
     assert set(loads.index) == {"b"}
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize(
+    ("bars", "binds"),
+    [
+        ({}, ""),
+        ({"max_ttft_p95_s": 0.9}, "TTFT"),
+        ({"max_itl_p95_s": 0.05}, "inter-token latency"),
+        ({"max_ttft_p95_s": 1.5, "max_itl_p95_s": 0.15}, ""),
+    ],
+)
+def test_objectives_on_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: dict[str, float], binds: str
+) -> None:
+    """First token after 1 s, then a tenth of a second between two of eleven."""
+    usage = event(choices=[], usage={"prompt_tokens": 10, "completion_tokens": 11})
+
+    async def read(response: Any) -> replies.Timed:
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(1.0)
+        first = clock()
+        await asyncio.sleep(1.0)
+        return (await whole(response))._replace(first_token=first)
+
+    whole = replies.read_events
+    monkeypatch.setattr(replies, "read_events", read)
+    with openai_stub.running(sse(*WHOLE[:3], usage)) as stub:
+        bars = {"max_p95_s": 20} | bars
+        speeds = {"budget_requests": 900}
+        project = brief({"base_url": stub.url}, requirements=bars, speed=speeds)
+        requests = measure(project, tmp_path)
+    (row,) = speed.capacity(project, requests).to_dict("records")
+    assert row["binds"] == binds and (row["low"] > 0) == (binds == "")
+    if not binds:
+        assert row["ttft_low"] == pytest.approx(1.0, abs=0.01) == row["ttft_high"]
+        assert row["itl_low"] == pytest.approx(0.1, abs=0.01) == row["itl_high"]
+    loads = speed.summarise(requests, slo_s=20)
+    assert loads["ttft_p95_s"].between(0.99, 1.01).all()
+    assert loads["itl_p95_s"].between(0.099, 0.101).all()
+
+
+@pytest.mark.usefixtures("virtual_time")
+def test_uncounted_tokens_have_no_time_between_them(tmp_path: Path) -> None:
+    """An objective on it is then not known to be kept, never kept."""
+    with openai_stub.running(sse(*WHOLE)) as stub:
+        project = brief({"base_url": stub.url}, requirements={"max_p95_s": 20, "max_itl_p95_s": 1})
+        (row,) = speed.capacity(project, measure(project, tmp_path)).to_dict("records")
+    assert math.isnan(row["itl_p95_s"]) and row["binds"] == ""
