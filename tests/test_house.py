@@ -462,11 +462,13 @@ def test_rooms_and_the_house_have_their_size() -> None:
 
     assert problems("hub", 5) == problems("evaluate", 10) == problems("decide", 5) == []
     assert problems("legal", 6) == ["legal: 1800 lines, at most 1500"]
-    assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3160"]
-    assert problems("pages", 10)[1] == "decide and pages: 3000 lines, at most 2950"
-    assert problems("evaluate", 54)[1] == "lib: 16200 lines, at most 16014"
-    many = {f"lib/hub/f{n}.py": "" for n in range(103)}
-    assert too_large(many) == ["lib: 103 files, at most 102"]
+    most = MOST_LINES
+    assert problems("evaluate", 11) == [f"evaluate: 3300 lines, at most {most['evaluate']}"]
+    both = f"decide and pages: 3300 lines, at most {most['decide and pages']}"
+    assert problems("pages", 11)[1] == both
+    assert problems("evaluate", 60)[1] == f"lib: 18000 lines, at most {most['lib']}"
+    many = {f"lib/hub/f{n}.py": "" for n in range(MOST_FILES + 1)}
+    assert too_large(many) == [f"lib: {MOST_FILES + 1} files, at most {MOST_FILES}"]
 
 
 if __name__ == "__main__":
