@@ -55,6 +55,10 @@ def decision_record(
     # Those that qualify and cannot be told apart from the pick.
     better = table.set_index("deployment")["beaten_by"].str.split(", ")
     tied = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
+    rows_outside = verdicts[verdicts["why"].str.startswith(OUTSIDE)]
+    outside = {
+        name: f"{name} is {why}." for name, why in rows_outside[["deployment", "why"]].values
+    }
     record = {
         "record_version": VERSION,
         "brief": brief.model_dump(mode="json"),
@@ -73,7 +77,7 @@ def decision_record(
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
         **outlook,
-        "unverified": [*_said_of(brief, verdicts), *_unverified(metadata, table)],
+        "unverified": [*_attested(brief), *outside.values(), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
         **provenance(brief, table),
         "machine": machine(),
@@ -82,7 +86,9 @@ def decision_record(
         "inputs": {k: v for k, v in artifacts.inputs(run).items() if k[:2] != "06"},
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    record["summary"] = _summary(record, table)
+    chosen = (pick or outlook["provisional"] or {"deployment": ""})["deployment"]
+    texts = [_summary(record, table), outside.get(chosen, "")]
+    record["summary"] = " ".join(filter(None, texts))
     return record
 
 
@@ -144,12 +150,10 @@ def _rejected(
     return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
 
 
-def _said_of(brief: Project, verdicts: Frame) -> list[str]:
-    """The models that the brief alone describes, and what was asked outside the tier."""
+def _attested(brief: Project) -> list[str]:
+    """The models that the brief alone describes."""
     names = ", ".join(model.repo_id for model in brief.models)
-    text = f"Licence, country and size of {names} are as attested in project.yaml."
-    outside = verdicts[verdicts["why"].str.startswith(OUTSIDE)]
-    return [text] * bool(names) + list(outside["deployment"] + " is " + outside["why"] + ".")
+    return [f"Licence, country and size of {names} are as attested in project.yaml."] * bool(names)
 
 
 def _unverified(metadata: Frame, table: Frame) -> list[str]:

@@ -257,6 +257,13 @@ def test_what_was_not_verified_is_told(tmp_path: Path) -> None:
     assert set(done["versions"]) == set(record.LIBRARIES)
 
 
+def test_a_pick_outside_the_tier_is_called_so_at_once(tmp_path: Path) -> None:
+    why = "outside the tier: tier low; wanted high"
+    done, _, _ = decide(tmp_path, table(a={}), facts=metadata().assign(shortlisted=True, why=why))
+    assert done["summary"].endswith(f"measured here. a is {why}.")
+    assert f"a is {why}." in done["unverified"]
+
+
 def test_published_figures_are_called_published(tmp_path: Path) -> None:
     done, _, _ = decide(tmp_path, table(a=PUBLISHED))
     assert done["summary"].endswith("meets every requirement, on published figures only.")
