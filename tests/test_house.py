@@ -41,9 +41,9 @@ MOST_LINES = {
     "ground": 1950,
     "hub": 1600,
     "endpoints": 1560,
-    "pages": 1509,
-    "decide and pages": 2996,
-    "lib": 16_143,
+    "pages": 1510,
+    "decide and pages": 3000,
+    "lib": 16_148,
 }
 MOST_FILES, MOST_REQUIREMENTS = 102, 25
 KINDS = "lib/evaluate/kinds/"
