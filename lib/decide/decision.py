@@ -72,6 +72,9 @@ def tradeoffs(
     better = primary["deployment"].map(beaten_by(primary, pairs))
     primary = primary.assign(beaten_by=better.map(", ".join))
     primary = primary.assign(tie_group=_quality_groups(primary))
+    read = capacity[capacity["basis"].str.startswith("read")].set_index("deployment")["basis"]
+    loads = primary["deployment"].map(", load " + read).fillna("")
+    primary = primary.assign(basis=primary["basis"] + loads)
     quality = {"value": "quality", "low": "quality_low", "high": "quality_high"}
     speed = capacity.drop(columns=["repo_id", "n", "basis"], errors="ignore")
     speed = speed.rename(columns={"low": "rps_low", "high": "rps_high"})
@@ -152,7 +155,7 @@ def _verdict(
     basis = str(row["basis"])
     if basis.startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
-    if basis.startswith("recorded") and name != "min_quality":
+    if basis.startswith("recorded") and ", load read" not in basis and name != "min_quality":
         return "not decided", "recorded answers: there is no endpoint to measure"
     if name == "max_p95_s" and row["max_rps"] == 0:
         return "not met", "no load tried stayed within it"
@@ -183,7 +186,7 @@ def _verdict(
 
 def _within_slo(row: Mapping[Any, Any], wanted: float, min_rps: float | None) -> Any:
     """The verdict on p95 by the capacity, the load up to which p95 keeps to the objective."""
-    if not row.get("slo_s", math.nan) <= wanted or not str(row["basis"]).startswith("measured"):
+    if not row.get("slo_s", math.nan) <= wanted or str(row["basis"]).startswith("published"):
         return None
     note = f"by the capacity: p95 keeps to {row['slo_s']:.3g} s up to {row['rps_low']:.3g}/s"
     if row["borne_low"] >= (min_rps or 0.0) and row["borne_low"] > 0:

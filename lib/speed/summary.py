@@ -1,6 +1,7 @@
 """What loads showed: latency of every load, the capacity, and who could not be measured."""
 
 import math
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -9,11 +10,12 @@ from lib import stats
 from lib.brief import Deployment, Project
 from lib.speed import estimate
 from lib.speed.queue_model import MISSES
-from lib.tables import rows
+from lib.speed.results import bound, load_results
+from lib.tables import Row, rows
 
 LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s
     ttft_content_p95_s n errors cached_share backlog verdict disturbed stopped_early
-    within_slo""".split()
+    within_slo source loop latency_from concurrency prompt_tokens completion_tokens""".split()
 CAPACITY = """deployment repo_id max_rps low high p95_s p95_low p95_high n basis method binds
     disturbed slo_s""".split()
 NAN = math.nan
@@ -36,8 +38,12 @@ def _loads(sent: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
     return {n: load[head].iloc[0].to_dict() | {"requests": rows(load)} for n, load in loads}
 
 
-def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
+def summarise(
+    requests: pd.DataFrame, *, slo_s: float, results: list[Row] | None = None
+) -> pd.DataFrame:
     """One row per load, with `LOAD`; `verdict` is `passed`, `failed` or `unresolved`.
+
+    Those of `load_results` stand below with their `source`, which is "" where we measured.
 
     `backlog` is how many more requests were in flight at the end than at the beginning. `errors`
     of the first load count those of the warm-up too: no failure is out of sight.
@@ -59,7 +65,9 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
             errors, unseen = (load["outcome"] == "failed").sum() + unseen, 0
             row += [len(load), errors, cached, backlog, verdict]
             cut = (load["outcome"] == "cut").any()
-            table.append([*row, estimate.disturbed(record), cut, within])
+            ours = "", "open", "schedule", NAN, NAN, NAN
+            table.append([*row, estimate.disturbed(record), cut, within, *ours])
+    table += [[load[column] for column in LOAD] for load in results or []]
     return pd.DataFrame(table, columns=LOAD)
 
 
@@ -71,16 +79,19 @@ def capacity(
     `high` is missing where no load broke it: `max_rps` is then at least that. `method` says how it
     was found, `binds` what is missed beyond it. `p95_s` is that of the loads from `min_rps`, or
     half of `max_rps`, to `low`: more load is not faster. What was disturbed, or modelled without a
-    load to confirm it, has no interval and decides nothing.
+    load to confirm it, has no interval and decides nothing. Of `load_results` it is their `bound`.
     """
-    table: list[tuple[Any, ...]] = []
-    for deployment in brief.deployments if deployments is None else deployments:
+    table: list[Any] = []
+    deployments = brief.deployments if deployments is None else deployments
+    slo_s, results = brief.requirements.slo_s, load_results(brief, deployments)
+    by_name = groupby(results, lambda load: str(load["deployment"]))
+    table += filter(None, [bound([*loads], slo_s) for _, loads in by_name])
+    for deployment in deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"
             rest = *[NAN] * 5, 0, basis, "published", "", False, NAN
             table.append((deployment.name, deployment.model, figures.max_rps, *rest))
     measured = requests[~requests["deployment"].isin(unmeasured(requests))]
-    slo_s = brief.requirements.slo_s
     for name, sent in measured.groupby("deployment", sort=False):
         loads = estimate.usable(list(_loads(sent).values()))
         answer = estimate.assess(loads, slo_s)
