@@ -72,8 +72,9 @@ def tradeoffs(
     better = primary["deployment"].map(beaten_by(primary, pairs))
     primary = primary.assign(beaten_by=better.map(", ".join))
     primary = primary.assign(tie_group=_quality_groups(primary))
-    read = capacity[capacity["basis"].str.startswith("read")].set_index("deployment")["basis"]
-    loads = primary["deployment"].map(", load " + read).fillna("")
+    bases = zip(capacity["deployment"], capacity["basis"], strict=True)
+    read = {name: f", load {basis}" for name, basis in bases if basis.startswith("read from")}
+    loads = primary["deployment"].map(lambda name: read.get(name, ""))
     primary = primary.assign(basis=primary["basis"] + loads)
     quality = {"value": "quality", "low": "quality_low", "high": "quality_high"}
     speed = capacity.drop(columns=["repo_id", "n", "basis"], errors="ignore")
@@ -162,7 +163,8 @@ def _verdict(
     if name == "min_quality" and row["comparable"] == "no":
         why = f"{row['n_failed']} calls failed" if row["n_failed"] else "the model changed"
         return "not decided", f"not comparable: {why}; run step 4 again"
-    if math.isnan(value):
+    nearer = "an open loop nearer to it, in load_results, would do" * (", load read" in basis)
+    if math.isnan(value) and not (nearer and name in ("max_p95_s", "min_rps")):
         return "not decided", UNKNOWN.get(name) or f"its quality has no figure: {basis}"
     # Turned so that more is better: met at the worse bound, missed at the better one.
     sign = 1 if BARS[name].more_is_better else -1
@@ -173,7 +175,8 @@ def _verdict(
     if sign * better < sign * wanted or (name == "min_rps" and high == wanted):
         return "not met", ""
     if name != "min_quality":
-        return "not decided", "the interval is too wide: more requests or probes would do"
+        note = nearer or "more requests or probes would do"
+        return "not decided", f"the interval is too wide: {note}"
     if math.isnan(low + high):
         return "not decided", f"no interval of {row['metric']} can be trusted on so few items"
     n = int(row["n"])

@@ -442,6 +442,10 @@ def test_a_requirement_is_met_only_where_the_bound_meets_it(
     read = "read from load-0.json, load-1.json (vllm bench serve, poisson)"
     assert both["basis"].tolist() == [f"{basis}, load {read}"]
     checks = decision.check(both, Requirements(max_p95_s=0.5, min_rps=min_rps, max_usd_per_1k=0.25))
+    notes = checks[checks["verdict"] == "not decided"]["note"]
+    assert set(notes) <= {
+        "the interval is too wide: an open loop nearer to it, in load_results, would do"
+    }
     verdicts = checks.set_index("requirement")["verdict"].to_dict()
     assert verdicts == {"max_p95_s": p95, "min_rps": rps, "max_usd_per_1k": "met"}
 
