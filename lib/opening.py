@@ -126,10 +126,13 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     ]
     placed = [[*place, e and (e.gguf, bool(e.recorded))] for *place, e in places]
     parts["placed"] = sorted({json.dumps(place) for place in placed})
-    parts["asked"] = [d.model_dump(mode="json", exclude=PRICED) for d in brief.deployments]
+    unasked = PRICED | {"load_results"}
+    parts["asked"] = [d.model_dump(mode="json", exclude=unasked) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
     needs = brief.requirements
     parts["load"] = [needs.slo_s, needs.max_ttft_p95_s, needs.max_itl_p95_s, needs.min_rps]
+    results = [[d.name, *d.load_results] for d in brief.deployments if d.load_results]
+    parts["load"] += results
     wanted = reads.brief.split()
     if step == "01" and brief.candidates.source == "hub":
         wanted += ["size", "deployed"]
@@ -137,6 +140,8 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
         wanted += ["requirements", "objective"]
     hashes = {f"{part} in the brief": key_of(parts[part]) for part in wanted if part in parts}
     files = {"files": brief.named_files, "file": [Path(brief.file).name]}
+    names = [name for _, *names in results for name in names]
+    files["load"] = [name for name in names if (brief.folder / name).is_file()]
     paths = {name: brief.folder / name for part in wanted for name in files.get(part, ())}
     paths |= {f"data/{name}.csv": DATA / f"{name}.csv" for name in reads.data.split()}
     for name, path in paths.items():

@@ -53,6 +53,7 @@ def problems(brief: Project) -> list[str]:
     for deployment in brief.deployments:
         if deployment.endpoint and deployment.endpoint.recorded:
             attempt(endpoints.recorded_answers, deployment, brief.folder, ids)
+        attempt(speed.load_results, brief, [deployment])
         # Prices and options.
         attempt(endpoints.price_of, deployment, hardware)
         attempt(endpoints.request_options, brief, deployment)

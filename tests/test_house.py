@@ -42,10 +42,10 @@ MOST_LINES = {
     "hub": 1600,
     "endpoints": 1560,
     "pages": 1510,
-    "decide and pages": 3000,
-    "lib": 16_148,
+    "decide and pages": 3010,
+    "lib": 16_463,
 }
-MOST_FILES, MOST_REQUIREMENTS = 102, 25
+MOST_FILES, MOST_REQUIREMENTS = 103, 25
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPTIONAL = {"inspect_ai", "dask", "distributed"}

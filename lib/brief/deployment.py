@@ -1,13 +1,14 @@
 """The `deployments` section of a brief: a model on hardware at a price, and how it is asked."""
 
 import contextlib
+import operator
 import re
 from typing import Annotated, Any, Literal, Self
 
 import httpx2
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from lib.brief.sections import Country, EnvName, Positive, RepoId, Section, Share, Slug
+from lib.brief.sections import Country, EnvName, Files, Positive, RepoId, Section, Share, Slug
 
 WAYS = ("embedded", "gguf", "base_url", "base_url_env", "recorded")
 
@@ -146,13 +147,15 @@ class Deployment(Section):
 
     `answer_by: schema` asks for a label as JSON by schema, in text where the endpoint refuses.
     `precision` and `engine` are what the endpoint declares. The `baseline` is the one that the
-    others must not be worse than: mostly the closed model in use today.
+    others must not be worse than: mostly the closed model in use today. `load_results` names files
+    of GuideLLM or `vllm bench serve`, beside the brief, that stand in for the loads of step 5.
     """
 
     name: Slug
     model: RepoId
     endpoint: Endpoint | None = None
     published: Published | None = None
+    load_results: Files = Field(default=[], exclude_if=operator.not_)  # older hashes stay the same
     prompt: Prompt = Prompt()
     options: Options = Options()
     limits: Limits = Limits()
@@ -163,6 +166,12 @@ class Deployment(Section):
     host: Host | None = None
     hardware: str | None = None
     price: Price | None = None
+
+    @model_validator(mode="after")
+    def _one_capacity(self) -> Self:
+        if self.published and self.load_results:
+            raise ValueError("give published or load_results, not both: each says what it bears")
+        return self
 
 
 def _has_a_price(deployment: Deployment) -> Deployment:

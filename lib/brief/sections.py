@@ -14,6 +14,7 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 Place = Annotated[str, BeforeValidator(places.canonical)]
 Country = Annotated[Place, AfterValidator(places.one_country)]
 Countries = Annotated[list[Place], AfterValidator(places.members)]
+Files = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
 RepoId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 

@@ -57,10 +57,10 @@ def _parts(
     """What a bill is made from: dollars an hour and the load that they bear, or of a request."""
     words = f"${rate.usd_per_hour or 0:.3g}/hour"
     least, most, per_request = load["max_rps"], load["high"], (NAN, NAN, NAN)
-    if load["basis"] == "measured here":
-        least, most = load["low"], np.inf if np.isnan(most) else most
+    if load["basis"].startswith("published"):
+        most = NAN  # which has no interval
     else:
-        most = NAN  # a published load has no interval
+        least, most = load["low"], np.inf if np.isnan(most) else most
     if rate.usd_per_hour is None:
         in_, out = rate.input_usd_per_million, rate.output_usd_per_million
         words = f"${in_:.3g} in, ${out:.3g} out per million tokens"

@@ -85,6 +85,10 @@ def tradeoffs(
     better = primary["deployment"].map(beaten_by(primary, pairs))
     primary = primary.assign(beaten_by=better.map(", ".join))
     primary = primary.assign(tie_group=_quality_groups(primary))
+    bases = zip(capacity["deployment"], capacity["basis"], strict=True)
+    read = {name: f", load {basis}" for name, basis in bases if basis.startswith("read from")}
+    loads = primary["deployment"].map(lambda name: read.get(name, ""))
+    primary = primary.assign(basis=primary["basis"] + loads)
     quality = {"value": "quality", "low": "quality_low", "high": "quality_high"}
     speed = capacity.drop(columns=["repo_id", "n", "basis"], errors="ignore")
     speed = speed.rename(columns={"low": "rps_low", "high": "rps_high"})
@@ -166,7 +170,7 @@ def _verdict(
     basis = str(row["basis"])
     if basis.startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
-    if basis.startswith("recorded") and name != "min_quality":
+    if basis.startswith("recorded") and ", load read" not in basis and name != "min_quality":
         return "not decided", "recorded answers: there is no endpoint to measure"
     missed_by = {"TTFT": "max_ttft_p95_s", "inter-token latency": "max_itl_p95_s"}
     if row["max_rps"] == 0 and name == missed_by.get(row["binds"], "max_p95_s"):
@@ -174,7 +178,8 @@ def _verdict(
     if name == "min_quality" and row["comparable"] == "no":
         why = f"{row['n_failed']} calls failed" if row["n_failed"] else "the model changed"
         return "not decided", f"not comparable: {why}; run step 4 again"
-    if math.isnan(value):
+    nearer = "an open loop nearer to it, in load_results, would do" * (", load read" in basis)
+    if math.isnan(value) and not (nearer and name in ("max_p95_s", "min_rps")):
         return "not decided", UNKNOWN.get(name) or f"its quality has no figure: {basis}"
     # Turned so that more is better: met at the worse bound, missed at the better one.
     sign = 1 if BARS[name].more_is_better else -1
@@ -185,7 +190,8 @@ def _verdict(
     if sign * better < sign * wanted or (name == "min_rps" and high == wanted):
         return "not met", ""
     if name != "min_quality":
-        return "not decided", "the interval is too wide: more requests or probes would do"
+        note = nearer or "more requests or probes would do"
+        return "not decided", f"the interval is too wide: {note}"
     if math.isnan(low + high):
         return "not decided", f"no interval of {row['metric']} can be trusted on so few items"
     n = int(row["n"])
@@ -198,7 +204,7 @@ def _verdict(
 
 def _within_slo(row: Mapping[Any, Any], wanted: float, min_rps: float | None) -> Any:
     """The verdict on p95 by the capacity, the load up to which p95 keeps to the objective."""
-    if not row["slo_s"] <= wanted or not str(row["basis"]).startswith("measured"):
+    if not row["slo_s"] <= wanted or str(row["basis"]).startswith("published"):
         return None
     note = f"by the capacity: p95 keeps to the objective up to {row['rps_low']:.3g}/s"
     if row["borne_low"] >= (min_rps or 0.0) and row["borne_low"] > 0:

@@ -168,6 +168,9 @@ def _unverified(metadata: Frame, table: Frame) -> list[str]:
     sentences += list(problems["repo_id"] + ": " + problems["problem"])
     if table["basis"].str.startswith("published").any():
         sentences.append("Quality and speed are published figures; nothing was measured here.")
+    for row in rows(table[table["basis"].str.contains(", load read")]):
+        read = row["basis"].rpartition(", load ")[2]
+        sentences.append(f"The load of {row['deployment']} is {read}: not measured here.")
     if table["cost_basis"].str.startswith("at full use").any():
         sentences.append("The brief states no traffic: costs are those of machines at full use.")
     bases = sorted(set(table["price_basis"].dropna()))

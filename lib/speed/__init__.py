@@ -1,6 +1,7 @@
 """Load and capacity."""
 
 from lib.speed.measurement import dry_run, measure
+from lib.speed.results import load_results
 from lib.speed.summary import capacity, summarise, unmeasured
 
-__all__ = ["capacity", "dry_run", "measure", "summarise", "unmeasured"]
+__all__ = ["capacity", "dry_run", "load_results", "measure", "summarise", "unmeasured"]

@@ -126,11 +126,12 @@ def _prefixed(call: Call, prefix: str) -> Call:
 
 
 def _searches(brief: Project, items: pd.DataFrame, deployments: list[Deployment]) -> list[_Search]:
-    """Nothing to load is behind published figures and recorded answers, nor without items."""
+    """Nothing is loaded of published figures, recorded answers and files, nor without items."""
     searches, spend, needs = list[_Search](), brief.speed, brief.requirements
     limits = Limits(needs.slo_s, spend.budget_s, spend.budget_requests, needs.max_ttft_p95_s)
     objectives = needs.slo_s, needs.max_ttft_p95_s, needs.max_itl_p95_s
-    for deployment in [d for d in deployments if d.endpoint and not d.endpoint.recorded]:
+    live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
+    for deployment in [d for d in live if not d.load_results]:
         if calls := evaluate.plan(brief, deployment, items).by_item():
             bodies = [[call.body for call in item] for item in calls]
             who = endpoints.identity(deployment, threads=True), endpoints.machine()
@@ -145,6 +146,8 @@ def dry_run(
     """The most that `measure` may still send, in the columns of `evaluate.dry_run`."""
     nothing = {"basis": "nothing to send: no endpoint, or no items of the brief"}
     table = {d.name: evaluate.forecast(d, []) | nothing for d in deployments}
+    for deployment in [d for d in deployments if d.load_results]:
+        table[deployment.name]["basis"] = f"read from {', '.join(deployment.load_results)}"
     kept = endpoints.read_records(run / STORE)
     for search in _searches(brief, items, deployments):
         done, following = _resumed(search, kept)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -11,11 +12,12 @@ from lib import stats
 from lib.brief import Deployment, Project
 from lib.speed import estimate
 from lib.speed.queue_model import MISSES
+from lib.speed.results import bound, load_results
 from lib.tables import Row, rows
 
 LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s
     ttft_content_p95_s itl_p95_s n errors cached_share backlog verdict disturbed stopped_early
-    within_slo""".split()
+    within_slo source loop latency_from concurrency prompt_tokens completion_tokens""".split()
 CAPACITY = """deployment repo_id max_rps low high p95_s p95_low p95_high n basis method binds
     disturbed slo_s ttft_p95_s ttft_low ttft_high itl_p95_s itl_low itl_high""".split()
 NAN = math.nan
@@ -38,8 +40,12 @@ def _loads(sent: pd.DataFrame) -> dict[Any, dict[Any, Any]]:
     return {n: load[head].iloc[0].to_dict() | {"requests": rows(load)} for n, load in loads}
 
 
-def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
+def summarise(
+    requests: pd.DataFrame, *, slo_s: float, results: list[Row] | None = None
+) -> pd.DataFrame:
     """One row per load, with `LOAD`; `verdict` is `passed`, `failed` or `unresolved`.
+
+    Those of `load_results` stand below with their `source`, which is "" where we measured.
 
     `backlog` is how many more requests were in flight at the end than at the beginning. `errors`
     of the first load count those of the warm-up too: no failure is out of sight.
@@ -61,7 +67,9 @@ def summarise(requests: pd.DataFrame, *, slo_s: float) -> pd.DataFrame:
             errors, unseen = (load["outcome"] == "failed").sum() + unseen, 0
             row += [len(load), errors, cached, backlog, verdict]
             cut = (load["outcome"] == "cut").any()
-            table.append([*row, estimate.disturbed(record), cut, within])
+            ours = "", "open", "schedule", NAN, NAN, NAN
+            table.append([*row, estimate.disturbed(record), cut, within, *ours])
+    table += [[load[column] for column in LOAD] for load in results or []]
     return pd.DataFrame(table, columns=LOAD)
 
 
@@ -74,16 +82,20 @@ def capacity(
     was found, `binds` what is missed beyond it. `p95_s` is that of the loads from `min_rps`, or
     half of `max_rps`, to `low`: more load is not faster; `ttft_p95_s` and `itl_p95_s` are of the
     same, missing where tokens were not counted in every answer. What was disturbed, or modelled
-    without a load to confirm it, has no interval and decides nothing.
+    without a load to confirm it, has no interval and decides nothing. Of `load_results` it is
+    their `bound`.
     """
-    table: list[tuple[Any, ...]] = []
-    for deployment in brief.deployments if deployments is None else deployments:
+    table: list[Any] = []
+    deployments = brief.deployments if deployments is None else deployments
+    slo_s, results = brief.requirements.slo_s, load_results(brief, deployments)
+    by_name = groupby(results, lambda load: str(load["deployment"]))
+    table += filter(None, [bound([*loads], slo_s) for _, loads in by_name])
+    for deployment in deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"
             rest = *[NAN] * 5, 0, basis, "published", "", False, *[NAN] * 7
             table.append((deployment.name, deployment.model, figures.max_rps, *rest))
     measured = requests[~requests["deployment"].isin(unmeasured(requests))]
-    slo_s = brief.requirements.slo_s
     for name, sent in measured.groupby("deployment", sort=False):
         loads = estimate.usable(list(_loads(sent).values()))
         answer = estimate.assess(loads, slo_s, brief.requirements.max_ttft_p95_s)
