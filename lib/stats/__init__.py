@@ -16,8 +16,6 @@ from lib.stats.paired_tests import by_item, compare_pairs, holm, non_inferiority
 from lib.stats.ranking import (
     beaten_by,
     both_sides,
-    consistency,
-    item_scores,
     pairs,
     quality_groups,
     ranking_by_chance,
@@ -28,8 +26,8 @@ from lib.stats.ranking import (
 
 __all__ = [
     "ALPHA", "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "both_sides", "by_item",
-    "compare_pairs", "consistency", "corrected_mean", "corrected_rate", "group_numbers", "holm",
-    "interval", "item_scores", "items_needed", "judge_agreement", "macro_f1_interval",
-    "non_inferiority", "pairs", "quality_groups", "quantile", "ranking_by_chance",
-    "ranking_measures", "ratio", "shuffled_blocks", "strengths", "tie_groups", "twins",
+    "compare_pairs", "corrected_mean", "corrected_rate", "group_numbers", "holm", "interval",
+    "items_needed", "judge_agreement", "macro_f1_interval", "non_inferiority", "pairs",
+    "quality_groups", "quantile", "ranking_by_chance", "ranking_measures", "ratio",
+    "shuffled_blocks", "strengths", "tie_groups", "twins",
 ]  # fmt: skip

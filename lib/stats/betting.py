@@ -6,15 +6,13 @@ from collections.abc import Collection, Hashable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from lib.stats.intervals import ALPHA, Rows, group_numbers
+from lib.stats.intervals import ALPHA, Floats, Rows, group_numbers
 
 STAKES = np.array([0.05, 0.1, *np.linspace(0.2, 0.8, 7)])
 GROWTH = 0.1  # a block is no smaller than this share of what was asked before it
 SHARES = np.log(STAKES / STAKES.sum())  # small stakes matter only after thousands of items
-Numbers = npt.NDArray[np.float64]
 
 
 def shuffled_blocks(
@@ -29,8 +27,7 @@ def shuffled_blocks(
     numbers = group_numbers(items[group]) if group else None
     together = items["item_id"].groupby(np.arange(len(items)) if numbers is None else numbers)
     draws = (sorted(ids) for _, ids in together)
-    blocks: list[list[str]] = [[]]
-    placed = 0
+    blocks, placed = [list[str]()], 0
     for ids in sorted(draws, key=lambda ids: hashlib.sha256(ids[0].encode()).digest()):
         if len(blocks[-1]) >= max(block, GROWTH * placed):
             placed += len(blocks[-1])
@@ -95,16 +92,12 @@ def beaten(
     return out
 
 
-def _log_wealth(gains: Numbers, group: Rows | None, widest: int) -> Numbers:
+def _log_wealth(gains: Floats, group: Rows | None, widest: int) -> Floats:
     """Logarithm of what a stake of 1 has become, per column; gains are -1 at least."""
     gains = np.nan_to_num(gains)  # nothing is won or lost on an item without a score
     if group is not None:  # one bet a group, scaled so that it cannot lose more than 1
         sums = np.zeros((group.max() + 1, gains.shape[1]))
         np.add.at(sums, group, gains)
         gains = sums / max(widest, np.bincount(group).max())
-    if ((gains == 0) | (abs(gains) == 1)).all():  # right or wrong: counting is faster
-        more, less = (gains > 0).sum(axis=0), (gains < 0).sum(axis=0)
-        grown = np.outer(more, np.log1p(STAKES)) + np.outer(less, np.log1p(-STAKES))
-    else:
-        grown = np.stack([np.log1p(stake * gains).sum(axis=0) for stake in STAKES], axis=1)
+    grown = np.stack([np.log1p(stake * gains).sum(axis=0) for stake in STAKES], axis=1)
     return np.asarray(np.logaddexp.reduce(grown + SHARES, axis=1))

@@ -12,10 +12,9 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
 
-from lib.stats.intervals import ALPHA, group_numbers, jackknife
+from lib.stats.intervals import ALPHA, MOST_ITEMS, group_numbers, jackknife
 
 POWER = 0.8
-MOST_ITEMS = 10_000_000  # a larger number of items is no advice
 
 
 class Pair(NamedTuple):

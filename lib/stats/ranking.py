@@ -4,7 +4,6 @@ What is about pairs takes what `comparison.grade` gives: one row per pair of dep
 with `item_id group deployment other basis forward backward result`.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
@@ -15,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 from ir_measures import RR, R, nDCG
 
-from lib.stats.intervals import wilson
 from lib.stats.paired_tests import by_item, tested, twins, with_verdicts
 
 POINTS = {"win": 1.0, "tie": 0.5, "inconsistent": 0.5, "identical": 0.5, "loss": 0.0}
@@ -27,15 +25,6 @@ def both_sides(graded: pd.DataFrame) -> pd.DataFrame:
     swapped = {"deployment": graded["other"], "other": graded["deployment"], "result": results}
     sides = pd.concat([graded, graded.assign(**swapped)])
     return sides.assign(score=sides["result"].map(POINTS).astype(float))
-
-
-def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
-    """A deployment's share of wins on each item: a win 1, a tie half, a loss 0.
-
-    A row for every deployment and item with a decided comparison: `deployment item_id score`.
-    """
-    sides = both_sides(graded).dropna(subset=["score"])
-    return sides.groupby(["deployment", "item_id"], sort=False)["score"].mean().reset_index()
 
 
 def pairs(graded: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
@@ -109,29 +98,9 @@ def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
     return quality_groups(beaten_by(scores, pairs))
 
 
-def consistency(graded: pd.DataFrame) -> pd.DataFrame:
-    """How far the judge can be relied on: what the swap changed, and where it leans.
-
-    `measure value low high n` (a share of n, Wilson interval): `inconsistent` and `no verdict` of
-    the pairs judged; `first of all` verdicts that name a position, where 0.5 is no lean.
-    """
-    judged = graded[graded["basis"] == "judge"]
-    both = judged[judged["result"] != "no verdict"]
-    verdicts = pd.concat([both["forward"], both["backward"]])
-    counted = {
-        "inconsistent": both["result"] == "inconsistent",
-        "first of all": verdicts[verdicts != "tie"] == "first",
-        "no verdict": judged["result"] == "no verdict",
-    }
-    rows = [
-        (measure, hits.mean(), *wilson(int(hits.sum()), len(hits)), len(hits))
-        for measure, hits in counted.items()
-    ]
-    return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n"])
-
-
 PRIOR = 1.0  # wins and losses of every pair before anything is judged (Laplace)
 RESAMPLES = 1000
+RANDOM_ORDERS = 50  # of each query's documents
 
 
 def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
@@ -208,27 +177,9 @@ def ranking_measures(
     return table
 
 
-def ranking_by_chance(grades: Grades, ids: Collection[str], *, k: int) -> dict[str, float]:
-    """What an order of the documents `shown`, drawn at random, scores on average on a query.
-
-    The expectation itself, not a simulation: of nDCG@k the mean grade takes every place; of
-    MRR the first relevant place is negative hypergeometric; of R@k it is the share shown.
-    """
-    grade = {d: max(int(g), 0) for d, g in grades.items()}
-    drawn = [grade.get(d, 0) for d in ids]
-    n, relevant = len(drawn), sum(g > 0 for g in drawn)
-    total = sum(g > 0 for g in grade.values())
-    best = _gain(sorted(grade.values(), reverse=True)[:k])
-    mean, none_yet = 0.0, 1.0
-    for place in range(1, n + 1 if relevant else 1):
-        hit = min(1.0, relevant / (n - place + 1))
-        mean, none_yet = mean + none_yet * hit / place, none_yet * (1 - hit)
-    return {
-        f"nDCG@{k}": _gain([sum(drawn) / n] * min(k, n)) / best if best else 0.0,
-        "MRR": mean,
-        f"R@{k}": relevant / total * min(k, n) / n if total else 0.0,
-    }
-
-
-def _gain(grades: Sequence[float]) -> float:
-    return float(sum(g / math.log2(place + 1) for place, g in enumerate(grades, start=1)))
+def ranking_by_chance(grades: Grades, ids: Sequence[str], *, k: int) -> dict[str, float]:
+    """The `ranking_measures` of a query's documents in orders drawn at random, on average."""
+    random = np.random.default_rng(0)
+    orders = {str(n): random.permutation(ids).tolist() for n in range(RANDOM_ORDERS)}
+    table = ranking_measures(dict.fromkeys(orders, grades), orders, k=k)
+    return {str(name): float(mean) for name, mean in table.mean().items()}

@@ -124,9 +124,8 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     sides = stats.both_sides(graded)
     key = ["deployment", "item_id"]
     sides["detail"] = sides["result"] + " (" + sides["other"] + ")"
-    detail = sides.groupby(key, sort=False)["detail"].agg("; ".join)
-    points = stats.item_scores(graded).set_index(key)["score"]
-    table = usable[key].join(points, on=key).join(detail, on=key)
+    by_answer = sides.groupby(key, sort=False).agg({"score": "mean", "detail": "; ".join})
+    table = usable[key].join(by_answer, on=key)
     decided = table["score"].notna()
     return table.assign(
         outcome=np.where(decided, "answered", "failed"),
@@ -159,17 +158,21 @@ def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]
     """Inconsistency and position lean of a judge that saw every pair in both orders."""
     if graded is None:
         return []
-    measures = stats.consistency(graded).set_index("measure")
-    texts = {
-        "inconsistent": "the swap of places changed the verdict in {value:.0%} of {n:.0f} pairs",
-        "first of all": "it named the first answer in {value:.0%} of {n:.0f} verdicts",
-        "no verdict": "it gave no verdict that can be read in {value:.0%} of {n:.0f} pairs",
-    }
-    return [
-        "the judge: " + (text + " ({low:.0%} to {high:.0%})").format(**measures.loc[measure])
-        for measure, text in texts.items()
-        if measures.loc[measure, "n"]
-    ]
+    results = graded.loc[graded["basis"] == "judge", "result"]
+    missing = results == "no verdict"
+    swapped = results[~missing] == "inconsistent"
+    verdicts = graded.loc[swapped.index, ["forward", "backward"]].stack()
+    first = verdicts[verdicts != "tie"] == "first"
+    notes = []
+    for text, hits in (
+        ("the swap of places changed the verdict in {:.0%} of {} pairs", swapped),
+        ("it named the first answer in {:.0%} of {} verdicts", first),
+        ("it gave no verdict that can be read in {:.0%} of {} pairs", missing),
+    ):
+        value, low, high = stats.interval(hits)
+        note = f"the judge: {text.format(value, len(hits))} ({low:.0%} to {high:.0%})"
+        notes += [note] * (len(hits) > 0)
+    return notes
 
 
 def figure(
