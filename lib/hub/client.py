@@ -204,9 +204,7 @@ class Client:
     def get(self, url: str, params: JSON) -> tuple[Any, str | None]:
         """The JSON of an answer, None for a file that is not there, and the next page's URL.
 
-        Raises:
-            Unreachable: There is no connection; further requests then fail without trying.
-            Failed: This request alone failed.
+        Once Unreachable is raised all requests raise it; Failed is this request's alone.
         """
         for pause in PAUSES_S:
             try:

@@ -21,7 +21,7 @@ from lib.untrusted import as_text
 
 # What step 3 takes from the Hub where it verified it: the rest of step 2's table stands.
 SHAPE = ["layers", "kv_heads", "head_dim", "context_length"]
-FROM_HUB = ["kv_layout", "state_bytes", "quantization", "params_by_dtype"]
+FROM_HUB = ["kv_layout", "quantization", "params_by_dtype"]
 # `field`: licence, size, context, gated, base model or name; `against`: catalogue or previous run.
 DRIFT = dict.fromkeys(["repo_id", "field", "against", "old", "new"], "str") | {
     "accepted": "bool", "consequence": "str", "changes_verdict": "bool"
@@ -42,11 +42,8 @@ def reconcile(
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Find where the Hub says something else, and go through steps 1 and 2 with what it says.
 
-    `previous` is what an earlier run of the project was told, from `recall`.
-
-    Returns:
-        All models, sized and judged on what the Hub says; one row per drift, columns as in
-        `DRIFT`; what `hub.accept_drift` accepts and no drift answers to, in sentences.
+    `previous` is from `recall`. Returned are all models, sized and judged on what the Hub says; a
+    row per drift, with the columns `DRIFT`; what `hub.accept_drift` accepts for nothing.
     """
     drifts, models = list[Row](), sized
     if facts := verified(pulled):
@@ -248,11 +245,7 @@ def drift_texts(drifts: pd.DataFrame, repo_ids: pd.Series[str]) -> pd.Series[str
 
 
 def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
-    """Stop the run where a drift changes a verdict and nobody has accepted it.
-
-    Raises:
-        PlaybookError: Lists the drifts, and what to add to the brief to accept them.
-    """
+    """Stop the run where a drift changes a verdict and nobody has accepted it."""
     grave = drifts[drifts["changes_verdict"] & ~drifts["accepted"]]
     if brief.hub.stop_on == "deployed":
         deployed = [deployment.model.lower() for deployment in brief.deployments]

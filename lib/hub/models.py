@@ -28,19 +28,17 @@ EXPAND = """baseModels cardData config createdAt downloads gated gguf likes sha 
 FILES = {"securityStatus": True, "blobs": True}  # huggingface_hub refuses them beside `expand`
 PARTS = ("model", "files", "config")
 ORDER = """repo_id revision metadata_source retrieved_at license_on_hub license_name gated formats
-    remote_code context_length layers kv_heads head_dim kv_layout state_bytes quantization
+    remote_code context_length layers kv_heads head_dim kv_layout quantization
     base_models lineage_verdict created_at last_modified downloads likes params_b params_by_dtype
     gguf_params_b weights_gb security security_issues providers renamed_to ancestry license_sha256
     problem""".split()
-WHOLE = "context_length layers kv_heads head_dim state_bytes downloads likes".split()
+WHOLE = "context_length layers kv_heads head_dim downloads likes".split()
 COLUMNS = dict.fromkeys(ORDER, "str") | dict.fromkeys(WHOLE, "Int64") | {"remote_code": "boolean"}
 COLUMNS |= dict.fromkeys(("params_b", "gguf_params_b", "weights_gb"), "float")
 MEASURES = """input_usd_per_million output_usd_per_million first_token_latency_ms
     throughput_tps""".split()
 PROVIDERS = dict.fromkeys(("repo_id", "provider", "status", "retrieved_at"), "str")
 PROVIDERS |= {"context_length": "Int64"} | dict.fromkeys(MEASURES, "float")
-
-
 NOT_ASKED = (
     "check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it again: what was answered is"
     " kept; a notebook goes on without the Hub as source 'auto'"
@@ -65,15 +63,10 @@ def pull(
 ) -> Pulled:
     """Ask the Hub about every model: its facts, files, security scan, config.json and providers.
 
-    `source` is `hub` (or an error), `catalogue` (opens no socket) or `auto`: the Hub, or else the
-    catalogue. `cache` keeps raw answers; only those older than `max_age_days` are asked again.
-
-    Returns:
-        `metadata`: one row per row of `models`, in order; sizes are in 1e9 bytes and parameters,
-        `problem` says what could not be asked. `providers`: one row per offer.
-
-    Raises:
-        PlaybookError: Unknown source, or `hub` cannot be reached.
+    `source` is `hub` (or a PlaybookError), `catalogue` (opens no socket) or `auto`: the Hub, or
+    else the catalogue. `cache` keeps raw answers for `max_age_days`. Of the `metadata`, a row per
+    row of `models`, sizes are in 1e9 bytes and parameters, and `problem` says what could not be
+    asked; `providers` has a row per offer.
     """
     if not timeout_s > 0:
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
@@ -146,19 +139,10 @@ def budget(
     if why := offline():
         return f"{len(ids)} models, {n_kept} answers kept; {why}: nothing is asked"
     api, files = len(gaps) - gaps.count("config"), gaps.count("config")
-    ask = f"to ask: {api} API requests and {files} files; {_limit(api, hub.with_token)}"
+    ask = f"to ask: {api} API requests and {files} files"
+    if is_hub() and not hub.with_token:
+        ask += f"; without a token the Hub answers {ANONYMOUS} API requests in 5 minutes"
     return f"{len(ids)} models, {n_kept} answers kept; {ask}"
-
-
-def _limit(requests: int, with_token: bool) -> str:
-    limit = f"the anonymous limit of {ANONYMOUS} API requests in 5 minutes"
-    if not is_hub():
-        return f"the limit of {host()} is not known"
-    if with_token:
-        return f"with a token {limit} does not hold, the Hub names its own as it answers"
-    if requests <= ANONYMOUS:
-        return f"within {limit}"
-    return f"over {limit}: about {5 * math.ceil(requests / ANONYMOUS - 1)} minutes of waiting"
 
 
 def _ask(repo_id: Any, hub: Client, max_age_days: float) -> JSON:
@@ -216,11 +200,7 @@ def _router_url() -> str:
 
 
 def download_gguf(spec: str, revision: str) -> Path:
-    """Download `owner/name/file.gguf` at a pinned commit, or find it in the Hub's own cache.
-
-    Raises:
-        PlaybookError: The spec is wrong or the file cannot be had; says what to do.
-    """
+    """Download `owner/name/file.gguf` at a pinned commit, or find it in the Hub's own cache."""
     owner, name, file = (*spec.split("/", 2), "", "")[:3]
     repo_id = f"{owner}/{name}"
     inside = not {"", ".", ".."} & set(file.split("/"))

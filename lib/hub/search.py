@@ -1,6 +1,5 @@
 """Candidates from the whole Hub instead of the catalogue, as rows of the catalogue."""
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -33,11 +32,7 @@ OF_BASE = """family license modality total_params_b active_params_b context_leng
 
 
 def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFrame, str]:
-    """The catalogue, or what the brief wants of the whole Hub, and that in one sentence.
-
-    Raises:
-        PlaybookError: The Hub cannot be read, or nothing passes.
-    """
+    """The catalogue, or what the brief wants of the whole Hub, and that in one sentence."""
     shipped, as_of = tables.models(), (today or date.today()).isoformat()
     models = catalogue(brief, as_of=as_of)
     if brief.candidates.source == "hub":
@@ -52,15 +47,12 @@ def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFra
 
 
 def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
-    """The shipped catalogue and the brief's own `models`, as rows of it.
+    """The shipped catalogue and the brief's own `models`, as rows of it; none may be there twice.
 
     What an own row leaves out it has from its first base: a fine-tune keeps the shape and, as far
     as nobody says otherwise, the licence. Its country is its own.
-
-    Raises:
-        PlaybookError: A model is in the catalogue, or is there twice.
     """
-    shipped, own = tables.models(), list[Row]()
+    shipped, added = tables.models(), list[Row]()
     by_name = {row["repo_id"].lower(): row for row in rows(shipped)}
     for model in brief.models:
         name, owner = model.repo_id.lower(), model.repo_id.split("/")[0]
@@ -72,9 +64,9 @@ def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
         row |= {key: base[key] for key in OF_BASE if base.get(key) is not None}
         row |= {"source": ATTESTED, "source_url": Path(brief.file).name, "checked_on": as_of}
         row |= model.model_dump(mode="json", exclude_none=True)
-        own.append(by_name.setdefault(name, row))
-    table = pd.DataFrame(own, columns=shipped.columns).astype(shipped.dtypes)
-    return pd.concat([shipped, table], ignore_index=True) if own else shipped
+        added.append(by_name.setdefault(name, row))
+    table = pd.DataFrame(added, columns=shipped.columns).astype(shipped.dtypes)
+    return pd.concat([shipped, table], ignore_index=True) if added else shipped
 
 
 def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
@@ -82,17 +74,15 @@ def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
 
     The baseline may be a closed model: it is compared with, not chosen.
     """
-    ids = {name.lower(): name for name in models["repo_id"]}
-    problems = []
+    known_ids, problems = [*models["repo_id"]], []
     for deployment in (d for d in brief.deployments if not d.baseline):
-        if (name := deployment.model) in ids.values():
+        if (name := deployment.model) in known_ids:
             continue
-        near = [ids[key] for key in difflib.get_close_matches(name.lower(), ids, n=3)]
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        hint = did_you_mean(name, known_ids, most=3, otherwise="none is near it.")
         line = f"{{repo_id: {name}, base_model: …, license: …, country: …, total_params_b: …}}"
         problems.append(
             f"deployment {deployment.name!r}: neither data/models.csv nor the brief knows"
-            f" {name!r}{hint} If it is your own, add it to the brief: models: [{line}]"
+            f" {name!r}; {hint} If it is your own, add it to the brief: models: [{line}]"
         )
     return problems
 
@@ -154,11 +144,7 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
 
 
 def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Wanted:
-    """The brief's `candidates`, with licences and sizes derived where they are left out.
-
-    Raises:
-        PlaybookError: A licence nobody knows, or a range of sizes that is empty.
-    """
+    """The brief's `candidates`, with licences and sizes derived where they are left out."""
     rest, on_hub = brief.candidates, keys_on_hub(rows(licenses))
     stated = rest.licenses or brief.policy.licenses
     texts = licenses[licenses["license"].isin(stated) | licenses["license_class"].isin(stated)]

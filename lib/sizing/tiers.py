@@ -45,15 +45,11 @@ LINEAGE = "a base model, listed only because others were made from it"
 RUNTIME = 1.05
 GIB = 2**30
 LAYERS = re.compile(r"(\d+)x(\d+)(?:@(\d+))?")
-MEMORY_FACTS = ["file_gb", "state_bytes", "layers", "kv_heads", "head_dim"]
+MEMORY_FACTS = ["file_gb", "layers", "kv_heads", "head_dim"]
 
 
 def wanted_tiers(size: Size, closed_models: pd.DataFrame) -> list[str]:
-    """The tiers a brief looks at: its own, and one down where fine-tuning is planned.
-
-    Raises:
-        PlaybookError: The closed model to be replaced is not in the table; names the nearest.
-    """
+    """The tiers a brief looks at: its own, and one down where fine-tuning is planned."""
     if size.tier == "any":
         return [*TIERS, "between"]
     tiers, name = closed_models.set_index("closed_model")["tier"], size.replaces
@@ -245,8 +241,8 @@ def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.Dat
     Weights are parameters times bytes, at the `precision` of a deployment, else the brief's or
     that of the published ones (`quantization`) where it is lower; or the files (`file_gb`) where
     these hold about that much or, with no deployment's precision, less.
-    The cache comes from `kv_layout` and `state_bytes`, else from `layers kv_heads head_dim`, else
-    it is a fifth of the weights. Any column but `total_params_b` may be missing or blank.
+    The cache comes from `kv_layout`, else from `layers kv_heads head_dim`, else it is a fifth of
+    the weights. Any column but `total_params_b` may be missing or blank.
     """
     facts = models.reindex(columns=MEMORY_FACTS).astype("Float64").astype(float)
     published = models.reindex(columns=["quantization"])["quantization"].map(bytes_of).astype(float)
@@ -259,7 +255,6 @@ def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.Dat
     weights = files.where(agree | fewer, computed)
     layout, tokens = models.reindex(columns=["kv_layout"])["kv_layout"], size.context_tokens
     by_layer = layout.map(lambda text: cache_gb(text, tokens), na_action="ignore").astype(float)
-    by_layer += facts["state_bytes"].fillna(0.0) / 1e9
     # Keys and values in two bytes each; an upper bound, as if every layer kept the whole context.
     plain = 4 * facts["layers"] * facts["kv_heads"] * facts["head_dim"] * tokens / 1e9
     cache = by_layer.fillna(plain) * size.concurrent_requests
