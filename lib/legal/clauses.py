@@ -177,18 +177,10 @@ def _thresholds(
 
 
 def _standing(fact: float, limit: float, unit: str) -> str:
-    """How near a fact is to a limit: at 5M you are at 0.7 %, 114 %, just under 100 %."""
-    count = _count(fact)
-    if count == _count(limit) and fact != limit:
-        count = f"{fact:,.2f}".removesuffix(".00")
-    percent = 100 * fact / limit
-    share = f"{percent:.2g}" if percent < 9.5 else f"{percent:,.0f}"
-    if 0 < percent < 0.01:
-        share = "under 0.01"
-    elif share == "100":
-        side = "just under" if fact < limit else "just over"
-        share = f"{'exactly' if fact == limit else side} 100"
-    return f"at {unit.format(count)} you are at {share} %"
+    """How near a fact is to a limit: at 5M you are at 0.714 %; in full where it rounds to it."""
+    count, exact = _count(fact), f"{fact:,.2f}".removesuffix(".00")
+    count = exact if count == _count(limit) and fact != limit else count
+    return f"at {unit.format(count)} you are at {100 * fact / limit:,.3g} %"
 
 
 def _territories(terms: Terms, company: Company, multimodal: bool | None) -> Iterator[Finding]:
