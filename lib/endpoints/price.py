@@ -70,9 +70,8 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     except LookupError:
         raise PlaybookError(
             f"deployment {deployment.name!r}: genai-prices knows no price of {model!r} at"
-            f" {price.provider!r}; give price.model as that provider names it"
-            f"{_names_near(model, price.provider or '')}, or input_usd_per_million and"
-            " output_usd_per_million"
+            f" {price.provider!r} ({_names_near(model, price.provider or '')}); give price.model"
+            " as that provider names it, or input_usd_per_million and output_usd_per_million"
         ) from None
     amounts = [(float(q.input_price) * 1000, float(q.output_price) * 1000) for q in quotes]
     moves = ", mean over the day: it depends on the hour" if len(set(amounts)) > 1 else ""
@@ -82,13 +81,12 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
 
 
 def _names_near(model: str, provider: str) -> str:
-    """A hint at the names that are most like it, where there are any."""
+    """A hint at the names that are most like it: of a provider's models, or of providers."""
     providers = {one.id: one for one in genai_prices.data_snapshot.get_snapshot().providers}
     if provider not in providers:
-        return f" ({did_you_mean(provider, sorted(providers))})"
+        return did_you_mean(provider, sorted(providers))
     names = [one.id for one in providers[provider].models]
-    hint = did_you_mean(model.rpartition("/")[2].lower(), names, most=3, otherwise=" ")
-    return f" ({hint})" if hint.strip() else ""
+    return did_you_mean(model.rpartition("/")[2], names, most=3, otherwise="none is near it")
 
 
 def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> list[float]:
@@ -137,10 +135,9 @@ def most_tokens(call: Call) -> int | None:
 
 
 def context_tokens(calls: Iterable[Call], size: Size) -> int:
-    """The tokens of prompt and answer that a local server must hold for one request.
+    """The tokens of a request that a local server must hold: the brief's, or what calls need.
 
-    The brief's, or more where the longest call is likely to need it (a third of its bytes), but no
-    more than a call can fill.
+    A call is likely to need a third of its bytes, and can fill no more than all of them.
     """
     most = 0.0
     for call in calls:

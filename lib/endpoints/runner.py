@@ -53,10 +53,7 @@ class Session:
 
     @contextlib.contextmanager
     def opened(self, wanted: set[str] | None = None) -> Iterator[Self]:
-        """Hold the run's answers, those of the `wanted` keys only, if given; they are shared then.
-
-        Several `perform` in one session are for a race: nothing is read or started twice.
-        """
+        """Hold the run's answers, those of the `wanted` keys only, if given; share them at last."""
         self.stop_at = time.monotonic() + self.total_s
         with (
             storage.appending_records(self.run / STORE) as self.append,

@@ -30,16 +30,12 @@ def plan(brief: Project, deployment: Deployment, items: pd.DataFrame) -> Plan:
 def ask(
     brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path, **how: Any
 ) -> pd.DataFrame:
-    """Ask every deployment every item and return all answers.
-
-    Answers are in `04_answers.jsonl` of the run the moment they arrive; only what failed is asked
-    again, and what is recorded is read. Deployments of the same weights that are asked the same
-    share their answers. `how` is for `endpoints.perform`, and it raises what that does.
+    """Ask every deployment every item, as `endpoints.perform` does; what is recorded is read.
 
     Returned is a row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a
     JSON list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
     answer. `cached` answers are from another run, with the latency measured then; one that is
-    shared with the deployment in `shared_with` has no latency.
+    shared with the deployment of the same weights in `shared_with` has no latency.
     """
     answer_of = kinds.of(brief.evaluation.kind).answer_of
     live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
@@ -92,9 +88,8 @@ def dry_run(
 
     A row per deployment, and one for the judge: `deployment calls cached prompt_tokens
     completion_tokens usd_low usd_high basis`; calls include the cached ones, tokens and dollars do
-    not, and retries are in none. A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a
-    token and one token of output, `usd_high` 3 bytes and as many tokens as an answer may have.
-    Missing is what nobody can say before, and the dollars of a price by the hour.
+    not. A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a token and one token of
+    output, `usd_high` 3 bytes and as many tokens as an answer may have. Unknown is missing.
     """
     table, planned, kind = [], set[str](), kinds.of(brief.evaluation.kind)
     for deployment in deployments:

@@ -49,7 +49,7 @@ def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataF
 
     The task decides how it asks: of the brief only the concurrency, timeout and retries are used,
     and a deployment's own `options`. A log of the same task, endpoint and options is not run again,
-    unless more than 2 % of its samples failed. Keys are taken out before it reaches the run.
+    unless more than 2 % of its samples failed.
     """
     how = {"metric": options_of(brief).inspect.metric, "group": brief.evaluation.group}
     logs = {d.name: read_log(_log(brief, d, run), d, **how) for d in deployments}
@@ -129,9 +129,8 @@ def read_log(
     """Read an Inspect log as answers: those of `answers.ask` with `input scorer graded`.
 
     A sample with an error, or without a score, is a failed call. `metric` names the scorer that
-    counts, or `scorer/key` where its values are mappings; left out, the first counts. `group` is
-    the field of the samples' metadata that says which belong together; without it the epochs of
-    one sample do.
+    counts (the first), or `scorer/key` where its values are mappings; `group` the field of the
+    samples' metadata that says which belong together, without which the epochs of one sample do.
     """
     where, read = path_name(path), _reader()
     try:

@@ -48,13 +48,9 @@ def load_items(brief: Project) -> pd.DataFrame:
     and files for fine-tuning): an assistant's turn at its end is not sent, and is the target
     where there is no other. An `input` is needed where the brief's wording names it.
 
-    Returns:
-        One row per item, all text: `item_id input target group`, what the kind of task adds
-        (`documents`) and the file's further fields, as canonical JSON where they are no text.
-        `group` is the field that `evaluation.group` names; another of that name is `file_group`.
-
-    Raises:
-        PlaybookError: A line is not usable; names the file, the line and what is wrong.
+    Returned is a row per item, all text: `item_id input target group`, what the kind of task adds
+    (`documents`) and the file's further fields, as canonical JSON where they are no text. `group`
+    is the field that `evaluation.group` names; another of that name is `file_group`.
     """
     kind = kinds.of(brief.evaluation.kind)
     if not kind.ASKS_ITEMS:
@@ -102,16 +98,12 @@ def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
     columns = brief.evaluation.columns
     needed = ["id", *["input"] * ("input" in FIELD.findall(_question(brief)))]
     wanted = {name: columns.get(name, name) for name in (*needed, *columns)}
-    for where, item in read_csv_lines(path, wanted=wanted):
-        yield where, _decoded(_mapped(item, brief, where), where, brief)
-
-
-def _decoded(item: dict[str, Any], where: str, brief: Project) -> dict[str, Any]:
-    """Cells that hold JSON for this kind, as what they say."""
-    for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
-        if item.get(key, "").strip():
-            item[key] = _json(item[key], where, key)
-    return item
+    for where, cells in read_csv_lines(path, wanted=wanted):
+        item = _mapped(cells, brief, where)
+        for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
+            if item.get(key, "").strip():
+                item[key] = _json(item[key], where, key)
+        yield where, item
 
 
 def _json(text: str, where: str, key: str) -> Any:

@@ -40,8 +40,7 @@ def judge_of(brief: Project) -> Judge:
 def as_deployment(judge: Judge) -> Deployment:
     """The judge as a deployment named `judge`, so that it is asked, priced and cached like one.
 
-    Temperature 0, 16 tokens and no stop unless its own options say otherwise. PlaybookError where
-    its endpoint is a file.
+    Temperature 0, 16 tokens and no stop unless its own options say otherwise.
     """
     endpoint, model = judge.endpoint, judge.model
     if endpoint.recorded:
@@ -105,10 +104,10 @@ def further_fields(judge: Judge) -> list[str]:
 def ask(
     brief: Project, rows: pd.DataFrame, run: Path, *, label: str = "verdicts", **calls: Any
 ) -> pd.DataFrame:
-    """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
+    """Ask the judge about every row of texts for `messages`; equal questions are asked once.
 
-    Rows hold texts of `messages`. Added are `said`, the judge's answer without its reasoning, and
-    `judge_error`, why there is none, or "". `label` and `calls` are for `endpoints.perform`.
+    Added are `said`, the judge's answer without its reasoning, and `judge_error`, why there is
+    none, or "". `label` and `calls` are for `endpoints.perform`.
     """
     judge = judge_of(brief)
     deployment = as_deployment(judge)
@@ -159,9 +158,6 @@ class Labelled(BaseModel):
     human: str | float
 
 
-LABELLED = TypeAdapter(Labelled)
-
-
 def load_labelled(brief: Project) -> pd.DataFrame:
     """Of `judge.calibration` `item_id input target output human`, and what the wording names."""
     judge = brief.evaluation.judge
@@ -187,7 +183,7 @@ def load_labelled(brief: Project) -> pd.DataFrame:
 
 
 def _checked(raw: dict[str, Any], where: str, judge: Judge, rated: bool) -> tuple[Any, ...]:
-    item = validated(LABELLED, raw, where)
+    item = validated(TypeAdapter(Labelled), raw, where)
     low, high = judge.scale
     fits, wanted = item.human in judge.labels, f"one of {judge.labels}"
     if rated:
@@ -273,10 +269,9 @@ def correct(
 ) -> pd.DataFrame:
     """Say in every score's basis how its judge was measured, and correct the score if it was.
 
-    Each deployment is led by its corrected figure, now the primary one. It is missing where the
-    judge has a `flaw`; then quality is not decided. Comparisons of candidates go on using the
-    judge's own scores, item by item: its errors on both cancel in a paired test, as long as it
-    favours neither. `scored` is from `steps.score`, `checked` from `steps.calibrate`.
+    Each deployment is led by its corrected figure, now the primary one; it is missing where the
+    judge has a `flaw`. Comparisons go on using the judge's own scores: its errors on both cancel
+    in a paired test, as long as it favours neither.
     """
     judge = judge_of(brief)
     if checked.empty:

@@ -62,13 +62,11 @@ def run(
     """Ask the items block by block, only of deployments of the brief that can still win.
 
     Where quality cannot rule a win out all is asked at once. The race ends early when one
-    candidate is left, or only such as are the same model and answer alike. With a baseline or
-    `min_quality` those are asked the other items too, since these tests want all of them; so
-    their intervals are not those of a race stopped at will.
+    candidate is left, or only such as are the same model and answer alike; with a baseline or
+    `min_quality`, whose tests want all items, those are asked the other items too.
 
     `ask` and `score` take one block at a time. Returned are all answers, and the last look at each
-    deployment, as `drop` gives it. A dropped one may not be picked: on its few items it may seem
-    tied.
+    deployment, as `drop` gives it.
     """
     # What a win is, and in which order the items are asked.
     names = [d.name for d in brief.deployments]

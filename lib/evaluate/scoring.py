@@ -64,17 +64,6 @@ def served(answers: pd.DataFrame) -> list[str]:
     return [text.format(*row) for row in rows.to_numpy() if row[1] != row[2]]
 
 
-def means(scored: pd.DataFrame) -> pd.DataFrame:
-    """The mean score of every deployment, failed calls left out, the best first."""
-    rows = [
-        {"deployment": name, **measured("score", graded["score"], graded)}
-        for name, answers in scored.groupby("deployment", sort=False)
-        for graded in [answers.dropna(subset=["score"])]
-    ]
-    ranked = pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable")
-    return ranked.reset_index(drop=True)
-
-
 def shares(
     scored: pd.DataFrame, categories: Iterable[str], tones: Mapping[str, Any], *, title: str,
     metric: str,
@@ -85,9 +74,11 @@ def shares(
     """
     counts = pd.crosstab(scored["deployment"], pd.Series(list(categories), index=scored.index))
     counts = counts.reindex(columns=list(tones), fill_value=0)
-    title = f"{title}, by configuration"
-    frames = {"counts": counts, "colours": dict(tones), "means": means(scored)}
-    return "shares", {**frames, "title": title, "metric": metric}
+    graded = scored.dropna(subset=["score"]).groupby("deployment", sort=False)
+    rows = [{"deployment": n, **measured("score", part["score"], part)} for n, part in graded]
+    means = pd.DataFrame(rows).sort_values("value", ascending=False, ignore_index=True)
+    frames = {"counts": counts, "colours": dict(tones), "means": means}
+    return "shares", {**frames, "title": f"{title}, by configuration", "metric": metric}
 
 
 def outcome_shares(

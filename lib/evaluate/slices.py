@@ -19,9 +19,8 @@ def by_slice(
     """The scores of `summarise`, then the primary metric of every slice, the worst first.
 
     Slices are the values of the fields in `evaluation.slices`, or of `group` where it names none;
-    `slice` is such as `language: de`, blank for all items. The worst of many slices is partly bad
-    luck: read the interval. A slice's row is never `primary`: no requirement tests it, and what a
-    judge says there is not corrected.
+    `slice` is such as `language: de`, blank for all items. A slice's row is never `primary`: no
+    requirement tests it, and what a judge says there is not corrected.
     """
     kind, table = kinds.of(brief.evaluation.kind), []
     for name, rows_of_slice in _slices(brief, scored, items):

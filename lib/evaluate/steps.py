@@ -55,11 +55,7 @@ class Gathered(NamedTuple):
 def gather(
     brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path
 ) -> Gathered:
-    """Ask the deployments, and the judge where the kind of task has one.
-
-    With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
-    Raises what `endpoints.perform` does.
-    """
+    """Ask the deployments, in a race if the brief says so, and the judge where there is one."""
     source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
         return Gathered(source, None, NO_RACE)
@@ -99,9 +95,8 @@ def score_answers(
 ) -> pd.DataFrame:  # fmt: skip
     """The answers of `ask`, none dropped, with `outcome predicted score detail`.
 
-    `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`, `predicted`
-    text or null, `score` 0 to 1, `detail` text of the kind. A failed call has no score: nobody
-    knows what the model would have said. An answer that cannot be used scores 0.
+    `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`. A failed call
+    has no score; another answer that cannot be used scores 0.
     """
     if answers.empty:
         blank = dict.fromkeys(("outcome", "predicted", "detail"), "")
@@ -163,7 +158,6 @@ def summarise(
 ) -> pd.DataFrame:  # fmt: skip
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
-    Failed calls are in no metric; other answers that cannot be used are, as wrong ones.
     `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked. The
     columns are `COLUMNS`, `standing` and a `slice`, blank for all items: `n` is how many answers
     the metric is of, exactly one metric of each deployment is `primary`, and `standing` says who

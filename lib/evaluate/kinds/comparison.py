@@ -33,11 +33,9 @@ TONES = {
 
 
 def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
-    """Who is compared to whom: everyone to everyone, or everyone to the baseline.
+    """Who is compared to whom: everyone to everyone, or from five on to the baseline, if any.
 
-    Pairs grow with the square of the candidates and each costs two calls an item, so from five
-    deployments on only the baseline's pairs are judged; without a baseline, all are. PlaybookError
-    where there is nobody to compare to.
+    Pairs grow with the square of the candidates and each costs two calls an item.
     """
     names = [d.name for d in deployments]
     if len(names) < 2:
@@ -60,8 +58,7 @@ def judge_calls(deployments: list[Deployment]) -> list[dict[str, str]]:
 def outcome(forward: str | None, backward: str | None) -> str:
     """The result of two verdicts, `forward` with the first deployment shown first.
 
-    A win counts only if it survives the swap; verdicts that do not agree are `inconsistent`,
-    which scores as a tie. Where either verdict is missing nothing is decided: `no verdict`.
+    A win counts only if it survives the swap; otherwise it is `inconsistent`, scored as a tie.
     """
     if forward is None or backward is None:
         return "no verdict"

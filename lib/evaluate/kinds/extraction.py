@@ -66,10 +66,9 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """The share of expected fields that are right.
 
-    A field that is missing is wrong, unless null is expected. Fields nobody asked for cost
-    nothing here: whether they are allowed is the schema's to say (`additionalProperties`), and
-    "valid JSON" counts it. `predicted` is the object as canonical JSON; `detail` is JSON text:
-    `valid` (fits the schema), the fields `right` and `wrong`, and the `problem` found.
+    A field that is missing is wrong, unless null is expected; those nobody asked for are the
+    schema's to allow. `predicted` is the object as canonical JSON; `detail` is JSON text: `valid`
+    (fits the schema), the fields `right` and `wrong`, and the `problem` found.
     """
     options, validator = options_of(brief), validator_of(_schema(brief), "evaluation.schema")
     expected = _expected(usable, options)

@@ -111,10 +111,7 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 
     In a chat `{input}` is the query; pointwise a wording holds `{document}` too, listwise
     `{documents}`, which becomes a numbered list. A wording that is only `{input}`, the brief's
-    default, is replaced by the module's own. Placeholders inside a text stay as they are.
-
-    Raises:
-        PlaybookError: The wording has no place for the documents.
+    default, is replaced by the module's own.
     """
     method = options_of(brief).ranking.method
     if method == "rerank":

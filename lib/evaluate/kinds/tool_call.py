@@ -109,17 +109,13 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Right or wrong.
+    """Right is an answer with exactly the calls that the item expects, in any order.
 
-    Right is an answer with exactly the calls that the item expects, in any order: the function,
-    arguments that fit its schema, and every argument the item states, equal by its rule in
-    `evaluation.fields` (default: exactly, where true is not 1 but 1 is 1.0). Arguments the item
-    does not state are allowed as far as the schema allows them, and listed. Where no call is
-    expected, an answer in words is right.
-
-    A malformed call is `unparsed` and its `detail` starts with "malformed": arguments that are
-    no JSON object, an unknown function, a call written into the text. Engines differ here, so
-    it is counted apart from what the model knows. `predicted` is the calls as canonical JSON.
+    These have the function, arguments that fit its schema, and every argument the item states,
+    equal by its rule in `evaluation.fields`; further ones the schema allows are listed. Where no
+    call is expected, an answer in words is right. A malformed call is `unparsed`, its `detail`
+    starting with "malformed": engines differ here, so it is counted apart from what the model
+    knows. `predicted` is the calls as canonical JSON.
     """
     options, checks = options_of(brief), _validators(brief)
     wanted = {target: _wanted_calls(json.loads(target)) for target in usable["target"].unique()}
