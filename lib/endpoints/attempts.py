@@ -18,7 +18,7 @@ from lib import replies
 from lib.brief import Deployment, Evaluation, Size
 from lib.endpoints import price
 from lib.endpoints.requests import Call, refuses_schema
-from lib.endpoints.servers import Served, redacted, scrub
+from lib.endpoints.servers import Served, redact, scrub
 from lib.endpoints.throttle import Throttle
 from lib.tables import Row
 from lib.untrusted import retry_after
@@ -235,7 +235,7 @@ def _read(served: Served, api: str, response: httpx2.Response, latency_s: float)
         parsed = True
         # Written again, every text is spelled in one way, so that the key can be taken out.
         text = json.dumps(reply, ensure_ascii=False).encode("utf-8", "replace").decode()
-        reply = json.loads(redacted(text, served))
+        reply = json.loads(redact(text, served))
         facts = (
             replies.completion(reply, response.headers) if api == "chat" else replies.ranking(reply)
         )

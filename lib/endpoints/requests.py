@@ -72,7 +72,7 @@ def cache_path(deployment: Deployment) -> Path | None:
     return runs_root() / ".answers" / f"{key_of(identity(deployment))}.jsonl"
 
 
-def filled(wording: str, item: Item) -> str:
+def fill(wording: str, item: Item) -> str:
     """A wording with the item's fields in place, in one pass: a {word} in a text stays text."""
     return FIELD.sub(lambda match: str(item.get(match[1], match[0])), wording)
 
@@ -96,18 +96,18 @@ def chat_calls(
     for shot in brief.evaluation.shots:
         texts = shot.model_dump()
         # A wording of a kind's own is for items: its worked examples are whole turns.
-        shots.append({"role": "user", "content": filled("{input}" if user else question, texts)})
-        reply = answer(shot.target) if answer else filled(prompt.answer or "{target}", texts)
+        shots.append({"role": "user", "content": fill("{input}" if user else question, texts)})
+        reply = answer(shot.target) if answer else fill(prompt.answer or "{target}", texts)
         shots.append({"role": "assistant", "content": reply})
     body = request_options(brief, deployment) | options
 
     def call(item: Item, part: str = "") -> Call:
-        turns = [{"role": "user", "content": filled(user or question, item)}]
+        turns = [{"role": "user", "content": fill(user or question, item)}]
         if item.get("messages") and not user:
             turns = json.loads(item["messages"])
         system = [turn for turn in turns if turn["role"] in SYSTEM]
         if prompt.system:  # the wording that is tried takes the place of the conversation's
-            system = [{"role": "system", "content": filled(prompt.system, item)}]
+            system = [{"role": "system", "content": fill(prompt.system, item)}]
         turns = [turn for turn in turns if turn["role"] not in SYSTEM]
         return Call("", "chat", {"messages": [*system, *shots, *turns], **body}, part)
 

@@ -211,14 +211,14 @@ def _on_this_machine(url: httpx2.URL) -> bool:
     return host == "localhost" or host.endswith(".localhost")
 
 
-def redacted(text: str, served: Served) -> str:
+def redact(text: str, served: Served) -> str:
     """Text without the endpoint's key, should the endpoint have sent it back in some spelling."""
     return untrusted.spellings(served.key).sub("***", text) if served.key else text
 
 
 def scrub(text: str, served: Served) -> str:
     """An error message without the key, on one line, of bounded length, and only words."""
-    return untrusted.as_text(redacted(text, served), most=300) or ""
+    return untrusted.as_text(redact(text, served), most=300) or ""
 
 
 @contextlib.contextmanager

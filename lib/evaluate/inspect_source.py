@@ -19,7 +19,7 @@ from lib.brief import Deployment, Project, Section
 from lib.endpoints import identity, key_of, recorded_path, scrub, serving
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
-from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
+from lib.evaluate.scoring import MAX_FAILED_SHARE, metric_row
 from lib.untrusted import as_text
 
 ASKS_ITEMS = False
@@ -215,4 +215,4 @@ def score(brief: Project, answers: pd.DataFrame, **_: Any) -> pd.DataFrame:
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The mean score with its interval: `accuracy` where a sample is right or wrong."""
     whole = scored["score"].dropna().isin((0.0, 1.0)).all()
-    return [measured("accuracy" if whole else "mean score", scored["score"], scored)]
+    return [metric_row("accuracy" if whole else "mean score", scored["score"], scored)]

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from lib.artifacts import path_name
 from lib.brief import Project
-from lib.endpoints import FIELD, filled
+from lib.endpoints import FIELD, fill
 from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.evaluate import judge as judge_model
 from lib.evaluate import kinds
@@ -209,7 +209,7 @@ def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dic
     if "input" not in item and "input" not in FIELD.findall(_question(brief)):
         # What is read and judged is then the worded question.
         texts = {key: text_of(value) for key, value in item.items()}
-        item = {"input": filled(_question(brief), texts)} | item
+        item = {"input": fill(_question(brief), texts)} | item
     for key in ("id", "input"):
         required_text(item.get(key), where, key)
     if taken := [key for key in TAKEN if key in item]:

@@ -13,7 +13,7 @@ import pandas as pd
 from lib.brief import Deployment, Project
 from lib.evaluate import kinds
 from lib.evaluate.scoring import MAX_FAILED_SHARE
-from lib.stats import Bets, beaten, by_item, group_numbers, shuffled_blocks
+from lib.stats import Bets, by_item, group_numbers, race_losers, shuffled_blocks
 
 
 def drop(
@@ -32,7 +32,7 @@ def drop(
         numbers = np.arange(len(table))  # no two of a group so far
     calls = scored["score"].isna().groupby(scored["deployment"]).agg(["sum", "size"])
     flawed = list(calls.index[calls["sum"] > MAX_FAILED_SHARE * calls["size"]])
-    out = beaten(table[names], numbers, [n for n in active if n in names], flawed, bets)
+    out = race_losers(table[names], numbers, [n for n in active if n in names], flawed, bets)
     rows = []
     for name in active:
         failed, n_calls = int(calls["sum"][name]), int(calls["size"][name])
@@ -71,10 +71,9 @@ def run(
     # What a win is, and in which order the items are asked.
     names = [d.name for d in brief.deployments]
     baseline = [d.name for d in brief.deployments if d.baseline]
-    group = "group" if "group" in items else None
     numbers = group_numbers(items.get("group"))
     bets = _bets(brief, 1 if numbers is None else int(np.bincount(numbers).max()))
-    blocks = shuffled_blocks(items, group=group, block=brief.evaluation.block)
+    blocks = shuffled_blocks(items, block=brief.evaluation.block)
     if bets.bar is None and not (bets.best and len(names) - len(baseline) > 1):
         blocks = [list(items["item_id"])]
     whole = bool(baseline) or brief.requirements.min_quality is not None

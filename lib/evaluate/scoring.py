@@ -27,7 +27,7 @@ def outcome_of(error: Any, finish_reason: Any, text: str) -> str | None:
     return None if text else "empty"
 
 
-def measured(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict[str, Any]:
+def metric_row(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict[str, Any]:
     """One metric of one deployment: the mean of some values with its 95 % interval.
 
     There is a value for each row of `scored`: right or wrong, or a score from 0 to 1. The rows'
@@ -55,7 +55,7 @@ def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
     }
 
 
-def served(answers: pd.DataFrame) -> list[str]:
+def model_notes(answers: pd.DataFrame) -> list[str]:
     """Whom another model answered than the one asked, or several in turn: sentences."""
     columns = ["deployment", "asked_model", "served_model"]
     names = answers.reindex(columns=columns).dropna().drop_duplicates()
@@ -75,7 +75,7 @@ def shares(
     counts = pd.crosstab(scored["deployment"], pd.Series(list(categories), index=scored.index))
     counts = counts.reindex(columns=list(tones), fill_value=0)
     graded = scored.dropna(subset=["score"]).groupby("deployment", sort=False)
-    rows = [{"deployment": n, **measured("score", part["score"], part)} for n, part in graded]
+    rows = [{"deployment": n, **metric_row("score", part["score"], part)} for n, part in graded]
     means = pd.DataFrame(rows).sort_values("value", ascending=False, ignore_index=True)
     frames = {"counts": counts, "colours": dict(tones), "means": means}
     return "shares", {**frames, "title": f"{title}, by configuration", "metric": metric}

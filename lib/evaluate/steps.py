@@ -14,7 +14,7 @@ from lib.brief import Deployment, Project
 from lib.endpoints import Session
 from lib.evaluate import answers, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
-from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls, served
+from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls, model_notes
 
 MOST_UNPARSED = 0.05  # of answers: beyond it, people see what was unreadable
 BASELINE = "the baseline: compared with, not chosen"
@@ -49,7 +49,7 @@ class Gathered(NamedTuple):
         pairs = self.answers.get(["deployment", "shared_with"], pd.DataFrame()).drop_duplicates()
         same = "the same weights, wording and options as {}: asked once, latency not shared"
         shared = [f"{name}: {same.format(o)}" for name, o in pairs.dropna().to_numpy() if o]
-        return [f"{name}: {reason}" for name, reason in out] + shared + served(self.answers)
+        return [f"{name}: {reason}" for name, reason in out] + shared + model_notes(self.answers)
 
 
 def gather(

@@ -185,8 +185,6 @@ class Client:
                 kept = {**entry, "source": f"hub (cached {date.date()})"}
                 if 0 <= (datetime.now(UTC) - date).total_seconds() <= max_age_days * 86400:
                     return kept
-        if self.lost:
-            return kept | {"missed": True}
         try:
             answer, _ = self.get(url, params)
         except Unreachable:

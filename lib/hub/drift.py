@@ -12,10 +12,10 @@ import yaml
 from lib import tables
 from lib.brief import Project
 from lib.errors import PlaybookError
-from lib.hub.facts import Facts, verified
+from lib.hub.facts import Facts, facts_from_hub
 from lib.hub.search import describer
 from lib.legal import JUDGED, VERDICTS, ancestors, base_names, bases, judge, keys_on_hub, same_names
-from lib.sizing import packed, shortlist, wanted_tiers
+from lib.sizing import packed_weights, shortlist, wanted_tiers
 from lib.tables import Row, rows
 from lib.untrusted import as_text
 
@@ -46,7 +46,7 @@ def reconcile(
     row per drift, with the columns `DRIFT`; what `hub.accept_drift` accepts for nothing.
     """
     drifts, models = list[Row](), sized
-    if facts := verified(pulled):
+    if facts := facts_from_hub(pulled):
         drifts = compare(sized, facts, previous, brief)
         models = _resized(_rejudged(judged, pulled, drifts, brief), pulled, drifts, brief)
     was, now = ({row["repo_id"]: row for row in rows(table)} for table in (sized, models))
@@ -155,7 +155,7 @@ def _rejudged(
     under another licence. A licence drift that nobody accepted makes it `review`.
     """
     # The licences that somebody accepted, as keys of the table where they have one.
-    licenses, ids, facts = tables.licenses(), judged["repo_id"], verified(pulled)
+    licenses, ids, facts = tables.licenses(), judged["repo_id"], facts_from_hub(pulled)
     keys, changes = keys_on_hub(rows(licenses)), [d for d in drifts if d["field"] == "licence"]
     texts = {d["repo_id"]: facts[d["repo_id"]]["license"] for d in changes if d["accepted"]}
     for repo_id, name in texts.items():
@@ -196,13 +196,13 @@ def _resized(
 
     Of packed weights the Hub counts too few or too many: there the stated count stays.
     """
-    from_hub = pulled[pulled["repo_id"].isin(verified(pulled))].drop_duplicates("repo_id")
+    from_hub = pulled[pulled["repo_id"].isin(facts_from_hub(pulled))].drop_duplicates("repo_id")
     facts = from_hub.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)
     shape = facts[SHAPE].astype("Float64").astype(float).fillna(judged[SHAPE])
     packing = facts[FROM_HUB].fillna(judged.reindex(columns=FROM_HUB))
     count = facts["params_b"].astype(float).fillna(facts["gguf_params_b"].astype(float))
     sizes = [drift["repo_id"] for drift in drifts if drift["field"] == "size"]
-    moved = judged["repo_id"].isin(sizes) & ~packed(facts)
+    moved = judged["repo_id"].isin(sizes) & ~packed_weights(facts)
     table = judged.assign(
         **packing,
         **shape,

@@ -37,7 +37,7 @@ Check = tuple[str, bool | None, str]
 Facts = dict[str, Row]
 
 
-def verified(pulled: pd.DataFrame) -> Facts:
+def facts_from_hub(pulled: pd.DataFrame) -> Facts:
     """The facts that came from the Hub, by repository."""
     from_hub = pulled[pulled["metadata_source"].astype(str).str.startswith("hub")]
     return {row["repo_id"]: _facts(row) for row in rows(from_hub.drop_duplicates("repo_id"))}
@@ -56,7 +56,7 @@ def _facts(row: Row) -> Row:
 
 def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
     """How many models the Hub confirmed and contradicted: `fact verified drifted unknown`."""
-    is_verified, counts = pulled["repo_id"].isin(verified(pulled)), []
+    is_verified, counts = pulled["repo_id"].isin(facts_from_hub(pulled)), []
     for fact, (column, field) in RESTS_ON.items():
         has_value = pulled[column].notna() & (pulled[column] != "unknown")
         apart = pulled["repo_id"].isin(drifts.loc[drifts["field"] == field, "repo_id"])
@@ -67,7 +67,7 @@ def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
 
 def remember(pulled: pd.DataFrame, path: Path) -> None:
     """Keep the facts of an accepted pull that the Hub verified, for the project's next run."""
-    if facts := verified(pulled):
+    if facts := facts_from_hub(pulled):
         kept = list((recall(path) | facts).values())
         write_bytes(path, json.dumps(kept, indent=1, ensure_ascii=False).encode())
 

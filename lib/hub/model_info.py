@@ -32,7 +32,7 @@ UNPINNED = "the Hub named no revision: nothing is pinned, ask again"
 Facts = dict[str, Any]
 
 
-def described(row: dict[Any, Any], answers: Facts) -> Facts:
+def metadata_row(row: dict[Any, Any], answers: Facts) -> Facts:
     """One row of `hub.pull`'s metadata, from the Hub's answers or else the catalogue."""
     entry, base, problem = answers.get("model", {}), row["base_model"], answers.get("problem", "")
     facts = {"repo_id": row["repo_id"], "metadata_source": entry.get("source", "catalogue")}

@@ -13,7 +13,7 @@ from huggingface_hub import constants, errors, hf_hub_download
 from lib import tables
 from lib.errors import PlaybookError, bar
 from lib.hub.client import JSON, UNREACHABLE, Client, host, is_hub, offline, refusal
-from lib.hub.model_info import commit, described, license_file, offers, page_facts, valid_id
+from lib.hub.model_info import commit, license_file, metadata_row, offers, page_facts, valid_id
 from lib.legal import ancestors, base_names, same_names
 from lib.tables import rows
 from lib.untrusted import as_dict, as_text
@@ -89,7 +89,7 @@ def pull(
     if source == "hub" and n_missed:
         what = f"{n_missed} of {len(ids)} models ({as_text(hub.lost)})"
         raise PlaybookError(f"the Hub at {host()!r} could not be asked about {what}; {NOT_ASKED}")
-    facts = [described(row, answers.get(row["repo_id"], {})) for row in rows(models)]
+    facts = [metadata_row(row, answers.get(row["repo_id"], {})) for row in rows(models)]
     metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
     offered = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
     return Pulled(metadata, offered)

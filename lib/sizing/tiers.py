@@ -179,7 +179,7 @@ def settle(models: pd.DataFrame) -> pd.DataFrame:
     for packed four-bit weights: there it must agree with the name, or the name decides.
     """
     stated, hub, name = models["total_params_b"], models["hub_params_b"], in_name(models["repo_id"])
-    trusted = hub.notna() & (~packed(models) | _near(hub, name))
+    trusted = hub.notna() & (~packed_weights(models) | _near(hub, name))
     count = hub.map("{:,.4g}B".format).astype("str")
     basis = pd.Series("unknown", index=models.index, dtype="str").case_when(
         [
@@ -205,7 +205,7 @@ def in_name(repo_ids: pd.Series[str]) -> pd.Series[float]:
     return parts[0].astype(float) * parts[1].str.upper().map({"B": 1.0, "M": 1e-3}).astype(float)
 
 
-def packed(models: pd.DataFrame) -> pd.Series[bool]:
+def packed_weights(models: pd.DataFrame) -> pd.Series[bool]:
     """Whether the published weights are quantized, so that the Hub may miscount them.
 
     By `quantization`, or where that is silent by `params_by_dtype`; either may be missing.

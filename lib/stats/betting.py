@@ -15,16 +15,14 @@ GROWTH = 0.1  # a block is no smaller than this share of what was asked before i
 SHARES = np.log(STAKES / STAKES.sum())  # small stakes matter only after thousands of items
 
 
-def shuffled_blocks(
-    items: pd.DataFrame, *, group: str | None = None, block: int = 25
-) -> list[list[str]]:
+def shuffled_blocks(items: pd.DataFrame, *, block: int = 25) -> list[list[str]]:
     """Shuffle the items into blocks of ids, so that each block is a fair sample of them all.
 
-    The order hangs on the names alone (SHA-256), so that a run is resumed in it. Items with the
-    same entry in the column `group` stay together, if it is not blank. A block has `block` items
-    at least, later a tenth of what was asked before: few waits for a slowest call.
+    The order hangs on the names alone (SHA-256), so that a run is resumed in it. Items of one
+    `group` stay together, if it is not blank. A block has `block` items at least, later a tenth of
+    what was asked before: few waits for a slowest call.
     """
-    numbers = group_numbers(items[group]) if group else None
+    numbers = group_numbers(items.get("group"))
     together = items["item_id"].groupby(np.arange(len(items)) if numbers is None else numbers)
     draws = (sorted(ids) for _, ids in together)
     blocks, placed = [list[str]()], 0
@@ -44,7 +42,7 @@ class Bets(NamedTuple):
     widest: int = 1  # items of the largest group, also of those not asked yet
 
 
-def beaten(
+def race_losers(
     table: pd.DataFrame,
     group: Rows | None,
     racing: Collection[Hashable],

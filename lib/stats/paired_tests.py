@@ -160,10 +160,10 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
     """
     table, group = by_item(scored)
     couples = combinations(dict.fromkeys(scored["deployment"]), 2)
-    return with_verdicts([tested(table, group, *couple) for couple in couples], twins(scored))
+    return with_verdicts([pair_row(table, group, *couple) for couple in couples], twins(scored))
 
 
-def tested(table: pd.DataFrame, group: pd.Series | None, first: str, second: str) -> list[Any]:
+def pair_row(table: pd.DataFrame, group: pd.Series | None, first: str, second: str) -> list[Any]:
     """A pair with its own interval and p value: the columns `MEASURED`."""
     pair = pair_of(table, group, first, second)
     p, (low, high) = pair.p_value(), pair.bounds(ALPHA / 2)
@@ -173,7 +173,7 @@ def tested(table: pd.DataFrame, group: pd.Series | None, first: str, second: str
 
 
 def with_verdicts(rows: list[list[Any]], twin: Mapping[str, str]) -> pd.DataFrame:
-    """Compared pairs, from `tested`, and what Holm's adjustment says of them.
+    """Compared pairs, from `pair_row`, and what Holm's adjustment says of them.
 
     Pairs of the same `twins` are one hypothesis, and two twins are none. `verdict` is `better`,
     `worse` or `tie`, `detectable` the difference that so many items show, `more_items` how many

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from ir_measures import RR, R, nDCG
 
-from lib.stats.paired_tests import by_item, tested, twins, with_verdicts
+from lib.stats.paired_tests import by_item, pair_row, twins, with_verdicts
 
 POINTS = {"win": 1.0, "tie": 0.5, "inconsistent": 0.5, "identical": 0.5, "loss": 0.0}
 
@@ -37,7 +37,7 @@ def pairs(graded: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """
     asked = set(scored["deployment"])
     names = [n for n in dict.fromkeys([*graded["deployment"], *graded["other"]]) if n in asked]
-    rows = [tested(*_contest(graded, *two), *two) for two in combinations(names, 2)]
+    rows = [pair_row(*_contest(graded, *two), *two) for two in combinations(names, 2)]
     return with_verdicts(rows, twins(scored))
 
 

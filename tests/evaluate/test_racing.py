@@ -40,7 +40,7 @@ def right(rng: np.random.Generator, shares: Any, n: int, alike: float = 0.6) -> 
 def beaten(
     values: Matrix, left: npt.NDArray[np.bool_], bets: Bets, group: Any = None
 ) -> dict[Any, Any]:
-    return betting.beaten(pd.DataFrame(values), group, list(np.flatnonzero(left)), [], bets)
+    return betting.race_losers(pd.DataFrame(values), group, list(np.flatnonzero(left)), [], bets)
 
 
 def race(full: Matrix, bets: Bets = BEST) -> tuple[Matrix, npt.NDArray[np.bool_]]:
@@ -220,7 +220,7 @@ def test_a_block_is_a_fair_sample() -> None:
 
 def test_groups_stay_together() -> None:
     items = ITEMS.assign(group=[f"g{n // 7}" if n % 3 else "" for n in range(1000)])
-    blocks = betting.shuffled_blocks(items, group="group", block=30)
+    blocks = betting.shuffled_blocks(items, block=30)
     place = {item: n for n, block in enumerate(blocks) for item in block}
     grouped = items[items["group"] != ""]
     assert (

@@ -17,7 +17,7 @@ from lib.brief.project import Project
 from lib.brief.sections import Acceptance, Hub
 from lib.errors import PlaybookError
 from lib.hub.drift import compare, consequence, reconcile, stop_on_drift
-from lib.hub.facts import Facts, Row, recall, remember, verified
+from lib.hub.facts import Facts, Row, facts_from_hub, recall, remember
 from lib.hub.model_info import OF_BASE
 from lib.legal import verdicts as legal
 from lib.sizing import tiers as sizing
@@ -78,8 +78,8 @@ def brief(*accepted: tuple[str, str], stop_on: str = "shortlisted", **changes: A
 def drifts_of(
     catalogue: pd.DataFrame, hub: pd.DataFrame, previous: pd.DataFrame | None = None
 ) -> list[Row]:
-    earlier: Facts = {} if previous is None else verified(previous)
-    return compare(catalogue, verified(hub), earlier, brief())
+    earlier: Facts = {} if previous is None else facts_from_hub(previous)
+    return compare(catalogue, facts_from_hub(hub), earlier, brief())
 
 
 def told(drifts: list[Row]) -> list[str]:
@@ -415,7 +415,7 @@ class Steps:
         tiers = sizing.wanted_tiers(project.size, tables.closed_models())
         sized = sizing.shortlist(judged, tables.hardware(), project.size, tiers=tiers)
         copies = judged.copy(), sized.copy(), hub.copy()
-        earlier: Facts = {} if previous is None else verified(previous)
+        earlier: Facts = {} if previous is None else facts_from_hub(previous)
         models, self.drifts, self.unused = reconcile(judged, sized, hub, earlier, project)
         for table, copy in zip((judged, sized, hub), copies, strict=True):
             pd.testing.assert_frame_equal(table, copy)
@@ -735,7 +735,7 @@ def test_remembering(tmp_path: Path) -> None:
     back = recall(path)
     assert list(back) == ["org/a", "org/b"]
     hub = pulled({"base_models": many})
-    assert compare(models({"base_model": many}), verified(hub), back, brief()) == []
+    assert compare(models({"base_model": many}), facts_from_hub(hub), back, brief()) == []
     # An offline run, a run on other models and a later pull: only the last changes org/a.
     remember(pulled({"metadata_source": "catalogue", "license_on_hub": "mit"}), path)
     remember(pulled({"repo_id": "org/c"}), path)
@@ -743,7 +743,7 @@ def test_remembering(tmp_path: Path) -> None:
     back = recall(path)
     kept = {repo_id: facts["license_on_hub"] for repo_id, facts in back.items()}
     assert kept == {"org/a": "gemma", "org/b": "apache-2.0", "org/c": "apache-2.0"}
-    drifts = compare(models({}), verified(pulled({})), back, brief())
+    drifts = compare(models({}), facts_from_hub(pulled({})), back, brief())
     assert told(drifts)[0] == "licence: previous run gemma -> apache-2.0"
 
 
@@ -773,6 +773,6 @@ def test_wrong_types_in_the_memory_are_no_drift(tmp_path: Path, value: Any) -> N
     texts = dict.fromkeys(["gated", "base_models", "revision"], 3)
     rows = [GOOD_ROW | odd | texts, {"repo_id": value}, {"repo_id": None}, {}]
     path.write_text(json.dumps(rows))
-    hub = verified(pulled({"base_models": None}))
+    hub = facts_from_hub(pulled({"base_models": None}))
     drifts = compare(models({}), hub, recall(path), brief())
     assert told(drifts) == ["licence: previous run mit -> apache-2.0"]

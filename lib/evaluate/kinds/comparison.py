@@ -12,7 +12,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import judge as judge_model
 from lib.evaluate.kinds import judged
 from lib.evaluate.kinds.defaults import GRADES
-from lib.evaluate.scoring import Figure, measured
+from lib.evaluate.scoring import Figure, metric_row
 from lib.reading import find_preference
 
 JUDGED_BY = ("{first}", "{second}")
@@ -133,7 +133,7 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The win rate, the mean over items of the share of wins."""
-    return [measured("win rate", scored["score"], scored)]
+    return [metric_row("win rate", scored["score"], scored)]
 
 
 def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:

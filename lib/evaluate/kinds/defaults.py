@@ -100,7 +100,7 @@ def score_each(usable: pd.DataFrame, grade: Callable[[str, str], tuple[Any, ...]
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows from `scoring.measured` of one deployment's answers; every kind has its own.
+    """Rows from `scoring.metric_row` of one deployment's answers; every kind has its own.
 
     Failed calls are not among them. The first metric is the primary one: requirements test it.
     """

@@ -9,7 +9,7 @@ from lib.brief import Project, Section
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import Reader, score_each
-from lib.evaluate.scoring import measured
+from lib.evaluate.scoring import metric_row
 from lib.json_values import canonical
 from lib.lines import required_text
 from lib.plain_text import normalise
@@ -68,4 +68,4 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """Accuracy with its interval."""
-    return [measured("accuracy", scored["score"], scored)]
+    return [metric_row("accuracy", scored["score"], scored)]

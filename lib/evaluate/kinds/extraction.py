@@ -14,7 +14,7 @@ from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, exact, options_of
 from lib.evaluate.kinds.defaults import Reader, by_metric, score_each
 from lib.evaluate.schemas import json_of, misfit, validator_of
-from lib.evaluate.scoring import Figure, measured
+from lib.evaluate.scoring import Figure, metric_row
 from lib.json_values import canonical, find_object, flatten, same
 
 JSON_FIELDS = ("target",)
@@ -105,13 +105,13 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     details = [json.loads(text or "{}") for text in scored["detail"]]
     expected = _expected(scored, options_of(brief))
     rows = [
-        measured("field accuracy", scored["score"], scored),
-        measured("valid JSON", [bool(d.get("valid")) for d in details], scored),
+        metric_row("field accuracy", scored["score"], scored),
+        metric_row("valid JSON", [bool(d.get("valid")) for d in details], scored),
     ]
     for name in dict.fromkeys(name for fields in expected.values() for name in fields):
         wanted = np.array([name in expected[target] for target in scored["target"]])
         right = np.array([name in d.get("right", ()) for d in details])
-        rows.append(measured(f"field: {name}", right[wanted], scored[wanted]))
+        rows.append(metric_row(f"field: {name}", right[wanted], scored[wanted]))
     return rows
 
 

@@ -21,7 +21,7 @@ from lib.endpoints import Call, Item, chat_calls, key_of
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, options_of
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_record
-from lib.evaluate.scoring import Figure, measured
+from lib.evaluate.scoring import Figure, metric_row
 from lib.json_values import canonical
 from lib.lines import validated
 from lib.reading import find_label, find_order
@@ -234,8 +234,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """nDCG@k (primary), MRR and R@k; an answer that cannot be used scores 0 in all three."""
     k = options_of(brief).ranking.k
     details = [json.loads(text or "{}") for text in scored["detail"]]
-    rest = [measured(n, [d.get(n, 0.0) for d in details], scored) for n in ("MRR", f"R@{k}")]
-    return [measured(f"nDCG@{k}", scored["score"], scored), *rest]
+    rest = [metric_row(n, [d.get(n, 0.0) for d in details], scored) for n in ("MRR", f"R@{k}")]
+    return [metric_row(f"nDCG@{k}", scored["score"], scored), *rest]
 
 
 def figure(

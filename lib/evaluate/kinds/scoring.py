@@ -9,7 +9,7 @@ import pandas as pd
 from lib.brief import Project
 from lib.evaluate.judge import judge_of
 from lib.evaluate.kinds import judged
-from lib.evaluate.scoring import Figure, measured, outcome_shares
+from lib.evaluate.scoring import Figure, metric_row, outcome_shares
 from lib.reading import find_rating
 
 RATED, MARKS = True, judged.MARKS
@@ -38,7 +38,7 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The mean rating from 0 to 1, and "rating", the same on the rubric's own scale."""
-    mean = measured("mean rating", scored["score"], scored)
+    mean = metric_row("mean rating", scored["score"], scored)
     low, high = judge_of(brief).scale
     ends = {key: low + mean[key] * (high - low) for key in ("value", "low", "high")}
     return [mean, mean | ends | {"metric": "rating"}]

@@ -18,7 +18,7 @@ from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, extraction, options_of
 from lib.evaluate.kinds.defaults import Reader, score_each, visible_or_record
 from lib.evaluate.schemas import json_of, misfit, validator_of
-from lib.evaluate.scoring import Figure, measured, shares
+from lib.evaluate.scoring import Figure, metric_row, shares
 from lib.json_values import canonical, find_object, parse_json, same
 from lib.lines import validated
 from lib.untrusted import as_dict
@@ -245,10 +245,10 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     ]
     called = np.array([bool(calls) for calls in predicted], dtype=bool) | malformed
     return [
-        measured("correct calls", scored["score"], scored),
-        measured("right function", right, scored),
-        measured("valid arguments", ~(malformed | invalid)[called], scored[called]),
-        measured("malformed calls", malformed, scored),
+        metric_row("correct calls", scored["score"], scored),
+        metric_row("right function", right, scored),
+        metric_row("valid arguments", ~(malformed | invalid)[called], scored[called]),
+        metric_row("malformed calls", malformed, scored),
     ]
 
 
