@@ -172,8 +172,7 @@ class Exhausted(Exception):
 class Budget:
     """Dollars of a run that are spent, reserved and left; it survives a crash and a restart.
 
-    Before a call is sent its worst case is written down, and its usage after. A call that died on
-    its way counts with its worst case, since nobody knows what was charged.
+    Before a call is sent its worst case is written down, and after it what it did cost.
     """
 
     def __init__(self, run: Path, *, max_usd: float) -> None:
@@ -221,8 +220,7 @@ class Budget:
     ) -> list[Row]:
         """Send a load of items if the most that it may cost is left; returns its requests.
 
-        The first item warms up and is no request; the last may never be sent. Tokens that nobody
-        counted are charged with the most.
+        The first item warms up and is no request. Uncounted tokens are charged with the most.
         """
         rate, name = self.rate(deployment), deployment.name
         most = [sum(worst_usd(rate, call, name) for call in item) for item in items]

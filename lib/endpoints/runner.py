@@ -140,9 +140,8 @@ def perform(
 
     A record has `key served error cached` and `attempts.FACTS`. Those `cached` are from another
     run; what `total_timeout_s` left unasked says so in `error`. All calls of a `session` share
-    that time, and all of a run `evaluation.max_usd`. An unset or refused key, a server that does
-    not start, an endpoint that is down and a budget used up are PlaybookErrors: what was answered
-    is kept.
+    that time, and all of a run `evaluation.max_usd`. An endpoint that refuses or is down and a
+    budget used up are PlaybookErrors: what was answered is kept.
     """
     alone, session = session is None, session or Session(brief, run)
     work = _divided(jobs, brief, session.budget)

@@ -194,11 +194,7 @@ def _text(value: Any) -> str:
 
 
 def score(brief: Project, answers: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """What Inspect's scorer said, as a score from 0 to 1; see `lib.evaluate.scoring`.
-
-    C counts 1, P a half, I 0; N, no answer, is `unparsed`. One that the token limit cut off is
-    truncated and scores 0 like everywhere here, which Inspect may see otherwise.
-    """
+    """What Inspect's scorer said, from 0 to 1: C is 1, P a half, I 0; N, no answer, `unparsed`."""
     words = answers["graded"].str.strip().str.casefold()
     points = pd.to_numeric(words.map(lambda word: WORDS.get(word, word)), errors="coerce")
     for scorer, value in answers.loc[~points.between(0, 1), ["scorer", "graded"]].to_numpy():

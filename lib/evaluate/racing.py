@@ -21,9 +21,9 @@ def drop(
 ) -> pd.DataFrame:
     """Which of the `active` deployments cannot win any more, by the items asked so far?
 
-    `scored` is from `steps.score_answers`: all blocks and all deployments so far, those dropped
-    before as well. Items with the same `group`, if not blank, are one bet. A `baseline` is neither
-    dropped nor a rival. A row per active deployment: `deployment dropped after_items reason`.
+    `scored` is from `steps.score_answers`: all blocks and all deployments so far. Items of one
+    `group` are one bet; a `baseline` is neither dropped nor a rival. A row per active deployment:
+    `deployment dropped after_items reason`.
     """
     names = [name for name in dict.fromkeys(scored["deployment"]) if name not in baseline]
     table, groups = by_item(scored)
@@ -35,15 +35,8 @@ def drop(
     out = race_losers(table[names], numbers, [n for n in active if n in names], flawed, bets)
     rows = []
     for name in active:
-        failed, n_calls = int(calls["sum"][name]), int(calls["size"][name])
-        reason = ""
-        if name in baseline:
-            reason = "the baseline is never dropped"
-        elif name in flawed:
-            reason = (
-                f"{failed} of {n_calls} calls failed: not comparable, so not dropped for quality"
-            )
-        elif name in out:
+        n_calls, reason = int(calls["size"][name]), ""
+        if name in out:
             rival = out[name]
             gap = (table[name] if rival is None else table[rival] - table[name]).dropna()
             figure = f"{gap.mean():.3g} on {len(gap)} items"
@@ -100,10 +93,9 @@ def run(
 def _bets(brief: Project, widest: int) -> Bets:
     """What a race may bet on.
 
-    Not on rivals while speed or cost has a bar as well, which the better one may miss in a later
-    step. Not on the bar where the score of an item is not what it tests: a calibrated judge's
-    score is corrected afterwards, and a win rate is one against the whole field, so with a bar
-    on it nobody may leave the field.
+    Not on rivals while speed or cost has a bar as well, which the better one may miss later. Not
+    on the bar where an item's score is not what it tests: a calibrated judge's is corrected
+    afterwards, and a win rate is one against the whole field, which then nobody may leave.
     """
     needs, evaluation = brief.requirements, brief.evaluation
     relative = kinds.of(evaluation.kind).RELATIVE

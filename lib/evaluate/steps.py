@@ -201,10 +201,7 @@ def detail(
 
 
 def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.DataFrame:
-    """Every pair of deployments on the same items; comparisons by the judge's own verdicts.
-
-    What a race dropped is not compared: with fewer items it would only weaken the other tests.
-    """
+    """Every pair of deployments on the same items, but not what a race dropped."""
     left = scored[~scored["deployment"].isin(gathered.dropped["deployment"])]
     return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(left, gathered.graded))
 

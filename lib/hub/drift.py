@@ -151,8 +151,7 @@ def _rejudged(
 ) -> pd.DataFrame:
     """Step 1's table, stricter where the Hub's base models and licences make it so, never milder.
 
-    A model is judged again where the Hub traces it to other models, or an accepted drift puts it
-    under another licence. A licence drift that nobody accepted makes it `review`.
+    A licence drift that nobody accepted makes a model `review`.
     """
     # The licences that somebody accepted, as keys of the table where they have one.
     licenses, ids, facts = tables.licenses(), judged["repo_id"], facts_from_hub(pulled)

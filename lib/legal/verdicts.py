@@ -37,8 +37,7 @@ def judge(
 
     Adds `license_class verdict conditions reasons exception`: `conditions` lists every duty,
     `reasons` the findings behind the verdict. The strictest wins; what is not known is `review`.
-    A model answers for everything it was made from. Exceptions run out against `today`. A policy
-    that names a licence or class nobody has heard of is a PlaybookError.
+    A model answers for everything it was made from. Exceptions run out against `today`.
     """
     by_repo, day = findings(models, licenses, brief), today or date.today()
     exceptions = {entry.model: entry for entry in brief.exceptions}

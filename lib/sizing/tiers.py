@@ -81,11 +81,8 @@ def shortlist(
     """Size every model of step 1 and say which are shortlisted and why the others are not.
 
     A model that one of the `deployments` names is on the list outside the tier too. Memory bars no
-    model, since somebody else may host it: `too_small` has a line for each deployment whose own
-    machine does not hold it.
-
-    Adds `tier total_params_b params_basis weights_gb kv_gb memory_gb memory_basis fits_on
-    too_small shortlisted why`.
+    model, since somebody else may host it. Adds `tier total_params_b params_basis weights_gb kv_gb
+    memory_gb memory_basis fits_on too_small shortlisted why`.
     """
     # Count, tier, memory, machine.
     sized = settle(judged)
@@ -123,10 +120,9 @@ def shortlist(
 def _too_small(
     sized: pd.DataFrame, hardware: pd.DataFrame, size: Size, deployments: Sequence[Deployment]
 ) -> pd.Series[str]:
-    """For each model, a line for every deployment that we or the user host on too small a machine.
+    """For each model, a line for every deployment whose machine cannot hold it at all.
 
-    Its own precision decides, or that of the file it names. Barred is what cannot run at all: the
-    weights, and the cache of one request where the layers are known.
+    That is the weights at its own precision, and the cache of one request if layers are known.
     """
     room_of: dict[Any, float] = hardware.set_index("hardware")["usable_gb"].to_dict()
     size = size.model_copy(update=ALONE)

@@ -59,9 +59,8 @@ def corrected_rate(
 
     θ = (p + specificity − 1) / (sensitivity + specificity − 1) among the answers that were
     judged; those that needed no judge (empty, truncated, refused) stay wrong. The interval
-    draws p, sensitivity and specificity from their Jeffreys posteriors. The labelled answers
-    may hold more or fewer good ones than the items do, as long as the judge errs on both alike.
-    Where it is no better than chance, or people's labels are of one kind: NaN, 0 and 1.
+    draws p, sensitivity and specificity from their Jeffreys posteriors. Where the judge is no
+    better than chance, or people's labels are of one kind: NaN, 0 and 1.
     """
     passed, by_judge = np.asarray(score, dtype=float), np.asarray(judged, dtype=bool)
     n, n_passed = len(passed), int(by_judge.sum())
@@ -101,10 +100,9 @@ def corrected_mean(
 ) -> Estimate:
     """A mean score less the judge's mean bias, within 0 and 1, with its 95 % interval.
 
-    This is the rectifier of prediction-powered inference (Angelopoulos et al. 2023); the
-    interval adds the variances of both samples, with Welch's degrees of freedom. It holds
-    where the labelled answers are like the judged ones, best a random part of them. `bias` is
-    judge minus human per calibration item; what was not `judged` carries none.
+    This is the rectifier of prediction-powered inference (Angelopoulos et al. 2023), with Welch's
+    degrees of freedom; the labelled answers must be like the judged ones. `bias` is judge minus
+    human per calibration item; what was not `judged` carries none.
     """
     values, errors = np.asarray(score, dtype=float), np.asarray(bias, dtype=float)
     if not len(values) or len(errors) < 2:

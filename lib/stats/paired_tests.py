@@ -175,9 +175,8 @@ def pair_row(table: pd.DataFrame, group: pd.Series | None, first: str, second: s
 def with_verdicts(rows: list[list[Any]], twin: Mapping[str, str]) -> pd.DataFrame:
     """Compared pairs, from `pair_row`, and what Holm's adjustment says of them.
 
-    Pairs of the same `twins` are one hypothesis, and two twins are none. `verdict` is `better`,
-    `worse` or `tie`, `detectable` the difference that so many items show, `more_items` how many
-    more a tie takes, missing where no number does.
+    Pairs of the same `twins` are one hypothesis, and two twins are none. `detectable` is the
+    difference that so many items show, `more_items` how many more a tie takes, if any number does.
     """
     table = pd.DataFrame(rows, columns=MEASURED)
     models = [frozenset((twin[first], twin[second])) for first, second, *_ in rows]
@@ -212,12 +211,10 @@ def holm(tests: Sequence[Hashable | None], p_values: Iterable[float]) -> list[tu
 def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd.DataFrame:
     """Is a deployment good enough to replace the baseline: at most `margin` worse?
 
-    Scores of 0 and 1 get Tango's score test (1998), the standard for paired non-inferiority;
-    graded ones the t test of `compare_pairs`, both one-sided. Holm adjusts over the candidates,
-    because whichever passes may be picked. A row per other deployment, with the columns `TRIALS`:
-    `difference` is candidate minus baseline, with one-sided bounds at the level at which Holm tests
-    this candidate. `low > -margin` is `good enough`, `high < -margin` is `worse`, all else `not
-    decided`.
+    Scores of 0 and 1 get Tango's score test (1998), graded ones the t test of `compare_pairs`, both
+    one-sided. Holm adjusts over the candidates, because whichever passes may be picked. A row per
+    other deployment, with the columns `TRIALS`: `difference` is candidate minus baseline, with
+    one-sided bounds at Holm's level. `low > -margin` is `good enough`, `high < -margin` `worse`.
     """
     (table, group), twin = by_item(scored), twins(scored)
     others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]

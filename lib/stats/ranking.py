@@ -30,10 +30,9 @@ def both_sides(graded: pd.DataFrame) -> pd.DataFrame:
 def pairs(graded: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """Compare the deployments of `scored` on their wins against each other: a sign test on items.
 
-    Items on which neither wins (ties, inconsistent verdicts) do not count in the test, but in
-    `n` and in `difference`, the share of items won minus the share lost. Two that were only
-    compared to the baseline are told apart by what each scored against it on the same items. The
-    columns and Holm's adjustment are those of `compare_pairs`.
+    Items on which neither wins do not count in the test, but in `n` and in `difference`, the share
+    of items won minus the share lost. Two that were only compared to the baseline are told apart
+    by what each scored against it. The columns and Holm's adjustment are as in `compare_pairs`.
     """
     asked = set(scored["deployment"])
     names = [n for n in dict.fromkeys([*graded["deployment"], *graded["other"]]) if n in asked]
@@ -106,9 +105,8 @@ RANDOM_ORDERS = 50  # of each query's documents
 def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
     """Bradley–Terry: the chance to win against the average (the geometric mean) or the baseline.
 
-    Who wins much because its opponents are weak is not strong; ties are half a win. Every pair
-    starts with one win and one loss, so that who never lost is not infinitely strong. The interval
-    weighs groups, never single contests, at random (the Bayesian bootstrap, Rubin 1981).
+    Ties are half a win; every pair starts with one win and one loss, so that who never lost is not
+    infinitely strong. The interval weighs groups at random (the Bayesian bootstrap, Rubin 1981).
     Returned is `deployment value low high n`, n the decided contests.
     """
     names = pd.Index(dict.fromkeys([*graded["deployment"], *graded["other"]]))

@@ -284,7 +284,6 @@ def test_many_failed_calls_are_flagged_and_decide_nothing() -> None:
     looked = look(scored_of(table), list(table), min_quality=None)
     log = by_name(looked)
     assert not log["dropped"].any()  # `good` is not comparable: it beats nobody
-    assert log.loc["worse", "reason"].startswith("10 of 100 calls failed: not comparable")
     log = by_name(look(scored_of(table), list(table), min_quality=0.8))
     assert log["dropped"].to_dict() == {"good": False, "bad": True, "worse": False}
 
@@ -302,7 +301,6 @@ def test_the_baseline_is_neither_dropped_nor_a_rival() -> None:
             )
         )
         assert not log["dropped"].any()
-        assert log.loc["base", "reason"] == "the baseline is never dropped"
 
 
 def test_the_last_one_falls_only_to_the_bar() -> None:

@@ -72,9 +72,8 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
     A row with `COLUMNS` for each of the brief's `matchups` and item that both were asked. Without
     the judge (`basis`) equal answers are a tie (identical), and an answer that is truncated,
     refused or empty loses to one that is not (forfeit); where a call failed, the item is left out.
-    `forward` is the verdict with `deployment` shown first, `backward` with `other` (first, second,
-    tie or missing); `result` is win, loss, tie, inconsistent, identical, no verdict (the judge
-    failed or was not clear) or left out, as seen by `deployment`.
+    `forward` is the verdict with `deployment` shown first, `backward` with `other`; `result` is
+    win, loss, tie, inconsistent, identical, no verdict or left out, as seen by `deployment`.
     """
     pairs = _pairs(brief, answers)
     judged = pairs[pairs["basis"] == "judge"]
@@ -113,11 +112,7 @@ def _pairs(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """The share of wins of each answer.
-
-    An answer without one decided comparison, because the judge gave no verdict or every
-    opponent's call failed, counts as failed: nobody knows whether it would have won.
-    """
+    """The share of wins of each answer; one without any decided comparison counts as failed."""
     sides = stats.both_sides(graded)
     key = ["deployment", "item_id"]
     sides["detail"] = sides["result"] + " (" + sides["other"] + ")"

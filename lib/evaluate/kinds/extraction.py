@@ -97,11 +97,7 @@ def _expected(scored: pd.DataFrame, options: Options) -> dict[str, dict[str, Any
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Field accuracy (the mean item), valid JSON, and the share right of every field.
-
-    Of a field's items (its `n`) those count that expect it; an answer without JSON has all
-    fields wrong.
-    """
+    """Field accuracy (the mean item), valid JSON, and of every field the share of its items."""
     details = [json.loads(text or "{}") for text in scored["detail"]]
     expected = _expected(scored, options_of(brief))
     rows = [

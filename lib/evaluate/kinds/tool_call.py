@@ -112,10 +112,9 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """Right is an answer with exactly the calls that the item expects, in any order.
 
     These have the function, arguments that fit its schema, and every argument the item states,
-    equal by its rule in `evaluation.fields`; further ones the schema allows are listed. Where no
-    call is expected, an answer in words is right. A malformed call is `unparsed`, its `detail`
-    starting with "malformed": engines differ here, so it is counted apart from what the model
-    knows. `predicted` is the calls as canonical JSON.
+    equal by its rule in `evaluation.fields`. Where no call is expected, an answer in words is
+    right. A malformed call is `unparsed`, its `detail` starting with "malformed": engines differ
+    here, so it is counted apart from what the model knows.
     """
     options, checks = options_of(brief), _validators(brief)
     wanted = {target: _wanted_calls(json.loads(target)) for target in usable["target"].unique()}
@@ -208,8 +207,7 @@ def _verdict(
     cost = [[2 if text is None else bool(text) for text in row] for row in differences]
     pairs = list(zip(*linear_sum_assignment(np.array(cost)), strict=True))
     wrong = [text for i, j in pairs if (text := differences[i][j])]
-    more = [text for i, j in pairs if (text := _not_asked_for(calls[i], wanted[j]))]
-    return not wrong, "; ".join(wrong or more)
+    return not wrong, "; ".join(wrong)
 
 
 def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Options) -> str:
@@ -223,18 +221,8 @@ def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Option
     return ""
 
 
-def _not_asked_for(call: dict[str, Any], wanted: Mapping[str, Any]) -> str:
-    arguments = call["arguments"]
-    more = [key for key in arguments if key not in wanted.get("arguments", arguments)]
-    return f"also given to {call['name']}: {', '.join(more)[:200]}" if more else ""
-
-
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Correct calls, right function, valid arguments and malformed calls, as shares.
-
-    "valid arguments" is of the answers that make a call, malformed ones included (its `n`);
-    the others are of all items. Of malformed calls fewer are better.
-    """
+    """Shares of all items, but "valid arguments" of those whose answer makes a call."""
     detail = scored["detail"].str
     malformed, invalid = detail.startswith("malformed"), detail.startswith("invalid")
     predicted = [json.loads(t) if isinstance(t, str) else None for t in scored["predicted"]]
