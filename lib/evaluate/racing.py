@@ -1,8 +1,7 @@
 """Racing: ask items in blocks and drop the candidates that cannot win any more.
 
-What winning means is the brief's objective. The best has the highest quality, so a candidate
-is out once it is certainly worse than another. The cheapest (or fastest) need not be the best,
-so there a worse candidate stays, unless it certainly misses `requirements.min_quality`.
+For the best that is who is certainly worse than another; the cheapest or fastest need not be the
+best, so there only who certainly misses `requirements.min_quality`.
 """
 
 from collections.abc import Callable, Collection

@@ -1,8 +1,7 @@
 """Reranking: documents put into an order by a rerank endpoint or a chat model, and how good it is.
 
-The documents of an item are always shown in an order that depends on their ids alone, never on
-the file, so a file that lists the relevant ones first gives nothing away: a model that says yes to
-everything scores what chance scores (`stats.ranking`).
+They are shown in an order that depends on their ids alone, so that a file which lists the relevant
+ones first gives nothing away.
 """
 
 import json
@@ -42,10 +41,9 @@ WORDINGS = {
 
 
 class Ranking(Section):
-    """How documents are ranked: by a /v1/rerank endpoint, or by a chat model.
+    """By a /v1/rerank endpoint, or a chat model asked for all documents at once (`listwise`).
 
-    A chat model is asked for each document (`pointwise`; an answer in `relevant` is a yes) or
-    for all at once (`listwise`).
+    With `pointwise` it is asked for each document; an answer in `relevant` is a yes.
     """
 
     method: Literal["rerank", "pointwise", "listwise"] = "pointwise"
@@ -98,10 +96,7 @@ def _read(item: dict[str, Any], where: str) -> dict[str, str]:
 
 
 def documents(item: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The documents of an item as (id, text), in the order they are shown to every model.
-
-    The order is that of a hash of item and document id, independent of the order in the file.
-    """
+    """The documents of an item as (id, text), in the order they are shown: by a hash of the ids."""
     texts_by_id = [(str(d["id"]), str(d["text"])) for d in json.loads(item["documents"])]
     return sorted(texts_by_id, key=lambda d: key_of(str(item["item_id"]), d[0]))
 
@@ -146,7 +141,6 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dict[str, Any]:
     """The facts of an item whose documents were ranked, by one call or by one each.
 
-    `output` is JSON text of the score, or pointwise of the raw answer, of every document.
     Several calls have their summed tokens and retries and the longest latency.
     """
     method, first = options_of(brief).ranking.method, records[0][1]
@@ -205,10 +199,9 @@ def _value(brief: Project, answer: Any) -> float | None:
 
 
 def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """nDCG@k of each answer's order.
+    """nDCG@k of each answer's order, which `predicted` has as a JSON list of document ids.
 
-    `predicted` is the order as a JSON list of document ids; `detail` is JSON text with all
-    measures and `passed_over`, how much of the answer named no document or one twice.
+    `detail` has all measures and `passed_over`, how much of the answer named no document.
     """
     k = options_of(brief).ranking.k
     item_of = {item["item_id"]: item for item in rows(items)}
