@@ -1,7 +1,4 @@
-"""One call, tried until it is answered: at the endpoint's pace, within the budget.
-
-What an endpoint sends back is read as hostile bytes into plain facts.
-"""
+"""One call, tried until it is answered; what comes back is read as hostile bytes."""
 
 import asyncio
 import contextlib
@@ -84,7 +81,7 @@ async def answer_call(link: Link, call: Call) -> Row:
     """The record of a call, tried until there is an answer or no more tries are left.
 
     One that is only put off (429, or another of `BUSY` with a time) is tried for as long as one
-    answer may take: quotas a minute are no fault of a call. Raises Refused or Exhausted.
+    answer may take: quotas a minute are no fault of a call.
     """
     most, usd, clock = link.job.evaluation.max_retries, 0.0, asyncio.get_running_loop().time
     patience_until = clock() + link.job.evaluation.timeout_s
@@ -164,10 +161,7 @@ async def _send(link: Link, call: Call) -> _Attempt:
 
 
 async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> replies.Timed:
-    """Wait for a whole answer in a stream, no longer than the client's timeout.
-
-    Raises an error of `openai` or httpx, TimeoutError, or one of `replies.WRONG_SHAPE`.
-    """
+    """Wait for a whole answer in a stream, no longer than the client's timeout, as it may raise."""
     body = {"model": model, **options, **call.body}
     async with asyncio.timeout(cast(float, api.timeout)):
         if call.api == "rerank":  # which comes whole

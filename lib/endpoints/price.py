@@ -1,7 +1,4 @@
-"""What a deployment and a call cost, and a budget that stops before it is exceeded.
-
-A price is by the hour or by token, never zero where it is not known.
-"""
+"""What a deployment and a call cost, and a budget that stops before it is exceeded."""
 
 import asyncio
 import contextlib
@@ -90,10 +87,7 @@ def _names_near(model: str, provider: str) -> str:
 
 
 def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> list[float]:
-    """Dollars of each answer by its tokens (`prompt_tokens completion_tokens cached_tokens`).
-
-    A provider's list price has tiers, a price of cached tokens, and is the mean over today's hours.
-    """
+    """Dollars of each answer by its tokens; a list price has tiers and a price of cached tokens."""
     price = deployment.price
     if not (price and price.provider):
         read, written = answers["prompt_tokens"], answers["completion_tokens"]
@@ -135,10 +129,7 @@ def most_tokens(call: Call) -> int | None:
 
 
 def context_tokens(calls: Iterable[Call], size: Size) -> int:
-    """The tokens of a request that a local server must hold: the brief's, or what calls need.
-
-    A call is likely to need a third of its bytes, and can fill no more than all of them.
-    """
+    """The tokens of a request that a local server must hold: the brief's, or what calls need."""
     most = 0.0
     for call in calls:
         prompt, answer = prompt_bytes(call), most_tokens(call)

@@ -35,8 +35,7 @@ class Call(NamedTuple):
 class Plan:
     """All calls of a deployment, made when they are looped over: bodies would fill the memory.
 
-    The key of a call holds the identity of the endpoint and the body: under another name the same
-    is not asked twice. `parts` has, of every item, its calls as (part, key).
+    A key is of the endpoint's identity and the body; `parts` has an item's calls as (part, key).
     """
 
     def __init__(
@@ -88,7 +87,7 @@ def chat_calls(
     """A function of an item (and a `part`) to its call: system, worked examples, its turns.
 
     An item's own `messages` are its turns, unless a kind has a wording of its own, `user`; `answer`
-    words the examples' answers; `options` are sent beside those of the brief.
+    words the examples' answers.
     """
     prompt = brief.prompt_of(deployment)
     question = prompt.user or "{input}"
@@ -139,8 +138,7 @@ UNKNOWN = "not in data/models.csv: add it, with its licence and source"
 def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
     """Which deployments may be asked, and all that bars the others: a row each, with `COLUMNS`.
 
-    Step 3's `metadata` has the verdict after drift and, where judged, `shortlisted why` and
-    `supply_verdict supply_reasons`. Steps 1 to 3 may not know the baseline, a closed model.
+    Of step 2's `shortlist` and step 3's `metadata`, which may not know the baseline.
     """
     by_model = {row["repo_id"]: row for row in rows(shortlist)}
     facts_by_model = {row["repo_id"]: row for row in rows(metadata)}

@@ -1,8 +1,7 @@
 """Performs calls: concurrent, at the pace endpoints bear, within a budget, nothing twice.
 
-A record is stored the moment it arrives and only asked again where the call failed. Equal calls,
-of two items or two deployments, are made once, by the first deployment that needs them. Answers
-of pinned weights are shared by all runs (`requests.cache_path`).
+A record is stored the moment it arrives, and only failed calls are made again. Equal calls are
+made once, by the first deployment that needs them.
 """
 
 import asyncio
@@ -81,10 +80,7 @@ class Session:
 
     @contextlib.contextmanager
     def alone(self, group: list[Job], keep: Keep) -> Iterator[list[Job]]:
-        """What is still to be asked, while no other run asks the same of the same weights.
-
-        Runs take turns at local weights, and at hosted ones where their calls begin alike.
-        """
+        """What is still to be asked, while no other run asks the same of the same weights."""
         names = [(cache_path(j.deployment), "" if j.threads else min(j.keys)[0]) for j in group]
         with ExitStack() as stack:
             # With no time left nothing is asked; on a full disk answers may be asked twice.
@@ -144,8 +140,13 @@ def perform(
     budget used up are PlaybookErrors: what was answered is kept.
     """
     alone, session = session is None, session or Session(brief, run)
-    work = _divided(jobs, brief, session.budget)
-    wanted = {key for job in work for key in job.keys}
+    # Who makes which calls; every price must be known before anything is asked.
+    work, wanted, budget = list[Job](), set[str](), session.budget
+    for deployment, calls in jobs:
+        keys = {call.key for call in calls} - wanted
+        rate = budget.rate(deployment) if budget else None
+        work.append(Job(deployment, calls, keys, brief.evaluation, brief.size, budget, rate))
+        wanted |= keys
     with (
         session.opened(wanted) if alone else contextlib.nullcontext(),
         progress_bar(len(wanted), label, show=progress) as bar,
@@ -168,11 +169,11 @@ def perform(
                     _ask_group(rest, session, keep)
             if alone:
                 session.stop_servers()  # the next group needs the room
-            if session.budget and session.budget.exhausted:
+            if budget and budget.exhausted:
                 left = f"{len(wanted - session.records.keys())} of {len(wanted)} {label}"
                 raise PlaybookError(
-                    f"evaluation.max_usd of ${session.budget.max_usd:g} would be exceeded:"
-                    f" ${session.budget.spent:.4g} is spent and {left} are not asked yet;"
+                    f"evaluation.max_usd of ${budget.max_usd:g} would be exceeded:"
+                    f" ${budget.spent:.4g} is spent and {left} are not asked yet;"
                     " what was answered is kept, a higher max_usd goes on from there"
                 )
     why = f"not asked: evaluation.total_timeout_s of {session.total_s:g} s is over"
@@ -184,17 +185,6 @@ def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Run a coroutine function to its end from a notebook, whose own event loop is busy."""
     with start_blocking_portal() as portal:
         return portal.call(function, *args)
-
-
-def _divided(jobs: Jobs, brief: Project, budget: Budget | None) -> list[Job]:
-    """Who makes which calls; every price must be known before anything is asked."""
-    work, taken = list[Job](), set[str]()
-    for deployment, calls in jobs:
-        keys = {call.key for call in calls} - taken
-        rate = budget.rate(deployment) if budget else None
-        work.append(Job(deployment, calls, keys, brief.evaluation, brief.size, budget, rate))
-        taken |= keys
-    return work
 
 
 def _groups(work: list[Job]) -> list[list[Job]]:

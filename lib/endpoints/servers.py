@@ -223,10 +223,7 @@ def scrub(text: str, served: Served) -> str:
 
 @contextlib.contextmanager
 def serving(deployment: Deployment, *, logs: Path, context_tokens: int = 0) -> Iterator[Served]:
-    """Yield an endpoint that answers, a local one served from here; PlaybookError if none does.
-
-    A local one holds `context_tokens` of one request (`price.context_tokens`), or the usual 2,048.
-    """
+    """Yield an endpoint that answers; a local one is served from here, with so long a context."""
     endpoint = _endpoint(deployment)
     if endpoint.local:
         log = logs / f"{deployment.name}.log"

@@ -34,8 +34,7 @@ def ask(
 
     Returned is a row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a
     JSON list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
-    answer. `cached` answers are from another run, with the latency measured then; one that is
-    shared with the deployment of the same weights in `shared_with` has no latency.
+    answer. `cached` answers are from another run; one that is `shared_with` has no latency.
     """
     answer_of = kinds.of(brief.evaluation.kind).answer_of
     live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]

@@ -53,10 +53,7 @@ def _text(table: pd.DataFrame, column: str) -> pd.Series[str]:
 
 
 def _order(scored: pd.DataFrame) -> pd.DataFrame:
-    """Items, those with the widest spread of scores first, and whether candidates `disagree`.
-
-    They do where scores or kinds of outcome differ; a failed call is no opinion.
-    """
+    """Items, those with the widest spread first, and whether scores or outcomes `disagree`."""
     answers = scored[scored["outcome"] != "failed"].astype({"score": float})
     by_item = answers.groupby("item_id", sort=False)
     spread = by_item["score"].max() - by_item["score"].min()

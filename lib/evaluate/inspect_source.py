@@ -47,9 +47,7 @@ class Options(Section):
 def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataFrame:
     """The samples of the brief's task, run with every deployment or read, as answers.
 
-    The task decides how it asks: of the brief only the concurrency, timeout and retries are used,
-    and a deployment's own `options`. A log of the same task, endpoint and options is not run again,
-    unless more than 2 % of its samples failed.
+    Of the brief only the concurrency, timeout and retries are used, and a deployment's `options`.
     """
     how = {"metric": options_of(brief).inspect.metric, "group": brief.evaluation.group}
     logs = {d.name: read_log(_log(brief, d, run), d, **how) for d in deployments}

@@ -1,7 +1,6 @@
 """The judge: a model that is asked about answers, as a deployment is asked about items.
 
-What a candidate wrote is data for the judge and hostile: it is put into the brief's wording in
-one pass, so a placeholder in it stays text, and it cannot end the place it stands in.
+What a candidate wrote is hostile: it cannot end the place in the wording that it stands in.
 """
 
 import re
@@ -62,11 +61,7 @@ def as_deployment(judge: Judge) -> Deployment:
 
 
 def messages(judge: Judge, /, **texts: str) -> list[dict[str, str]]:
-    """The chat turns of one judgement: system, worked examples, then what is judged.
-
-    `texts` are `input`, `target`, `output` or for a comparison `first` and `second`, and the
-    item's fields that the wording names.
-    """
+    """The chat turns of one judgement, of `TEXTS` and the item's fields that the wording names."""
     turns = [("system", _filled(judge.system, texts))] if judge.system else []
     for shot in judge.shots:
         turns.append(("user", _filled(judge.user, shot.model_dump())))
@@ -243,10 +238,7 @@ def trust(brief: Project, checked: pd.DataFrame) -> str:
 
 
 def same_family(judge: Judge, deployments: list[Deployment], models: pd.DataFrame) -> list[str]:
-    """One sentence for each candidate that is of the judge's own family: it may favour its kind.
-
-    A model that is not in `models` (`repo_id family base_model`) is of its owner's family.
-    """
+    """One sentence for each candidate that is of the judge's own family, or else of its owner."""
     families, direct = models.set_index("repo_id")["family"].dropna(), legal.bases(models)
 
     def kin(repo_id: str) -> dict[str, str]:

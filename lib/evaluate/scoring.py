@@ -30,8 +30,7 @@ def outcome_of(error: Any, finish_reason: Any, text: str) -> str | None:
 def metric_row(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict[str, Any]:
     """One metric of one deployment: the mean of some values with its 95 % interval.
 
-    There is a value for each row of `scored`: right or wrong, or a score from 0 to 1. The rows'
-    `group` clusters the interval. Given are `metric value low high n`.
+    There is a value for each row of `scored`, whose `group` clusters the interval.
     """
     value, low, high = interval(pd.Series(values), scored.get("group"))
     return {"metric": metric, "value": value, "low": low, "high": high, "n": len(scored)}
@@ -40,8 +39,7 @@ def metric_row(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict
 def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
     """What became of the calls of one deployment, and whether its scores are `comparable`.
 
-    With more than 2 % of calls failed they are not: the items left may not be like the others; nor
-    where the model changed on the way.
+    They are not with more than 2 % of calls failed, nor where the model changed on the way.
     """
     outcomes = rows["outcome"].value_counts().reindex(["failed", *UNUSABLE], fill_value=0)
     failed = int(outcomes["failed"])

@@ -41,10 +41,7 @@ def by_slice(
 def slice_winners(
     brief: Project, scored: pd.DataFrame, items: pd.DataFrame, gathered: Gathered
 ) -> list[str]:
-    """A sentence where another candidate beats the best of all in a slice that the brief names.
-
-    By the paired test of `compare`, with Holm's adjustment over slices and pairs.
-    """
+    """A sentence where another candidate beats the best of all in a slice that the brief names."""
     out = {*gathered.dropped["deployment"], *(d.name for d in brief.deployments if d.baseline)}
     rivals = scored[~scored["deployment"].isin(out)]
     kind, graded, tests = kinds.of(brief.evaluation.kind), gathered.graded, []

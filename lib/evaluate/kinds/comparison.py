@@ -33,10 +33,7 @@ TONES = {
 
 
 def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
-    """Who is compared to whom: everyone to everyone, or from five on to the baseline, if any.
-
-    Pairs grow with the square of the candidates and each costs two calls an item.
-    """
+    """Who is compared to whom: everyone to everyone, or from five on to the baseline, if any."""
     names = [d.name for d in deployments]
     if len(names) < 2:
         raise PlaybookError(

@@ -97,8 +97,7 @@ def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """The pass rate as judged and as people would have given it, or the labels given."""
-    judge = judge_model.judge_of(brief)
-    corrected = "pass rate (corrected)"
+    judge, corrected = judge_model.judge_of(brief), "pass rate (corrected)"
     if (scores["metric"] == corrected).any():
         names = {"pass rate": "as judged", corrected: "corrected for the judge's errors"}
         title = "Pass rate, by configuration"

@@ -30,9 +30,8 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     low, high = judge_of(brief).scale
     rating = graded["rating"].astype(float)
     predicted = rating.map("{:g}".format).where(rating.notna(), None)
-    points = graded.assign(
-        predicted=predicted, score=(rating - low) / (high - low), detail=graded["verdict"]
-    )
+    place = (rating - low) / (high - low)
+    points = graded.assign(predicted=predicted, score=place, detail=graded["verdict"])
     return judged.score_verdicts(usable, points)
 
 
