@@ -78,8 +78,7 @@ def _filled(template: str, texts: dict[str, str]) -> str:
 
     def safe(match: re.Match[str]) -> str:
         text = opening.sub("&lt;", texts.get(match[1], ""))
-        # Further lines are indented, so none of them starts like a line of the wording or
-        # closes a ``` fence (which four spaces prevent).
+        # Further lines are indented: none is like a line of the wording, or closes a ``` fence.
         return "\n    ".join(text.splitlines())
 
     return FIELD.sub(safe, template)

@@ -66,10 +66,7 @@ def shares(
     scored: pd.DataFrame, categories: Iterable[str], tones: Mapping[str, Any], *, title: str,
     metric: str,
 ) -> Figure:  # fmt: skip
-    """Stacked shares of categories, one a row of the scored answers, beside the mean `metric`.
-
-    `tones` has every category in its order with its tone, as `pages.shares` knows them.
-    """
+    """Stacked shares of categories, one a row of the scored answers, beside the mean `metric`."""
     counts = pd.crosstab(scored["deployment"], pd.Series(list(categories), index=scored.index))
     counts = counts.reindex(columns=list(tones), fill_value=0)
     graded = scored.dropna(subset=["score"]).groupby("deployment", sort=False)
@@ -83,10 +80,7 @@ def outcome_shares(
     scored: pd.DataFrame, names: pd.Series[Any], tones: Mapping[str, Any], *, title: str,
     metric: str,
 ) -> Figure:  # fmt: skip
-    """Shares of what became of the answers beside the mean `metric`.
-
-    `names` has the category of each usable answer, `tones` those categories.
-    """
+    """Shares of what became of the answers: of the usable ones the `names`, which have `tones`."""
     names = names.where(scored["outcome"] == "answered", scored["outcome"])
     every = {**tones, **UNUSABLE, "failed": "pale"}
     return shares(scored, names, every, title=title, metric=metric)

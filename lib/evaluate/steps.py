@@ -116,10 +116,7 @@ def score_answers(
 
 
 def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
-    """What no answer could be read from, where that is more than 5 % of a deployment's answers.
-
-    A row for each of up to three examples: `deployment share output`.
-    """
+    """Up to three answers that cannot be read, where over 5 %: `deployment share output`."""
     came = scored[scored["outcome"] != "failed"]
     share = came["outcome"].eq("unparsed").groupby(came["deployment"]).mean()
     came = came.assign(share=came["deployment"].map(share))
@@ -129,10 +126,7 @@ def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def calibrate(brief: Project, run: Path) -> pd.DataFrame:
-    """The judge's verdicts on the items people labelled, asked exactly as about any answer.
-
-    `item_id input target output human said judge_error verdict rating`; no rows without labels.
-    """
+    """The judge's verdicts on what people labelled, asked exactly as about any answer."""
     kind = kinds.of(brief.evaluation.kind)
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
@@ -209,9 +203,9 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
 def non_inferiority(
     brief: Project, scored: pd.DataFrame, checked: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Whether each deployment is good enough to replace the baseline; empty without one.
+    """Whether each deployment is good enough to replace the baseline, if there is one.
 
-    To a judge whose labels, `checked`, show that it tells nothing, all would be alike.
+    Not decided where the judge's labels, `checked`, show that it tells nothing.
     """
     names = set(scored["deployment"])
     for name in (d.name for d in brief.deployments if d.baseline and d.name in names):

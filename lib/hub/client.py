@@ -64,10 +64,7 @@ def is_hub() -> bool:
 
 
 def token_problem() -> str:
-    """What is wrong with the Hub's token, if one is set: to others an expired one looks anonymous.
-
-    Elsewhere the Hub answers 200 to it, as if nobody had signed in.
-    """
+    """What is wrong with the Hub's token, if one is set: elsewhere an expired one is like none."""
     token = hf.get_token()
     if not token or offline() or not is_hub():
         return ""
@@ -174,8 +171,8 @@ class Client:
     def fetch(self, name: str, url: str, params: JSON, max_age_days: float) -> JSON:
         """The answer kept under a file name where it is young enough, else the host's, kept.
 
-        It has `retrieved_at answer source`. Where the host does not answer, the kept one however
-        old, or nothing, with `missed` (no connection) or `problem` (a sentence) and its `code`.
+        It has `retrieved_at answer source`. Where the host does not answer, it is the kept one or
+        none, with `missed` (no connection) or `problem` (a sentence) and its `code`.
         """
         path, full_url, kept = self._cache / f"{name}.json", address(url), {}
         with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):

@@ -65,8 +65,7 @@ def reconcile(
 def compare(models: pd.DataFrame, facts: Facts, previous: Facts, brief: Project) -> list[Row]:
     """What the Hub says differently from the catalogue and from an earlier pull.
 
-    What either leaves blank is no drift, but a licence or base model that is gone is. A size
-    drifts that is more than 10 % off every count of the catalogue, which may hold two.
+    What either leaves blank is no drift, but a licence or base model that is gone is.
     """
     accepted = {(entry.model.lower(), entry.field) for entry in brief.hub.accept_drift}
     licenses = tables.licenses()
@@ -130,10 +129,7 @@ def _measures(counts: list[float | None], old: Row, hub: Row) -> Iterator[Change
 
 
 def _ancestry(judged: pd.DataFrame, pulled: pd.DataFrame) -> pd.DataFrame:
-    """Rows of what the models were made from and step 1 did not know, as the Hub describes it.
-
-    A first release that names its own owner's repository makes that one a first release too.
-    """
+    """Rows of what the models were made from and step 1 did not know, as the Hub describes it."""
     describe = describer(tables.models(), tables.licenses(), "")
     first, made = {name for name, base in bases(judged).items() if not base}, dict[str, Row]()
     for row in rows(pulled, ["repo_id", "ancestry"]):
@@ -191,10 +187,7 @@ def _rejudged(
 def _resized(
     judged: pd.DataFrame, pulled: pd.DataFrame, drifts: list[Row], brief: Project
 ) -> pd.DataFrame:
-    """Step 2 again with what the Hub says: layers, files, context, and a size that drifted.
-
-    Of packed weights the Hub counts too few or too many: there the stated count stays.
-    """
+    """Step 2 again with what the Hub says: layers, files, context, and a size that drifted."""
     from_hub = pulled[pulled["repo_id"].isin(facts_from_hub(pulled))].drop_duplicates("repo_id")
     facts = from_hub.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)
     shape = facts[SHAPE].astype("Float64").astype(float).fillna(judged[SHAPE])

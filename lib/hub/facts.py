@@ -44,10 +44,7 @@ def facts_from_hub(pulled: pd.DataFrame) -> Facts:
 
 
 def _facts(row: Row) -> Row:
-    """What is compared and kept: texts or None, numbers or 0, and the licence by its one name.
-
-    `license` is the Hub's tag, or `other: name` where a name stands beside the tag `other`.
-    """
+    """What is compared and kept: texts or None, numbers or 0, and the licence by its one name."""
     facts: Row = {key: row.get(key) if isinstance(row.get(key), str) else None for key in TEXTS}
     facts |= {key: max(as_number(row.get(key)) or 0.0, 0.0) for key in NUMBERS}
     text = facts["license_on_hub"] or ""
@@ -82,10 +79,9 @@ def recall(path: Path) -> Facts:
 
 
 def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:
-    """Hold every repository against the brief's `require`.
+    """Hold every repository against the brief's `require`: a row each, with the columns `SUPPLY`.
 
-    One row per row of `metadata`: `repo_id supply_verdict supply_reasons`, where the verdict is
-    `pass|fail|unknown`. `fail` wins over `unknown`; what is not known never passes.
+    The verdict is `pass|fail|unknown`: `fail` wins over `unknown`, which never passes.
     """
     judged = []
     for row in rows(metadata, GATE):

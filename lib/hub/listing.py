@@ -30,8 +30,8 @@ Repo = dict[str, Any]
 class Wanted(NamedTuple):
     """What is asked of the Hub; sizes are ranges in billions, of which one must hold.
 
-    Licences are named as the Hub names them, `other: name` where the tag is `other`; a
-    repository with that tag counts as well where the catalogue knows it as one of them.
+    Licences have the Hub's names, `other: name` where the tag is `other`; `known` are repositories
+    with that tag which the catalogue knows as one of them.
     """
 
     licenses: list[str]

@@ -175,8 +175,7 @@ def _license(card: Facts, tags: list[str]) -> tuple[str | None, str | None]:
 def _base_models(on_page: object, tags: list[str], on_card: object) -> str | None:
     """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`; the rest where that is not all.
 
-    What is named but is no repository stays, and what only the card names is marked so: neither
-    can be looked up, and step 1 then calls the descent unknown.
+    What is no repository stays, and what only the card names is marked: step 1 must not trust it.
     """
     ids = [as_dict(one).get("id", one) for one in as_list(as_dict(on_page).get("models", on_page))]
     matches = (re.fullmatch(BASE_TAG, tag) for tag in tags)

@@ -70,10 +70,7 @@ def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
 
 
 def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
-    """A sentence for each deployment whose model nobody knows, with the line to add.
-
-    The baseline may be a closed model: it is compared with, not chosen.
-    """
+    """A sentence for each deployment but the baseline whose model nobody knows."""
     known_ids, problems = [*models["repo_id"]], []
     for deployment in (d for d in brief.deployments if not d.baseline):
         if (name := deployment.model) in known_ids:
@@ -90,8 +87,7 @@ def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
 def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.DataFrame, str]:
     """The most popular first, then the models the brief names, then what any was made from.
 
-    What `deployments` and `exceptions` name is there whether it passes or not, and so is
-    `lineage`: step 1 needs its licence. A model that the catalogue knows keeps its row.
+    A model that the catalogue knows keeps its row.
     """
     licenses, hub = tables.licenses(), Client(TIMEOUT_S)
     wanted = _wanted(brief, catalogue, licenses)

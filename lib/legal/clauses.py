@@ -34,10 +34,7 @@ Terms = Row  # what a licence text asks, by the columns of data/licenses.csv
 
 
 class Finding(NamedTuple):
-    """One rule tested against one fact: how strict, which rule, what it says, what it met.
-
-    `cites` is the section of the text it rests on and what that says, where somebody read it.
-    """
+    """One rule tested against one fact: how strict, which rule, what it says, what it met."""
 
     level: int
     rule: str
@@ -49,10 +46,7 @@ class Finding(NamedTuple):
 def assess(
     terms: Terms, company: Company, policy: Policy, *, multimodal: bool | None
 ) -> list[Finding]:
-    """All findings of one licence text for a company, the mild ones too.
-
-    A fact that the text needs and nobody gave is `review`; `multimodal` is None where not known.
-    """
+    """All findings of one licence text for a company; a fact that nobody gave is `review`."""
     unknown = "unknown" in (terms["license_class"], terms.get("commercial_use"))
     if unknown or terms["read"] == "not read":
         clause = terms.get("unread") or f"the text of {terms['license']} has not been read"
@@ -124,10 +118,7 @@ def _runs(service: str, company: Company, policy: Policy) -> bool | None:
 
 
 def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
-    """Sizes past which there is no right without a separate agreement.
-
-    A size that is not reached asks nobody; one that is reached asks who runs the services.
-    """
+    """Sizes past which there is no right without a separate agreement to run the services."""
     duty = f"{terms['license']} needs a separate agreement"
     scope = [service for service in parts(terms.get("agreement_scope")) if service != "any"]
     if scope:
@@ -184,10 +175,7 @@ def _standing(fact: float, limit: float, unit: str) -> str:
 
 
 def _territories(terms: Terms, company: Company, multimodal: bool | None) -> Iterator[Finding]:
-    """Places the licence does not reach.
-
-    One that allows use only inside its territory binds the seat as well as the market.
-    """
+    """Places the licence does not reach, which binds the seat as well as the market."""
     name, excluded = terms["license"], parts(terms.get("territories_excluded"))
     if not excluded or (terms.get("territory_scope") == "multimodal" and multimodal is False):
         return

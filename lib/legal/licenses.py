@@ -32,10 +32,7 @@ VERSION = re.compile(r"-(only|or-later)$|\+$")  # which names the text: `-or-lat
 def assess_expression(
     expression: str | None, table: dict[str, Terms], brief: Project, *, multimodal: bool | None
 ) -> list[Finding]:
-    """The findings of a licence key or SPDX expression; what nobody knows is `review`.
-
-    Of `A OR B` the mildest alternative counts, of `A AND B` both do.
-    """
+    """The findings of a licence key or SPDX expression; what nobody knows is `review`."""
     company, policy = brief.company, brief.policy
     assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
     return _mildest(expression, table, assess_terms, worst)
@@ -95,10 +92,7 @@ def terms_by_key(licenses: pd.DataFrame) -> dict[str, Terms]:
 
 
 def keys_on_hub(licenses: Iterable[Terms]) -> dict[str, list[str]]:
-    """The licences that a name on the Hub may mean: a tag, or `other: name` beside `other`.
-
-    Names are in lower case. A name beside `other` never stands for a tag; `other` alone for none.
-    """
+    """The licences that a name on the Hub, in lower case, may mean: a tag, or `other: name`."""
     keys: dict[str, list[str]] = {}
     for row in licenses:
         tags = str(row.get("hub_license") or "other").lower().split(";")

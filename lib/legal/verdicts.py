@@ -138,10 +138,7 @@ def _excepted(
 
 
 def what_if(by_model: dict[str, list[Finding]], models: pd.DataFrame) -> pd.DataFrame:
-    """How many models each rule touches, the greatest first: `rule touches alone families`.
-
-    So many models (`alone`) of these families this rule alone keeps out.
-    """
+    """How many models each rule touches and keeps out `alone`: `rule touches alone families`."""
     family, pairs = models.set_index("repo_id")["family"], []
     for name, about in by_model.items():
         rules = {finding.rule for finding in about if finding.level >= REVIEW}
@@ -179,10 +176,7 @@ def same_names(models: pd.DataFrame) -> dict[str, str]:
 
 
 def bases(models: pd.DataFrame) -> dict[str, list[str]]:
-    """The direct base models of each repository; a merge has several, a first release none.
-
-    A repository is missing here where nobody says what it was made from.
-    """
+    """The direct base models of each repository, if anybody says; a first release has none."""
     names = same_names(models)
     return {
         row["repo_id"]: [names.get(name.lower(), name) for name in base_names(row["base_model"])]

@@ -171,8 +171,8 @@ def benchmark_points(
 def settle(models: pd.DataFrame) -> pd.DataFrame:
     """Settle `total_params_b` of every model; `params_basis` says what it is taken from.
 
-    The stated count (vendor, card) decides, failing that the Hub's sum of tensors. That is wrong
-    for packed four-bit weights: there it must agree with the name, or the name decides.
+    The stated count decides, failing that the Hub's sum of tensors; that of packed weights must
+    agree with the name, or the name decides.
     """
     stated, hub, name = models["total_params_b"], models["hub_params_b"], in_name(models["repo_id"])
     trusted = hub.notna() & (~packed_weights(models) | _near(hub, name))
@@ -202,10 +202,7 @@ def in_name(repo_ids: pd.Series[str]) -> pd.Series[float]:
 
 
 def packed_weights(models: pd.DataFrame) -> pd.Series[bool]:
-    """Whether the published weights are quantized, so that the Hub may miscount them.
-
-    By `quantization`, or where that is silent by `params_by_dtype`; either may be missing.
-    """
+    """Whether the published weights are quantized, so that the Hub may miscount them."""
     facts = models.reindex(columns=["quantization", "params_by_dtype"])
     return facts["quantization"].notna() | facts["params_by_dtype"].map(_is_packed).astype(bool)
 
@@ -267,8 +264,7 @@ def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.Dat
 def against_measurements(measurements: pd.DataFrame) -> pd.DataFrame:
     """Compare the cache's arithmetic with what an engine logged on start.
 
-    Adds `measured_kb predicted_kb` (1e3 bytes per token and device) and `error` (predicted over
-    measured, less one). Tensor parallelism splits KV heads, never below one a device.
+    Adds `measured_kb predicted_kb` (1e3 bytes per token and device) and their relative `error`.
     """
     elements = measurements["kv_layout"].map(lambda layout: cache_gb(layout, 1) * 1e6 / 2)
     size = np.where(measurements["kv_dtype"].str.startswith("fp8"), 1, 2)

@@ -121,10 +121,9 @@ def minimum_detectable_difference(n: int, discordance: float, *, alpha: float = 
 def items_to_decide(
     difference: float, n: int, discordance: float, *, bar: float = 0.0, alpha: float = ALPHA
 ) -> int | None:
-    """About how many more items tell a difference on n items from a bar with 80 % power.
+    """About how many more items tell a difference, if it holds, from a bar with 80 % power.
 
-    The difference is supposed to hold. `alpha` is two-sided: twice the level of a one-sided test.
-    None where the difference lies on the bar.
+    `alpha` is two-sided: twice the level of a one-sided test. None where no number does.
     """
     if n < 1 or math.isnan(difference) or abs(difference - bar) < 1e-9:
         return None
@@ -255,10 +254,7 @@ def by_item(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None]:
 
 
 def twins(scored: pd.DataFrame) -> dict[str, str]:
-    """By deployment, the first of the same model with the same score on every item.
-
-    To ask twice whether a model, on one and on two threads, beats another is one hypothesis.
-    """
+    """By deployment, the first of the same model with the same score on every item."""
     table, _ = by_item(scored)
     model = scored.drop_duplicates("deployment").set_index("deployment")["repo_id"]
     first: dict[tuple[str, ...], str] = {}

@@ -59,8 +59,7 @@ def _contest(graded: pd.DataFrame, one: str, other: str) -> tuple[pd.DataFrame, 
 def beaten_by(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]:
     """By deployment, the highest `value` first: all that are better by the verdict of their pair.
 
-    Where no pair was tested, published values are compared as they are, and what a race dropped
-    is worse than what it left.
+    Where no pair was tested, values are compared, and what a race dropped is worse than the rest.
     """
     verdicts: dict[tuple[str, str], bool] = {}
     for first, second, verdict in pairs[["deployment", "other", "verdict"]].to_numpy():
@@ -79,8 +78,7 @@ def beaten_by(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]
 def quality_groups(better: Mapping[str, Collection[str]]) -> dict[str, int]:
     """Number deployments by quality, from `beaten_by`: group 1 are those that none of them beats.
 
-    Group 2 are those that only group 1 beats, and so on. To beat goes on through others, so
-    whoever beats each other in a circle is equal. What is no key of `better` does not count.
+    Group 2 are those that only group 1 beats, and so on; who beat each other in a circle are equal.
     """
     names = list(better)
     wins = np.array([[b == a or b in better[a] for b in names] for a in names], dtype=bool)
@@ -161,9 +159,8 @@ def ranking_measures(
     """nDCG@k, MRR and R@k of every query, by ir_measures (trec_eval's definitions).
 
     `orders` are the documents of every query, best first, and their queries the index of what is
-    returned. nDCG has linear gain and a log2 discount (Järvelin and Kekäläinen 2002); a grade of 1
-    or more is relevant to MRR, which looks at the whole order, and to recall. What is not graded is
-    not relevant, and a query without a relevant document scores 0.
+    returned. nDCG has linear gain; a grade of 1 or more is relevant to MRR and recall. What is not
+    graded is not relevant, and a query without a relevant document scores 0.
     """
     names = {nDCG @ k: f"nDCG@{k}", RR: "MRR", R @ k: f"R@{k}"}
     # Scores that fall strictly: trec_eval would break ties by the documents' names.
