@@ -140,9 +140,9 @@ async def _send(link: Link, call: Call) -> _Attempt:
         async with asyncio.timeout(timeout_s):
             response = await link.api.post(PATHS[call.api], cast_to=httpx2.Response, body=body)
     except TimeoutError:
-        return _failed(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
+        return _failure(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
     except openai.APIStatusError as error:
-        return _refused(served, error)
+        return _status_failure(served, error)
     except openai.APIError as error:
         never_sent = isinstance(error.__cause__, httpx2.ConnectError)
         # Our own limits say which; an error of the library may hold the key.
@@ -153,10 +153,10 @@ async def _send(link: Link, call: Call) -> _Attempt:
             url = link.api.base_url
             at = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
             text = f"no connection to {at} (is it up?)"
-        return _failed(served, text, again=True, charged=not never_sent)
+        return _failure(served, text, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
-        return _failed(served, text, charged=False)
+        return _failure(served, text, charged=False)
     return _read(served, call.api, response, round(clock() - start, 4))
 
 
@@ -182,27 +182,27 @@ async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any
             return await replies.read_events(response)
 
 
-def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
+def _failure(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
     return _Attempt({"error": scrub(error, served)}, status, **facts)
 
 
-def _refused(served: Served, error: openai.APIStatusError) -> _Attempt:
+def _status_failure(served: Served, error: openai.APIStatusError) -> _Attempt:
     """What an HTTP status means, with the endpoint's own words."""
     if error.code == "content_filter":  # as Azure refuses a prompt
         return _Attempt({"output": "", "finish_reason": "content_filter"}, charged=False)
     texts = map(replies.words_of, (error.body, error.response.text))
     words = next(filter(None, texts), error.response.reason_phrase)
     wait_s = retry_after(error.response.headers)
-    return _not_answered(served, error.status_code, words, wait_s=wait_s, code=error.code)
+    return _refusal(served, error.status_code, words, wait_s=wait_s, code=error.code)
 
 
-def _not_answered(
+def _refusal(
     served: Served, status: int, words: str, *, wait_s: float | None = None, code: str | None = None
 ) -> _Attempt:
     hopeless = status in HOPELESS or code == "insufficient_quota"
     passing = (status in PASSING or status >= 500) and not hopeless
     late = f" (it asks to wait {wait_s:,.0f} s)" if (wait_s or 0.0) > MOST_WAIT_S else ""
-    return _failed(
+    return _failure(
         served,
         f"{status} {words}" if hopeless else f"HTTP {status}: {words}{late}",
         status=status,
@@ -226,12 +226,12 @@ def _read(served: Served, api: str, response: httpx2.Response, latency_s: float)
             replies.completion(reply, response.headers) if api == "chat" else replies.ranking(reply)
         )
     except replies.ReplyError as error:
-        attempt = _not_answered(served, error.status, f"{error} (in a reply of status 200)")
+        attempt = _refusal(served, error.status, f"{error} (in a reply of status 200)")
         return attempt._replace(
             facts=attempt.facts | error.usage, charged=bool(error.usage) or attempt.charged
         )
     except replies.WRONG_SHAPE as error:
         what = "a chat completion" if api == "chat" else "a ranking"
         text = f"the answer is not {what} ({type(error).__name__})"
-        return _failed(served, text, again=not parsed)
+        return _failure(served, text, again=not parsed)
     return _Attempt(facts | {"latency_s": latency_s})

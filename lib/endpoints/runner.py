@@ -65,16 +65,16 @@ class Session:
                 self.stop_servers()
                 self._share()
 
-    def unanswered(self, job: Job) -> set[str]:
+    def open_keys(self, job: Job) -> set[str]:
         """The keys of the job's calls that have no answer yet."""
         return {k for k in job.keys if k not in self.records or self.records[k]["error"]}
 
-    def borrowed(self, job: Job) -> list[Row]:
+    def shared_records(self, job: Job) -> list[Row]:
         """What other runs asked of the same weights, and this one not yet."""
         if not (path := cache_path(job.deployment)):
             return []
         self._keys.setdefault(path, set()).update(job.keys)
-        keys = self.unanswered(job)
+        keys = self.open_keys(job)
         others = storage.read_records(path, keys) if keys else {}
         return [record | {"cached": True, "usd": None} for record in others.values()]
 
@@ -88,10 +88,10 @@ class Session:
                 for path in sorted({path.with_name(path.stem + n) for path, n in names if path}):
                     left_s = max(self.stop_at - time.monotonic(), 0)
                     stack.enter_context(artifacts.alone(path, wait_s=left_s))
-            for record in itertools.chain(*map(self.borrowed, group)):
+            for record in itertools.chain(*map(self.shared_records, group)):
                 keep(record)
             stack.callback(self._share)
-            yield [job for job in group if self.unanswered(job)]
+            yield [job for job in group if self.open_keys(job)]
 
     def _share(self) -> None:
         """Put new answers of pinned weights where other runs find them."""
@@ -158,12 +158,12 @@ def perform(
             bar.update()
 
         # What is there already, of this run or another.
-        bar.update(len(wanted) - sum(len(session.unanswered(job)) for job in work))
+        bar.update(len(wanted) - sum(len(session.open_keys(job)) for job in work))
         for job in work:
-            for record in session.borrowed(job):
+            for record in session.shared_records(job):
                 keep(record)
         # The rest is asked.
-        for group in _groups([job for job in work if session.unanswered(job)]):
+        for group in _groups([job for job in work if session.open_keys(job)]):
             with session.alone(group, keep) as rest:
                 if rest and time.monotonic() < session.stop_at:
                     _ask_group(rest, session, keep)
@@ -204,7 +204,7 @@ def _ask_group(group: list[Job], session: Session, keep: Keep) -> None:
     """Ask endpoints side by side; where one fails, the others are asked to their end."""
 
     async def ask_all() -> list[BaseException | None]:
-        asking = [_ask(job, served, session.unanswered(job), keep) for job, served in endpoints]
+        asking = [_ask(job, served, session.open_keys(job), keep) for job, served in endpoints]
         try:
             async with asyncio.timeout_at(session.stop_at):
                 return await asyncio.gather(*asking, return_exceptions=True)

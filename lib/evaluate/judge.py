@@ -62,16 +62,16 @@ def as_deployment(judge: Judge) -> Deployment:
 
 def messages(judge: Judge, /, **texts: str) -> list[dict[str, str]]:
     """The chat turns of one judgement, of `TEXTS` and the item's fields that the wording names."""
-    turns = [("system", _filled(judge.system, texts))] if judge.system else []
+    turns = [("system", _wording(judge.system, texts))] if judge.system else []
     for shot in judge.shots:
-        turns.append(("user", _filled(judge.user, shot.model_dump())))
+        turns.append(("user", _wording(judge.user, shot.model_dump())))
         wording = '{"verdict": "{verdict}"}' if judge.answer_by == "schema" else judge.answer
         turns.append(("assistant", wording.replace("{verdict}", shot.verdict)))
-    turns.append(("user", _filled(judge.user, texts)))
+    turns.append(("user", _wording(judge.user, texts)))
     return [{"role": role, "content": content} for role, content in turns]
 
 
-def _filled(template: str, texts: dict[str, str]) -> str:
+def _wording(template: str, texts: dict[str, str]) -> str:
     """The wording with its texts, none of which can pass for a part of the wording."""
     names = "|".join(re.escape(name) for name in {*TAG.findall(template), *CONTROL})
     opening = re.compile(rf"<(?=[|｜]|\s*/?\s*(?:{names})\b)", re.IGNORECASE)
@@ -164,7 +164,7 @@ def load_labelled(brief: Project) -> pd.DataFrame:
         raise PlaybookError(f"{where}: no such file; evaluation.judge.calibration names it")
     columns += further_fields(judge)
     lines = read_json_lines(path, wanted="id, output and human")
-    table = pd.DataFrame([_checked(raw, at, judge, rated) for at, raw in lines], columns=columns)
+    table = pd.DataFrame([_label_row(raw, at, judge, rated) for at, raw in lines], columns=columns)
     for name in table.loc[table["item_id"].duplicated(), "item_id"]:
         raise PlaybookError(f"{where}: the id {name!r} is used twice")
     if len(table) < 2:
@@ -176,7 +176,7 @@ def load_labelled(brief: Project) -> pd.DataFrame:
     return table
 
 
-def _checked(raw: dict[str, Any], where: str, judge: Judge, rated: bool) -> tuple[Any, ...]:
+def _label_row(raw: dict[str, Any], where: str, judge: Judge, rated: bool) -> tuple[Any, ...]:
     item = validated(TypeAdapter(Labelled), raw, where)
     low, high = judge.scale
     fits, wanted = item.human in judge.labels, f"one of {judge.labels}"

@@ -48,7 +48,7 @@ def reconcile(
     drifts, models = list[Row](), sized
     if facts := facts_from_hub(pulled):
         drifts = compare(sized, facts, previous, brief)
-        models = _resized(_rejudged(judged, pulled, drifts, brief), pulled, drifts, brief)
+        models = _hub_sizes(_hub_verdicts(judged, pulled, drifts, brief), pulled, drifts, brief)
     was, now = ({row["repo_id"]: row for row in rows(table)} for table in (sized, models))
     for drift in drifts:
         text, changes = consequence(drift, was[drift["repo_id"]], now[drift["repo_id"]])
@@ -142,7 +142,7 @@ def _ancestry(judged: pd.DataFrame, pulled: pd.DataFrame) -> pd.DataFrame:
     return table[~table["repo_id"].str.lower().isin([*same_names(judged)])]
 
 
-def _rejudged(
+def _hub_verdicts(
     judged: pd.DataFrame, pulled: pd.DataFrame, drifts: list[Row], brief: Project
 ) -> pd.DataFrame:
     """Step 1's table, stricter where the Hub's base models and licences make it so, never milder.
@@ -184,7 +184,7 @@ def _rejudged(
     return judged.assign(**pd.DataFrame(results, judged.index, columns).astype("str"))
 
 
-def _resized(
+def _hub_sizes(
     judged: pd.DataFrame, pulled: pd.DataFrame, drifts: list[Row], brief: Project
 ) -> pd.DataFrame:
     """Step 2 again with what the Hub says: layers, files, context, and a size that drifted."""

@@ -70,7 +70,7 @@ def pull(
     """
     if not timeout_s > 0:
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
-    ids = [] if _checked(source) == "catalogue" else list(models["repo_id"].unique())
+    ids = [] if _valid_source(source) == "catalogue" else list(models["repo_id"].unique())
     answers, routing = JSON(), JSON()
     with bar(len(ids), "models", show=progress) as display:
         say = display.set_description_str
@@ -127,7 +127,7 @@ def budget(
     models: pd.DataFrame, cache: Path, *, source: str = "auto", max_age_days: float = 1.0
 ) -> str:
     """Say in one sentence what `pull` would ask, and how that stands to the Hub's limit."""
-    if _checked(source) == "catalogue":
+    if _valid_source(source) == "catalogue":
         return f"{models['repo_id'].nunique()} models, source 'catalogue': nothing is asked"
     hub = Client(1.0, cache)
     hub.lost = "only counted"
@@ -187,7 +187,7 @@ def _with_parts(repo_id: str, model: JSON, hub: Client, max_age_days: float) -> 
     return parts | {"missed": gaps, "problem": "; ".join(filter(None, notes))}
 
 
-def _checked(source: str) -> str:
+def _valid_source(source: str) -> str:
     if source not in SOURCES:
         raise PlaybookError(f"source {source!r} is unknown; use one of {', '.join(SOURCES)}")
     return source

@@ -90,7 +90,7 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
     A model that the catalogue knows keeps its row.
     """
     licenses, hub = tables.licenses(), Client(TIMEOUT_S)
-    wanted = _wanted(brief, catalogue, licenses)
+    wanted = _search_terms(brief, catalogue, licenses)
     # One list per licence, task and range of sizes, put together; the most popular first.
     lists = list(hub.each(partial(read_list, hub, wanted), queries(wanted)))
     repos = {repo["repo_id"].lower(): repo for passing, _ in lists for repo in passing}
@@ -139,7 +139,7 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
     return models.astype(catalogue.dtypes), note
 
 
-def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Wanted:
+def _search_terms(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Wanted:
     """The brief's `candidates`, with licences and sizes derived where they are left out."""
     rest, on_hub = brief.candidates, keys_on_hub(rows(licenses))
     stated = rest.licenses or brief.policy.licenses

@@ -74,7 +74,7 @@ def _mildest(
         if (tree := _licensing().parse(expression)) is not None:
             return walk(tree)
     why = f"{expression!r} is not a licence expression" if expression else "no licence is recorded"
-    return of_text(_unknown(str(expression), why))
+    return of_text(_unknown_terms(str(expression), why))
 
 
 def worst(findings: Iterable[Finding]) -> int:
@@ -110,12 +110,12 @@ def _terms(symbol: Any, table: dict[str, Terms]) -> Terms:
                 return terms
     key = symbol.render()
     if key not in STANDARD:
-        return _unknown(key, f"licence {key} is not in data/licenses.csv")
+        return _unknown_terms(key, f"licence {key} is not in data/licenses.csv")
     terms = {"license": key, "license_class": "permissive", "commercial_use": "yes"}
     return terms | {"conditions": f"Keep the notices of {key}.", "read": "second-hand"}
 
 
-def _unknown(name: str, why: str) -> Terms:
+def _unknown_terms(name: str, why: str) -> Terms:
     return {"license": name, "license_class": "unknown", "unread": why}
 
 
@@ -128,7 +128,7 @@ def _by_name(name: str | None, table: dict[str, Terms]) -> Terms | None:
     keys = {name} & table.keys() or {*on_hub.get(name, []), *on_hub.get(f"other: {name}", [])}
     if len(keys) > 1:
         several = f"{name} ({' or '.join(sorted(keys))})"
-        return _unknown(several, f"the text of {several} has not been read")
+        return _unknown_terms(several, f"the text of {several} has not been read")
     return table[keys.pop()] if keys else None
 
 

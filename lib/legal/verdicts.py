@@ -42,7 +42,7 @@ def judge(
     by_repo, day = findings(models, licenses, brief), today or date.today()
     exceptions = {entry.model: entry for entry in brief.exceptions}
     verdicts = [
-        _excepted(_verdict(by_repo[repo_id]), exceptions.get(repo_id), day)
+        _under_exception(_verdict(by_repo[repo_id]), exceptions.get(repo_id), day)
         for repo_id in models["repo_id"]
     ]
     table = terms_by_key(licenses)
@@ -120,7 +120,7 @@ def _verdict(about: list[Finding]) -> tuple[str, str, str]:
     return VERDICTS[level], "; ".join(duties), "; ".join(dict.fromkeys(reasons))
 
 
-def _excepted(
+def _under_exception(
     answer: tuple[str, str, str], entry: Exemption | None, today: date
 ) -> tuple[str, str, str, str]:
     """A verdict under an exception: it lifts what it names by one step, until it expires."""

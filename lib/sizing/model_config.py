@@ -92,13 +92,13 @@ def _kinds(text: dict[str, Any]) -> list[str] | None:
     layers = _layers(text)
     if layers is None or text.get("is_encoder_decoder") is True:
         return None
-    kinds = _listed(text)
+    kinds = _by_layer(text)
     period = _count(text, "full_attention_interval")
     if not kinds and period and _count(text, "linear_num_value_heads"):  # Qwen3-Next
         kinds = [NO_CACHE if (place + 1) % period else FULL for place in range(layers)]
     if not kinds:
         parts = [key for key, value in text.items() if value and UNKNOWN.search(key)]
-        kinds = list(_windowed(text, layers) or []) if all(map(NOT_CACHE.fullmatch, parts)) else []
+        kinds = list(_pattern(text, layers) or []) if all(map(NOT_CACHE.fullmatch, parts)) else []
     by_layer = [kind for kind in kinds if kind and (kind != SLIDING or _window(text))]
     for place, indexer in enumerate(as_list(text.get("indexer_types"))[: len(by_layer)]):
         if indexer == "shared" and by_layer[place] == FULL:
@@ -106,7 +106,7 @@ def _kinds(text: dict[str, Any]) -> list[str] | None:
     return by_layer if len(by_layer) == len(kinds) == layers else None
 
 
-def _listed(text: dict[str, Any]) -> list[str | None]:
+def _by_layer(text: dict[str, Any]) -> list[str | None]:
     """Layer kinds that config.json lists one by one, null for one that is not known."""
     for setting, (shape, names) in LISTED.items():
         if isinstance(text.get(setting), shape):
@@ -115,7 +115,7 @@ def _listed(text: dict[str, Any]) -> list[str | None]:
     return []
 
 
-def _windowed(text: dict[str, Any], layers: int) -> list[str] | None:
+def _pattern(text: dict[str, Any], layers: int) -> list[str] | None:
     """Attention in every layer, over a window in some."""
     name, switch = str(text.get("model_type")), text.get("use_sliding_window")
     optional = OPTIONAL_WINDOW.match(name)

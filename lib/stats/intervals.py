@@ -59,7 +59,7 @@ def jackknife(influence: Floats, group: Rows | None = None) -> tuple[float, floa
     return variance, min(max(freedom, 1.0), count - 1.0)
 
 
-def _bounded(value: float, influence: Floats, group: Rows | None, units: float) -> Bounds:
+def _wilson_at(value: float, influence: Floats, group: Rows | None, units: float) -> Bounds:
     """The Wilson interval at the effective sample size: that of a share as variable as this."""
     variance, freedom = jackknife(influence, group)
     if not np.isfinite(variance):
@@ -90,7 +90,7 @@ def interval(scores: npt.ArrayLike | pd.Series, groups: Groups = None) -> Estima
     if group is None and np.isin(values, (0.0, 1.0)).all():
         return value, *wilson(int(values.sum()), len(values))
     units = len(values) if group is None else int(group.max()) + 1
-    return value, *_bounded(value, (values - value) / len(values), group, units)
+    return value, *_wilson_at(value, (values - value) / len(values), group, units)
 
 
 def macro_f1_interval(
@@ -118,7 +118,7 @@ def macro_f1_interval(
     worth = float((counts > 0).sum() ** 2 / (1 / counts[counts > 0]).sum()) if counts.any() else n
     units = worth if group is None else worth * (int(group.max()) + 1) / n
     value = float(f1.mean())
-    return value, *_bounded(value, change.mean(axis=1), group, max(units, 1.0))
+    return value, *_wilson_at(value, change.mean(axis=1), group, max(units, 1.0))
 
 
 def bootstrap(statistic: Callable[[Rows], float], n: int, *, resamples: int = 1000) -> Estimate:

@@ -71,7 +71,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     (fits the schema), the fields `right` and `wrong`, and the `problem` found.
     """
     options, validator = options_of(brief), validator_of(_schema(brief), "evaluation.schema")
-    expected = _expected(usable, options)
+    expected = _expected_fields(usable, options)
 
     def grade(output: str, target: str) -> tuple[str, str | None, float, str]:
         wanted = expected[target]
@@ -92,14 +92,14 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     return score_each(usable, grade)
 
 
-def _expected(scored: pd.DataFrame, options: Options) -> dict[str, dict[str, Any]]:
+def _expected_fields(scored: pd.DataFrame, options: Options) -> dict[str, dict[str, Any]]:
     return {t: flatten(json.loads(t), options.fields) for t in scored["target"].unique()}
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """Field accuracy (the mean item), valid JSON, and of every field the share of its items."""
     details = [json.loads(text or "{}") for text in scored["detail"]]
-    expected = _expected(scored, options_of(brief))
+    expected = _expected_fields(scored, options_of(brief))
     rows = [
         metric_row("field accuracy", scored["score"], scored),
         metric_row("valid JSON", [bool(d.get("valid")) for d in details], scored),

@@ -168,7 +168,7 @@ def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dic
     }
 
 
-def _ranked(brief: Project, output: str, shown: list[str]) -> tuple[list[str], int] | None:
+def _ranking(brief: Project, output: str, shown: list[str]) -> tuple[list[str], int] | None:
     """All documents in the order an output puts them, and how much of it was passed over.
 
     What the output does not mention comes last, and ties stay, in the order shown.
@@ -207,7 +207,7 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
     item_of = {item["item_id"]: item for item in rows(items)}
     shown = {name: [d for d, _ in documents(item)] for name, item in item_of.items()}
     pairs = zip(usable["item_id"], usable["output"], strict=True)
-    ranked = [_ranked(brief, str(output), shown[name]) for name, output in pairs]
+    ranked = [_ranking(brief, str(output), shown[name]) for name, output in pairs]
     # One query per answer: the same item is there once for every deployment.
     orders = {str(n): order[0] for n, order in enumerate(ranked) if order}
     targets = {str(n): item_of[name]["target"] for n, name in enumerate(usable["item_id"])}
