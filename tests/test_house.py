@@ -37,13 +37,11 @@ ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "ve
 MOST_LINES = {
     "file": 300,
     "room": 1500,
-    "evaluate": 3183,
+    "evaluate": 3020,
     "ground": 1950,
-    "hub": 1600,
-    "endpoints": 1560,
     "pages": 1510,
     "decide and pages": 3010,
-    "lib": 16_463,
+    "lib": 15_991,
 }
 MOST_FILES, MOST_REQUIREMENTS = 103, 25
 KINDS = "lib/evaluate/kinds/"

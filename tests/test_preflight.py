@@ -46,7 +46,7 @@ PRICES = {"usd_per_hour": 1.0}
     [
         ("policy.licenses", ["mitt"], "policy.licenses: nobody here knows 'mitt'"),
         ("size", {"replaces": "gpt-5-minni"}, "did you mean 'gpt-5-mini'"),
-        ("deployments.0.model", "Qwen/Qwen3-8", "did you mean Qwen/Qwen3-8B or "),
+        ("deployments.0.model", "Qwen/Qwen3-8", "did you mean 'Qwen/Qwen3-8B' or "),
         ("models", [{"repo_id": "Qwen/Qwen3-8B"}], "is in data/models.csv already"),
         ("deployments.1.hardware", "cpu-22", "data/hardware.csv has no price for 'cpu-22'"),
         ("deployments.0.price", {"provider": "nobody"}, "genai-prices knows no price"),

@@ -1,7 +1,4 @@
-"""One call, tried until it is answered: at the endpoint's pace, within the budget.
-
-What an endpoint sends back is read as hostile bytes into plain facts.
-"""
+"""One call, tried until it is answered; what comes back is read as hostile bytes."""
 
 import asyncio
 import contextlib
@@ -17,8 +14,8 @@ import openai
 from lib import replies
 from lib.brief import Deployment, Evaluation, Size
 from lib.endpoints import price
-from lib.endpoints.requests import Call, refuses_schema
-from lib.endpoints.servers import Served, redacted, scrub
+from lib.endpoints.requests import Call
+from lib.endpoints.servers import Served, redact, scrub
 from lib.endpoints.throttle import Throttle
 from lib.tables import Row
 from lib.untrusted import retry_after
@@ -29,8 +26,8 @@ BUSY = (425, 429, 503, 529)
 PASSING = (408, 409, *BUSY)
 MOST_WAIT_S = 60.0  # who asks for more is not waited for, as in OpenAI's client
 LONGEST_PAUSE_S = 8.0
-FACTS = """output tool_calls finish_reason asked_by retries prompt_tokens completion_tokens
-    latency_s usd served_model fingerprint provider"""
+FACTS = """output tool_calls finish_reason retries prompt_tokens completion_tokens latency_s usd
+    served_model fingerprint provider"""
 
 
 class Refused(Exception):
@@ -84,7 +81,7 @@ async def answer_call(link: Link, call: Call) -> Row:
     """The record of a call, tried until there is an answer or no more tries are left.
 
     One that is only put off (429, or another of `BUSY` with a time) is tried for as long as one
-    answer may take: quotas a minute are no fault of a call. Raises Refused or Exhausted.
+    answer may take: quotas a minute are no fault of a call.
     """
     most, usd, clock = link.job.evaluation.max_retries, 0.0, asyncio.get_running_loop().time
     patience_until = clock() + link.job.evaluation.timeout_s
@@ -136,8 +133,6 @@ async def _send(link: Link, call: Call) -> _Attempt:
     """Send a request and read the reply; every way to fail is a sentence."""
     served, timeout_s = link.served, link.job.evaluation.timeout_s
     body = {"model": served.model, **call.body}
-    if link.throttle.text_only:
-        body.pop("response_format", None)
     clock = asyncio.get_running_loop().time
     start = clock()
     try:
@@ -145,12 +140,9 @@ async def _send(link: Link, call: Call) -> _Attempt:
         async with asyncio.timeout(timeout_s):
             response = await link.api.post(PATHS[call.api], cast_to=httpx2.Response, body=body)
     except TimeoutError:
-        return _failed(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
+        return _failure(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
     except openai.APIStatusError as error:
-        if refuses_schema(error.status_code, error.message, body):
-            link.throttle.text_only = True
-            return await _send(link, call)
-        return _refused(served, error)
+        return _status_failure(served, error)
     except openai.APIError as error:
         never_sent = isinstance(error.__cause__, httpx2.ConnectError)
         # Our own limits say which; an error of the library may hold the key.
@@ -161,21 +153,15 @@ async def _send(link: Link, call: Call) -> _Attempt:
             url = link.api.base_url
             at = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
             text = f"no connection to {at} (is it up?)"
-        return _failed(served, text, again=True, charged=not never_sent)
+        return _failure(served, text, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
-        return _failed(served, text, charged=False)
-    latency_s = round(clock() - start, 4)
-    attempt = _read(served, call.api, response, latency_s)
-    attempt.facts["asked_by"] = "schema" if "response_format" in body else "text"
-    return attempt
+        return _failure(served, text, charged=False)
+    return _read(served, call.api, response, round(clock() - start, 4))
 
 
 async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> replies.Timed:
-    """Wait for a whole answer in a stream, no longer than the client's timeout.
-
-    Raises an error of `openai` or httpx, TimeoutError, or one of `replies.WRONG_SHAPE`.
-    """
+    """Wait for a whole answer in a stream, no longer than the client's timeout, as it may raise."""
     body = {"model": model, **options, **call.body}
     async with asyncio.timeout(cast(float, api.timeout)):
         if call.api == "rerank":  # which comes whole
@@ -196,27 +182,27 @@ async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any
             return await replies.read_events(response)
 
 
-def _failed(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
+def _failure(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
     return _Attempt({"error": scrub(error, served)}, status, **facts)
 
 
-def _refused(served: Served, error: openai.APIStatusError) -> _Attempt:
+def _status_failure(served: Served, error: openai.APIStatusError) -> _Attempt:
     """What an HTTP status means, with the endpoint's own words."""
     if error.code == "content_filter":  # as Azure refuses a prompt
         return _Attempt({"output": "", "finish_reason": "content_filter"}, charged=False)
     texts = map(replies.words_of, (error.body, error.response.text))
     words = next(filter(None, texts), error.response.reason_phrase)
     wait_s = retry_after(error.response.headers)
-    return _not_answered(served, error.status_code, words, wait_s=wait_s, code=error.code)
+    return _refusal(served, error.status_code, words, wait_s=wait_s, code=error.code)
 
 
-def _not_answered(
+def _refusal(
     served: Served, status: int, words: str, *, wait_s: float | None = None, code: str | None = None
 ) -> _Attempt:
     hopeless = status in HOPELESS or code == "insufficient_quota"
     passing = (status in PASSING or status >= 500) and not hopeless
     late = f" (it asks to wait {wait_s:,.0f} s)" if (wait_s or 0.0) > MOST_WAIT_S else ""
-    return _failed(
+    return _failure(
         served,
         f"{status} {words}" if hopeless else f"HTTP {status}: {words}{late}",
         status=status,
@@ -235,17 +221,17 @@ def _read(served: Served, api: str, response: httpx2.Response, latency_s: float)
         parsed = True
         # Written again, every text is spelled in one way, so that the key can be taken out.
         text = json.dumps(reply, ensure_ascii=False).encode("utf-8", "replace").decode()
-        reply = json.loads(redacted(text, served))
+        reply = json.loads(redact(text, served))
         facts = (
             replies.completion(reply, response.headers) if api == "chat" else replies.ranking(reply)
         )
     except replies.ReplyError as error:
-        attempt = _not_answered(served, error.status, f"{error} (in a reply of status 200)")
+        attempt = _refusal(served, error.status, f"{error} (in a reply of status 200)")
         return attempt._replace(
             facts=attempt.facts | error.usage, charged=bool(error.usage) or attempt.charged
         )
     except replies.WRONG_SHAPE as error:
         what = "a chat completion" if api == "chat" else "a ranking"
         text = f"the answer is not {what} ({type(error).__name__})"
-        return _failed(served, text, again=not parsed)
+        return _failure(served, text, again=not parsed)
     return _Attempt(facts | {"latency_s": latency_s})

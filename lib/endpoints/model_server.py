@@ -1,8 +1,7 @@
 """The embedded model server: llama.cpp behind an OpenAI-compatible port, as a child process.
 
 `python model_server.py GGUF NAME TEMPLATE THREADS PORT CONTEXT` prints its address and serves until
-its standard input closes, so it cannot outlive the process that started it. An empty template is
-the file's own, port 0 a free one.
+its standard input closes. An empty template is the file's own, port 0 a free one.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""What a deployment and a call cost, and a budget that stops before it is exceeded.
-
-A price is by the hour or by token, never zero where it is not known.
-"""
+"""What a deployment and a call cost, and a budget that stops before it is exceeded."""
 
 import asyncio
 import contextlib
@@ -70,9 +67,8 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     except LookupError:
         raise PlaybookError(
             f"deployment {deployment.name!r}: genai-prices knows no price of {model!r} at"
-            f" {price.provider!r}; give price.model as that provider names it"
-            f"{_names_near(model, price.provider or '')}, or input_usd_per_million and"
-            " output_usd_per_million"
+            f" {price.provider!r} ({_names_near(model, price.provider or '')}); give price.model"
+            " as that provider names it, or input_usd_per_million and output_usd_per_million"
         ) from None
     amounts = [(float(q.input_price) * 1000, float(q.output_price) * 1000) for q in quotes]
     moves = ", mean over the day: it depends on the hour" if len(set(amounts)) > 1 else ""
@@ -82,20 +78,16 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
 
 
 def _names_near(model: str, provider: str) -> str:
-    """A hint at the names that are most like it, where there are any."""
+    """A hint at the names that are most like it: of a provider's models, or of providers."""
     providers = {one.id: one for one in genai_prices.data_snapshot.get_snapshot().providers}
     if provider not in providers:
-        return f" ({did_you_mean(provider, sorted(providers))})"
+        return did_you_mean(provider, sorted(providers))
     names = [one.id for one in providers[provider].models]
-    hint = did_you_mean(model.rpartition("/")[2].lower(), names, most=3, otherwise=" ")
-    return f" ({hint})" if hint.strip() else ""
+    return did_you_mean(model.rpartition("/")[2], names, most=3, otherwise="none is near it")
 
 
 def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> list[float]:
-    """Dollars of each answer by its tokens (`prompt_tokens completion_tokens cached_tokens`).
-
-    A provider's list price has tiers, a price of cached tokens, and is the mean over today's hours.
-    """
+    """Dollars of each answer by its tokens; a list price has tiers and a price of cached tokens."""
     price = deployment.price
     if not (price and price.provider):
         read, written = answers["prompt_tokens"], answers["completion_tokens"]
@@ -137,11 +129,7 @@ def most_tokens(call: Call) -> int | None:
 
 
 def context_tokens(calls: Iterable[Call], size: Size) -> int:
-    """The tokens of prompt and answer that a local server must hold for one request.
-
-    The brief's, or more where the longest call is likely to need it (a third of its bytes), but no
-    more than a call can fill.
-    """
+    """The tokens of a request that a local server must hold: the brief's, or what calls need."""
     most = 0.0
     for call in calls:
         prompt, answer = prompt_bytes(call), most_tokens(call)
@@ -175,8 +163,7 @@ class Exhausted(Exception):
 class Budget:
     """Dollars of a run that are spent, reserved and left; it survives a crash and a restart.
 
-    Before a call is sent its worst case is written down, and its usage after. A call that died on
-    its way counts with its worst case, since nobody knows what was charged.
+    Before a call is sent its worst case is written down, and after it what it did cost.
     """
 
     def __init__(self, run: Path, *, max_usd: float) -> None:
@@ -224,8 +211,7 @@ class Budget:
     ) -> list[Row]:
         """Send a load of items if the most that it may cost is left; returns its requests.
 
-        The first item warms up and is no request; the last may never be sent. Tokens that nobody
-        counted are charged with the most.
+        The first item warms up and is no request. Uncounted tokens are charged with the most.
         """
         rate, name = self.rate(deployment), deployment.name
         most = [sum(worst_usd(rate, call, name) for call in item) for item in items]

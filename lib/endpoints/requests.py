@@ -35,8 +35,7 @@ class Call(NamedTuple):
 class Plan:
     """All calls of a deployment, made when they are looped over: bodies would fill the memory.
 
-    The key of a call holds the identity of the endpoint and the body: under another name the same
-    is not asked twice. `parts` has, of every item, its calls as (part, key).
+    A key is of the endpoint's identity and the body; `parts` has an item's calls as (part, key).
     """
 
     def __init__(
@@ -72,7 +71,7 @@ def cache_path(deployment: Deployment) -> Path | None:
     return runs_root() / ".answers" / f"{key_of(identity(deployment))}.jsonl"
 
 
-def filled(wording: str, item: Item) -> str:
+def fill(wording: str, item: Item) -> str:
     """A wording with the item's fields in place, in one pass: a {word} in a text stays text."""
     return FIELD.sub(lambda match: str(item.get(match[1], match[0])), wording)
 
@@ -88,7 +87,7 @@ def chat_calls(
     """A function of an item (and a `part`) to its call: system, worked examples, its turns.
 
     An item's own `messages` are its turns, unless a kind has a wording of its own, `user`; `answer`
-    words the examples' answers; `options` are sent beside those of the brief.
+    words the examples' answers.
     """
     prompt = brief.prompt_of(deployment)
     question = prompt.user or "{input}"
@@ -96,18 +95,18 @@ def chat_calls(
     for shot in brief.evaluation.shots:
         texts = shot.model_dump()
         # A wording of a kind's own is for items: its worked examples are whole turns.
-        shots.append({"role": "user", "content": filled("{input}" if user else question, texts)})
-        reply = answer(shot.target) if answer else filled(prompt.answer or "{target}", texts)
+        shots.append({"role": "user", "content": fill("{input}" if user else question, texts)})
+        reply = answer(shot.target) if answer else fill(prompt.answer or "{target}", texts)
         shots.append({"role": "assistant", "content": reply})
     body = request_options(brief, deployment) | options
 
     def call(item: Item, part: str = "") -> Call:
-        turns = [{"role": "user", "content": filled(user or question, item)}]
+        turns = [{"role": "user", "content": fill(user or question, item)}]
         if item.get("messages") and not user:
             turns = json.loads(item["messages"])
         system = [turn for turn in turns if turn["role"] in SYSTEM]
         if prompt.system:  # the wording that is tried takes the place of the conversation's
-            system = [{"role": "system", "content": filled(prompt.system, item)}]
+            system = [{"role": "system", "content": fill(prompt.system, item)}]
         turns = [turn for turn in turns if turn["role"] not in SYSTEM]
         return Call("", "chat", {"messages": [*system, *shots, *turns], **body}, part)
 
@@ -127,12 +126,6 @@ def one_value(name: str, kind: str = "string", **limits: Any) -> dict[str, Any]:
     return json_schema_format({"type": "object", **parts, "additionalProperties": False})
 
 
-def refuses_schema(status: int, words: str, body: Mapping[str, Any]) -> bool:
-    """Whether an endpoint's error says that it takes no JSON schema, which the body asks for."""
-    asked = "response_format" in body and status in (400, 422)
-    return asked and bool(re.search("response_format|json_schema|guided|structured", words))
-
-
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]
 CLEARED = {
     "allowed": "on the shortlist",
@@ -145,8 +138,7 @@ UNKNOWN = "not in data/models.csv: add it, with its licence and source"
 def admit(brief: Project, shortlist: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
     """Which deployments may be asked, and all that bars the others: a row each, with `COLUMNS`.
 
-    Step 3's `metadata` has the verdict after drift and, where judged, `shortlisted why` and
-    `supply_verdict supply_reasons`. Steps 1 to 3 may not know the baseline, a closed model.
+    Of step 2's `shortlist` and step 3's `metadata`, which may not know the baseline.
     """
     by_model = {row["repo_id"]: row for row in rows(shortlist)}
     facts_by_model = {row["repo_id"]: row for row in rows(metadata)}

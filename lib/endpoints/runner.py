@@ -1,8 +1,7 @@
 """Performs calls: concurrent, at the pace endpoints bear, within a budget, nothing twice.
 
-A record is stored the moment it arrives and only asked again where the call failed. Equal calls,
-of two items or two deployments, are made once, by the first deployment that needs them. Answers
-of pinned weights are shared by all runs (`requests.cache_path`).
+A record is stored the moment it arrives, and only failed calls are made again. Equal calls are
+made once, by the first deployment that needs them.
 """
 
 import asyncio
@@ -53,10 +52,7 @@ class Session:
 
     @contextlib.contextmanager
     def opened(self, wanted: set[str] | None = None) -> Iterator[Self]:
-        """Hold the run's answers, those of the `wanted` keys only, if given; they are shared then.
-
-        Several `perform` in one session are for a race: nothing is read or started twice.
-        """
+        """Hold the run's answers, those of the `wanted` keys only, if given; share them at last."""
         self.stop_at = time.monotonic() + self.total_s
         with (
             storage.appending_records(self.run / STORE) as self.append,
@@ -69,25 +65,22 @@ class Session:
                 self.stop_servers()
                 self._share()
 
-    def unanswered(self, job: Job) -> set[str]:
+    def open_keys(self, job: Job) -> set[str]:
         """The keys of the job's calls that have no answer yet."""
         return {k for k in job.keys if k not in self.records or self.records[k]["error"]}
 
-    def borrowed(self, job: Job) -> list[Row]:
+    def shared_records(self, job: Job) -> list[Row]:
         """What other runs asked of the same weights, and this one not yet."""
         if not (path := cache_path(job.deployment)):
             return []
         self._keys.setdefault(path, set()).update(job.keys)
-        keys = self.unanswered(job)
+        keys = self.open_keys(job)
         others = storage.read_records(path, keys) if keys else {}
         return [record | {"cached": True, "usd": None} for record in others.values()]
 
     @contextlib.contextmanager
     def alone(self, group: list[Job], keep: Keep) -> Iterator[list[Job]]:
-        """What is still to be asked, while no other run asks the same of the same weights.
-
-        Runs take turns at local weights, and at hosted ones where their calls begin alike.
-        """
+        """What is still to be asked, while no other run asks the same of the same weights."""
         names = [(cache_path(j.deployment), "" if j.threads else min(j.keys)[0]) for j in group]
         with ExitStack() as stack:
             # With no time left nothing is asked; on a full disk answers may be asked twice.
@@ -95,10 +88,10 @@ class Session:
                 for path in sorted({path.with_name(path.stem + n) for path, n in names if path}):
                     left_s = max(self.stop_at - time.monotonic(), 0)
                     stack.enter_context(artifacts.alone(path, wait_s=left_s))
-            for record in itertools.chain(*map(self.borrowed, group)):
+            for record in itertools.chain(*map(self.shared_records, group)):
                 keep(record)
             stack.callback(self._share)
-            yield [job for job in group if self.unanswered(job)]
+            yield [job for job in group if self.open_keys(job)]
 
     def _share(self) -> None:
         """Put new answers of pinned weights where other runs find them."""
@@ -143,13 +136,17 @@ def perform(
 
     A record has `key served error cached` and `attempts.FACTS`. Those `cached` are from another
     run; what `total_timeout_s` left unasked says so in `error`. All calls of a `session` share
-    that time, and all of a run `evaluation.max_usd`. An unset or refused key, a server that does
-    not start, an endpoint that is down and a budget used up are PlaybookErrors: what was answered
-    is kept.
+    that time, and all of a run `evaluation.max_usd`. An endpoint that refuses or is down and a
+    budget used up are PlaybookErrors: what was answered is kept.
     """
     alone, session = session is None, session or Session(brief, run)
-    work = _divided(jobs, brief, session.budget)
-    wanted = {key for job in work for key in job.keys}
+    # Who makes which calls; every price must be known before anything is asked.
+    work, wanted, budget = list[Job](), set[str](), session.budget
+    for deployment, calls in jobs:
+        keys = {call.key for call in calls} - wanted
+        rate = budget.rate(deployment) if budget else None
+        work.append(Job(deployment, calls, keys, brief.evaluation, brief.size, budget, rate))
+        wanted |= keys
     with (
         session.opened(wanted) if alone else contextlib.nullcontext(),
         progress_bar(len(wanted), label, show=progress) as bar,
@@ -161,22 +158,22 @@ def perform(
             bar.update()
 
         # What is there already, of this run or another.
-        bar.update(len(wanted) - sum(len(session.unanswered(job)) for job in work))
+        bar.update(len(wanted) - sum(len(session.open_keys(job)) for job in work))
         for job in work:
-            for record in session.borrowed(job):
+            for record in session.shared_records(job):
                 keep(record)
         # The rest is asked.
-        for group in _groups([job for job in work if session.unanswered(job)]):
+        for group in _groups([job for job in work if session.open_keys(job)]):
             with session.alone(group, keep) as rest:
                 if rest and time.monotonic() < session.stop_at:
                     _ask_group(rest, session, keep)
             if alone:
                 session.stop_servers()  # the next group needs the room
-            if session.budget and session.budget.exhausted:
+            if budget and budget.exhausted:
                 left = f"{len(wanted - session.records.keys())} of {len(wanted)} {label}"
                 raise PlaybookError(
-                    f"evaluation.max_usd of ${session.budget.max_usd:g} would be exceeded:"
-                    f" ${session.budget.spent:.4g} is spent and {left} are not asked yet;"
+                    f"evaluation.max_usd of ${budget.max_usd:g} would be exceeded:"
+                    f" ${budget.spent:.4g} is spent and {left} are not asked yet;"
                     " what was answered is kept, a higher max_usd goes on from there"
                 )
     why = f"not asked: evaluation.total_timeout_s of {session.total_s:g} s is over"
@@ -188,17 +185,6 @@ def run_blocking(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Run a coroutine function to its end from a notebook, whose own event loop is busy."""
     with start_blocking_portal() as portal:
         return portal.call(function, *args)
-
-
-def _divided(jobs: Jobs, brief: Project, budget: Budget | None) -> list[Job]:
-    """Who makes which calls; every price must be known before anything is asked."""
-    work, taken = list[Job](), set[str]()
-    for deployment, calls in jobs:
-        keys = {call.key for call in calls} - taken
-        rate = budget.rate(deployment) if budget else None
-        work.append(Job(deployment, calls, keys, brief.evaluation, brief.size, budget, rate))
-        taken |= keys
-    return work
 
 
 def _groups(work: list[Job]) -> list[list[Job]]:
@@ -218,7 +204,7 @@ def _ask_group(group: list[Job], session: Session, keep: Keep) -> None:
     """Ask endpoints side by side; where one fails, the others are asked to their end."""
 
     async def ask_all() -> list[BaseException | None]:
-        asking = [_ask(job, served, session.unanswered(job), keep) for job, served in endpoints]
+        asking = [_ask(job, served, session.open_keys(job), keep) for job, served in endpoints]
         try:
             async with asyncio.timeout_at(session.stop_at):
                 return await asyncio.gather(*asking, return_exceptions=True)

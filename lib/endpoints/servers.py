@@ -211,22 +211,19 @@ def _on_this_machine(url: httpx2.URL) -> bool:
     return host == "localhost" or host.endswith(".localhost")
 
 
-def redacted(text: str, served: Served) -> str:
+def redact(text: str, served: Served) -> str:
     """Text without the endpoint's key, should the endpoint have sent it back in some spelling."""
     return untrusted.spellings(served.key).sub("***", text) if served.key else text
 
 
 def scrub(text: str, served: Served) -> str:
     """An error message without the key, on one line, of bounded length, and only words."""
-    return untrusted.as_text(redacted(text, served), most=300) or ""
+    return untrusted.as_text(redact(text, served), most=300) or ""
 
 
 @contextlib.contextmanager
 def serving(deployment: Deployment, *, logs: Path, context_tokens: int = 0) -> Iterator[Served]:
-    """Yield an endpoint that answers, a local one served from here; PlaybookError if none does.
-
-    A local one holds `context_tokens` of one request (`price.context_tokens`), or the usual 2,048.
-    """
+    """Yield an endpoint that answers; a local one is served from here, with so long a context."""
     endpoint = _endpoint(deployment)
     if endpoint.local:
         log = logs / f"{deployment.name}.log"

@@ -118,9 +118,8 @@ def recorded_path(deployment: Deployment, folder: Path) -> Path:
 def recorded_answers(deployment: Deployment, folder: Path, item_ids: list[str]) -> list[Row]:
     """The recorded outputs of items, in their order, as facts of an answer.
 
-    A line is a `_Line`; an `item_id` counts before `id`, which may be the completion's. Lines of
-    other items are passed over. An item without a line is a failed call; so is a line with an
-    `error`. PlaybookError where no item has a line, or a line is not usable or there twice.
+    An `item_id` counts before `id`, which may be the completion's. An item without a line is a
+    failed call. PlaybookError where no item has one, or a line is not usable or there twice.
     """
     answers = _recorded_lines(deployment, folder)
     if item_ids and not any(item_id in answers for item_id in item_ids):

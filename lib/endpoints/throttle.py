@@ -13,10 +13,8 @@ class Throttle:
     """One endpoint's share of calls: additive increase, multiplicative decrease, as in TCP.
 
     A 429 or 503 halves the calls in flight, once for all that were sent before it, and pauses
-    every call for the time that the endpoint asks for, or twice as long as the last time; as many
-    answers in a row as are allowed in flight allow one more, never more than `most`. Requests and
-    tokens a minute are spaced evenly (the generic cell rate algorithm), so that no window of a
-    minute holds more than the limit and one call.
+    every call; as many answers in a row as are allowed in flight allow one more, up to `most`.
+    Requests and tokens a minute are spaced evenly (the generic cell rate algorithm).
     """
 
     def __init__(self, most: int, limits: Limits = NO_LIMITS) -> None:
@@ -26,7 +24,6 @@ class Throttle:
         self._token_s = 60 / limits.tokens_per_minute if limits.tokens_per_minute else 0.0
         self._request_due = self._tokens_due = self._paused_until = 0.0
         self._answers = self._pauses = 0
-        self.text_only = False  # the endpoint refused a JSON schema
         self._changed = asyncio.Condition()
 
     async def enter(self, tokens: float = 0.0) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ from lib.evaluate.judge import as_deployment, judge_of, load_labelled, messages
 from lib.evaluate.scoring import outcome_of
 from lib.tables import rows
 
-FACTS = """output finish_reason asked_by error retries prompt_tokens completion_tokens latency_s
-    cached shared_with served_model fingerprint provider asked_model""".split()
+FACTS = """output finish_reason error retries prompt_tokens completion_tokens latency_s cached
+    shared_with served_model fingerprint provider asked_model""".split()
 COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]
 
 
@@ -30,16 +30,11 @@ def plan(brief: Project, deployment: Deployment, items: pd.DataFrame) -> Plan:
 def ask(
     brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path, **how: Any
 ) -> pd.DataFrame:
-    """Ask every deployment every item and return all answers.
-
-    Answers are in `04_answers.jsonl` of the run the moment they arrive; only what failed is asked
-    again, and what is recorded is read. Deployments of the same weights that are asked the same
-    share their answers. `how` is for `endpoints.perform`, and it raises what that does.
+    """Ask every deployment every item, as `endpoints.perform` does; what is recorded is read.
 
     Returned is a row per deployment and item, with `COLUMNS`. `output` is text: of tool calls a
     JSON list of `name` and raw `arguments`; of a ranking JSON of every document's score or raw
-    answer. `cached` answers are from another run, with the latency measured then; one that is
-    shared with the deployment in `shared_with` has no latency.
+    answer. `cached` answers are from another run; one that is `shared_with` has no latency.
     """
     answer_of = kinds.of(brief.evaluation.kind).answer_of
     live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
@@ -77,14 +72,6 @@ def visible_answers(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
     return answers.assign(output=texts, unusable=unusable)
 
 
-class Size(NamedTuple):
-    """Bytes of a prompt, at least and at most (NaN: not known), and most tokens of its answer."""
-
-    least: float
-    most: float
-    tokens: int | None
-
-
 def dry_run(
     brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path
 ) -> pd.DataFrame:
@@ -92,9 +79,8 @@ def dry_run(
 
     A row per deployment, and one for the judge: `deployment calls cached prompt_tokens
     completion_tokens usd_low usd_high basis`; calls include the cached ones, tokens and dollars do
-    not, and retries are in none. A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a
-    token and one token of output, `usd_high` 3 bytes and as many tokens as an answer may have.
-    Missing is what nobody can say before, and the dollars of a price by the hour.
+    not. A prompt's tokens are its bytes by 4; `usd_low` counts 5 bytes a token and one token of
+    output, `usd_high` 3 bytes and as many tokens as an answer may have. Unknown is missing.
     """
     table, planned, kind = [], set[str](), kinds.of(brief.evaluation.kind)
     for deployment in deployments:
@@ -120,26 +106,20 @@ def dry_run(
         left = [calls[key] for key in keys - answered]
         table.append(forecast(deployment, left, cached=len(answered)))
     if brief.evaluation.judge and kind.JUDGED_BY:
-        sizes = _judge_sizes(brief, deployments, items)
-        table.append(_row(as_deployment(judge_of(brief)), len(sizes), 0, sizes))
+        calls_of_judge, quoted = _judge_calls(brief, deployments, items)
+        table.append(forecast(as_deployment(judge_of(brief)), calls_of_judge, quoted=quoted))
     return pd.DataFrame(table)
 
 
-def forecast(deployment: Deployment, calls: list[Call], *, cached: int = 0) -> dict[str, Any]:
-    """A row of `dry_run`, of calls that are still to be made."""
-    return _row(deployment, len(calls) + cached, cached, [_size(call) for call in calls])
-
-
-def _size(call: Call) -> Size:
-    prompt = endpoints.prompt_bytes(call)
-    return Size(prompt, prompt, endpoints.most_tokens(call))
-
-
-def _row(deployment: Deployment, calls: int, cached: int, sizes: list[Size]) -> dict[str, Any]:
-    least, most = sum(size.least for size in sizes), sum(size.most for size in sizes)
-    answers = [size.tokens for size in sizes]
+def forecast(
+    deployment: Deployment, calls: list[Call], *, cached: int = 0, quoted: float = 0.0
+) -> dict[str, Any]:
+    """A row of `dry_run`, of calls still to be made, which will quote so many bytes at most."""
+    least = sum(map(endpoints.prompt_bytes, calls))
+    most, answers = least + quoted, [endpoints.most_tokens(call) for call in calls]
     longest = None if None in answers else sum(tokens or 0 for tokens in answers)
-    row: dict[str, Any] = {"deployment": deployment.name, "calls": calls, "cached": cached}
+    row: dict[str, Any] = {"deployment": deployment.name, "calls": len(calls) + cached}
+    row["cached"] = cached
     row["prompt_tokens"] = None if math.isnan(most) else round(most / BYTES_PER_TOKEN)
     row |= {"completion_tokens": longest, "usd_low": None, "usd_high": None}
     try:
@@ -153,30 +133,33 @@ def _row(deployment: Deployment, calls: int, cached: int, sizes: list[Size]) -> 
     return row | {"usd_low": low, "usd_high": high, "basis": rate.basis}
 
 
-def _judge_sizes(brief: Project, deployments: list[Deployment], items: pd.DataFrame) -> list[Size]:
-    """Of every call of the judge: no answer in its place, and each as long as it may be."""
+def _judge_calls(
+    brief: Project, deployments: list[Deployment], items: pd.DataFrame
+) -> tuple[list[Call], float]:
+    """The judge's calls without the answers that it sees, and the most bytes of those (or NaN)."""
     kind, judge = kinds.of(brief.evaluation.kind), judge_of(brief)
     options = request_options(brief, as_deployment(judge))
 
-    def size(**texts: str) -> Size:
-        return _size(Call("", "chat", {"messages": messages(judge, **texts), **options}))
+    def call(**texts: str) -> Call:
+        return Call("", "chat", {"messages": messages(judge, **texts), **options})
 
+    pairs = kind.judge_calls(deployments)
+    calls = [
+        call(**item | dict.fromkeys(("output", "first", "second"), ""))
+        for item in rows(items)
+        for _ in pairs
+    ]
     longest = {d.name: _longest(brief, d, items) for d in deployments}
-    sizes = []
-    for number, item in enumerate(rows(items)):
-        empty = size(**item | dict.fromkeys(("output", "first", "second"), ""))
-        for places in kind.judge_calls(deployments):
-            times = {name: judge.user.count(f"{{{place}}}") for place, name in places.items()}
-            answers = sum(longest[name][number] * count for name, count in times.items())
-            sizes.append(empty._replace(most=empty.most + answers))
+    places = [entry for places in pairs for entry in places.items()]
+    quoted = sum(judge.user.count(f"{{{place}}}") * longest[name] for place, name in places)
     labelled = load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
-    return sizes + [size(**row) for row in rows(labelled)]
+    return calls + [call(**row) for row in rows(labelled)], quoted
 
 
-def _longest(brief: Project, deployment: Deployment, items: pd.DataFrame) -> list[float]:
-    """The most bytes that its answer to each item can have; NaN where there is no limit."""
+def _longest(brief: Project, deployment: Deployment, items: pd.DataFrame) -> float:
+    """The most bytes that its answers to all items can have; NaN where there is no limit."""
     if deployment.endpoint and deployment.endpoint.recorded:
         lines = endpoints.recorded_answers(deployment, brief.folder, items["item_id"].tolist())
-        return [len((line["output"] or "").encode()) for line in lines]
+        return sum(len((line["output"] or "").encode()) for line in lines)
     most = endpoints.most_tokens(Call("", "chat", request_options(brief, deployment)))
-    return [math.nan if most is None else most * BYTES_PER_TOKEN] * len(items)
+    return math.nan if most is None else most * BYTES_PER_TOKEN * len(items)

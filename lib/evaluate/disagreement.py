@@ -18,11 +18,9 @@ def side_by_side(
     """Everything there is to read, the items that tell the candidates apart most first.
 
     `items` is None where the answers have the input (Inspect); `graded` are the judge's verdicts.
-
-    Returns:
-        A row per item and deployment, also where it was not asked: `item_id deployment outcome
-        score mark text note disagree input target group verdicts`. `mark` is the outcome in
-        words, `text` the output without reasoning, `note` the error or what the scorer says.
+    A row per item and deployment, also where it was not asked: `item_id deployment outcome score
+    mark text note disagree input target group verdicts`. `mark` is the outcome in words, `text`
+    the output without reasoning, `note` the error or what the scorer says.
     """
     kind, tags = kinds.of(brief.evaluation.kind), brief.evaluation.reasoning_tags
     score, failed = scored["score"].astype(float), scored["outcome"] == "failed"
@@ -55,10 +53,7 @@ def _text(table: pd.DataFrame, column: str) -> pd.Series[str]:
 
 
 def _order(scored: pd.DataFrame) -> pd.DataFrame:
-    """Items, those with the widest spread of scores first, and whether candidates `disagree`.
-
-    They do where scores or kinds of outcome differ; a failed call is no opinion.
-    """
+    """Items, those with the widest spread first, and whether scores or outcomes `disagree`."""
     answers = scored[scored["outcome"] != "failed"].astype({"score": float})
     by_item = answers.groupby("item_id", sort=False)
     spread = by_item["score"].max() - by_item["score"].min()

@@ -19,7 +19,7 @@ from lib.brief import Deployment, Project, Section
 from lib.endpoints import identity, key_of, recorded_path, scrub, serving
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
-from lib.evaluate.scoring import MAX_FAILED_SHARE, measured
+from lib.evaluate.scoring import MAX_FAILED_SHARE, metric_row
 from lib.untrusted import as_text
 
 ASKS_ITEMS = False
@@ -47,9 +47,7 @@ class Options(Section):
 def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataFrame:
     """The samples of the brief's task, run with every deployment or read, as answers.
 
-    The task decides how it asks: of the brief only the concurrency, timeout and retries are used,
-    and a deployment's own `options`. A log of the same task, endpoint and options is not run again,
-    unless more than 2 % of its samples failed. Keys are taken out before it reaches the run.
+    Of the brief only the concurrency, timeout and retries are used, and a deployment's `options`.
     """
     how = {"metric": options_of(brief).inspect.metric, "group": brief.evaluation.group}
     logs = {d.name: read_log(_log(brief, d, run), d, **how) for d in deployments}
@@ -129,9 +127,8 @@ def read_log(
     """Read an Inspect log as answers: those of `answers.ask` with `input scorer graded`.
 
     A sample with an error, or without a score, is a failed call. `metric` names the scorer that
-    counts, or `scorer/key` where its values are mappings; left out, the first counts. `group` is
-    the field of the samples' metadata that says which belong together; without it the epochs of
-    one sample do.
+    counts (the first), or `scorer/key` where its values are mappings; `group` the field of the
+    samples' metadata that says which belong together, without which the epochs of one sample do.
     """
     where, read = path_name(path), _reader()
     try:
@@ -195,11 +192,7 @@ def _text(value: Any) -> str:
 
 
 def score(brief: Project, answers: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """What Inspect's scorer said, as a score from 0 to 1; see `lib.evaluate.scoring`.
-
-    C counts 1, P a half, I 0; N, no answer, is `unparsed`. One that the token limit cut off is
-    truncated and scores 0 like everywhere here, which Inspect may see otherwise.
-    """
+    """What Inspect's scorer said, from 0 to 1: C is 1, P a half, I 0; N, no answer, `unparsed`."""
     words = answers["graded"].str.strip().str.casefold()
     points = pd.to_numeric(words.map(lambda word: WORDS.get(word, word)), errors="coerce")
     for scorer, value in answers.loc[~points.between(0, 1), ["scorer", "graded"]].to_numpy():
@@ -216,4 +209,4 @@ def score(brief: Project, answers: pd.DataFrame, **_: Any) -> pd.DataFrame:
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The mean score with its interval: `accuracy` where a sample is right or wrong."""
     whole = scored["score"].dropna().isin((0.0, 1.0)).all()
-    return [measured("accuracy" if whole else "mean score", scored["score"], scored)]
+    return [metric_row("accuracy" if whole else "mean score", scored["score"], scored)]

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from lib.artifacts import path_name
 from lib.brief import Project
-from lib.endpoints import FIELD, filled
+from lib.endpoints import FIELD, fill
 from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.evaluate import judge as judge_model
 from lib.evaluate import kinds
@@ -48,10 +48,9 @@ def load_items(brief: Project) -> pd.DataFrame:
     and files for fine-tuning): an assistant's turn at its end is not sent, and is the target
     where there is no other. An `input` is needed where the brief's wording names it.
 
-    Returns:
-        One row per item, all text: `item_id input target group`, what the kind of task adds
-        (`documents`) and the file's further fields, as canonical JSON where they are no text.
-        `group` is the field that `evaluation.group` names; another of that name is `file_group`.
+    Returned is a row per item, all text: `item_id input target group`, what the kind of task adds
+    (`documents`) and the file's further fields, as canonical JSON where they are no text. `group`
+    is the field that `evaluation.group` names; another of that name is `file_group`.
 
     Raises:
         PlaybookError: A line is not usable; names the file, the line and what is wrong.
@@ -97,21 +96,17 @@ def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
             way = "write evaluation.format: csv, and evaluation.columns for other names of columns"
             raise PlaybookError(f"{path_name(path)}: by its name no JSON lines; {way}")
         for where, item in read_json_lines(path, wanted="id, input and target"):
-            yield where, _mapped(item, brief, where)
+            yield where, _our_fields(item, brief, where)
         return
     columns = brief.evaluation.columns
     needed = ["id", *["input"] * ("input" in FIELD.findall(_question(brief)))]
     wanted = {name: columns.get(name, name) for name in (*needed, *columns)}
-    for where, item in read_csv_lines(path, wanted=wanted):
-        yield where, _decoded(_mapped(item, brief, where), where, brief)
-
-
-def _decoded(item: dict[str, Any], where: str, brief: Project) -> dict[str, Any]:
-    """Cells that hold JSON for this kind, as what they say."""
-    for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
-        if item.get(key, "").strip():
-            item[key] = _json(item[key], where, key)
-    return item
+    for where, cells in read_csv_lines(path, wanted=wanted):
+        item = _our_fields(cells, brief, where)
+        for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
+            if item.get(key, "").strip():
+                item[key] = _json(item[key], where, key)
+        yield where, item
 
 
 def _json(text: str, where: str, key: str) -> Any:
@@ -121,7 +116,7 @@ def _json(text: str, where: str, key: str) -> Any:
         raise PlaybookError(f"{where}: {key} must be JSON text: {error}") from None
 
 
-def _mapped(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
+def _our_fields(raw: dict[str, Any], brief: Project, where: str) -> dict[str, Any]:
     """The item under our names; a field of the file that has one of them gives way."""
     columns = brief.evaluation.columns
     fields = {}
@@ -153,16 +148,16 @@ def _conversation(item: dict[str, Any], where: str) -> dict[str, Any]:
         calls = [as_dict(call.get("function")) for call in last.get("tool_calls", [])]
         for call in calls:
             call["arguments"] = _json(str(call.get("arguments") or "{}"), where, "arguments")
-        item = {"target": calls or _said(last)} | item
+        item = {"target": calls or _words_of(last)} | item
     if not turns or turns[-1]["role"] not in ("user", "tool"):
         raise PlaybookError(f"{where}: messages must hold a turn of the user to answer")
     spoken = [turn for turn in turns if turn["role"] not in ("system", "developer")]
-    lines = [f"{turn['role']}: {_said(turn)}" for turn in spoken]
-    text = _said(spoken[0]) if len(spoken) == 1 else "\n".join(lines)
+    lines = [f"{turn['role']}: {_words_of(turn)}" for turn in spoken]
+    text = _words_of(spoken[0]) if len(spoken) == 1 else "\n".join(lines)
     return {"input": text} | item | {"messages": canonical(turns)}
 
 
-def _said(turn: _Turn) -> str:
+def _words_of(turn: _Turn) -> str:
     """The words of a turn; of a part that is none, its type."""
     content = turn.get("content")
     parts = [part.get("text") or f"[{part.get('type')}]" for part in as_list(content)]
@@ -217,7 +212,7 @@ def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dic
     if "input" not in item and "input" not in FIELD.findall(_question(brief)):
         # What is read and judged is then the worded question.
         texts = {key: text_of(value) for key, value in item.items()}
-        item = {"input": filled(_question(brief), texts)} | item
+        item = {"input": fill(_question(brief), texts)} | item
     for key in ("id", "input"):
         required_text(item.get(key), where, key)
     if taken := [key for key in TAKEN if key in item]:

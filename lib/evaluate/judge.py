@@ -1,7 +1,6 @@
 """The judge: a model that is asked about answers, as a deployment is asked about items.
 
-What a candidate wrote is data for the judge and hostile: it is put into the brief's wording in
-one pass, so a placeholder in it stays text, and it cannot end the place it stands in.
+What a candidate wrote is hostile: it cannot end the place in the wording that it stands in.
 """
 
 import re
@@ -40,8 +39,7 @@ def judge_of(brief: Project) -> Judge:
 def as_deployment(judge: Judge) -> Deployment:
     """The judge as a deployment named `judge`, so that it is asked, priced and cached like one.
 
-    Temperature 0, 16 tokens and no stop unless its own options say otherwise. PlaybookError where
-    its endpoint is a file.
+    Temperature 0, 16 tokens and no stop unless its own options say otherwise.
     """
     endpoint, model = judge.endpoint, judge.model
     if endpoint.recorded:
@@ -63,29 +61,24 @@ def as_deployment(judge: Judge) -> Deployment:
 
 
 def messages(judge: Judge, /, **texts: str) -> list[dict[str, str]]:
-    """The chat turns of one judgement: system, worked examples, then what is judged.
-
-    `texts` are `input`, `target`, `output` or for a comparison `first` and `second`, and the
-    item's fields that the wording names.
-    """
-    turns = [("system", _filled(judge.system, texts))] if judge.system else []
+    """The chat turns of one judgement, of `TEXTS` and the item's fields that the wording names."""
+    turns = [("system", _wording(judge.system, texts))] if judge.system else []
     for shot in judge.shots:
-        turns.append(("user", _filled(judge.user, shot.model_dump())))
+        turns.append(("user", _wording(judge.user, shot.model_dump())))
         wording = '{"verdict": "{verdict}"}' if judge.answer_by == "schema" else judge.answer
         turns.append(("assistant", wording.replace("{verdict}", shot.verdict)))
-    turns.append(("user", _filled(judge.user, texts)))
+    turns.append(("user", _wording(judge.user, texts)))
     return [{"role": role, "content": content} for role, content in turns]
 
 
-def _filled(template: str, texts: dict[str, str]) -> str:
+def _wording(template: str, texts: dict[str, str]) -> str:
     """The wording with its texts, none of which can pass for a part of the wording."""
     names = "|".join(re.escape(name) for name in {*TAG.findall(template), *CONTROL})
     opening = re.compile(rf"<(?=[|｜]|\s*/?\s*(?:{names})\b)", re.IGNORECASE)
 
     def safe(match: re.Match[str]) -> str:
         text = opening.sub("&lt;", texts.get(match[1], ""))
-        # Further lines are indented, so none of them starts like a line of the wording or
-        # closes a ``` fence (which four spaces prevent).
+        # Further lines are indented: none is like a line of the wording, or closes a ``` fence.
         return "\n    ".join(text.splitlines())
 
     return FIELD.sub(safe, template)
@@ -105,10 +98,10 @@ def further_fields(judge: Judge) -> list[str]:
 def ask(
     brief: Project, rows: pd.DataFrame, run: Path, *, label: str = "verdicts", **calls: Any
 ) -> pd.DataFrame:
-    """Ask the judge about every row; equal questions are asked once, answers are kept in `run`.
+    """Ask the judge about every row of texts for `messages`; equal questions are asked once.
 
-    Rows hold texts of `messages`. Added are `said`, the judge's answer without its reasoning, and
-    `judge_error`, why there is none, or "". `label` and `calls` are for `endpoints.perform`.
+    Added are `said`, the judge's answer without its reasoning, and `judge_error`, why there is
+    none, or "". `label` and `calls` are for `endpoints.perform`.
     """
     judge = judge_of(brief)
     deployment = as_deployment(judge)
@@ -159,9 +152,6 @@ class Labelled(BaseModel):
     human: str | float
 
 
-LABELLED = TypeAdapter(Labelled)
-
-
 def load_labelled(brief: Project) -> pd.DataFrame:
     """Of `judge.calibration` `item_id input target output human`, and what the wording names."""
     judge = brief.evaluation.judge
@@ -174,7 +164,7 @@ def load_labelled(brief: Project) -> pd.DataFrame:
         raise PlaybookError(f"{where}: no such file; evaluation.judge.calibration names it")
     columns += further_fields(judge)
     lines = read_json_lines(path, wanted="id, output and human")
-    table = pd.DataFrame([_checked(raw, at, judge, rated) for at, raw in lines], columns=columns)
+    table = pd.DataFrame([_label_row(raw, at, judge, rated) for at, raw in lines], columns=columns)
     for name in table.loc[table["item_id"].duplicated(), "item_id"]:
         raise PlaybookError(f"{where}: the id {name!r} is used twice")
     if len(table) < 2:
@@ -186,8 +176,8 @@ def load_labelled(brief: Project) -> pd.DataFrame:
     return table
 
 
-def _checked(raw: dict[str, Any], where: str, judge: Judge, rated: bool) -> tuple[Any, ...]:
-    item = validated(LABELLED, raw, where)
+def _label_row(raw: dict[str, Any], where: str, judge: Judge, rated: bool) -> tuple[Any, ...]:
+    item = validated(TypeAdapter(Labelled), raw, where)
     low, high = judge.scale
     fits, wanted = item.human in judge.labels, f"one of {judge.labels}"
     if rated:
@@ -247,10 +237,7 @@ def trust(brief: Project, checked: pd.DataFrame) -> str:
 
 
 def same_family(judge: Judge, deployments: list[Deployment], models: pd.DataFrame) -> list[str]:
-    """One sentence for each candidate that is of the judge's own family: it may favour its kind.
-
-    A model that is not in `models` (`repo_id family base_model`) is of its owner's family.
-    """
+    """One sentence for each candidate that is of the judge's own family, or else of its owner."""
     families, direct = models.set_index("repo_id")["family"].dropna(), legal.bases(models)
 
     def kin(repo_id: str) -> dict[str, str]:
@@ -273,10 +260,9 @@ def correct(
 ) -> pd.DataFrame:
     """Say in every score's basis how its judge was measured, and correct the score if it was.
 
-    Each deployment is led by its corrected figure, now the primary one. It is missing where the
-    judge has a `flaw`; then quality is not decided. Comparisons of candidates go on using the
-    judge's own scores, item by item: its errors on both cancel in a paired test, as long as it
-    favours neither. `scored` is from `steps.score`, `checked` from `steps.calibrate`.
+    Each deployment is led by its corrected figure, now the primary one; it is missing where the
+    judge has a `flaw`. Comparisons go on using the judge's own scores: its errors on both cancel
+    in a paired test, as long as it favours neither.
     """
     judge = judge_of(brief)
     if checked.empty:

@@ -1,8 +1,7 @@
 """Racing: ask items in blocks and drop the candidates that cannot win any more.
 
-What winning means is the brief's objective. The best has the highest quality, so a candidate
-is out once it is certainly worse than another. The cheapest (or fastest) need not be the best,
-so there a worse candidate stays, unless it certainly misses `requirements.min_quality`.
+For the best that is who is certainly worse than another; the cheapest or fastest need not be the
+best, so there only who certainly misses `requirements.min_quality`.
 """
 
 from collections.abc import Callable, Collection
@@ -13,7 +12,7 @@ import pandas as pd
 from lib.brief import Deployment, Project
 from lib.evaluate import kinds
 from lib.evaluate.scoring import MAX_FAILED_SHARE
-from lib.stats import Bets, beaten, by_item, group_numbers, shuffled_blocks
+from lib.stats import Bets, by_item, group_numbers, race_losers, shuffled_blocks
 
 
 def drop(
@@ -21,9 +20,9 @@ def drop(
 ) -> pd.DataFrame:
     """Which of the `active` deployments cannot win any more, by the items asked so far?
 
-    `scored` is from `steps.score_answers`: all blocks and all deployments so far, those dropped
-    before as well. Items with the same `group`, if not blank, are one bet. A `baseline` is neither
-    dropped nor a rival. A row per active deployment: `deployment dropped after_items reason`.
+    `scored` is from `steps.score_answers`: all blocks and all deployments so far. Items of one
+    `group` are one bet; a `baseline` is neither dropped nor a rival. A row per active deployment:
+    `deployment dropped after_items reason`.
     """
     names = [name for name in dict.fromkeys(scored["deployment"]) if name not in baseline]
     table, groups = by_item(scored)
@@ -32,18 +31,11 @@ def drop(
         numbers = np.arange(len(table))  # no two of a group so far
     calls = scored["score"].isna().groupby(scored["deployment"]).agg(["sum", "size"])
     flawed = list(calls.index[calls["sum"] > MAX_FAILED_SHARE * calls["size"]])
-    out = beaten(table[names], numbers, [n for n in active if n in names], flawed, bets)
+    out = race_losers(table[names], numbers, [n for n in active if n in names], flawed, bets)
     rows = []
     for name in active:
-        failed, n_calls = int(calls["sum"][name]), int(calls["size"][name])
-        reason = ""
-        if name in baseline:
-            reason = "the baseline is never dropped"
-        elif name in flawed:
-            reason = (
-                f"{failed} of {n_calls} calls failed: not comparable, so not dropped for quality"
-            )
-        elif name in out:
+        n_calls, reason = int(calls["size"][name]), ""
+        if name in out:
             rival = out[name]
             gap = (table[name] if rival is None else table[rival] - table[name]).dropna()
             figure = f"{gap.mean():.3g} on {len(gap)} items"
@@ -62,21 +54,18 @@ def run(
     """Ask the items block by block, only of deployments of the brief that can still win.
 
     Where quality cannot rule a win out all is asked at once. The race ends early when one
-    candidate is left, or only such as are the same model and answer alike. With a baseline or
-    `min_quality` those are asked the other items too, since these tests want all of them; so
-    their intervals are not those of a race stopped at will.
+    candidate is left, or only such as are the same model and answer alike; with a baseline or
+    `min_quality`, whose tests want all items, those are asked the other items too.
 
     `ask` and `score` take one block at a time. Returned are all answers, and the last look at each
-    deployment, as `drop` gives it. A dropped one may not be picked: on its few items it may seem
-    tied.
+    deployment, as `drop` gives it.
     """
     # What a win is, and in which order the items are asked.
     names = [d.name for d in brief.deployments]
     baseline = [d.name for d in brief.deployments if d.baseline]
-    group = "group" if "group" in items else None
     numbers = group_numbers(items.get("group"))
     bets = _bets(brief, 1 if numbers is None else int(np.bincount(numbers).max()))
-    blocks = shuffled_blocks(items, group=group, block=brief.evaluation.block)
+    blocks = shuffled_blocks(items, block=brief.evaluation.block)
     if bets.bar is None and not (bets.best and len(names) - len(baseline) > 1):
         blocks = [list(items["item_id"])]
     whole = bool(baseline) or brief.requirements.min_quality is not None
@@ -103,10 +92,9 @@ def run(
 def _bets(brief: Project, widest: int) -> Bets:
     """What a race may bet on.
 
-    Not on rivals while speed or cost has a bar as well, which the better one may miss in a later
-    step. Not on the bar where the score of an item is not what it tests: a calibrated judge's
-    score is corrected afterwards, and a win rate is one against the whole field, so with a bar
-    on it nobody may leave the field.
+    Not on rivals while speed or cost has a bar as well, which the better one may miss later. Not
+    on the bar where an item's score is not what it tests: a calibrated judge's is corrected
+    afterwards, and a win rate is one against the whole field, which then nobody may leave.
     """
     needs, evaluation = brief.requirements, brief.evaluation
     relative = kinds.of(evaluation.kind).RELATIVE

@@ -27,11 +27,10 @@ def outcome_of(error: Any, finish_reason: Any, text: str) -> str | None:
     return None if text else "empty"
 
 
-def measured(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict[str, Any]:
+def metric_row(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict[str, Any]:
     """One metric of one deployment: the mean of some values with its 95 % interval.
 
-    There is a value for each row of `scored`: right or wrong, or a score from 0 to 1. The rows'
-    `group` clusters the interval. Given are `metric value low high n`.
+    There is a value for each row of `scored`, whose `group` clusters the interval.
     """
     value, low, high = interval(pd.Series(values), scored.get("group"))
     return {"metric": metric, "value": value, "low": low, "high": high, "n": len(scored)}
@@ -40,8 +39,7 @@ def measured(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict[s
 def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
     """What became of the calls of one deployment, and whether its scores are `comparable`.
 
-    With more than 2 % of calls failed they are not: the items left may not be like the others; nor
-    where the model changed on the way.
+    They are not with more than 2 % of calls failed, nor where the model changed on the way.
     """
     outcomes = rows["outcome"].value_counts().reindex(["failed", *UNUSABLE], fill_value=0)
     failed = int(outcomes["failed"])
@@ -55,7 +53,7 @@ def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
     }
 
 
-def served(answers: pd.DataFrame) -> list[str]:
+def model_notes(answers: pd.DataFrame) -> list[str]:
     """Whom another model answered than the one asked, or several in turn: sentences."""
     columns = ["deployment", "asked_model", "served_model"]
     names = answers.reindex(columns=columns).dropna().drop_duplicates()
@@ -64,40 +62,25 @@ def served(answers: pd.DataFrame) -> list[str]:
     return [text.format(*row) for row in rows.to_numpy() if row[1] != row[2]]
 
 
-def means(scored: pd.DataFrame) -> pd.DataFrame:
-    """The mean score of every deployment, failed calls left out, the best first."""
-    rows = [
-        {"deployment": name, **measured("score", graded["score"], graded)}
-        for name, answers in scored.groupby("deployment", sort=False)
-        for graded in [answers.dropna(subset=["score"])]
-    ]
-    ranked = pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable")
-    return ranked.reset_index(drop=True)
-
-
 def shares(
     scored: pd.DataFrame, categories: Iterable[str], tones: Mapping[str, Any], *, title: str,
     metric: str,
 ) -> Figure:  # fmt: skip
-    """Stacked shares of categories, one a row of the scored answers, beside the mean `metric`.
-
-    `tones` has every category in its order with its tone, as `pages.shares` knows them.
-    """
+    """Stacked shares of categories, one a row of the scored answers, beside the mean `metric`."""
     counts = pd.crosstab(scored["deployment"], pd.Series(list(categories), index=scored.index))
     counts = counts.reindex(columns=list(tones), fill_value=0)
-    title = f"{title}, by configuration"
-    frames = {"counts": counts, "colours": dict(tones), "means": means(scored)}
-    return "shares", {**frames, "title": title, "metric": metric}
+    graded = scored.dropna(subset=["score"]).groupby("deployment", sort=False)
+    rows = [{"deployment": n, **metric_row("score", part["score"], part)} for n, part in graded]
+    means = pd.DataFrame(rows).sort_values("value", ascending=False, ignore_index=True)
+    frames = {"counts": counts, "colours": dict(tones), "means": means}
+    return "shares", {**frames, "title": f"{title}, by configuration", "metric": metric}
 
 
 def outcome_shares(
     scored: pd.DataFrame, names: pd.Series[Any], tones: Mapping[str, Any], *, title: str,
     metric: str,
 ) -> Figure:  # fmt: skip
-    """Shares of what became of the answers beside the mean `metric`.
-
-    `names` has the category of each usable answer, `tones` those categories.
-    """
+    """Shares of what became of the answers: of the usable ones the `names`, which have `tones`."""
     names = names.where(scored["outcome"] == "answered", scored["outcome"])
     every = {**tones, **UNUSABLE, "failed": "pale"}
     return shares(scored, names, every, title=title, metric=metric)

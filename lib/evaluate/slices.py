@@ -21,10 +21,10 @@ def by_slice(
     """The scores of `summarise`, then the primary metric of every slice, the worst first.
 
     Slices are the values of the fields in `evaluation.slices`, or of `group` where it names none;
-    `slice` is such as `language: de`, blank for all items. The worst of many slices is partly bad
-    luck: read the interval. A slice's row is never `primary`: no requirement tests it, and what a
-    judge says there is not corrected. `against_baseline` is the verdict on that slice, with Holm's
-    adjustment over the slices of a candidate; `checked` is as in `non_inferiority`.
+    `slice` is such as `language: de`, blank for all items. A slice's row is never `primary`: no
+    requirement tests it, and what a judge says there is not corrected. `against_baseline` is the
+    verdict on that slice, with Holm's adjustment over the slices of a candidate; `checked` is as
+    in `non_inferiority`.
     """
     kind, table = kinds.of(brief.evaluation.kind), []
     slices = list(_slices(brief, scored, items))
@@ -70,10 +70,7 @@ def _against_baseline(
 def slice_winners(
     brief: Project, scored: pd.DataFrame, items: pd.DataFrame, gathered: Gathered
 ) -> list[str]:
-    """A sentence where another candidate beats the best of all in a slice that the brief names.
-
-    By the paired test of `compare`, with Holm's adjustment over slices and pairs.
-    """
+    """A sentence where another candidate beats the best of all in a slice that the brief names."""
     out = {*gathered.dropped["deployment"], *(d.name for d in brief.deployments if d.baseline)}
     rivals = scored[~scored["deployment"].isin(out)]
     kind, graded, tests = kinds.of(brief.evaluation.kind), gathered.graded, []

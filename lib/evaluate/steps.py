@@ -14,7 +14,7 @@ from lib.brief import Deployment, Project
 from lib.endpoints import Session
 from lib.evaluate import answers, judge, kinds, racing
 from lib.evaluate.answers import visible_answers
-from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls, served
+from lib.evaluate.scoring import FIGURES_OF_CALLS, Figure, counts_of_calls, model_notes
 
 MOST_UNPARSED = 0.05  # of answers: beyond it, people see what was unreadable
 BASELINE = "the baseline: compared with, not chosen"
@@ -49,17 +49,13 @@ class Gathered(NamedTuple):
         pairs = self.answers.get(["deployment", "shared_with"], pd.DataFrame()).drop_duplicates()
         same = "the same weights, wording and options as {}: asked once, latency not shared"
         shared = [f"{name}: {same.format(o)}" for name, o in pairs.dropna().to_numpy() if o]
-        return [f"{name}: {reason}" for name, reason in out] + shared + served(self.answers)
+        return [f"{name}: {reason}" for name, reason in out] + shared + model_notes(self.answers)
 
 
 def gather(
     brief: Project, deployments: list[Deployment], items: pd.DataFrame, run: Path
 ) -> Gathered:
-    """Ask the deployments, and the judge where the kind of task has one.
-
-    With `strategy: racing` items are asked in blocks, and who cannot win any more is dropped.
-    Raises what `endpoints.perform` does.
-    """
+    """Ask the deployments, in a race if the brief says so, and the judge where there is one."""
     source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
         return Gathered(source, None, NO_RACE)
@@ -99,9 +95,8 @@ def score_answers(
 ) -> pd.DataFrame:  # fmt: skip
     """The answers of `ask`, none dropped, with `outcome predicted score detail`.
 
-    `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`, `predicted`
-    text or null, `score` 0 to 1, `detail` text of the kind. A failed call has no score: nobody
-    knows what the model would have said. An answer that cannot be used scores 0.
+    `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`. A failed call
+    has no score; another answer that cannot be used scores 0.
     """
     if answers.empty:
         blank = dict.fromkeys(("outcome", "predicted", "detail"), "")
@@ -121,10 +116,7 @@ def score_answers(
 
 
 def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
-    """What no answer could be read from, where that is more than 5 % of a deployment's answers.
-
-    A row for each of up to three examples: `deployment share output`.
-    """
+    """Up to three answers that cannot be read, where over 5 %: `deployment share output`."""
     came = scored[scored["outcome"] != "failed"]
     share = came["outcome"].eq("unparsed").groupby(came["deployment"]).mean()
     came = came.assign(share=came["deployment"].map(share))
@@ -134,10 +126,7 @@ def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def calibrate(brief: Project, run: Path) -> pd.DataFrame:
-    """The judge's verdicts on the items people labelled, asked exactly as about any answer.
-
-    `item_id input target output human said judge_error verdict rating`; no rows without labels.
-    """
+    """The judge's verdicts on what people labelled, asked exactly as about any answer."""
     kind = kinds.of(brief.evaluation.kind)
     labelled = judge.load_labelled(brief) if kind.read_verdicts else pd.DataFrame()
     if labelled.empty:
@@ -163,7 +152,6 @@ def summarise(
 ) -> pd.DataFrame:  # fmt: skip
     """One row per deployment and metric, corrected for the judge's errors where measured.
 
-    Failed calls are in no metric; other answers that cannot be used are, as wrong ones.
     `scored` is from `score`, `checked` from `calibrate`; the deployments are those asked. The
     columns are `COLUMNS`, `standing` and a `slice`, blank for all items: `n` is how many answers
     the metric is of, exactly one metric of each deployment is `primary`, and `standing` says who
@@ -207,10 +195,7 @@ def detail(
 
 
 def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.DataFrame:
-    """Every pair of deployments on the same items; comparisons by the judge's own verdicts.
-
-    What a race dropped is not compared: with fewer items it would only weaken the other tests.
-    """
+    """Every pair of deployments on the same items, but not what a race dropped."""
     left = scored[~scored["deployment"].isin(gathered.dropped["deployment"])]
     return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(left, gathered.graded))
 
@@ -218,9 +203,9 @@ def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.Data
 def non_inferiority(
     brief: Project, scored: pd.DataFrame, checked: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Whether each deployment is good enough to replace the baseline; empty without one.
+    """Whether each deployment is good enough to replace the baseline, if there is one.
 
-    To a judge whose labels, `checked`, show that it tells nothing, all would be alike.
+    Not decided where the judge's labels, `checked`, show that it tells nothing.
     """
     names = set(scored["deployment"])
     for name in (d.name for d in brief.deployments if d.baseline and d.name in names):

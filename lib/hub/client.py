@@ -64,10 +64,7 @@ def is_hub() -> bool:
 
 
 def token_problem() -> str:
-    """What is wrong with the Hub's token, if one is set: to others an expired one looks anonymous.
-
-    Elsewhere the Hub answers 200 to it, as if nobody had signed in.
-    """
+    """What is wrong with the Hub's token, if one is set: elsewhere an expired one is like none."""
     token = hf.get_token()
     if not token or offline() or not is_hub():
         return ""
@@ -174,8 +171,8 @@ class Client:
     def fetch(self, name: str, url: str, params: JSON, max_age_days: float) -> JSON:
         """The answer kept under a file name where it is young enough, else the host's, kept.
 
-        It has `retrieved_at answer source`. Where the host does not answer, the kept one however
-        old, or nothing, with `missed` (no connection) or `problem` (a sentence) and its `code`.
+        It has `retrieved_at answer source`. Where the host does not answer, it is the kept one or
+        none, with `missed` (no connection) or `problem` (a sentence) and its `code`.
         """
         path, full_url, kept = self._cache / f"{name}.json", address(url), {}
         with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
@@ -185,8 +182,6 @@ class Client:
                 kept = {**entry, "source": f"hub (cached {date.date()})"}
                 if 0 <= (datetime.now(UTC) - date).total_seconds() <= max_age_days * 86400:
                     return kept
-        if self.lost:
-            return kept | {"missed": True}
         try:
             answer, _ = self.get(url, params)
         except Unreachable:
@@ -204,9 +199,7 @@ class Client:
     def get(self, url: str, params: JSON) -> tuple[Any, str | None]:
         """The JSON of an answer, None for a file that is not there, and the next page's URL.
 
-        Raises:
-            Unreachable: There is no connection; further requests then fail without trying.
-            Failed: This request alone failed.
+        Once Unreachable is raised all requests raise it; Failed is this request's alone.
         """
         for pause in PAUSES_S:
             try:

@@ -12,16 +12,16 @@ import yaml
 from lib import tables
 from lib.brief import Project
 from lib.errors import PlaybookError
-from lib.hub.facts import Facts, verified
+from lib.hub.facts import Facts, facts_from_hub
 from lib.hub.search import describer
 from lib.legal import JUDGED, VERDICTS, ancestors, base_names, bases, judge, keys_on_hub, same_names
-from lib.sizing import packed, shortlist, wanted_tiers
+from lib.sizing import packed_weights, shortlist, wanted_tiers
 from lib.tables import Row, rows
 from lib.untrusted import as_text
 
 # What step 3 takes from the Hub where it verified it: the rest of step 2's table stands.
 SHAPE = ["layers", "kv_heads", "head_dim", "context_length"]
-FROM_HUB = ["kv_layout", "state_bytes", "quantization", "params_by_dtype"]
+FROM_HUB = ["kv_layout", "quantization", "params_by_dtype"]
 # `field`: licence, size, context, gated, base model or name; `against`: catalogue or previous run.
 DRIFT = dict.fromkeys(["repo_id", "field", "against", "old", "new"], "str") | {
     "accepted": "bool", "consequence": "str", "changes_verdict": "bool"
@@ -42,16 +42,13 @@ def reconcile(
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Find where the Hub says something else, and go through steps 1 and 2 with what it says.
 
-    `previous` is what an earlier run of the project was told, from `recall`.
-
-    Returns:
-        All models, sized and judged on what the Hub says; one row per drift, columns as in
-        `DRIFT`; what `hub.accept_drift` accepts and no drift answers to, in sentences.
+    `previous` is from `recall`. Returned are all models, sized and judged on what the Hub says; a
+    row per drift, with the columns `DRIFT`; what `hub.accept_drift` accepts for nothing.
     """
     drifts, models = list[Row](), sized
-    if facts := verified(pulled):
+    if facts := facts_from_hub(pulled):
         drifts = compare(sized, facts, previous, brief)
-        models = _resized(_rejudged(judged, pulled, drifts, brief), pulled, drifts, brief)
+        models = _hub_sizes(_hub_verdicts(judged, pulled, drifts, brief), pulled, drifts, brief)
     was, now = ({row["repo_id"]: row for row in rows(table)} for table in (sized, models))
     for drift in drifts:
         text, changes = consequence(drift, was[drift["repo_id"]], now[drift["repo_id"]])
@@ -68,8 +65,7 @@ def reconcile(
 def compare(models: pd.DataFrame, facts: Facts, previous: Facts, brief: Project) -> list[Row]:
     """What the Hub says differently from the catalogue and from an earlier pull.
 
-    What either leaves blank is no drift, but a licence or base model that is gone is. A size
-    drifts that is more than 10 % off every count of the catalogue, which may hold two.
+    What either leaves blank is no drift, but a licence or base model that is gone is.
     """
     accepted = {(entry.model.lower(), entry.field) for entry in brief.hub.accept_drift}
     licenses = tables.licenses()
@@ -133,10 +129,7 @@ def _measures(counts: list[float | None], old: Row, hub: Row) -> Iterator[Change
 
 
 def _ancestry(judged: pd.DataFrame, pulled: pd.DataFrame) -> pd.DataFrame:
-    """Rows of what the models were made from and step 1 did not know, as the Hub describes it.
-
-    A first release that names its own owner's repository makes that one a first release too.
-    """
+    """Rows of what the models were made from and step 1 did not know, as the Hub describes it."""
     describe = describer(tables.models(), tables.licenses(), "")
     first, made = {name for name, base in bases(judged).items() if not base}, dict[str, Row]()
     for row in rows(pulled, ["repo_id", "ancestry"]):
@@ -149,16 +142,15 @@ def _ancestry(judged: pd.DataFrame, pulled: pd.DataFrame) -> pd.DataFrame:
     return table[~table["repo_id"].str.lower().isin([*same_names(judged)])]
 
 
-def _rejudged(
+def _hub_verdicts(
     judged: pd.DataFrame, pulled: pd.DataFrame, drifts: list[Row], brief: Project
 ) -> pd.DataFrame:
     """Step 1's table, stricter where the Hub's base models and licences make it so, never milder.
 
-    A model is judged again where the Hub traces it to other models, or an accepted drift puts it
-    under another licence. A licence drift that nobody accepted makes it `review`.
+    A licence drift that nobody accepted makes a model `review`.
     """
     # The licences that somebody accepted, as keys of the table where they have one.
-    licenses, ids, facts = tables.licenses(), judged["repo_id"], verified(pulled)
+    licenses, ids, facts = tables.licenses(), judged["repo_id"], facts_from_hub(pulled)
     keys, changes = keys_on_hub(rows(licenses)), [d for d in drifts if d["field"] == "licence"]
     texts = {d["repo_id"]: facts[d["repo_id"]]["license"] for d in changes if d["accepted"]}
     for repo_id, name in texts.items():
@@ -192,20 +184,17 @@ def _rejudged(
     return judged.assign(**pd.DataFrame(results, judged.index, columns).astype("str"))
 
 
-def _resized(
+def _hub_sizes(
     judged: pd.DataFrame, pulled: pd.DataFrame, drifts: list[Row], brief: Project
 ) -> pd.DataFrame:
-    """Step 2 again with what the Hub says: layers, files, context, and a size that drifted.
-
-    Of packed weights the Hub counts too few or too many: there the stated count stays.
-    """
-    from_hub = pulled[pulled["repo_id"].isin(verified(pulled))].drop_duplicates("repo_id")
+    """Step 2 again with what the Hub says: layers, files, context, and a size that drifted."""
+    from_hub = pulled[pulled["repo_id"].isin(facts_from_hub(pulled))].drop_duplicates("repo_id")
     facts = from_hub.set_index("repo_id").reindex(judged["repo_id"]).set_axis(judged.index)
     shape = facts[SHAPE].astype("Float64").astype(float).fillna(judged[SHAPE])
     packing = facts[FROM_HUB].fillna(judged.reindex(columns=FROM_HUB))
     count = facts["params_b"].astype(float).fillna(facts["gguf_params_b"].astype(float))
     sizes = [drift["repo_id"] for drift in drifts if drift["field"] == "size"]
-    moved = judged["repo_id"].isin(sizes) & ~packed(facts)
+    moved = judged["repo_id"].isin(sizes) & ~packed_weights(facts)
     table = judged.assign(
         **packing,
         **shape,

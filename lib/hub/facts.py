@@ -37,17 +37,14 @@ Check = tuple[str, bool | None, str]
 Facts = dict[str, Row]
 
 
-def verified(pulled: pd.DataFrame) -> Facts:
+def facts_from_hub(pulled: pd.DataFrame) -> Facts:
     """The facts that came from the Hub, by repository."""
     from_hub = pulled[pulled["metadata_source"].astype(str).str.startswith("hub")]
     return {row["repo_id"]: _facts(row) for row in rows(from_hub.drop_duplicates("repo_id"))}
 
 
 def _facts(row: Row) -> Row:
-    """What is compared and kept: texts or None, numbers or 0, and the licence by its one name.
-
-    `license` is the Hub's tag, or `other: name` where a name stands beside the tag `other`.
-    """
+    """What is compared and kept: texts or None, numbers or 0, and the licence by its one name."""
     facts: Row = {key: row.get(key) if isinstance(row.get(key), str) else None for key in TEXTS}
     facts |= {key: max(as_number(row.get(key)) or 0.0, 0.0) for key in NUMBERS}
     text = facts["license_on_hub"] or ""
@@ -56,7 +53,7 @@ def _facts(row: Row) -> Row:
 
 def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
     """How many models the Hub confirmed and contradicted: `fact verified drifted unknown`."""
-    is_verified, counts = pulled["repo_id"].isin(verified(pulled)), []
+    is_verified, counts = pulled["repo_id"].isin(facts_from_hub(pulled)), []
     for fact, (column, field) in RESTS_ON.items():
         has_value = pulled[column].notna() & (pulled[column] != "unknown")
         apart = pulled["repo_id"].isin(drifts.loc[drifts["field"] == field, "repo_id"])
@@ -67,7 +64,7 @@ def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
 
 def remember(pulled: pd.DataFrame, path: Path) -> None:
     """Keep the facts of an accepted pull that the Hub verified, for the project's next run."""
-    if facts := verified(pulled):
+    if facts := facts_from_hub(pulled):
         kept = list((recall(path) | facts).values())
         write_bytes(path, json.dumps(kept, indent=1, ensure_ascii=False).encode())
 
@@ -82,10 +79,9 @@ def recall(path: Path) -> Facts:
 
 
 def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:
-    """Hold every repository against the brief's `require`.
+    """Hold every repository against the brief's `require`: a row each, with the columns `SUPPLY`.
 
-    One row per row of `metadata`: `repo_id supply_verdict supply_reasons`, where the verdict is
-    `pass|fail|unknown`. `fail` wins over `unknown`; what is not known never passes.
+    The verdict is `pass|fail|unknown`: `fail` wins over `unknown`, which never passes.
     """
     judged = []
     for row in rows(metadata, GATE):

@@ -30,8 +30,8 @@ Repo = dict[str, Any]
 class Wanted(NamedTuple):
     """What is asked of the Hub; sizes are ranges in billions, of which one must hold.
 
-    Licences are named as the Hub names them, `other: name` where the tag is `other`; a
-    repository with that tag counts as well where the catalogue knows it as one of them.
+    Licences have the Hub's names, `other: name` where the tag is `other`; `known` are repositories
+    with that tag which the catalogue knows as one of them.
     """
 
     licenses: list[str]
@@ -83,18 +83,15 @@ def read_list(hub: Client, wanted: Wanted, query: dict[str, Any]) -> tuple[list[
     for _ in range(PAGES):
         answer, onward = _ask(hub, "", query)
         repos = [repo for raw in as_list(answer) if (repo := _repo(raw, SORTS[rest.sort]))]
-        passing += [repo for repo in repos if _passes(repo, wanted)]
+        for repo in repos:
+            by_name = "other" in repo["licenses"] and repo["repo_id"].lower() in wanted.known
+            if by_name or not repo["licenses"].isdisjoint(wanted.licenses):
+                passing += [repo] * (repo["downloads"] >= rest.min_downloads)
         ended = rest.sort == "downloads" and repos and repos[-1]["downloads"] < rest.min_downloads
         if not onward or ended or sum(not repo["copy"] for repo in passing) >= rest.limit:
             return passing, True
         query = parse_qs(urlsplit(onward).query)  # never its host: the token would go with it
     return passing, False
-
-
-def _passes(repo: Repo, wanted: Wanted) -> bool:
-    in_catalogue = "other" in repo["licenses"] and repo["repo_id"].lower() in wanted.known
-    licensed = in_catalogue or not repo["licenses"].isdisjoint(wanted.licenses)
-    return licensed and repo["downloads"] >= wanted.rest.min_downloads
 
 
 def look_up(hub: Client, repo_id: str) -> Repo | None:

@@ -32,7 +32,7 @@ UNPINNED = "the Hub named no revision: nothing is pinned, ask again"
 Facts = dict[str, Any]
 
 
-def described(row: dict[Any, Any], answers: Facts) -> Facts:
+def metadata_row(row: dict[Any, Any], answers: Facts) -> Facts:
     """One row of `hub.pull`'s metadata, from the Hub's answers or else the catalogue."""
     entry, base, problem = answers.get("model", {}), row["base_model"], answers.get("problem", "")
     facts = {"repo_id": row["repo_id"], "metadata_source": entry.get("source", "catalogue")}
@@ -132,16 +132,16 @@ def _security(status: object) -> tuple[str | None, str | None]:
     if not isinstance(status, dict):
         return None, None
     problems = status.get("filesWithIssues")
+    if not isinstance(problems, list) or not problems:
+        clean = problems == [] and status.get("scansDone") is True
+        return ("clean" if clean else "unknown"), None
     issues = [
         f"{path} ({as_text(issue.get('level')) or 'not rated'})".replace(";", ",")
-        for issue in map(as_dict, as_list(problems))
+        for issue in map(as_dict, problems[:SHOWN_ISSUES])
         if (path := as_text(issue.get("path")))
     ]
-    if len(issues) > SHOWN_ISSUES:
-        issues[SHOWN_ISSUES:] = [f"and {len(issues) - SHOWN_ISSUES} more"]
-    if isinstance(problems, list) and problems:
-        return "issues", "; ".join(issues) or None
-    return ("clean" if problems == [] and status.get("scansDone") is True else "unknown"), None
+    more = [f"and {len(problems) - SHOWN_ISSUES} more"] * (len(problems) > SHOWN_ISSUES)
+    return "issues", "; ".join(issues + more) or None
 
 
 def commit(page: Facts) -> str | None:
@@ -175,8 +175,7 @@ def _license(card: Facts, tags: list[str]) -> tuple[str | None, str | None]:
 def _base_models(on_page: object, tags: list[str], on_card: object) -> str | None:
     """`{"models": [{"id": …}]}`, a list of ids or of `{"id": …}`; the rest where that is not all.
 
-    What is named but is no repository stays, and what only the card names is marked so: neither
-    can be looked up, and step 1 then calls the descent unknown.
+    What is no repository stays, and what only the card names is marked: step 1 must not trust it.
     """
     ids = [as_dict(one).get("id", one) for one in as_list(as_dict(on_page).get("models", on_page))]
     matches = (re.fullmatch(BASE_TAG, tag) for tag in tags)
@@ -210,21 +209,18 @@ def offers(answers_by_repo: dict[str, Facts], routing: Facts) -> Iterator[Facts]
         on_router = routes.get(repo_id) or routes.get(str(page.get("id")), {})
         for provider in on_page | on_router:
             here, there = on_page.get(provider, {}), on_router.get(provider, {})
-            when = (routing if there else entry).get("retrieved_at")
-            offer = {"repo_id": repo_id, "provider": provider, "retrieved_at": when}
-            yield offer | _offer(here, there)
-
-
-def _offer(on_page: Facts, on_router: Facts) -> Facts:
-    price = as_dict(on_router.get("pricing"))
-    return {
-        "status": as_text(on_page.get("status")) or as_text(on_router.get("status")),
-        "context_length": as_count(on_router.get("context_length")),
-        "input_usd_per_million": _amount(price.get("input")),
-        "output_usd_per_million": _amount(price.get("output")),
-        "first_token_latency_ms": _amount(on_router.get("first_token_latency_ms")),
-        "throughput_tps": _amount(on_router.get("throughput")),
-    }
+            price = as_dict(there.get("pricing"))
+            yield {
+                "repo_id": repo_id,
+                "provider": provider,
+                "retrieved_at": (routing if there else entry).get("retrieved_at"),
+                "status": as_text(here.get("status")) or as_text(there.get("status")),
+                "context_length": as_count(there.get("context_length")),
+                "input_usd_per_million": _amount(price.get("input")),
+                "output_usd_per_million": _amount(price.get("output")),
+                "first_token_latency_ms": _amount(there.get("first_token_latency_ms")),
+                "throughput_tps": _amount(there.get("throughput")),
+            }
 
 
 def _by_provider(mapping: object) -> dict[str, Facts]:

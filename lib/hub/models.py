@@ -13,7 +13,7 @@ from huggingface_hub import constants, errors, hf_hub_download
 from lib import tables
 from lib.errors import PlaybookError, bar
 from lib.hub.client import JSON, UNREACHABLE, Client, host, is_hub, offline, refusal
-from lib.hub.model_info import commit, described, license_file, offers, page_facts, valid_id
+from lib.hub.model_info import commit, license_file, metadata_row, offers, page_facts, valid_id
 from lib.legal import ancestors, base_names, same_names
 from lib.tables import rows
 from lib.untrusted import as_dict, as_text
@@ -28,19 +28,17 @@ EXPAND = """baseModels cardData config createdAt downloads gated gguf likes sha 
 FILES = {"securityStatus": True, "blobs": True}  # huggingface_hub refuses them beside `expand`
 PARTS = ("model", "files", "config")
 ORDER = """repo_id revision metadata_source retrieved_at license_on_hub license_name gated formats
-    remote_code context_length layers kv_heads head_dim kv_layout state_bytes quantization
+    remote_code context_length layers kv_heads head_dim kv_layout quantization
     base_models lineage_verdict created_at last_modified downloads likes params_b params_by_dtype
     gguf_params_b weights_gb security security_issues providers renamed_to ancestry license_sha256
     problem""".split()
-WHOLE = "context_length layers kv_heads head_dim state_bytes downloads likes".split()
+WHOLE = "context_length layers kv_heads head_dim downloads likes".split()
 COLUMNS = dict.fromkeys(ORDER, "str") | dict.fromkeys(WHOLE, "Int64") | {"remote_code": "boolean"}
 COLUMNS |= dict.fromkeys(("params_b", "gguf_params_b", "weights_gb"), "float")
 MEASURES = """input_usd_per_million output_usd_per_million first_token_latency_ms
     throughput_tps""".split()
 PROVIDERS = dict.fromkeys(("repo_id", "provider", "status", "retrieved_at"), "str")
 PROVIDERS |= {"context_length": "Int64"} | dict.fromkeys(MEASURES, "float")
-
-
 NOT_ASKED = (
     "check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it again: what was answered is"
     " kept; a notebook goes on without the Hub as source 'auto'"
@@ -65,19 +63,17 @@ def pull(
 ) -> Pulled:
     """Ask the Hub about every model: its facts, files, security scan, config.json and providers.
 
-    `source` is `hub` (or an error), `catalogue` (opens no socket) or `auto`: the Hub, or else the
-    catalogue. `cache` keeps raw answers; only those older than `max_age_days` are asked again.
-
-    Returns:
-        `metadata`: one row per row of `models`, in order; sizes are in 1e9 bytes and parameters,
-        `problem` says what could not be asked. `providers`: one row per offer.
+    `source` is `hub` (or a PlaybookError), `catalogue` (opens no socket) or `auto`: the Hub, or
+    else the catalogue. `cache` keeps raw answers for `max_age_days`. Of the `metadata`, a row per
+    row of `models`, sizes are in 1e9 bytes and parameters, and `problem` says what could not be
+    asked; `providers` has a row per offer.
 
     Raises:
         PlaybookError: Unknown source, or `hub` cannot be reached.
     """
     if not timeout_s > 0:
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
-    ids = [] if _checked(source) == "catalogue" else list(models["repo_id"].unique())
+    ids = [] if _valid_source(source) == "catalogue" else list(models["repo_id"].unique())
     answers, routing = JSON(), JSON()
     with bar(len(ids), "models", show=progress) as display:
         say = display.set_description_str
@@ -96,7 +92,7 @@ def pull(
     if source == "hub" and n_missed:
         what = f"{n_missed} of {len(ids)} models ({as_text(hub.lost)})"
         raise PlaybookError(f"the Hub at {host()!r} could not be asked about {what}; {NOT_ASKED}")
-    facts = [described(row, answers.get(row["repo_id"], {})) for row in rows(models)]
+    facts = [metadata_row(row, answers.get(row["repo_id"], {})) for row in rows(models)]
     metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
     offered = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
     return Pulled(metadata, offered)
@@ -134,7 +130,7 @@ def budget(
     models: pd.DataFrame, cache: Path, *, source: str = "auto", max_age_days: float = 1.0
 ) -> str:
     """Say in one sentence what `pull` would ask, and how that stands to the Hub's limit."""
-    if _checked(source) == "catalogue":
+    if _valid_source(source) == "catalogue":
         return f"{models['repo_id'].nunique()} models, source 'catalogue': nothing is asked"
     hub = Client(1.0, cache)
     hub.lost = "only counted"
@@ -146,19 +142,10 @@ def budget(
     if why := offline():
         return f"{len(ids)} models, {n_kept} answers kept; {why}: nothing is asked"
     api, files = len(gaps) - gaps.count("config"), gaps.count("config")
-    ask = f"to ask: {api} API requests and {files} files; {_limit(api, hub.with_token)}"
+    ask = f"to ask: {api} API requests and {files} files"
+    if is_hub() and not hub.with_token:
+        ask += f"; without a token the Hub answers {ANONYMOUS} API requests in 5 minutes"
     return f"{len(ids)} models, {n_kept} answers kept; {ask}"
-
-
-def _limit(requests: int, with_token: bool) -> str:
-    limit = f"the anonymous limit of {ANONYMOUS} API requests in 5 minutes"
-    if not is_hub():
-        return f"the limit of {host()} is not known"
-    if with_token:
-        return f"with a token {limit} does not hold, the Hub names its own as it answers"
-    if requests <= ANONYMOUS:
-        return f"within {limit}"
-    return f"over {limit}: about {5 * math.ceil(requests / ANONYMOUS - 1)} minutes of waiting"
 
 
 def _ask(repo_id: Any, hub: Client, max_age_days: float) -> JSON:
@@ -203,7 +190,7 @@ def _with_parts(repo_id: str, model: JSON, hub: Client, max_age_days: float) -> 
     return parts | {"missed": gaps, "problem": "; ".join(filter(None, notes))}
 
 
-def _checked(source: str) -> str:
+def _valid_source(source: str) -> str:
     if source not in SOURCES:
         raise PlaybookError(f"source {source!r} is unknown; use one of {', '.join(SOURCES)}")
     return source
@@ -216,11 +203,7 @@ def _router_url() -> str:
 
 
 def download_gguf(spec: str, revision: str) -> Path:
-    """Download `owner/name/file.gguf` at a pinned commit, or find it in the Hub's own cache.
-
-    Raises:
-        PlaybookError: The spec is wrong or the file cannot be had; says what to do.
-    """
+    """Download `owner/name/file.gguf` at a pinned commit, or find it in the Hub's own cache."""
     owner, name, file = (*spec.split("/", 2), "", "")[:3]
     repo_id = f"{owner}/{name}"
     inside = not {"", ".", ".."} & set(file.split("/"))

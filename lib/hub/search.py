@@ -1,6 +1,5 @@
 """Candidates from the whole Hub instead of the catalogue, as rows of the catalogue."""
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -52,7 +51,7 @@ def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFra
 
 
 def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
-    """The shipped catalogue and the brief's own `models`, as rows of it.
+    """The shipped catalogue and the brief's own `models`, as rows of it; none may be there twice.
 
     What an own row leaves out it has from its first base: a fine-tune keeps the shape and, as far
     as nobody says otherwise, the licence. Its country is its own.
@@ -60,7 +59,7 @@ def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
     Raises:
         PlaybookError: A model is in the catalogue, or is there twice.
     """
-    shipped, own = tables.models(), list[Row]()
+    shipped, added = tables.models(), list[Row]()
     by_name = {row["repo_id"].lower(): row for row in rows(shipped)}
     for model in brief.models:
         name, owner = model.repo_id.lower(), model.repo_id.split("/")[0]
@@ -72,27 +71,22 @@ def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
         row |= {key: base[key] for key in OF_BASE if base.get(key) is not None}
         row |= {"source": ATTESTED, "source_url": Path(brief.file).name, "checked_on": as_of}
         row |= model.model_dump(mode="json", exclude_none=True)
-        own.append(by_name.setdefault(name, row))
-    table = pd.DataFrame(own, columns=shipped.columns).astype(shipped.dtypes)
-    return pd.concat([shipped, table], ignore_index=True) if own else shipped
+        added.append(by_name.setdefault(name, row))
+    table = pd.DataFrame(added, columns=shipped.columns).astype(shipped.dtypes)
+    return pd.concat([shipped, table], ignore_index=True) if added else shipped
 
 
 def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
-    """A sentence for each deployment whose model nobody knows, with the line to add.
-
-    The baseline may be a closed model: it is compared with, not chosen.
-    """
-    ids = {name.lower(): name for name in models["repo_id"]}
-    problems = []
+    """A sentence for each deployment but the baseline whose model nobody knows."""
+    known_ids, problems = [*models["repo_id"]], []
     for deployment in (d for d in brief.deployments if not d.baseline):
-        if (name := deployment.model) in ids.values():
+        if (name := deployment.model) in known_ids:
             continue
-        near = [ids[key] for key in difflib.get_close_matches(name.lower(), ids, n=3)]
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        hint = did_you_mean(name, known_ids, most=3, otherwise="none is near it.")
         line = f"{{repo_id: {name}, base_model: …, license: …, country: …, total_params_b: …}}"
         problems.append(
             f"deployment {deployment.name!r}: neither data/models.csv nor the brief knows"
-            f" {name!r}{hint} If it is your own, add it to the brief: models: [{line}]"
+            f" {name!r}; {hint} If it is your own, add it to the brief: models: [{line}]"
         )
     return problems
 
@@ -100,11 +94,10 @@ def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
 def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.DataFrame, str]:
     """The most popular first, then the models the brief names, then what any was made from.
 
-    What `deployments` and `exceptions` name is there whether it passes or not, and so is
-    `lineage`: step 1 needs its licence. A model that the catalogue knows keeps its row.
+    A model that the catalogue knows keeps its row.
     """
     licenses, hub = tables.licenses(), Client(TIMEOUT_S)
-    wanted = _wanted(brief, catalogue, licenses)
+    wanted = _search_terms(brief, catalogue, licenses)
     # One list per licence, task and range of sizes, put together; the most popular first.
     lists = list(hub.each(partial(read_list, hub, wanted), queries(wanted)))
     repos = {repo["repo_id"].lower(): repo for passing, _ in lists for repo in passing}
@@ -153,12 +146,8 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
     return models.astype(catalogue.dtypes), note
 
 
-def _wanted(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Wanted:
-    """The brief's `candidates`, with licences and sizes derived where they are left out.
-
-    Raises:
-        PlaybookError: A licence nobody knows, or a range of sizes that is empty.
-    """
+def _search_terms(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFrame) -> Wanted:
+    """The brief's `candidates`, with licences and sizes derived where they are left out."""
     rest, on_hub = brief.candidates, keys_on_hub(rows(licenses))
     stated = rest.licenses or brief.policy.licenses
     texts = licenses[licenses["license"].isin(stated) | licenses["license_class"].isin(stated)]

@@ -34,10 +34,7 @@ Terms = Row  # what a licence text asks, by the columns of data/licenses.csv
 
 
 class Finding(NamedTuple):
-    """One rule tested against one fact: how strict, which rule, what it says, what it met.
-
-    `cites` is the section of the text it rests on and what that says, where somebody read it.
-    """
+    """One rule tested against one fact: how strict, which rule, what it says, what it met."""
 
     level: int
     rule: str
@@ -49,10 +46,7 @@ class Finding(NamedTuple):
 def assess(
     terms: Terms, company: Company, policy: Policy, *, multimodal: bool | None
 ) -> list[Finding]:
-    """All findings of one licence text for a company, the mild ones too.
-
-    A fact that the text needs and nobody gave is `review`; `multimodal` is None where not known.
-    """
+    """All findings of one licence text for a company; a fact that nobody gave is `review`."""
     unknown = "unknown" in (terms["license_class"], terms.get("commercial_use"))
     if unknown or terms["read"] == "not read":
         clause = terms.get("unread") or f"the text of {terms['license']} has not been read"
@@ -124,10 +118,7 @@ def _runs(service: str, company: Company, policy: Policy) -> bool | None:
 
 
 def _agreement(terms: Terms, company: Company, policy: Policy) -> list[Finding]:
-    """Sizes past which there is no right without a separate agreement.
-
-    A size that is not reached asks nobody; one that is reached asks who runs the services.
-    """
+    """Sizes past which there is no right without a separate agreement to run the services."""
     duty = f"{terms['license']} needs a separate agreement"
     scope = [service for service in parts(terms.get("agreement_scope")) if service != "any"]
     if scope:
@@ -177,25 +168,14 @@ def _thresholds(
 
 
 def _standing(fact: float, limit: float, unit: str) -> str:
-    """How near a fact is to a limit: at 5M you are at 0.7 %, 114 %, just under 100 %."""
-    count = _count(fact)
-    if count == _count(limit) and fact != limit:
-        count = f"{fact:,.2f}".removesuffix(".00")
-    percent = 100 * fact / limit
-    share = f"{percent:.2g}" if percent < 9.5 else f"{percent:,.0f}"
-    if 0 < percent < 0.01:
-        share = "under 0.01"
-    elif share == "100":
-        side = "just under" if fact < limit else "just over"
-        share = f"{'exactly' if fact == limit else side} 100"
-    return f"at {unit.format(count)} you are at {share} %"
+    """How near a fact is to a limit: at 5M you are at 0.714 %; in full where it rounds to it."""
+    count, exact = _count(fact), f"{fact:,.2f}".removesuffix(".00")
+    count = exact if count == _count(limit) and fact != limit else count
+    return f"at {unit.format(count)} you are at {100 * fact / limit:,.3g} %"
 
 
 def _territories(terms: Terms, company: Company, multimodal: bool | None) -> Iterator[Finding]:
-    """Places the licence does not reach.
-
-    One that allows use only inside its territory binds the seat as well as the market.
-    """
+    """Places the licence does not reach, which binds the seat as well as the market."""
     name, excluded = terms["license"], parts(terms.get("territories_excluded"))
     if not excluded or (terms.get("territory_scope") == "multimodal" and multimodal is False):
         return

@@ -32,10 +32,7 @@ VERSION = re.compile(r"-(only|or-later)$|\+$")  # which names the text: `-or-lat
 def assess_expression(
     expression: str | None, table: dict[str, Terms], brief: Project, *, multimodal: bool | None
 ) -> list[Finding]:
-    """The findings of a licence key or SPDX expression; what nobody knows is `review`.
-
-    Of `A OR B` the mildest alternative counts, of `A AND B` both do.
-    """
+    """The findings of a licence key or SPDX expression; what nobody knows is `review`."""
     company, policy = brief.company, brief.policy
     assess_terms = partial(assess, company=company, policy=policy, multimodal=multimodal)
     return _mildest(expression, table, assess_terms, worst)
@@ -77,7 +74,7 @@ def _mildest(
         if (tree := _licensing().parse(expression)) is not None:
             return walk(tree)
     why = f"{expression!r} is not a licence expression" if expression else "no licence is recorded"
-    return of_text(_unknown(str(expression), why))
+    return of_text(_unknown_terms(str(expression), why))
 
 
 def worst(findings: Iterable[Finding]) -> int:
@@ -95,10 +92,7 @@ def terms_by_key(licenses: pd.DataFrame) -> dict[str, Terms]:
 
 
 def keys_on_hub(licenses: Iterable[Terms]) -> dict[str, list[str]]:
-    """The licences that a name on the Hub may mean: a tag, or `other: name` beside `other`.
-
-    Names are in lower case. A name beside `other` never stands for a tag; `other` alone for none.
-    """
+    """The licences that a name on the Hub, in lower case, may mean: a tag, or `other: name`."""
     keys: dict[str, list[str]] = {}
     for row in licenses:
         tags = str(row.get("hub_license") or "other").lower().split(";")
@@ -116,12 +110,12 @@ def _terms(symbol: Any, table: dict[str, Terms]) -> Terms:
                 return terms
     key = symbol.render()
     if key not in STANDARD:
-        return _unknown(key, f"licence {key} is not in data/licenses.csv")
+        return _unknown_terms(key, f"licence {key} is not in data/licenses.csv")
     terms = {"license": key, "license_class": "permissive", "commercial_use": "yes"}
     return terms | {"conditions": f"Keep the notices of {key}.", "read": "second-hand"}
 
 
-def _unknown(name: str, why: str) -> Terms:
+def _unknown_terms(name: str, why: str) -> Terms:
     return {"license": name, "license_class": "unknown", "unread": why}
 
 
@@ -134,7 +128,7 @@ def _by_name(name: str | None, table: dict[str, Terms]) -> Terms | None:
     keys = {name} & table.keys() or {*on_hub.get(name, []), *on_hub.get(f"other: {name}", [])}
     if len(keys) > 1:
         several = f"{name} ({' or '.join(sorted(keys))})"
-        return _unknown(several, f"the text of {several} has not been read")
+        return _unknown_terms(several, f"the text of {several} has not been read")
     return table[keys.pop()] if keys else None
 
 

@@ -37,13 +37,12 @@ def judge(
 
     Adds `license_class verdict conditions reasons exception`: `conditions` lists every duty,
     `reasons` the findings behind the verdict. The strictest wins; what is not known is `review`.
-    A model answers for everything it was made from. Exceptions run out against `today`. A policy
-    that names a licence or class nobody has heard of is a PlaybookError.
+    A model answers for everything it was made from. Exceptions run out against `today`.
     """
     by_repo, day = findings(models, licenses, brief), today or date.today()
     exceptions = {entry.model: entry for entry in brief.exceptions}
     verdicts = [
-        _excepted(_verdict(by_repo[repo_id]), exceptions.get(repo_id), day)
+        _under_exception(_verdict(by_repo[repo_id]), exceptions.get(repo_id), day)
         for repo_id in models["repo_id"]
     ]
     table = terms_by_key(licenses)
@@ -121,7 +120,7 @@ def _verdict(about: list[Finding]) -> tuple[str, str, str]:
     return VERDICTS[level], "; ".join(duties), "; ".join(dict.fromkeys(reasons))
 
 
-def _excepted(
+def _under_exception(
     answer: tuple[str, str, str], entry: Exemption | None, today: date
 ) -> tuple[str, str, str, str]:
     """A verdict under an exception: it lifts what it names by one step, until it expires."""
@@ -139,10 +138,7 @@ def _excepted(
 
 
 def what_if(by_model: dict[str, list[Finding]], models: pd.DataFrame) -> pd.DataFrame:
-    """How many models each rule touches, the greatest first: `rule touches alone families`.
-
-    So many models (`alone`) of these families this rule alone keeps out.
-    """
+    """How many models each rule touches and keeps out `alone`: `rule touches alone families`."""
     family, pairs = models.set_index("repo_id")["family"], []
     for name, about in by_model.items():
         rules = {finding.rule for finding in about if finding.level >= REVIEW}
@@ -180,10 +176,7 @@ def same_names(models: pd.DataFrame) -> dict[str, str]:
 
 
 def bases(models: pd.DataFrame) -> dict[str, list[str]]:
-    """The direct base models of each repository; a merge has several, a first release none.
-
-    A repository is missing here where nobody says what it was made from.
-    """
+    """The direct base models of each repository, if anybody says; a first release has none."""
     names = same_names(models)
     return {
         row["repo_id"]: [names.get(name.lower(), name) for name in base_names(row["base_model"])]

@@ -7,12 +7,12 @@ from lib.sizing.tiers import (
     TIERS,
     against_measurements,
     benchmark_points,
-    packed,
+    packed_weights,
     shortlist,
     wanted_tiers,
 )
 
 __all__ = [
     "BOUNDS", "OUTSIDE", "TIERS", "against_measurements", "benchmark_points", "config_facts",
-    "packed", "shortlist", "wanted_tiers",
+    "packed_weights", "shortlist", "wanted_tiers",
 ]  # fmt: skip

@@ -9,18 +9,17 @@ from lib.untrusted import as_dict, as_list, as_text
 NESTED = ("text_config", "llm_config", "language_config")
 CONTEXT = "max_position_embeddings n_positions max_seq_len max_sequence_length seq_length".split()
 MAX_LAYERS, LARGEST = 2000, 2**40
-FULL, SLIDING, LINEAR, MAMBA, NO_CACHE = "full", "sliding", "linear", "mamba", "none"
+FULL, SLIDING, NO_CACHE = "full", "sliding", "none"  # recurrent layers keep a small state instead
 UNINDEXED = "full, with the index keys of an earlier layer"  # sparse attention of GLM 5.2
 TYPES = dict.fromkeys(("full_attention", "attention", "deepseek_sparse_attention"), FULL)
-TYPES |= {"sliding_attention": SLIDING, "chunked_attention": SLIDING, "linear_attention": LINEAR}
-TYPES |= {"mamba": MAMBA, "mamba2": MAMBA, "moe": NO_CACHE, "mlp": NO_CACHE}
-# Settings that give the kinds of layers one by one: transformers, Nemotron-H, MiMo V2, MiniMax.
+TYPES |= dict.fromkeys(("sliding_attention", "chunked_attention"), SLIDING)
+TYPES |= dict.fromkeys(("linear_attention", "mamba", "mamba2", "moe", "mlp"), NO_CACHE)
+# Settings that give the kinds of layers one by one: transformers, Nemotron-H, MiniMax.
 LISTED: dict[str, tuple[type, dict[Any, str]]] = {
     "layer_types": (list, TYPES),
     "layers_block_type": (list, TYPES),
-    "hybrid_override_pattern": (str, {"*": FULL, "M": MAMBA, "-": NO_CACHE, "E": NO_CACHE}),
-    "hybrid_layer_pattern": (list, {0: FULL, 1: SLIDING}),
-    "attn_type_list": (list, {0: LINEAR, 1: FULL}),
+    "hybrid_override_pattern": (str, {"*": FULL} | dict.fromkeys("M-E", NO_CACHE)),
+    "attn_type_list": (list, {0: NO_CACHE, 1: FULL}),
 }
 # One layer in so many attends to everything, where the class says so and config.json need not.
 PATTERN = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4, "llama4_text": 4, "gpt_oss": 2}
@@ -31,7 +30,7 @@ UNKNOWN = re.compile(
     r"(mamba|ssm|linear|lru|rwkv|conv_|delta|lightning|retention|compress|sparse_attention"
     r"|block_configs|cross_attention_layers|attn_layer|hybrid|kv_share|num_kv_shared|swa_|cla_)"
 )
-NOT_CACHE = re.compile(r"mamba_ssm_(cache_)?dtype|linear_bias|conv_(kernel|bias)_?")
+NOT_CACHE = re.compile(r"linear_bias|conv_(kernel|bias)_?")
 # config.json leaves out what equals the default of the class (transformers 4.57).
 GEMMA3 = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
 DEFAULTS = {"gemma3_text": GEMMA3 | {"max_position_embeddings": 131072}}
@@ -41,8 +40,7 @@ def config_facts(config: object) -> dict[str, Any]:
     """The facts of a raw config.json; null where it does not say or has parts not known here.
 
     `kv_layout` is `COUNTxELEMENTS[@WINDOW]` per kind of layer, joined by `;`: so many layers keep
-    so many cache elements a token, over at most so many tokens. `state_bytes` is what recurrent
-    layers keep per sequence. Text models inside multimodal ones are found.
+    so many cache elements a token, over at most so many tokens.
     """
     root = as_dict(config)
     nested = next(filter(None, (as_dict(root.get(key)) for key in NESTED)), {})
@@ -61,7 +59,6 @@ def config_facts(config: object) -> dict[str, Any]:
         "kv_heads": None if latent else _count(text, "num_key_value_heads"),
         "head_dim": None if latent else head_dim,
         "kv_layout": _layout(text, kinds, head_dim) if kinds else None,
-        "state_bytes": _state_bytes(text, kinds) if kinds else None,
         "quantization": _quantization(root, text),
         "remote_code": bool(as_dict(root.get("auto_map")) or as_dict(text.get("auto_map"))),
     }
@@ -95,10 +92,13 @@ def _kinds(text: dict[str, Any]) -> list[str] | None:
     layers = _layers(text)
     if layers is None or text.get("is_encoder_decoder") is True:
         return None
-    kinds = _listed(text, layers) or _periodic(text, layers)
+    kinds = _by_layer(text)
+    period = _count(text, "full_attention_interval")
+    if not kinds and period and _count(text, "linear_num_value_heads"):  # Qwen3-Next
+        kinds = [NO_CACHE if (place + 1) % period else FULL for place in range(layers)]
     if not kinds:
         parts = [key for key, value in text.items() if value and UNKNOWN.search(key)]
-        kinds = list(_windowed(text, layers) or []) if all(map(NOT_CACHE.fullmatch, parts)) else []
+        kinds = list(_pattern(text, layers) or []) if all(map(NOT_CACHE.fullmatch, parts)) else []
     by_layer = [kind for kind in kinds if kind and (kind != SLIDING or _window(text))]
     for place, indexer in enumerate(as_list(text.get("indexer_types"))[: len(by_layer)]):
         if indexer == "shared" and by_layer[place] == FULL:
@@ -106,38 +106,22 @@ def _kinds(text: dict[str, Any]) -> list[str] | None:
     return by_layer if len(by_layer) == len(kinds) == layers else None
 
 
-def _listed(text: dict[str, Any], layers: int) -> list[str | None] | None:
+def _by_layer(text: dict[str, Any]) -> list[str | None]:
     """Layer kinds that config.json lists one by one, null for one that is not known."""
     for setting, (shape, names) in LISTED.items():
         if isinstance(text.get(setting), shape):
             plain = (kind if type(kind) in (int, str) else None for kind in text[setting])
             return [names.get(kind) for kind in plain]
-    full = as_dict(text.get("linear_attn_config")).get("full_attn_layers")
-    if isinstance(full, list):  # Kimi Linear counts from 1
-        return [FULL if place + 1 in full else LINEAR for place in range(layers)]
-    return None
+    return []
 
 
-def _periodic(text: dict[str, Any], layers: int) -> list[str | None] | None:
-    """Hybrids that give a period: Jamba, Qwen3-Next."""
-    period, offset = _count(text, "attn_layer_period"), text.get("attn_layer_offset")
-    if period and type(offset) is int:
-        return [FULL if place % period == offset else MAMBA for place in range(layers)]
-    period = _count(text, "full_attention_interval")
-    if period and _count(text, "linear_num_value_heads"):
-        return [LINEAR if (place + 1) % period else FULL for place in range(layers)]
-    return None
-
-
-def _windowed(text: dict[str, Any], layers: int) -> list[str] | None:
+def _pattern(text: dict[str, Any], layers: int) -> list[str] | None:
     """Attention in every layer, over a window in some."""
     name, switch = str(text.get("model_type")), text.get("use_sliding_window")
     optional = OPTIONAL_WINDOW.match(name)
     if not _window(text) or switch is False or (optional and switch is not True):
         return [FULL] * layers
     pattern = text.get("sliding_window_pattern", text.get("_sliding_window_pattern"))
-    if isinstance(pattern, str) and pattern and set(pattern) <= {"L", "G"}:  # EXAONE
-        return [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(layers)]
     period = pattern if type(pattern) is int and pattern > 0 else PATTERN.get(name)
     if period:
         return [SLIDING if (place + 1) % period else FULL for place in range(layers)]
@@ -176,52 +160,9 @@ def _elements(text: dict[str, Any], head_dim: int | None, *, sliding: bool = Fal
     heads, values = _count(text, "num_key_value_heads"), _count(text, "v_head_dim") or head_dim
     if heads is None and "num_key_value_heads" not in text:
         heads = _count(text, "num_attention_heads", "n_head")
-    if sliding and (narrow := _count(text, "swa_num_key_value_heads")):  # MiMo V2
-        heads, head_dim = narrow, _count(text, "swa_head_dim")
-        values = _count(text, "swa_v_head_dim") or head_dim
-    elif not sliding and (wide := _count(text, "global_head_dim")):  # Gemma 4
+    if not sliding and (wide := _count(text, "global_head_dim")):  # Gemma 4
         heads, head_dim, values = _count(text, "num_global_key_value_heads") or heads, wide, wide
     return heads * (head_dim + values) if heads and head_dim and values else None
-
-
-def _state_bytes(text: dict[str, Any], kinds: list[str]) -> int | None:
-    """What the recurrent layers keep per sequence: states of 4 bytes, convolutions of 2."""
-    total = 0
-    for kind, sizes_of in ((LINEAR, _linear_state), (MAMBA, _mamba_state)):
-        sizes = sizes_of(text) if kind in kinds else (0, 0)
-        if sizes is None:
-            return None
-        total += kinds.count(kind) * (4 * sizes[0] + 2 * sizes[1])
-    return total
-
-
-def _linear_state(text: dict[str, Any]) -> tuple[int, int] | None:
-    """Elements of state and convolution: gated delta net (Qwen3-Next) or KDA (Kimi Linear)."""
-    kda = as_dict(text.get("linear_attn_config"))
-    heads, size = _count(kda, "num_heads"), _count(kda, "head_dim")
-    kernel = _count(kda, "short_conv_kernel_size")
-    if heads and size and kernel:
-        return heads * size * size, 3 * heads * size * (kernel - 1)
-    names = "num_key_heads key_head_dim num_value_heads value_head_dim conv_kernel_dim".split()
-    keys, key_dim, values, value_dim, kernel = (_count(text, f"linear_{name}") for name in names)
-    if not (keys and key_dim and values and value_dim and kernel):
-        return None
-    return values * key_dim * value_dim, (2 * keys * key_dim + values * value_dim) * (kernel - 1)
-
-
-def _mamba_state(text: dict[str, Any]) -> tuple[int, int] | None:
-    """Elements of state and convolution: Mamba-2, or Mamba as in Jamba."""
-    kernel = _count(text, "conv_kernel", "mamba_d_conv")
-    state = _count(text, "ssm_state_size", "mamba_d_state")
-    heads = _count(text, "mamba_num_heads", "mamba_n_heads")
-    size = _count(text, "mamba_head_dim", "mamba_d_head")
-    groups = _count(text, "n_groups", "mamba_n_groups")
-    expand, width = _count(text, "mamba_expand"), _count(text, "hidden_size")
-    if kernel and state and heads and size and groups:
-        return heads * size * state, (heads * size + 2 * groups * state) * (kernel - 1)
-    if kernel and state and expand and width and not heads:
-        return expand * width * state, expand * width * (kernel - 1)
-    return None
 
 
 def _quantization(root: dict[str, Any], text: dict[str, Any]) -> str | None:

@@ -45,7 +45,7 @@ LINEAGE = "a base model, listed only because others were made from it"
 RUNTIME = 1.05
 GIB = 2**30
 LAYERS = re.compile(r"(\d+)x(\d+)(?:@(\d+))?")
-MEMORY_FACTS = ["file_gb", "state_bytes", "layers", "kv_heads", "head_dim"]
+MEMORY_FACTS = ["file_gb", "layers", "kv_heads", "head_dim"]
 
 
 def wanted_tiers(size: Size, closed_models: pd.DataFrame) -> list[str]:
@@ -85,11 +85,8 @@ def shortlist(
     """Size every model of step 1 and say which are shortlisted and why the others are not.
 
     A model that one of the `deployments` names is on the list outside the tier too. Memory bars no
-    model, since somebody else may host it: `too_small` has a line for each deployment whose own
-    machine does not hold it.
-
-    Adds `tier total_params_b params_basis weights_gb kv_gb memory_gb memory_basis fits_on
-    too_small shortlisted why`.
+    model, since somebody else may host it. Adds `tier total_params_b params_basis weights_gb kv_gb
+    memory_gb memory_basis fits_on too_small shortlisted why`.
     """
     # Count, tier, memory, machine.
     sized = settle(judged)
@@ -127,10 +124,9 @@ def shortlist(
 def _too_small(
     sized: pd.DataFrame, hardware: pd.DataFrame, size: Size, deployments: Sequence[Deployment]
 ) -> pd.Series[str]:
-    """For each model, a line for every deployment that we or the user host on too small a machine.
+    """For each model, a line for every deployment whose machine cannot hold it at all.
 
-    Its own precision decides, or that of the file it names. Barred is what cannot run at all: the
-    weights, and the cache of one request where the layers are known.
+    That is the weights at its own precision, and the cache of one request if layers are known.
     """
     room_of: dict[Any, float] = hardware.set_index("hardware")["usable_gb"].to_dict()
     size = size.model_copy(update=ALONE)
@@ -179,11 +175,11 @@ def benchmark_points(
 def settle(models: pd.DataFrame) -> pd.DataFrame:
     """Settle `total_params_b` of every model; `params_basis` says what it is taken from.
 
-    The stated count (vendor, card) decides, failing that the Hub's sum of tensors. That is wrong
-    for packed four-bit weights: there it must agree with the name, or the name decides.
+    The stated count decides, failing that the Hub's sum of tensors; that of packed weights must
+    agree with the name, or the name decides.
     """
     stated, hub, name = models["total_params_b"], models["hub_params_b"], in_name(models["repo_id"])
-    trusted = hub.notna() & (~packed(models) | _near(hub, name))
+    trusted = hub.notna() & (~packed_weights(models) | _near(hub, name))
     count = hub.map("{:,.4g}B".format).astype("str")
     basis = pd.Series("unknown", index=models.index, dtype="str").case_when(
         [
@@ -209,11 +205,8 @@ def in_name(repo_ids: pd.Series[str]) -> pd.Series[float]:
     return parts[0].astype(float) * parts[1].str.upper().map({"B": 1.0, "M": 1e-3}).astype(float)
 
 
-def packed(models: pd.DataFrame) -> pd.Series[bool]:
-    """Whether the published weights are quantized, so that the Hub may miscount them.
-
-    By `quantization`, or where that is silent by `params_by_dtype`; either may be missing.
-    """
+def packed_weights(models: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the published weights are quantized, so that the Hub may miscount them."""
     facts = models.reindex(columns=["quantization", "params_by_dtype"])
     return facts["quantization"].notna() | facts["params_by_dtype"].map(_is_packed).astype(bool)
 
@@ -245,8 +238,8 @@ def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.Dat
     Weights are parameters times bytes, at the `precision` of a deployment, else the brief's or
     that of the published ones (`quantization`) where it is lower; or the files (`file_gb`) where
     these hold about that much or, with no deployment's precision, less.
-    The cache comes from `kv_layout` and `state_bytes`, else from `layers kv_heads head_dim`, else
-    it is a fifth of the weights. Any column but `total_params_b` may be missing or blank.
+    The cache comes from `kv_layout`, else from `layers kv_heads head_dim`, else it is a fifth of
+    the weights. Any column but `total_params_b` may be missing or blank.
     """
     facts = models.reindex(columns=MEMORY_FACTS).astype("Float64").astype(float)
     published = models.reindex(columns=["quantization"])["quantization"].map(bytes_of).astype(float)
@@ -259,7 +252,6 @@ def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.Dat
     weights = files.where(agree | fewer, computed)
     layout, tokens = models.reindex(columns=["kv_layout"])["kv_layout"], size.context_tokens
     by_layer = layout.map(lambda text: cache_gb(text, tokens), na_action="ignore").astype(float)
-    by_layer += facts["state_bytes"].fillna(0.0) / 1e9
     # Keys and values in two bytes each; an upper bound, as if every layer kept the whole context.
     plain = 4 * facts["layers"] * facts["kv_heads"] * facts["head_dim"] * tokens / 1e9
     cache = by_layer.fillna(plain) * size.concurrent_requests
@@ -276,8 +268,7 @@ def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.Dat
 def against_measurements(measurements: pd.DataFrame) -> pd.DataFrame:
     """Compare the cache's arithmetic with what an engine logged on start.
 
-    Adds `measured_kb predicted_kb` (1e3 bytes per token and device) and `error` (predicted over
-    measured, less one). Tensor parallelism splits KV heads, never below one a device.
+    Adds `measured_kb predicted_kb` (1e3 bytes per token and device) and their relative `error`.
     """
     elements = measurements["kv_layout"].map(lambda layout: cache_gb(layout, 1) * 1e6 / 2)
     size = np.where(measurements["kv_dtype"].str.startswith("fp8"), 1, 2)

@@ -1,6 +1,6 @@
 """Intervals, paired tests and ties."""
 
-from lib.stats.betting import Bets, beaten, shuffled_blocks
+from lib.stats.betting import Bets, race_losers, shuffled_blocks
 from lib.stats.intervals import (
     ALPHA,
     bootstrap,
@@ -16,8 +16,6 @@ from lib.stats.paired_tests import by_item, compare_pairs, holm, non_inferiority
 from lib.stats.ranking import (
     beaten_by,
     both_sides,
-    consistency,
-    item_scores,
     pairs,
     quality_groups,
     ranking_by_chance,
@@ -27,9 +25,9 @@ from lib.stats.ranking import (
 )
 
 __all__ = [
-    "ALPHA", "Bets", "Rates", "beaten", "beaten_by", "bootstrap", "both_sides", "by_item",
-    "compare_pairs", "consistency", "corrected_mean", "corrected_rate", "group_numbers", "holm",
-    "interval", "item_scores", "items_needed", "judge_agreement", "macro_f1_interval",
-    "non_inferiority", "pairs", "quality_groups", "quantile", "ranking_by_chance",
-    "ranking_measures", "ratio", "shuffled_blocks", "strengths", "tie_groups", "twins",
+    "ALPHA", "Bets", "Rates", "beaten_by", "bootstrap", "both_sides", "by_item", "compare_pairs",
+    "corrected_mean", "corrected_rate", "group_numbers", "holm", "interval", "items_needed",
+    "judge_agreement", "macro_f1_interval", "non_inferiority", "pairs", "quality_groups",
+    "quantile", "race_losers", "ranking_by_chance", "ranking_measures", "ratio", "shuffled_blocks",
+    "strengths", "tie_groups", "twins",
 ]  # fmt: skip

@@ -6,31 +6,26 @@ from collections.abc import Collection, Hashable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from lib.stats.intervals import ALPHA, Rows, group_numbers
+from lib.stats.intervals import ALPHA, Floats, Rows, group_numbers
 
 STAKES = np.array([0.05, 0.1, *np.linspace(0.2, 0.8, 7)])
 GROWTH = 0.1  # a block is no smaller than this share of what was asked before it
 SHARES = np.log(STAKES / STAKES.sum())  # small stakes matter only after thousands of items
-Numbers = npt.NDArray[np.float64]
 
 
-def shuffled_blocks(
-    items: pd.DataFrame, *, group: str | None = None, block: int = 25
-) -> list[list[str]]:
+def shuffled_blocks(items: pd.DataFrame, *, block: int = 25) -> list[list[str]]:
     """Shuffle the items into blocks of ids, so that each block is a fair sample of them all.
 
-    The order hangs on the names alone (SHA-256), so that a run is resumed in it. Items with the
-    same entry in the column `group` stay together, if it is not blank. A block has `block` items
-    at least, later a tenth of what was asked before: few waits for a slowest call.
+    The order hangs on the names alone (SHA-256), so that a run is resumed in it. Items of one
+    `group` stay together, if it is not blank. A block has `block` items at least, later a tenth of
+    what was asked before: few waits for a slowest call.
     """
-    numbers = group_numbers(items[group]) if group else None
+    numbers = group_numbers(items.get("group"))
     together = items["item_id"].groupby(np.arange(len(items)) if numbers is None else numbers)
     draws = (sorted(ids) for _, ids in together)
-    blocks: list[list[str]] = [[]]
-    placed = 0
+    blocks, placed = [list[str]()], 0
     for ids in sorted(draws, key=lambda ids: hashlib.sha256(ids[0].encode()).digest()):
         if len(blocks[-1]) >= max(block, GROWTH * placed):
             placed += len(blocks[-1])
@@ -47,7 +42,7 @@ class Bets(NamedTuple):
     widest: int = 1  # items of the largest group, also of those not asked yet
 
 
-def beaten(
+def race_losers(
     table: pd.DataFrame,
     group: Rows | None,
     racing: Collection[Hashable],
@@ -60,9 +55,8 @@ def beaten(
     share s on each item, so wealth grows by `1 + s × (rival's score − candidate's)`, averaged
     over a grid of s. If the candidate is as good as the rival, that reaches 1/a with chance a
     at most, however often one looks (Ville). A candidate's wealth is the mean over its rivals;
-    against the bar it bets on `bar − score`, and with both the mean of both counts. It is out
-    at wealth k / 0.05, where k candidates are left (Holm, step by step): with chance 95 % the
-    whole race drops nobody who is as good as the best (or meets the bar), also where several tie.
+    against the bar it bets on `bar − score`. It is out at wealth k / 0.05, where k candidates are
+    left (Holm): with chance 95 % the race drops nobody who is as good as the best (or the bar).
 
     `table` holds scores by item and candidate; a missing one is a missing pair, not a loss. The
     `flawed`, whose calls failed too often, are not out for it, and nobody's rivals.
@@ -95,16 +89,12 @@ def beaten(
     return out
 
 
-def _log_wealth(gains: Numbers, group: Rows | None, widest: int) -> Numbers:
+def _log_wealth(gains: Floats, group: Rows | None, widest: int) -> Floats:
     """Logarithm of what a stake of 1 has become, per column; gains are -1 at least."""
     gains = np.nan_to_num(gains)  # nothing is won or lost on an item without a score
     if group is not None:  # one bet a group, scaled so that it cannot lose more than 1
         sums = np.zeros((group.max() + 1, gains.shape[1]))
         np.add.at(sums, group, gains)
         gains = sums / max(widest, np.bincount(group).max())
-    if ((gains == 0) | (abs(gains) == 1)).all():  # right or wrong: counting is faster
-        more, less = (gains > 0).sum(axis=0), (gains < 0).sum(axis=0)
-        grown = np.outer(more, np.log1p(STAKES)) + np.outer(less, np.log1p(-STAKES))
-    else:
-        grown = np.stack([np.log1p(stake * gains).sum(axis=0) for stake in STAKES], axis=1)
+    grown = np.stack([np.log1p(stake * gains).sum(axis=0) for stake in STAKES], axis=1)
     return np.asarray(np.logaddexp.reduce(grown + SHARES, axis=1))

@@ -59,18 +59,14 @@ def jackknife(influence: Floats, group: Rows | None = None) -> tuple[float, floa
     return variance, min(max(freedom, 1.0), count - 1.0)
 
 
-def _bounded(value: float, influence: Floats, group: Rows | None, units: float) -> Bounds:
-    """The Wilson interval at the effective sample size: that of a share as variable as this.
-
-    Half an item (a quarter of a group) of the greatest variance is added, so that equal scores
-    are not certainty.
-    """
+def _wilson_at(value: float, influence: Floats, group: Rows | None, units: float) -> Bounds:
+    """The Wilson interval at the effective sample size: that of a share as variable as this."""
     variance, freedom = jackknife(influence, group)
     if not np.isfinite(variance):
         return 0.0, 1.0
     most, size = value * (1 - value), units
     if most > 1e-12:
-        little = 0.5 if group is None else 0.25
+        little = 0.5 if group is None else 0.25  # of an item: equal scores are not certainty
         added = variance * (units - 1) + little * most / units
         size = most / max(added / (units - 1 + little), 1e-12)
     alpha = 2 * float(norm.sf(student.ppf(1 - ALPHA / 2, freedom)))
@@ -94,7 +90,7 @@ def interval(scores: npt.ArrayLike | pd.Series, groups: Groups = None) -> Estima
     if group is None and np.isin(values, (0.0, 1.0)).all():
         return value, *wilson(int(values.sum()), len(values))
     units = len(values) if group is None else int(group.max()) + 1
-    return value, *_bounded(value, (values - value) / len(values), group, units)
+    return value, *_wilson_at(value, (values - value) / len(values), group, units)
 
 
 def macro_f1_interval(
@@ -122,7 +118,7 @@ def macro_f1_interval(
     worth = float((counts > 0).sum() ** 2 / (1 / counts[counts > 0]).sum()) if counts.any() else n
     units = worth if group is None else worth * (int(group.max()) + 1) / n
     value = float(f1.mean())
-    return value, *_bounded(value, change.mean(axis=1), group, max(units, 1.0))
+    return value, *_wilson_at(value, change.mean(axis=1), group, max(units, 1.0))
 
 
 def bootstrap(statistic: Callable[[Rows], float], n: int, *, resamples: int = 1000) -> Estimate:
@@ -136,10 +132,7 @@ def bootstrap(statistic: Callable[[Rows], float], n: int, *, resamples: int = 10
 
 
 def ratio(above: npt.ArrayLike, below: npt.ArrayLike) -> Estimate:
-    """A ratio of two positive, independent estimates, each `value low high`, with its interval.
-
-    The distances of the bounds are joined on the logarithms (MOVER; Zou and Donner 2008).
-    """
+    """A ratio of two positive, independent estimates, by MOVER on logs (Zou and Donner 2008)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         over, under = (np.log(np.asarray(part, dtype=float)) for part in (above, below))
         value = over[0] - under[0]
@@ -164,11 +157,7 @@ def quantile(values: npt.ArrayLike, p: float) -> Estimate:
 
 
 def items_needed(value: float, bar: float, *, n: int, low: float, high: float) -> int | None:
-    """About how many items in all would bring a score's interval past a bar, if the score holds.
-
-    The bounds draw in with the root of the number of items. None where the value lies on the
-    bar itself: no number decides it.
-    """
+    """About how many items in all would bring a score's interval past a bar, if the score holds."""
     if low >= bar or high < bar:
         return n
     if value == bar:

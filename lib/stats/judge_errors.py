@@ -3,17 +3,16 @@
 Intervals carry the doubt of both samples: few labelled answers make them wide.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import t
 
-from lib.stats.intervals import Estimate, Groups, bootstrap, group_numbers, jackknife
+from lib.stats.intervals import Estimate, Floats, Groups, Rows, bootstrap, group_numbers, jackknife
 
 DRAWS = 20_000
 NOTHING_IS_KNOWN = float("nan"), 0.0, 1.0
-Numbers = npt.NDArray[np.float64]
 
 
 class Rates(NamedTuple):
@@ -38,19 +37,19 @@ def judge_agreement(human: npt.ArrayLike, judged: npt.ArrayLike, *, rated: bool)
     Cohen's κ (1960) of labels; of ratings κ with quadratic weights, which for numbers is Lin's
     concordance (1989). It is 0 where one label is everywhere.
     """
-    labels, others = np.asarray(human), np.asarray(judged)
-    return bootstrap(lambda rows: _kappa(labels[rows], others[rows], rated), len(labels))
 
+    def kappa(rows: Rows) -> float:
+        one, other = np.asarray(human)[rows], np.asarray(judged)[rows]
+        if len({*one, *other}) < 2:
+            return 0.0
+        if not rated:
+            from sklearn.metrics import cohen_kappa_score  # 0.2 s, and few steps measure a judge
 
-def _kappa(human: npt.NDArray[Any], judged: npt.NDArray[Any], rated: bool) -> float:
-    if len({*human, *judged}) < 2:
-        return 0.0
-    if not rated:
-        from sklearn.metrics import cohen_kappa_score  # 0.2 s, and few steps measure a judge
+            return float(cohen_kappa_score(one, other))
+        apart = one.var() + other.var() + (one.mean() - other.mean()) ** 2
+        return float(2 * np.mean((one - one.mean()) * (other - other.mean())) / apart)
 
-        return float(cohen_kappa_score(human, judged))
-    apart = human.var() + judged.var() + (human.mean() - judged.mean()) ** 2
-    return float(2 * np.mean((human - human.mean()) * (judged - judged.mean())) / apart)
+    return bootstrap(kappa, len(np.asarray(human)))
 
 
 def corrected_rate(
@@ -60,9 +59,8 @@ def corrected_rate(
 
     θ = (p + specificity − 1) / (sensitivity + specificity − 1) among the answers that were
     judged; those that needed no judge (empty, truncated, refused) stay wrong. The interval
-    draws p, sensitivity and specificity from their Jeffreys posteriors. The labelled answers
-    may hold more or fewer good ones than the items do, as long as the judge errs on both alike.
-    Where it is no better than chance, or people's labels are of one kind: NaN, 0 and 1.
+    draws p, sensitivity and specificity from their Jeffreys posteriors. Where the judge is no
+    better than chance, or people's labels are of one kind: NaN, 0 and 1.
     """
     passed, by_judge = np.asarray(score, dtype=float), np.asarray(judged, dtype=bool)
     n, n_passed = len(passed), int(by_judge.sum())
@@ -73,7 +71,7 @@ def corrected_rate(
     value = n_passed / n * float(np.clip((rate + specificity - 1) / counts.youden, 0, 1))
     rng = np.random.default_rng(0)
 
-    def posterior(right: float, total: float) -> Numbers:
+    def posterior(right: float, total: float) -> Floats:
         return rng.beta(right + 0.5, total - right + 0.5, DRAWS)
 
     worth = 1 / _design_effect(passed, groups)
@@ -88,7 +86,7 @@ def corrected_rate(
     return value, min(low, value), max(high, value)
 
 
-def _design_effect(values: Numbers, groups: Groups) -> float:
+def _design_effect(values: Floats, groups: Groups) -> float:
     """How many items are worth one, because items come in groups and groups are few."""
     group, influence = group_numbers(groups), (values - values.mean()) / len(values)
     if group is None or not np.ptp(values):
@@ -102,10 +100,9 @@ def corrected_mean(
 ) -> Estimate:
     """A mean score less the judge's mean bias, within 0 and 1, with its 95 % interval.
 
-    This is the rectifier of prediction-powered inference (Angelopoulos et al. 2023); the
-    interval adds the variances of both samples, with Welch's degrees of freedom. It holds
-    where the labelled answers are like the judged ones, best a random part of them. `bias` is
-    judge minus human per calibration item; what was not `judged` carries none.
+    This is the rectifier of prediction-powered inference (Angelopoulos et al. 2023), with Welch's
+    degrees of freedom; the labelled answers must be like the judged ones. `bias` is judge minus
+    human per calibration item; what was not `judged` carries none.
     """
     values, errors = np.asarray(score, dtype=float), np.asarray(bias, dtype=float)
     if not len(values) or len(errors) < 2:
@@ -115,14 +112,13 @@ def corrected_mean(
     variance, freedom = _variance(values, groups)
     doubt, doubts = _variance(errors, None)
     doubt *= share**2
-    total = variance + doubt
-    welch = total**2 / (variance**2 / freedom + doubt**2 / doubts)
-    reach = float(t.ppf(0.975, welch)) * total**0.5
+    welch = (variance + doubt) ** 2 / (variance**2 / freedom + doubt**2 / doubts)
+    reach = float(t.ppf(0.975, welch)) * (variance + doubt) ** 0.5
     low, value, high = np.clip([mean - reach, mean, mean + reach], 0, 1)
     return float(value), float(low), float(high)
 
 
-def _variance(values: Numbers, groups: Groups) -> tuple[float, float]:
+def _variance(values: Floats, groups: Groups) -> tuple[float, float]:
     """Variance of a mean and its degrees of freedom."""
     n = len(values)
     if np.ptp(values) > 0:

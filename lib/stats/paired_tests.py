@@ -12,10 +12,9 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
 
-from lib.stats.intervals import ALPHA, group_numbers, jackknife
+from lib.stats.intervals import ALPHA, MOST_ITEMS, group_numbers, jackknife
 
 POWER = 0.8
-MOST_ITEMS = 10_000_000  # a larger number of items is no advice
 
 
 class Pair(NamedTuple):
@@ -122,10 +121,9 @@ def minimum_detectable_difference(n: int, discordance: float, *, alpha: float = 
 def items_to_decide(
     difference: float, n: int, discordance: float, *, bar: float = 0.0, alpha: float = ALPHA
 ) -> int | None:
-    """About how many more items tell a difference on n items from a bar with 80 % power.
+    """About how many more items tell a difference, if it holds, from a bar with 80 % power.
 
-    The difference is supposed to hold. `alpha` is two-sided: twice the level of a one-sided test.
-    None where the difference lies on the bar.
+    `alpha` is two-sided: twice the level of a one-sided test. None where no number does.
     """
     if n < 1 or math.isnan(difference) or abs(difference - bar) < 1e-9:
         return None
@@ -161,10 +159,10 @@ def compare_pairs(scored: pd.DataFrame) -> pd.DataFrame:
     """
     table, group = by_item(scored)
     couples = combinations(dict.fromkeys(scored["deployment"]), 2)
-    return with_verdicts([tested(table, group, *couple) for couple in couples], twins(scored))
+    return with_verdicts([pair_row(table, group, *couple) for couple in couples], twins(scored))
 
 
-def tested(table: pd.DataFrame, group: pd.Series | None, first: str, second: str) -> list[Any]:
+def pair_row(table: pd.DataFrame, group: pd.Series | None, first: str, second: str) -> list[Any]:
     """A pair with its own interval and p value: the columns `MEASURED`."""
     pair = pair_of(table, group, first, second)
     p, (low, high) = pair.p_value(), pair.bounds(ALPHA / 2)
@@ -174,11 +172,10 @@ def tested(table: pd.DataFrame, group: pd.Series | None, first: str, second: str
 
 
 def with_verdicts(rows: list[list[Any]], twin: Mapping[str, str]) -> pd.DataFrame:
-    """Compared pairs, from `tested`, and what Holm's adjustment says of them.
+    """Compared pairs, from `pair_row`, and what Holm's adjustment says of them.
 
-    Pairs of the same `twins` are one hypothesis, and two twins are none. `verdict` is `better`,
-    `worse` or `tie`, `detectable` the difference that so many items show, `more_items` how many
-    more a tie takes, missing where no number does.
+    Pairs of the same `twins` are one hypothesis, and two twins are none. `detectable` is the
+    difference that so many items show, `more_items` how many more a tie takes, if any number does.
     """
     table = pd.DataFrame(rows, columns=MEASURED)
     models = [frozenset((twin[first], twin[second])) for first, second, *_ in rows]
@@ -213,12 +210,10 @@ def holm(tests: Sequence[Hashable | None], p_values: Iterable[float]) -> list[tu
 def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd.DataFrame:
     """Is a deployment good enough to replace the baseline: at most `margin` worse?
 
-    Scores of 0 and 1 get Tango's score test (1998), the standard for paired non-inferiority;
-    graded ones the t test of `compare_pairs`, both one-sided. Holm adjusts over the candidates,
-    because whichever passes may be picked. A row per other deployment, with the columns `TRIALS`:
-    `difference` is candidate minus baseline, with one-sided bounds at the level at which Holm tests
-    this candidate. `low > -margin` is `good enough`, `high < -margin` is `worse`, all else `not
-    decided`.
+    Scores of 0 and 1 get Tango's score test (1998), graded ones the t test of `compare_pairs`, both
+    one-sided. Holm adjusts over the candidates, because whichever passes may be picked. A row per
+    other deployment, with the columns `TRIALS`: `difference` is candidate minus baseline, with
+    one-sided bounds at Holm's level. `low > -margin` is `good enough`, `high < -margin` `worse`.
     """
     (table, group), twin = by_item(scored), twins(scored)
     others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]
@@ -259,10 +254,7 @@ def by_item(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None]:
 
 
 def twins(scored: pd.DataFrame) -> dict[str, str]:
-    """By deployment, the first of the same model with the same score on every item.
-
-    To ask twice whether a model, on one and on two threads, beats another is one hypothesis.
-    """
+    """By deployment, the first of the same model with the same score on every item."""
     table, _ = by_item(scored)
     model = scored.drop_duplicates("deployment").set_index("deployment")["repo_id"]
     first: dict[tuple[str, ...], str] = {}

@@ -4,7 +4,6 @@ What is about pairs takes what `comparison.grade` gives: one row per pair of dep
 with `item_id group deployment other basis forward backward result`.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
@@ -15,8 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from ir_measures import RR, R, nDCG
 
-from lib.stats.intervals import wilson
-from lib.stats.paired_tests import by_item, tested, twins, with_verdicts
+from lib.stats.paired_tests import by_item, pair_row, twins, with_verdicts
 
 POINTS = {"win": 1.0, "tie": 0.5, "inconsistent": 0.5, "identical": 0.5, "loss": 0.0}
 
@@ -29,26 +27,16 @@ def both_sides(graded: pd.DataFrame) -> pd.DataFrame:
     return sides.assign(score=sides["result"].map(POINTS).astype(float))
 
 
-def item_scores(graded: pd.DataFrame) -> pd.DataFrame:
-    """A deployment's share of wins on each item: a win 1, a tie half, a loss 0.
-
-    A row for every deployment and item with a decided comparison: `deployment item_id score`.
-    """
-    sides = both_sides(graded).dropna(subset=["score"])
-    return sides.groupby(["deployment", "item_id"], sort=False)["score"].mean().reset_index()
-
-
 def pairs(graded: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """Compare the deployments of `scored` on their wins against each other: a sign test on items.
 
-    Items on which neither wins (ties, inconsistent verdicts) do not count in the test, but in
-    `n` and in `difference`, the share of items won minus the share lost. Two that were only
-    compared to the baseline are told apart by what each scored against it on the same items. The
-    columns and Holm's adjustment are those of `compare_pairs`.
+    Items on which neither wins do not count in the test, but in `n` and in `difference`, the share
+    of items won minus the share lost. Two that were only compared to the baseline are told apart
+    by what each scored against it. The columns and Holm's adjustment are as in `compare_pairs`.
     """
     asked = set(scored["deployment"])
     names = [n for n in dict.fromkeys([*graded["deployment"], *graded["other"]]) if n in asked]
-    rows = [tested(*_contest(graded, *two), *two) for two in combinations(names, 2)]
+    rows = [pair_row(*_contest(graded, *two), *two) for two in combinations(names, 2)]
     return with_verdicts(rows, twins(scored))
 
 
@@ -71,8 +59,7 @@ def _contest(graded: pd.DataFrame, one: str, other: str) -> tuple[pd.DataFrame, 
 def beaten_by(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]:
     """By deployment, the highest `value` first: all that are better by the verdict of their pair.
 
-    Where no pair was tested, published values are compared as they are, and what a race dropped
-    is worse than what it left.
+    Where no pair was tested, values are compared, and what a race dropped is worse than the rest.
     """
     verdicts: dict[tuple[str, str], bool] = {}
     for first, second, verdict in pairs[["deployment", "other", "verdict"]].to_numpy():
@@ -91,8 +78,7 @@ def beaten_by(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]
 def quality_groups(better: Mapping[str, Collection[str]]) -> dict[str, int]:
     """Number deployments by quality, from `beaten_by`: group 1 are those that none of them beats.
 
-    Group 2 are those that only group 1 beats, and so on. To beat goes on through others, so
-    whoever beats each other in a circle is equal. What is no key of `better` does not count.
+    Group 2 are those that only group 1 beats, and so on; who beat each other in a circle are equal.
     """
     names = list(better)
     wins = np.array([[b == a or b in better[a] for b in names] for a in names], dtype=bool)
@@ -109,37 +95,16 @@ def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
     return quality_groups(beaten_by(scores, pairs))
 
 
-def consistency(graded: pd.DataFrame) -> pd.DataFrame:
-    """How far the judge can be relied on: what the swap changed, and where it leans.
-
-    `measure value low high n` (a share of n, Wilson interval): `inconsistent` and `no verdict` of
-    the pairs judged; `first of all` verdicts that name a position, where 0.5 is no lean.
-    """
-    judged = graded[graded["basis"] == "judge"]
-    both = judged[judged["result"] != "no verdict"]
-    verdicts = pd.concat([both["forward"], both["backward"]])
-    counted = {
-        "inconsistent": both["result"] == "inconsistent",
-        "first of all": verdicts[verdicts != "tie"] == "first",
-        "no verdict": judged["result"] == "no verdict",
-    }
-    rows = [
-        (measure, hits.mean(), *wilson(int(hits.sum()), len(hits)), len(hits))
-        for measure, hits in counted.items()
-    ]
-    return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n"])
-
-
 PRIOR = 1.0  # wins and losses of every pair before anything is judged (Laplace)
 RESAMPLES = 1000
+RANDOM_ORDERS = 50  # of each query's documents
 
 
 def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
     """Bradley–Terry: the chance to win against the average (the geometric mean) or the baseline.
 
-    Who wins much because its opponents are weak is not strong; ties are half a win. Every pair
-    starts with one win and one loss, so that who never lost is not infinitely strong. The interval
-    weighs groups, never single contests, at random (the Bayesian bootstrap, Rubin 1981).
+    Ties are half a win; every pair starts with one win and one loss, so that who never lost is not
+    infinitely strong. The interval weighs groups at random (the Bayesian bootstrap, Rubin 1981).
     Returned is `deployment value low high n`, n the decided contests.
     """
     names = pd.Index(dict.fromkeys([*graded["deployment"], *graded["other"]]))
@@ -194,9 +159,8 @@ def ranking_measures(
     """nDCG@k, MRR and R@k of every query, by ir_measures (trec_eval's definitions).
 
     `orders` are the documents of every query, best first, and their queries the index of what is
-    returned. nDCG has linear gain and a log2 discount (Järvelin and Kekäläinen 2002); a grade of 1
-    or more is relevant to MRR, which looks at the whole order, and to recall. What is not graded is
-    not relevant, and a query without a relevant document scores 0.
+    returned. nDCG has linear gain; a grade of 1 or more is relevant to MRR and recall. What is not
+    graded is not relevant, and a query without a relevant document scores 0.
     """
     names = {nDCG @ k: f"nDCG@{k}", RR: "MRR", R @ k: f"R@{k}"}
     # Scores that fall strictly: trec_eval would break ties by the documents' names.
@@ -208,27 +172,9 @@ def ranking_measures(
     return table
 
 
-def ranking_by_chance(grades: Grades, ids: Collection[str], *, k: int) -> dict[str, float]:
-    """What an order of the documents `shown`, drawn at random, scores on average on a query.
-
-    The expectation itself, not a simulation: of nDCG@k the mean grade takes every place; of
-    MRR the first relevant place is negative hypergeometric; of R@k it is the share shown.
-    """
-    grade = {d: max(int(g), 0) for d, g in grades.items()}
-    drawn = [grade.get(d, 0) for d in ids]
-    n, relevant = len(drawn), sum(g > 0 for g in drawn)
-    total = sum(g > 0 for g in grade.values())
-    best = _gain(sorted(grade.values(), reverse=True)[:k])
-    mean, none_yet = 0.0, 1.0
-    for place in range(1, n + 1 if relevant else 1):
-        hit = min(1.0, relevant / (n - place + 1))
-        mean, none_yet = mean + none_yet * hit / place, none_yet * (1 - hit)
-    return {
-        f"nDCG@{k}": _gain([sum(drawn) / n] * min(k, n)) / best if best else 0.0,
-        "MRR": mean,
-        f"R@{k}": relevant / total * min(k, n) / n if total else 0.0,
-    }
-
-
-def _gain(grades: Sequence[float]) -> float:
-    return float(sum(g / math.log2(place + 1) for place, g in enumerate(grades, start=1)))
+def ranking_by_chance(grades: Grades, ids: Sequence[str], *, k: int) -> dict[str, float]:
+    """The `ranking_measures` of a query's documents in orders drawn at random, on average."""
+    random = np.random.default_rng(0)
+    orders = {str(n): random.permutation(ids).tolist() for n in range(RANDOM_ORDERS)}
+    table = ranking_measures(dict.fromkeys(orders, grades), orders, k=k)
+    return {str(name): float(mean) for name, mean in table.mean().items()}

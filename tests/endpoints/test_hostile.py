@@ -20,7 +20,7 @@ from openai_stub import Reply, Request, error
 from virtual_time import VirtualLoop
 
 from lib.endpoints import price, servers, store
-from lib.endpoints.servers import Served, redacted
+from lib.endpoints.servers import Served, redact
 from lib.errors import PlaybookError
 from lib.evaluate import answers, steps
 
@@ -283,12 +283,12 @@ def test_an_echoed_key_is_taken_out_in_every_spelling(
             text = f"{before}{key}{after}".encode()
             spellings += [base64.b64encode(text).decode(), base64.urlsafe_b64encode(text).decode()]
     for spelling in spellings:
-        out = redacted(f"you sent {spelling}.", served)
+        out = redact(f"you sent {spelling}.", served)
         assert "***" in out and key not in out, spelling
         for n in range(3):  # nothing of the key is left to decode
             left = "".join(c for c in out.split()[2][n:] if c.isalnum())
             assert key[3:12].encode() not in base64.b64decode(left + "A" * (-len(left) % 4))
-    assert redacted("nothing here", served) == "nothing here"
+    assert redact("nothing here", served) == "nothing here"
     monkeypatch.setenv("ACME_API_KEY", KEY)
     hidden = "".join(f"\\u{ord(c):04x}" for c in KEY)
     body = f'{{"choices": [{{"message": {{"content": "{hidden}"}}}}], "model": "{hidden}"}}'

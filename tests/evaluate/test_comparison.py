@@ -55,8 +55,9 @@ def pairs_of(graded: pd.DataFrame, models: dict[str, str] | None = None) -> pd.D
     """The pairs as step 4 compares them, every deployment of a model of its own."""
     names = dict.fromkeys([*graded["deployment"], *graded["other"]])
     every = pd.MultiIndex.from_product([names, graded["item_id"].unique()])
-    scored = preferences.item_scores(graded).set_index(["deployment", "item_id"]).reindex(every)
-    scored = scored.rename_axis(["deployment", "item_id"]).reset_index()
+    key = ["deployment", "item_id"]
+    scored = preferences.both_sides(graded).groupby(key)["score"].mean().reindex(every)
+    scored = scored.rename_axis(key).reset_index()
     return preferences.pairs(
         graded, scored.assign(repo_id=scored["deployment"].replace(models or {}))
     )
@@ -165,22 +166,26 @@ def test_a_judge_that_always_names_the_first_gives_ties_and_its_lean_shows(
     tmp_path: Path, judged: Any
 ) -> None:
     answers = answers_of({"a": [f"a{n}" for n in range(40)], "b": [f"b{n}" for n in range(40)]})
-    graded = judged(comparison_brief(tmp_path), answers, lambda first, second: "A")
+    brief = comparison_brief(tmp_path)
+    graded = judged(brief, answers, lambda first, second: "A")
     assert set(graded["result"]) == {"inconsistent"}
-    assert preferences.item_scores(graded)["score"].eq(0.5).all()
+    assert preferences.both_sides(graded)["score"].eq(0.5).all()
     assert pairs_of(graded)["verdict"].item() == "tie"
-    lean = preferences.consistency(graded).set_index("measure")
-    assert lean.loc["inconsistent", "value"] == 1.0
-    assert lean.loc["first of all", ["value", "n"]].tolist() == [1.0, 80]
-    assert lean.loc["first of all", "low"] > 0.9
+    assert comparison.judge_notes(brief, graded, pd.DataFrame()) == [
+        "the judge: the swap of places changed the verdict in 100% of 40 pairs (91% to 100%)",
+        "the judge: it named the first answer in 100% of 80 verdicts (95% to 100%)",
+        "the judge: it gave no verdict that can be read in 0% of 40 pairs (0% to 9%)",
+    ]
 
 
 def test_a_fair_judge_leans_nowhere(tmp_path: Path, judged: Any) -> None:
     answers = answers_of({"a": ["long"] * 9 + ["x"], "b": ["x"] * 9 + ["long"]})
-    table = preferences.consistency(judged(comparison_brief(tmp_path), answers, longer))
-    table = table.set_index("measure")
-    assert table.loc["inconsistent", "value"] == 0.0
-    assert table.loc["first of all", "value"] == 0.5
+    brief = comparison_brief(tmp_path)
+    swapped, first, _ = comparison.judge_notes(
+        brief, judged(brief, answers, longer), pd.DataFrame()
+    )
+    assert "changed the verdict in 0% of 10 pairs" in swapped
+    assert "the first answer in 50% of 20 verdicts" in first
 
 
 def test_a_failed_call_is_left_out_and_a_spoilt_answer_loses_unasked(
@@ -190,12 +195,12 @@ def test_a_failed_call_is_left_out_and_a_spoilt_answer_loses_unasked(
     answers.loc[0, "error"] = "HTTP 500"
     answers.loc[1, "finish_reason"] = "length"
     answers.loc[answers["deployment"].eq("b") & answers["item_id"].eq("q3"), "output"] = ""
-    graded = judged(comparison_brief(tmp_path), answers, longer)
+    brief = comparison_brief(tmp_path)
+    graded = judged(brief, answers, longer)
     assert list(graded["basis"]) == ["failed", *["forfeit"] * 4]
     assert list(graded["result"]) == ["left out", "loss", "loss", "tie", "loss"]
     assert graded.attrs["asked"] == []
-    nothing = preferences.consistency(graded)
-    assert (nothing["n"] == 0).all() and nothing["value"].isna().all()
+    assert comparison.judge_notes(brief, graded, pd.DataFrame()) == []
 
 
 def test_a_judge_that_fails_or_mumbles_decides_nothing(tmp_path: Path, judged: Any) -> None:

@@ -14,7 +14,7 @@ from briefs import brief, write_items
 from lib.brief.project import load_project
 from lib.errors import PlaybookError
 from lib.evaluate.items import load_items
-from lib.evaluate.kinds.exact import _accepted as accepted
+from lib.evaluate.kinds.exact import _answers as accepted
 
 GOOD = {"id": "1", "input": "Works well", "target": "positive"}
 

@@ -373,25 +373,19 @@ def test_verdicts_are_kept_and_asked_for_once(tmp_path: Path) -> None:
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("org/judge", 0.0, 16)
 
 
-def test_a_judge_asked_by_schema_is_read_and_falls_back_to_text(tmp_path: Path) -> None:
-    refusing = openai_stub.error(400, "response_format is not supported")
-    for refuses in (False, True):
+def test_a_judge_asked_by_schema_is_read(tmp_path: Path) -> None:
+    def behave(request: openai_stub.Request) -> openai_stub.Reply:
+        form = {"verdict": "pass"} if "Two?" in str(request.body) else {"verdict": "fail"}
+        return openai_stub.Reply(text=json.dumps(form))
 
-        def behave(request: openai_stub.Request, refuses: bool = refuses) -> openai_stub.Reply:
-            if refuses and "response_format" in request.body:
-                return refusing
-            form = {"verdict": "pass"} if "Two?" in str(request.body) else {"verdict": "fail"}
-            return openai_stub.Reply(text=json.dumps(form))
-
-        (tmp_path / f"{refuses}").mkdir()
-        with openai_stub.running(behave) as stub:
-            endpoint = {"base_url": stub.url, "model": "j"}
-            project = judged_brief(tmp_path, answer_by="schema", endpoint=endpoint)
-            _, rows, _ = scored(project, answers("one", "two", "three"), tmp_path / f"{refuses}")
-        form = stub.requests[0].body["response_format"]["json_schema"]["schema"]
-        assert form["properties"]["verdict"]["enum"] == ["pass", "fail"]
-        assert list(rows["predicted"]) == ["fail", "pass", "fail"]
-        assert list(rows["outcome"]) == ["answered"] * 3
+    with openai_stub.running(behave) as stub:
+        endpoint = {"base_url": stub.url, "model": "j"}
+        project = judged_brief(tmp_path, answer_by="schema", endpoint=endpoint)
+        _, rows, _ = scored(project, answers("one", "two", "three"), tmp_path)
+    form = stub.requests[0].body["response_format"]["json_schema"]["schema"]
+    assert form["properties"]["verdict"]["enum"] == ["pass", "fail"]
+    assert list(rows["predicted"]) == ["fail", "pass", "fail"]
+    assert list(rows["outcome"]) == ["answered"] * 3
 
 
 def test_a_verdict_of_another_model_than_the_others_is_no_verdict(

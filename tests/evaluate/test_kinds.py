@@ -22,7 +22,7 @@ from lib.opening import open_project
 TOY = '''"""Toy: the answer is as long as the target says."""
 
 from lib.brief.sections import Section
-from lib.evaluate.scoring import measured
+from lib.evaluate.scoring import metric_row
 import pandas as pd
 
 
@@ -43,8 +43,8 @@ def score(brief, usable, **_):
 
 
 def metrics(brief, scored):
-    first = measured("right length", scored["score"], scored)
-    return [first, measured("spread", [0.5] * len(scored), scored)]
+    first = metric_row("right length", scored["score"], scored)
+    return [first, metric_row("spread", [0.5] * len(scored), scored)]
 '''
 
 

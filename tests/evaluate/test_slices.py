@@ -73,6 +73,7 @@ def test_no_slice_is_taken_for_the_whole(tmp_path: Path) -> None:
     scores = by_slice(project, whole, table, items(language=HALF))
     columns = "deployment repo_id max_rps low high n basis p95_s p95_low p95_high".split()
     capacity = pd.DataFrame([["a", *[1] * 9], ["b", *[1] * 9]], columns=columns)
+    capacity["basis"] = "measured here"
     cost = pd.DataFrame({"deployment": ["a", "b"], "usd_per_1k": 1.0})
     cost = cost.assign(usd_per_1k_low=1.0, usd_per_1k_high=1.0, replicas=float("nan"))
     pairs = pd.DataFrame(columns=["deployment", "other", "verdict"])

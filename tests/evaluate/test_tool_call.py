@@ -59,7 +59,6 @@ def scored(project: Project, output: str, target: Any) -> tuple[str, float, str]
     ("output", "target", "score", "detail"),
     [
         (made(("weather", {"days": 2.0, "city": "Rome"})), ROME, 1.0, ""),
-        (made(("weather", {"city": "Rome", "days": 2, "unit": "C"})), ROME, 1.0, "also given to w"),
         (made(("weather", {"city": "Rome"})), ROME, 0.0, "weather.days is missing"),
         (made(("weather", {"city": "rome", "days": 2})), ROME, 0.0, 'weather.city is "rome", not'),
         (made(("weather", {"city": "Rome", "days": 3})), ROME, 0.0, "weather.days is 3, not 2"),
@@ -86,12 +85,8 @@ def scored(project: Project, output: str, target: Any) -> tuple[str, float, str]
         (made(("weather", ROME["arguments"])) * 1, [ROME], 1.0, ""),
         (made(("time", "")), TIME, 1.0, ""),
         (made(("time", {"zone": "UTC"})), TIME, 1.0, ""),
-        (
-            made(("time", {"zone": "UTC"})),
-            TIME | {"arguments": {}},
-            1.0,
-            "also given to time: zon",
-        ),
+        (made(("time", {"zone": "UTC"})), TIME | {"arguments": {}}, 1.0, ""),
+        (made(("weather", {"city": "Rome", "days": 2, "unit": "C"})), ROME, 1.0, ""),
         (made(("weather", {"city": "x"})), {"name": "weather"}, 1.0, ""),
         (made(("time", {}), ("weather", {"city": "Oslo"})), [OSLO, TIME], 1.0, ""),
         (made(("time", {})), [TIME, TIME], 0.0, "called time; expected time, time"),
@@ -186,7 +181,10 @@ def test_rules_of_the_brief(tmp_path: Path) -> None:
             [TIME | {"parameters": {"type": "x"}}],
             "evaluation.tools.0: 'time': not a JSON schema: ",
         ),
-        ([TIME | {"parameters": {"$ref": "http://x/y"}}], "'http://x/y' points outside the schema"),
+        (
+            [TIME | {"parameters": {"$ref": "http://x/y"}}],
+            "'http://x/y' names nothing in the schema, and nothing is fetched",
+        ),
     ],
 )
 def test_tools(tmp_path: Path, tools: Any, message: str | None) -> None:

@@ -29,11 +29,11 @@ def facts(extra: object = None, config_json: object = None, **changes: Any) -> d
         "files": {"answer": files("acme/large") if extra is None else extra},
         "config": {} if config_json is None else {"answer": config_json},
     }
-    return model_info.described(ROW, answers)
+    return model_info.metadata_row(ROW, answers)
 
 
 def test_the_catalogue_where_the_hub_told_nothing() -> None:
-    row = model_info.described(ROW, {"problem": "gone"})
+    row = model_info.metadata_row(ROW, {"problem": "gone"})
     assert row == {
         "repo_id": "acme/large",
         "metadata_source": "catalogue",
@@ -250,7 +250,7 @@ def test_wrong_types_give_null_fields(junk: Any) -> None:
     inner |= {"models": junk, "auto_map": junk, "parameters": junk, "tokenizer_config": junk}
     for field in ("safetensors", "gguf", "cardData", "config", "siblings", "tags", "baseModels"):
         assert facts({"siblings": [inner, junk]}, **{field: inner})["revision"] == SHA
-    assert model_info.described(ROW, {"model": {"answer": junk}})["license_on_hub"] is None
+    assert model_info.metadata_row(ROW, {"model": {"answer": junk}})["license_on_hub"] is None
 
 
 def test_hostile_text() -> None:

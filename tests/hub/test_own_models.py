@@ -62,7 +62,7 @@ def test_no_row_of_the_catalogue_is_overridden() -> None:
 def test_a_model_that_nobody_knows_stops_step_1_with_the_line_to_add() -> None:
     with pytest.raises(PlaybookError, match="2 problems:\n- deployment 'a': neither") as caught:
         search.candidates(project(deployed="meta-llama/Llama-3.1-8B-Instruc"))
-    assert f"did you mean {BASE} or " in str(caught.value)
+    assert f"did you mean {BASE!r} or " in str(caught.value)
     assert "models: [{repo_id: meta-llama/Llama-3.1-8B-Instruc, base" in str(caught.value)
 
 

@@ -17,7 +17,7 @@ from lib.brief.project import Project
 from lib.brief.sections import Acceptance, Hub
 from lib.errors import PlaybookError
 from lib.hub.drift import compare, consequence, reconcile, stop_on_drift
-from lib.hub.facts import Facts, Row, recall, remember, verified
+from lib.hub.facts import Facts, Row, facts_from_hub, recall, remember
 from lib.hub.model_info import OF_BASE
 from lib.legal import verdicts as legal
 from lib.sizing import tiers as sizing
@@ -51,11 +51,10 @@ FACTS: dict[str, Any] = {
     "layers": None,
     "kv_heads": None,
     "head_dim": None,
-    "state_bytes": None,
 }
 TYPES = dict.fromkeys(FACTS, "str")
 TYPES |= dict.fromkeys(["params_b", "gguf_params_b", "weights_gb"], "float")
-TYPES |= dict.fromkeys(["context_length", "layers", "kv_heads", "head_dim", "state_bytes"], "Int64")
+TYPES |= dict.fromkeys(["context_length", "layers", "kv_heads", "head_dim"], "Int64")
 POLICY = {"licenses": ["permissive", "conditional", "non-commercial"]}
 
 
@@ -79,8 +78,8 @@ def brief(*accepted: tuple[str, str], stop_on: str = "shortlisted", **changes: A
 def drifts_of(
     catalogue: pd.DataFrame, hub: pd.DataFrame, previous: pd.DataFrame | None = None
 ) -> list[Row]:
-    earlier: Facts = {} if previous is None else verified(previous)
-    return compare(catalogue, verified(hub), earlier, brief())
+    earlier: Facts = {} if previous is None else facts_from_hub(previous)
+    return compare(catalogue, facts_from_hub(hub), earlier, brief())
 
 
 def told(drifts: list[Row]) -> list[str]:
@@ -416,7 +415,7 @@ class Steps:
         tiers = sizing.wanted_tiers(project.size, tables.closed_models())
         sized = sizing.shortlist(judged, tables.hardware(), project.size, tiers=tiers)
         copies = judged.copy(), sized.copy(), hub.copy()
-        earlier: Facts = {} if previous is None else verified(previous)
+        earlier: Facts = {} if previous is None else facts_from_hub(previous)
         models, self.drifts, self.unused = reconcile(judged, sized, hub, earlier, project)
         for table, copy in zip((judged, sized, hub), copies, strict=True):
             pd.testing.assert_frame_equal(table, copy)
@@ -717,9 +716,9 @@ def test_the_files_of_the_hub_are_the_weights() -> None:
 
 
 def test_the_layers_of_the_hub_make_the_cache() -> None:
-    row = resized(kv_layout="10x1000;2x500@100", state_bytes=1_000_000)
+    row = resized(kv_layout="10x1000;2x500@100")
     assert row["memory_basis"] == "every layer of config.json"
-    assert row["kv_gb"] == pytest.approx((10 * 1000 * 1000 + 2 * 500 * 100) * 2 / 1e9 + 0.001)
+    assert row["kv_gb"] == pytest.approx((10 * 1000 * 1000 + 2 * 500 * 100) * 2 / 1e9)
 
 
 def test_a_context_on_the_hub_that_is_too_short_is_said() -> None:
@@ -736,7 +735,7 @@ def test_remembering(tmp_path: Path) -> None:
     back = recall(path)
     assert list(back) == ["org/a", "org/b"]
     hub = pulled({"base_models": many})
-    assert compare(models({"base_model": many}), verified(hub), back, brief()) == []
+    assert compare(models({"base_model": many}), facts_from_hub(hub), back, brief()) == []
     # An offline run, a run on other models and a later pull: only the last changes org/a.
     remember(pulled({"metadata_source": "catalogue", "license_on_hub": "mit"}), path)
     remember(pulled({"repo_id": "org/c"}), path)
@@ -744,7 +743,7 @@ def test_remembering(tmp_path: Path) -> None:
     back = recall(path)
     kept = {repo_id: facts["license_on_hub"] for repo_id, facts in back.items()}
     assert kept == {"org/a": "gemma", "org/b": "apache-2.0", "org/c": "apache-2.0"}
-    drifts = compare(models({}), verified(pulled({})), back, brief())
+    drifts = compare(models({}), facts_from_hub(pulled({})), back, brief())
     assert told(drifts)[0] == "licence: previous run gemma -> apache-2.0"
 
 
@@ -774,6 +773,6 @@ def test_wrong_types_in_the_memory_are_no_drift(tmp_path: Path, value: Any) -> N
     texts = dict.fromkeys(["gated", "base_models", "revision"], 3)
     rows = [GOOD_ROW | odd | texts, {"repo_id": value}, {"repo_id": None}, {}]
     path.write_text(json.dumps(rows))
-    hub = verified(pulled({"base_models": None}))
+    hub = facts_from_hub(pulled({"base_models": None}))
     drifts = compare(models({}), hub, recall(path), brief())
     assert told(drifts) == ["licence: previous run mit -> apache-2.0"]

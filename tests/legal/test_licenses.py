@@ -93,13 +93,13 @@ BY_USERS = "llama3.3 needs a separate agreement above 700M monthly users "
 @pytest.mark.parametrize(
     ("count", "verdict", "part"),
     [
-        (5_000_000, "conditional", BY_USERS + "(not reached: at 5M you are at 0.71 %)"),
-        (699_999_999, "conditional", "(not reached: at 699,999,999 you are at just under 100 %)"),
-        (700_000_000, "conditional", "(not reached: at 700M you are at exactly 100 %)"),
-        (700_000_001, "blocked", "(reached: at 700,000,001 you are at just over 100 %)"),
+        (5_000_000, "conditional", BY_USERS + "(not reached: at 5M you are at 0.714 %)"),
+        (699_999_999, "conditional", "(not reached: at 699,999,999 you are at 100 %)"),
+        (700_000_000, "conditional", "(not reached: at 700M you are at 100 %)"),
+        (700_000_001, "blocked", "(reached: at 700,000,001 you are at 100 %)"),
         (800_000_000, "blocked", BY_USERS + "(reached: at 800M you are at 114 %)"),
         (0, "conditional", "(not reached: at 0 you are at 0 %)"),
-        (4_000, "conditional", "(not reached: at 4,000 you are at under 0.01 %)"),
+        (4_000, "conditional", "(not reached: at 4,000 you are at 0.000571 %)"),
         (None, "review", BY_USERS[:-1] + ": the brief does not give company.monthly_active_users"),
     ],
 )
@@ -168,10 +168,10 @@ def test_serving_the_european_union_is_not_sitting_there() -> None:
             ],
         ),
         (users(99_000_000), "conditional", ["(not reached: at 99M you are at 99 %)"]),
-        (users(100_000_000), "conditional", ["(not reached: at 100M you are at exactly 100 %)"]),
+        (users(100_000_000), "conditional", ["(not reached: at 100M you are at 100 %)"]),
         (users(101_000_000), "conditional", ["monthly users (reached: at 101M you are at 101 %)"]),
         (usd(19e6), "conditional", ["(not reached: at USD 19M per month you are at 95 %)"]),
-        (usd(20e6), "conditional", ["(not reached: at USD 20M per month you are at exactly 100"]),
+        (usd(20e6), "conditional", ["(not reached: at USD 20M per month you are at 100"]),
         (usd(21e6), "conditional", ["(reached: at USD 21M per month you are at 105 %)"]),
         (usd(19e6 * 12, "year"), "conditional", ["(not reached: at USD 19M per month you are at"]),
         (usd(20e6 * 12, "year"), "conditional", ["(not reached: at USD 20M per month you are at"]),
@@ -290,7 +290,7 @@ NO_RIGHTS = "mistral-modified-mit needs a separate agreement above a revenue of 
     ("repo_id", "facts", "verdict", "part"),
     [
         (LFM, usd(9.9e6, "year"), "conditional", FROM_10M + "(not reached: at USD 9.9M per year"),
-        (LFM, usd(10e6, "year"), "blocked", "(reached: at USD 10M per year you are at exactly 100"),
+        (LFM, usd(10e6, "year"), "blocked", "(reached: at USD 10M per year you are at 100"),
         (LFM, usd(10.1e6, "year"), "blocked", FROM_10M + "(reached: at USD 10.1M per year you"),
         (LFM, usd(9.9e6 / 12), "conditional", "(not reached: at USD 9.9M per year you are at 99 %"),
         (LFM, usd(10e6 / 12), "blocked", "(reached: at USD 10M per year"),
@@ -298,11 +298,11 @@ NO_RIGHTS = "mistral-modified-mit needs a separate agreement above a revenue of 
         (LFM, usd(10.1e6 / 12), "blocked", "(reached: at USD 10.1M per year you are at 101 %)"),
         (LFM, {"revenue": None}, "review", "the brief does not give company.revenue"),
         (DEVSTRAL, usd(19.9e6), "conditional", NO_RIGHTS + "(not reached: at USD 19.9M per month"),
-        (DEVSTRAL, usd(20e6), "conditional", "you are at exactly 100 %)"),
+        (DEVSTRAL, usd(20e6), "conditional", "you are at 100 %)"),
         (DEVSTRAL, usd(20_000_001), "blocked", "(reached: at USD 20,000,001 per month you are at"),
         (DEVSTRAL, usd(21e6), "blocked", NO_RIGHTS + "(reached: at USD 21M per month you are at"),
         # a year's revenue near the limit of a month: the month may peak
-        (DEVSTRAL, usd(240e6, "year"), "review", "exactly 100 % on average, and a month may peak"),
+        (DEVSTRAL, usd(240e6, "year"), "review", "100 % on average, and a month may peak"),
         (DEVSTRAL, usd(120_000_012, "year"), "review", "50 % on average, and a month may peak"),
         (DEVSTRAL, usd(120e6, "year"), "conditional", "(not reached: at USD 10M per month you are"),
         (DEVSTRAL, usd(240_000_012, "year"), "blocked", "(reached: at USD 20,000,001 per month"),
@@ -324,7 +324,7 @@ def test_revenue_of_the_same_period_is_not_rounded(amount: float, period: str, m
     company = Company(**FACTS | usd(amount, period))
     policy = Policy(licenses=EVERYTHING)
     findings = clauses.assess(terms, company, policy, multimodal=False)
-    assert any(f.fact.endswith("you are at exactly 100 %") for f in findings), findings
+    assert any(f.fact.endswith("you are at 100 %") for f in findings), findings
 
 
 PLACES = "the European Union or the United Kingdom or South Korea"

@@ -35,12 +35,10 @@ def estimate(size: Size = SIZE, **facts: object) -> pd.Series:  # type: ignore[t
     return memory.estimate(models, size).iloc[0]
 
 
-def test_state_and_cache_count_once_a_request() -> None:
-    assert estimate(kv_layout="", state_bytes=5e8)["kv_gb"] == pytest.approx(2 * 0.5)
+def test_the_cache_counts_once_a_request() -> None:
     four = SIZE.model_copy(update={"concurrent_requests": 4})
-    facts = {"kv_layout": "5x512;22x512@512", "state_bytes": 5e8}
-    once = memory.cache_gb("5x512;22x512@512", 1000) + 0.5
-    assert estimate(four, **facts)["kv_gb"] == pytest.approx(4 * once)
+    once = memory.cache_gb("5x512;22x512@512", 1000)
+    assert estimate(four, kv_layout="5x512;22x512@512")["kv_gb"] == pytest.approx(4 * once)
 
 
 SHAPE = {"layers": 10.0, "kv_heads": 4.0, "head_dim": 100.0}

@@ -116,7 +116,7 @@ def test_cache_by_layer(config: dict[str, Any], layout: str) -> None:
     assert config_facts(config)["kv_layout"] == layout
 
 
-def test_a_hybrid_keeps_a_state_and_few_layers_of_cache() -> None:
+def test_a_hybrid_has_few_layers_of_cache() -> None:
     found = config_facts(
         {
             "model_type": "qwen3_next",
@@ -134,7 +134,10 @@ def test_a_hybrid_keeps_a_state_and_few_layers_of_cache() -> None:
         }
     )
     assert found["kv_layout"] == "12x1024"
-    assert found["state_bytes"] == 36 * (4 * 32 * 128 * 128 + 2 * (2 * 16 * 128 + 32 * 128) * 3)
+    mamba = LLAMA | {"num_hidden_layers": 6, "hybrid_override_pattern": "M-M*EM"}
+    assert config_facts(mamba)["kv_layout"] == "1x2048"
+    gemma4 = GPT_OSS | {"global_head_dim": 128, "num_global_key_value_heads": 2}
+    assert config_facts(gemma4)["kv_layout"] == "18x512;18x1024@128"
 
 
 def test_what_is_recorded() -> None:
@@ -157,6 +160,9 @@ def test_what_is_recorded() -> None:
         {"layer_types": ["full_attention"] * 31 + ["brand_new_attention"]},
         {"layer_types": 7},
         {"ssm_cfg": {"d_state": 16}},  # a part whose cache is not known
+        {"hybrid_layer_pattern": [0] * 32},  # with narrow heads in some layers
+        {"attn_layer_period": 8, "attn_layer_offset": 4},
+        {"linear_attn_config": {"full_attn_layers": [4]}},
         {"num_hidden_layers": 10**9},
         {"num_hidden_layers": "32"},
         {"num_hidden_layers": True},

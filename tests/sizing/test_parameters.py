@@ -92,7 +92,7 @@ def test_packed_weights_without_a_stated_count_or_a_name_are_unknown() -> None:
     ],
 )
 def test_packed_by_the_types_of_the_tensors(types: str | None, packed: bool) -> None:
-    assert list(parameters.packed(pd.DataFrame({"params_by_dtype": [types]}))) == [packed]
+    assert list(parameters.packed_weights(pd.DataFrame({"params_by_dtype": [types]}))) == [packed]
 
 
 def test_nvfp4_whose_config_is_silent_moves_no_tier() -> None:

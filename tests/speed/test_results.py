@@ -271,6 +271,42 @@ def test_a_rate_that_passed_above_one_that_failed_is_no_bound(tmp_path: Path) ->
     assert (row["low"], row["high"]) == (2.0, 4.0)
 
 
+@pytest.mark.parametrize(
+    ("bars", "verdict", "binds"),
+    [
+        ({"max_ttft_p95_s": 0.1, "max_itl_p95_s": 0.02}, "passed", ""),
+        ({"max_ttft_p95_s": 0.07}, "failed", "TTFT"),
+        ({"max_itl_p95_s": 0.01}, "failed", "inter-token latency"),
+    ],
+)
+def test_objectives_on_tokens_hold_of_files_too(
+    tmp_path: Path, bars: dict[str, float], verdict: str, binds: str
+) -> None:
+    for n, file in enumerate([vllm(p95_tpot_ms=15.0), guide(guide_load(
+        rate(4.0), time_to_first_token_ms=spread(80.0), inter_token_latency_ms=spread(15.0)
+    ))]):  # fmt: skip
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        project = brief(folder, file)
+        needs = project.requirements.model_copy(update=bars)
+        project = project.model_copy(update={"requirements": needs})
+        (row,) = speed.load_results(project, project.deployments)
+        assert (row["verdict"], row["binds"]) == (verdict, binds)
+    # What the file does not tell is not known to be kept.
+    folder = tmp_path / "untold"
+    folder.mkdir()
+    project = brief(folder, vllm(p95_ttft_ms=None))
+    needs = project.requirements.model_copy(update={"max_ttft_p95_s": 9.0, "max_itl_p95_s": 9.0})
+    project = project.model_copy(update={"requirements": needs})
+    (row,) = speed.load_results(project, project.deployments)
+    assert row["verdict"] == "unresolved"
+
+
+def test_few_answers_show_no_p95(tmp_path: Path) -> None:
+    verdicts = [loads(tmp_path, vllm(n=n))[0]["verdict"] for n in (58, 59)]
+    assert verdicts == ["unresolved", "passed"]
+
+
 def test_one_side_alone_is_one_bound(tmp_path: Path) -> None:
     (row,) = capacity(tmp_path, vllm())
     assert (row["low"], row["max_rps"]) == (4.0, 4.0) and math.isnan(row["high"])

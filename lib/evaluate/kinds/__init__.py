@@ -1,8 +1,7 @@
 """The kinds of task, one file each, looked up by name and loaded when used.
 
-A file says what is special about its kind; `defaults.py` has the other functions and constants,
-and says what each takes and gives. `published` and `inspect` are no kinds but sources of scores
-that stand in for asking, behind the same face.
+A file says what is special about its kind; `defaults.py` has the other functions and constants.
+`published` and `inspect` are sources of scores that stand in for asking, behind the same face.
 """
 
 import importlib

@@ -12,7 +12,7 @@ from lib.endpoints import Call, Item, one_value
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, options_of
 from lib.evaluate.kinds.defaults import Reader, score_each
-from lib.evaluate.scoring import NO_LABEL, Figure, measured
+from lib.evaluate.scoring import NO_LABEL, Figure, metric_row
 from lib.lines import required_text
 from lib.reading import find_label
 from lib.stats import macro_f1_interval
@@ -83,7 +83,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """Accuracy with a Wilson interval, and macro-F1, whose interval needs `LEAST` items a label."""
-    rows = [measured("accuracy", scored["score"], scored)]
+    rows = [metric_row("accuracy", scored["score"], scored)]
     if len(scored):
         target = scored["target"].to_numpy(dtype=object)
         predicted = scored["predicted"].fillna(NO_LABEL).to_numpy(dtype=object)

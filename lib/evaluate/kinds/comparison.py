@@ -12,7 +12,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import judge as judge_model
 from lib.evaluate.kinds import judged
 from lib.evaluate.kinds.defaults import GRADES
-from lib.evaluate.scoring import Figure, measured
+from lib.evaluate.scoring import Figure, metric_row
 from lib.reading import find_preference
 
 JUDGED_BY = ("{first}", "{second}")
@@ -33,12 +33,7 @@ TONES = {
 
 
 def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
-    """Who is compared to whom: everyone to everyone, or everyone to the baseline.
-
-    Pairs grow with the square of the candidates and each costs two calls an item, so from five
-    deployments on only the baseline's pairs are judged; without a baseline, all are. PlaybookError
-    where there is nobody to compare to.
-    """
+    """Who is compared to whom: everyone to everyone, or from five on to the baseline, if any."""
     names = [d.name for d in deployments]
     if len(names) < 2:
         raise PlaybookError(
@@ -60,8 +55,7 @@ def judge_calls(deployments: list[Deployment]) -> list[dict[str, str]]:
 def outcome(forward: str | None, backward: str | None) -> str:
     """The result of two verdicts, `forward` with the first deployment shown first.
 
-    A win counts only if it survives the swap; verdicts that do not agree are `inconsistent`,
-    which scores as a tie. Where either verdict is missing nothing is decided: `no verdict`.
+    A win counts only if it survives the swap; otherwise it is `inconsistent`, scored as a tie.
     """
     if forward is None or backward is None:
         return "no verdict"
@@ -75,9 +69,8 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
     A row with `COLUMNS` for each of the brief's `matchups` and item that both were asked. Without
     the judge (`basis`) equal answers are a tie (identical), and an answer that is truncated,
     refused or empty loses to one that is not (forfeit); where a call failed, the item is left out.
-    `forward` is the verdict with `deployment` shown first, `backward` with `other` (first, second,
-    tie or missing); `result` is win, loss, tie, inconsistent, identical, no verdict (the judge
-    failed or was not clear) or left out, as seen by `deployment`.
+    `forward` is the verdict with `deployment` shown first, `backward` with `other`; `result` is
+    win, loss, tie, inconsistent, identical, no verdict or left out, as seen by `deployment`.
     """
     pairs = _pairs(brief, answers)
     judged = pairs[pairs["basis"] == "judge"]
@@ -116,17 +109,12 @@ def _pairs(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """The share of wins of each answer.
-
-    An answer without one decided comparison, because the judge gave no verdict or every
-    opponent's call failed, counts as failed: nobody knows whether it would have won.
-    """
+    """The share of wins of each answer; one without any decided comparison counts as failed."""
     sides = stats.both_sides(graded)
     key = ["deployment", "item_id"]
     sides["detail"] = sides["result"] + " (" + sides["other"] + ")"
-    detail = sides.groupby(key, sort=False)["detail"].agg("; ".join)
-    points = stats.item_scores(graded).set_index(key)["score"]
-    table = usable[key].join(points, on=key).join(detail, on=key)
+    by_answer = sides.groupby(key, sort=False).agg({"score": "mean", "detail": "; ".join})
+    table = usable[key].join(by_answer, on=key)
     decided = table["score"].notna()
     return table.assign(
         outcome=np.where(decided, "answered", "failed"),
@@ -137,7 +125,7 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The win rate, the mean over items of the share of wins."""
-    return [measured("win rate", scored["score"], scored)]
+    return [metric_row("win rate", scored["score"], scored)]
 
 
 def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
@@ -159,17 +147,21 @@ def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]
     """Inconsistency and position lean of a judge that saw every pair in both orders."""
     if graded is None:
         return []
-    measures = stats.consistency(graded).set_index("measure")
-    texts = {
-        "inconsistent": "the swap of places changed the verdict in {value:.0%} of {n:.0f} pairs",
-        "first of all": "it named the first answer in {value:.0%} of {n:.0f} verdicts",
-        "no verdict": "it gave no verdict that can be read in {value:.0%} of {n:.0f} pairs",
-    }
-    return [
-        "the judge: " + (text + " ({low:.0%} to {high:.0%})").format(**measures.loc[measure])
-        for measure, text in texts.items()
-        if measures.loc[measure, "n"]
-    ]
+    results = graded.loc[graded["basis"] == "judge", "result"]
+    missing = results == "no verdict"
+    swapped = results[~missing] == "inconsistent"
+    verdicts = graded.loc[swapped.index, ["forward", "backward"]].stack()
+    first = verdicts[verdicts != "tie"] == "first"
+    notes = []
+    for text, hits in (
+        ("the swap of places changed the verdict in {:.0%} of {} pairs", swapped),
+        ("it named the first answer in {:.0%} of {} verdicts", first),
+        ("it gave no verdict that can be read in {:.0%} of {} pairs", missing),
+    ):
+        value, low, high = stats.interval(hits)
+        note = f"the judge: {text.format(value, len(hits))} ({low:.0%} to {high:.0%})"
+        notes += [note] * (len(hits) > 0)
+    return notes
 
 
 def figure(

@@ -40,17 +40,13 @@ def check(brief: Project, options: Any) -> None:
 def item_reader(brief: Project) -> Reader:
     """A function of an item of the file and its place, to the fields that are this kind's.
 
-    `target` is among them, as text (canonical JSON where it is none). What is the same for all
-    items is prepared here, once. The function raises a PlaybookError where an item is not usable.
+    `target` is among them, as text. An item that is not usable is a PlaybookError.
     """
     return lambda item, where: {"target": required_text(item.get("target"), where, "target")}
 
 
 def calls_of(brief: Project, deployment: Deployment, **extra: Any) -> Callable[[Item], list[Call]]:
-    """A function of an item to its calls, without keys; what is the same for all is done once.
-
-    Here one chat an item; what is extra, by a kind's own choice, goes to `requests.chat_calls`.
-    """
+    """A function of an item to its calls, without keys; `extra` is for `requests.chat_calls`."""
     chat = chat_calls(brief, deployment, **extra)
     return lambda item: [chat(item)]
 
@@ -84,10 +80,9 @@ read_verdicts: Callable[..., pd.DataFrame] | None = None
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """What each usable answer is worth; every kind has its own.
 
-    It takes the answers that were not failed, truncated, refused or empty, with `output` made
-    visible, and perhaps `items` and what the judge `graded`. Returned is one row each, same index:
-    `outcome` (answered, unparsed, failed where the judge gave no verdict), `predicted` (text or
-    None), `score` (0 to 1, None where failed) and perhaps `detail` (text).
+    It takes the answers that can be read, with `output` made visible, and perhaps `items` and what
+    the judge `graded`. Returned is one row each, same index: `outcome` (answered, unparsed, failed
+    without a verdict), `predicted` (text or None), `score` (0 to 1) and perhaps `detail` (text).
     """
     raise NotImplementedError
 
@@ -100,7 +95,7 @@ def score_each(usable: pd.DataFrame, grade: Callable[[str, str], tuple[Any, ...]
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows from `scoring.measured` of one deployment's answers; every kind has its own.
+    """Rows from `scoring.metric_row` of one deployment's answers; every kind has its own.
 
     Failed calls are not among them. The first metric is the primary one: requirements test it.
     """

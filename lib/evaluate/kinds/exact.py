@@ -9,7 +9,7 @@ from lib.brief import Project, Section
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
 from lib.evaluate.kinds.defaults import Reader, score_each
-from lib.evaluate.scoring import measured
+from lib.evaluate.scoring import metric_row
 from lib.json_values import canonical
 from lib.lines import required_text
 from lib.plain_text import normalise
@@ -34,7 +34,7 @@ def _target(item: dict[str, Any], where: str) -> str:
     if not isinstance(target, list):
         text = required_text(target, where, "target")
         # A text that reads like a list of texts is still one text.
-        return text if _accepted(text) == [text] else canonical([text])
+        return text if _answers(text) == [text] else canonical([text])
     if not target or not all(isinstance(text, str) and text.strip() for text in target):
         raise PlaybookError(
             f"{where}: target must be text or a list of texts, any of which counts,"
@@ -43,7 +43,7 @@ def _target(item: dict[str, Any], where: str) -> str:
     return canonical(target)
 
 
-def _accepted(target: str) -> list[str]:
+def _answers(target: str) -> list[str]:
     """The answers that count as right: of a JSON list of texts any one, otherwise the text."""
     try:
         texts = as_list(json.loads(target) if target.startswith("[") else None)
@@ -56,7 +56,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """Right where the answer is an accepted one; `predicted` is the normalised text."""
     rules = options_of(brief).normalise
     targets = usable["target"].unique()
-    wanted = {target: {normalise(text, rules) for text in _accepted(target)} for target in targets}
+    wanted = {target: {normalise(text, rules) for text in _answers(target)} for target in targets}
 
     def grade(output: str, target: str) -> tuple[str, str | None, float]:
         text = normalise(output, rules)
@@ -68,4 +68,4 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """Accuracy with its interval."""
-    return [measured("accuracy", scored["score"], scored)]
+    return [metric_row("accuracy", scored["score"], scored)]

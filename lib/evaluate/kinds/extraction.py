@@ -14,7 +14,7 @@ from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, exact, options_of
 from lib.evaluate.kinds.defaults import Reader, by_metric, score_each
 from lib.evaluate.schemas import json_of, misfit, validator_of
-from lib.evaluate.scoring import Figure, measured
+from lib.evaluate.scoring import Figure, metric_row
 from lib.json_values import canonical, find_object, flatten, same
 
 JSON_FIELDS = ("target",)
@@ -66,13 +66,12 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """The share of expected fields that are right.
 
-    A field that is missing is wrong, unless null is expected. Fields nobody asked for cost
-    nothing here: whether they are allowed is the schema's to say (`additionalProperties`), and
-    "valid JSON" counts it. `predicted` is the object as canonical JSON; `detail` is JSON text:
-    `valid` (fits the schema), the fields `right` and `wrong`, and the `problem` found.
+    A field that is missing is wrong, unless null is expected; those nobody asked for are the
+    schema's to allow. `predicted` is the object as canonical JSON; `detail` is JSON text: `valid`
+    (fits the schema), the fields `right` and `wrong`, and the `problem` found.
     """
     options, validator = options_of(brief), validator_of(_schema(brief), "evaluation.schema")
-    expected = _expected(usable, options)
+    expected = _expected_fields(usable, options)
 
     def grade(output: str, target: str) -> tuple[str, str | None, float, str]:
         wanted = expected[target]
@@ -93,26 +92,22 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     return score_each(usable, grade)
 
 
-def _expected(scored: pd.DataFrame, options: Options) -> dict[str, dict[str, Any]]:
+def _expected_fields(scored: pd.DataFrame, options: Options) -> dict[str, dict[str, Any]]:
     return {t: flatten(json.loads(t), options.fields) for t in scored["target"].unique()}
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Field accuracy (the mean item), valid JSON, and the share right of every field.
-
-    Of a field's items (its `n`) those count that expect it; an answer without JSON has all
-    fields wrong.
-    """
+    """Field accuracy (the mean item), valid JSON, and of every field the share of its items."""
     details = [json.loads(text or "{}") for text in scored["detail"]]
-    expected = _expected(scored, options_of(brief))
+    expected = _expected_fields(scored, options_of(brief))
     rows = [
-        measured("field accuracy", scored["score"], scored),
-        measured("valid JSON", [bool(d.get("valid")) for d in details], scored),
+        metric_row("field accuracy", scored["score"], scored),
+        metric_row("valid JSON", [bool(d.get("valid")) for d in details], scored),
     ]
     for name in dict.fromkeys(name for fields in expected.values() for name in fields):
         wanted = np.array([name in expected[target] for target in scored["target"]])
         right = np.array([name in d.get("right", ()) for d in details])
-        rows.append(measured(f"field: {name}", right[wanted], scored[wanted]))
+        rows.append(metric_row(f"field: {name}", right[wanted], scored[wanted]))
     return rows
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from lib.brief import Deployment, Project
 from lib.evaluate import judge as judge_model
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric
-from lib.evaluate.scoring import UNUSABLE, Figure, measured, outcome_shares
+from lib.evaluate.scoring import UNUSABLE, Figure, metric_row, outcome_shares
 from lib.lines import required_text
 from lib.reading import find_label
 
@@ -87,7 +87,7 @@ def score_verdicts(usable: pd.DataFrame, graded: pd.DataFrame) -> pd.DataFrame:
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The judge's pass rate as it is; `correct` adds what people would have said."""
-    return [measured("pass rate", scored["score"], scored)]
+    return [metric_row("pass rate", scored["score"], scored)]
 
 
 def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
@@ -97,8 +97,7 @@ def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """The pass rate as judged and as people would have given it, or the labels given."""
-    judge = judge_model.judge_of(brief)
-    corrected = "pass rate (corrected)"
+    judge, corrected = judge_model.judge_of(brief), "pass rate (corrected)"
     if (scores["metric"] == corrected).any():
         names = {"pass rate": "as judged", corrected: "corrected for the judge's errors"}
         title = "Pass rate, by configuration"

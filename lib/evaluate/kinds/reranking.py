@@ -1,8 +1,7 @@
 """Reranking: documents put into an order by a rerank endpoint or a chat model, and how good it is.
 
-The documents of an item are always shown in an order that depends on their ids alone, never on
-the file, so a file that lists the relevant ones first gives nothing away: a model that says yes to
-everything scores what chance scores (`stats.ranking`).
+They are shown in an order that depends on their ids alone, so that a file which lists the relevant
+ones first gives nothing away.
 """
 
 import json
@@ -21,7 +20,7 @@ from lib.endpoints import Call, Item, chat_calls, key_of
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, options_of
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_record
-from lib.evaluate.scoring import Figure, measured
+from lib.evaluate.scoring import Figure, metric_row
 from lib.json_values import canonical
 from lib.lines import validated
 from lib.reading import find_label, find_order
@@ -42,10 +41,9 @@ WORDINGS = {
 
 
 class Ranking(Section):
-    """How documents are ranked: by a /v1/rerank endpoint, or by a chat model.
+    """By a /v1/rerank endpoint, or a chat model asked for all documents at once (`listwise`).
 
-    A chat model is asked for each document (`pointwise`; an answer in `relevant` is a yes) or
-    for all at once (`listwise`).
+    With `pointwise` it is asked for each document; an answer in `relevant` is a yes.
     """
 
     method: Literal["rerank", "pointwise", "listwise"] = "pointwise"
@@ -98,10 +96,7 @@ def _read(item: dict[str, Any], where: str) -> dict[str, str]:
 
 
 def documents(item: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The documents of an item as (id, text), in the order they are shown to every model.
-
-    The order is that of a hash of item and document id, independent of the order in the file.
-    """
+    """The documents of an item as (id, text), in the order they are shown: by a hash of the ids."""
     texts_by_id = [(str(d["id"]), str(d["text"])) for d in json.loads(item["documents"])]
     return sorted(texts_by_id, key=lambda d: key_of(str(item["item_id"]), d[0]))
 
@@ -111,10 +106,7 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 
     In a chat `{input}` is the query; pointwise a wording holds `{document}` too, listwise
     `{documents}`, which becomes a numbered list. A wording that is only `{input}`, the brief's
-    default, is replaced by the module's own. Placeholders inside a text stay as they are.
-
-    Raises:
-        PlaybookError: The wording has no place for the documents.
+    default, is replaced by the module's own.
     """
     method = options_of(brief).ranking.method
     if method == "rerank":
@@ -149,7 +141,6 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dict[str, Any]:
     """The facts of an item whose documents were ranked, by one call or by one each.
 
-    `output` is JSON text of the score, or pointwise of the raw answer, of every document.
     Several calls have their summed tokens and retries and the longest latency.
     """
     method, first = options_of(brief).ranking.method, records[0][1]
@@ -177,7 +168,7 @@ def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dic
     }
 
 
-def _ranked(brief: Project, output: str, shown: list[str]) -> tuple[list[str], int] | None:
+def _ranking(brief: Project, output: str, shown: list[str]) -> tuple[list[str], int] | None:
     """All documents in the order an output puts them, and how much of it was passed over.
 
     What the output does not mention comes last, and ties stay, in the order shown.
@@ -208,16 +199,15 @@ def _value(brief: Project, answer: Any) -> float | None:
 
 
 def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """nDCG@k of each answer's order.
+    """nDCG@k of each answer's order, which `predicted` has as a JSON list of document ids.
 
-    `predicted` is the order as a JSON list of document ids; `detail` is JSON text with all
-    measures and `passed_over`, how much of the answer named no document or one twice.
+    `detail` has all measures and `passed_over`, how much of the answer named no document.
     """
     k = options_of(brief).ranking.k
     item_of = {item["item_id"]: item for item in rows(items)}
     shown = {name: [d for d, _ in documents(item)] for name, item in item_of.items()}
     pairs = zip(usable["item_id"], usable["output"], strict=True)
-    ranked = [_ranked(brief, str(output), shown[name]) for name, output in pairs]
+    ranked = [_ranking(brief, str(output), shown[name]) for name, output in pairs]
     # One query per answer: the same item is there once for every deployment.
     orders = {str(n): order[0] for n, order in enumerate(ranked) if order}
     targets = {str(n): item_of[name]["target"] for n, name in enumerate(usable["item_id"])}
@@ -237,8 +227,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """nDCG@k (primary), MRR and R@k; an answer that cannot be used scores 0 in all three."""
     k = options_of(brief).ranking.k
     details = [json.loads(text or "{}") for text in scored["detail"]]
-    rest = [measured(n, [d.get(n, 0.0) for d in details], scored) for n in ("MRR", f"R@{k}")]
-    return [measured(f"nDCG@{k}", scored["score"], scored), *rest]
+    rest = [metric_row(n, [d.get(n, 0.0) for d in details], scored) for n in ("MRR", f"R@{k}")]
+    return [metric_row(f"nDCG@{k}", scored["score"], scored), *rest]
 
 
 def figure(

@@ -1,7 +1,6 @@
 """Scoring: a model rates every answer on a scale."""
 
-import itertools
-from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 from lib.brief import Project
 from lib.evaluate.judge import judge_of
 from lib.evaluate.kinds import judged
-from lib.evaluate.scoring import Figure, measured, outcome_shares
+from lib.evaluate.scoring import Figure, metric_row, outcome_shares
 from lib.reading import find_rating
 
 RATED, MARKS = True, judged.MARKS
@@ -31,15 +30,14 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     low, high = judge_of(brief).scale
     rating = graded["rating"].astype(float)
     predicted = rating.map("{:g}".format).where(rating.notna(), None)
-    points = graded.assign(
-        predicted=predicted, score=(rating - low) / (high - low), detail=graded["verdict"]
-    )
+    place = (rating - low) / (high - low)
+    points = graded.assign(predicted=predicted, score=place, detail=graded["verdict"])
     return judged.score_verdicts(usable, points)
 
 
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     """The mean rating from 0 to 1, and "rating", the same on the rubric's own scale."""
-    mean = measured("mean rating", scored["score"], scored)
+    mean = metric_row("mean rating", scored["score"], scored)
     low, high = judge_of(brief).scale
     ends = {key: low + mean[key] * (high - low) for key in ("value", "low", "high")}
     return [mean, mean | ends | {"metric": "rating"}]
@@ -47,18 +45,14 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """The ratings given: whole numbers where all are, five equal bands of the scale if not."""
-    bands, name = _bands(judge_of(brief).scale, scored["predicted"].dropna())
+    (low, high), ratings = judge_of(brief).scale, scored["predicted"].astype(float)
+    if float(low).is_integer() and high - low <= 9 and (ratings.dropna() % 1 == 0).all():
+        bands = [f"{low + step:g}" for step in range(int(high - low) + 1)]
+        names = ratings.map("{:g}".format, na_action="ignore")
+    else:
+        edges = np.linspace(low, high, 6)
+        bands = [f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)]
+        names = pd.cut(ratings, edges.tolist(), labels=bands, include_lowest=True).astype(object)
     tones = {band: ("good", (n + 1) / len(bands)) for n, band in enumerate(bands)}
-    names, title = scored["predicted"].map(name, na_action="ignore"), "Ratings given by the judge"
-    return outcome_shares(scored, names, tones, title=title, metric="mean rating, 0 to 1")
-
-
-def _bands(scale: tuple[float, float], texts: pd.Series) -> tuple[list[str], Callable[..., str]]:
-    low, high = scale
-    values = pd.to_numeric(texts, errors="coerce").dropna()
-    if float(low).is_integer() and high - low <= 9 and (values % 1 == 0).all():
-        names = [f"{low + step:g}" for step in range(int(high - low) + 1)]
-        return names, lambda text: f"{float(text):g}"
-    edges = np.linspace(low, high, 6)
-    bands = [f"{a:.3g} to {b:.3g}" for a, b in itertools.pairwise(edges)]
-    return bands, lambda text: bands[np.searchsorted(edges[1:-1], float(text), side="right")]
+    title, metric = "Ratings given by the judge", "mean rating, 0 to 1"
+    return outcome_shares(scored, names, tones, title=title, metric=metric)

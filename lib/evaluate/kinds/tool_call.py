@@ -18,7 +18,7 @@ from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, extraction, options_of
 from lib.evaluate.kinds.defaults import Reader, score_each, visible_or_record
 from lib.evaluate.schemas import json_of, misfit, validator_of
-from lib.evaluate.scoring import Figure, measured, shares
+from lib.evaluate.scoring import Figure, metric_row, shares
 from lib.json_values import canonical, find_object, parse_json, same
 from lib.lines import validated
 from lib.untrusted import as_dict
@@ -109,17 +109,12 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Right or wrong.
+    """Right is an answer with exactly the calls that the item expects, in any order.
 
-    Right is an answer with exactly the calls that the item expects, in any order: the function,
-    arguments that fit its schema, and every argument the item states, equal by its rule in
-    `evaluation.fields` (default: exactly, where true is not 1 but 1 is 1.0). Arguments the item
-    does not state are allowed as far as the schema allows them, and listed. Where no call is
-    expected, an answer in words is right.
-
-    A malformed call is `unparsed` and its `detail` starts with "malformed": arguments that are
-    no JSON object, an unknown function, a call written into the text. Engines differ here, so
-    it is counted apart from what the model knows. `predicted` is the calls as canonical JSON.
+    These have the function, arguments that fit its schema, and every argument the item states,
+    equal by its rule in `evaluation.fields`. Where no call is expected, an answer in words is
+    right. A malformed call is `unparsed`, its `detail` starting with "malformed": engines differ
+    here, so it is counted apart from what the model knows.
     """
     options, checks = options_of(brief), _validators(brief)
     wanted = {target: _wanted_calls(json.loads(target)) for target in usable["target"].unique()}
@@ -212,8 +207,7 @@ def _verdict(
     cost = [[2 if text is None else bool(text) for text in row] for row in differences]
     pairs = list(zip(*linear_sum_assignment(np.array(cost)), strict=True))
     wrong = [text for i, j in pairs if (text := differences[i][j])]
-    more = [text for i, j in pairs if (text := _not_asked_for(calls[i], wanted[j]))]
-    return not wrong, "; ".join(wrong or more)
+    return not wrong, "; ".join(wrong)
 
 
 def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Options) -> str:
@@ -227,18 +221,8 @@ def _difference(call: dict[str, Any], wanted: Mapping[str, Any], options: Option
     return ""
 
 
-def _not_asked_for(call: dict[str, Any], wanted: Mapping[str, Any]) -> str:
-    arguments = call["arguments"]
-    more = [key for key in arguments if key not in wanted.get("arguments", arguments)]
-    return f"also given to {call['name']}: {', '.join(more)[:200]}" if more else ""
-
-
 def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Correct calls, right function, valid arguments and malformed calls, as shares.
-
-    "valid arguments" is of the answers that make a call, malformed ones included (its `n`);
-    the others are of all items. Of malformed calls fewer are better.
-    """
+    """Shares of all items, but "valid arguments" of those whose answer makes a call."""
     detail = scored["detail"].str
     malformed, invalid = detail.startswith("malformed"), detail.startswith("invalid")
     predicted = [json.loads(t) if isinstance(t, str) else None for t in scored["predicted"]]
@@ -249,10 +233,10 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     ]
     called = np.array([bool(calls) for calls in predicted], dtype=bool) | malformed
     return [
-        measured("correct calls", scored["score"], scored),
-        measured("right function", right, scored),
-        measured("valid arguments", ~(malformed | invalid)[called], scored[called]),
-        measured("malformed calls", malformed, scored),
+        metric_row("correct calls", scored["score"], scored),
+        metric_row("right function", right, scored),
+        metric_row("valid arguments", ~(malformed | invalid)[called], scored[called]),
+        metric_row("malformed calls", malformed, scored),
     ]
 
 
