@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 import httpx2
@@ -146,7 +147,8 @@ class Deployment(Section):
 
     `answer_by: schema` asks for a label as JSON by schema, in text where the endpoint refuses.
     `precision` and `engine` are what the endpoint declares. The `baseline` is the one that the
-    others must not be worse than: mostly the closed model in use today.
+    others must not be worse than: mostly the closed model in use today. `retires_on` is the day
+    that its provider published; of weights that we host there is none.
     """
 
     name: Slug
@@ -161,6 +163,7 @@ class Deployment(Section):
     precision: str | None = None
     engine: str | None = None
     host: Host | None = None
+    retires_on: date | None = None
     hardware: str | None = None
     price: Price | None = None
 

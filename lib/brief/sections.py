@@ -212,7 +212,8 @@ class Traffic(Section):
 class Requirements(Section):
     """What the service needs, met only when the bound of its interval meets it.
 
-    A request is one item with all its calls: of a pointwise ranking the whole query.
+    A request is one item with all its calls: of a pointwise ranking the whole query. What has no
+    interval, as who serves the model and until when, must be known.
     """
 
     min_quality: Share | None = None
@@ -220,6 +221,8 @@ class Requirements(Section):
     min_rps: Positive | None = None
     max_usd_per_1k: Positive | None = None
     max_usd_per_month: Positive | None = None
+    min_providers: Annotated[int, Field(ge=1)] | None = None
+    not_retired_before: date | None = None
 
     @property
     def slo_s(self) -> float:

@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from lib.brief import Requirements
 from lib.decide.costs import borne
+from lib.decide.steps import known_checks
 from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, ratio
 from lib.tables import number
 
@@ -108,8 +109,9 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     otherwise `not decided`, and the `note` says what would decide it. Quality that has no figure,
     or is not comparable, is not decided also where the brief sets no bar for it.
     """
-    rows = []
-    for row, (name, bar) in product(table.to_dict("records"), BARS.items()):
+    rows: list[tuple[Any, ...]] = []
+    records: list[dict[Any, Any]] = table.to_dict("records")
+    for row, (name, bar) in product(records, BARS.items()):
         threshold = getattr(requirements, name)
         if name == "min_quality" and (row["comparable"] == "no" or math.isnan(row["quality"])):
             threshold = threshold or 0.0
@@ -120,6 +122,9 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
             if name == "max_p95_s" and verdict[0] == "not decided":
                 verdict = _within_slo(row, threshold, requirements.min_rps) or verdict
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
+    rows += [
+        (row["deployment"], *one) for row in records for one in known_checks(row, requirements)
+    ]
     names = "deployment requirement wanted threshold value low high verdict note"
     return _among_many(pd.DataFrame(rows, columns=names.split()), table)
 
@@ -263,7 +268,7 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     failing = checks[checks["verdict"] != "met"]
     if failing.empty:
         return None
-    more = failing["requirement"].map(lambda name: BARS[name].more_is_better)
+    more = failing["requirement"].map(lambda name: name not in BARS or BARS[name].more_is_better)
     bound = failing["low"].where(more, failing["high"])
     gap = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
     text = failing["requirement"] + " would have to be " + bound.map(number)
