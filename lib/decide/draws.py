@@ -67,6 +67,8 @@ def certainty(table: pd.DataFrame, scored: pd.DataFrame, brief: Project) -> pd.D
     unknown = [np.isnan(draws.rps).any(axis=0)]
     unknown += [np.isnan(draws.usd_per_1k).any(axis=0)] * ("max_usd_per_1k" in met)
     unknown += [np.isnan(draws.usd_per_month).any(axis=0)] * ("max_usd_per_month" in met)
+    facts = [{one[-2] for one in known_checks(row, brief.requirements)} for row in draws.rows]
+    unknown += [np.array(["not decided" in verdicts for verdicts in facts], dtype=bool)]
     by_name[np.any(unknown, axis=0)] = np.nan
     return table.join(by_name, on="deployment")
 

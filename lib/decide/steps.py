@@ -80,7 +80,8 @@ def known_checks(row: Row, bars: Requirements) -> Iterator[tuple[Any, ...]]:
         verdict = "not decided"
         if isinstance(end, str):  # days in ISO form, and "never" after them, are in order as texts
             verdict = "met" if end >= day.isoformat() else "not met"
-        yield "not_retired_before", f"not retired before {day}", *missing, verdict, row["lifetime"]
+        wanted = f"service at least until {day}"
+        yield "not_retired_before", wanted, *missing, verdict, row["lifetime"]
 
 
 def serving(brief: Project, name: str, revision: str | None) -> str:

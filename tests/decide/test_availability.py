@@ -108,7 +108,7 @@ def test_the_verdict(name: str, known: Any, verdict: str, note: str, basis: dict
 
 @pytest.mark.parametrize("name", BARS)
 def test_what_is_not_known_is_never_picked(name: str, tmp_path: Path) -> None:
-    """The cheaper one would be the pick, and has no chance; without the requirement it is."""
+    """The cheaper one would be the pick, and nobody knows its chance; without the bar it is."""
     scored = answers(a=RIGHT > 0, b=RIGHT > 0)
     bars = BARS[name].model_dump(exclude_none=True)
     project = brief(tmp_path, "requirements", bars | {"min_quality": 0.5})
@@ -118,16 +118,15 @@ def test_what_is_not_known_is_never_picked(name: str, tmp_path: Path) -> None:
     judged = qualify(rows, checks)
     assert choose(judged, "cheapest")[0] == ["a"]
     sure = outlook(judged, checks, scored, project)["certainty"]
-    assert [row["p_qualifies"] for row in sure] == [1.0, 0.0]
+    assert [(row["deployment"], row["p_qualifies"], row["p_pick"]) for row in sure] == [("a", 1, 1)]
     flips = flip_points(rows, project).set_index("change")
     assert flips.loc[f"without {name}", "pick"] == "b"
     # Nobody is provisional of whom it is not known.
     alone = rows[1:].reset_index(drop=True)
     checks = check(alone, project.requirements)
     judged = qualify(alone, checks)
-    assert (
-        outlook(judged, checks, scored[scored["deployment"] == "b"], project)["provisional"] is None
-    )
+    said = outlook(judged, checks, scored[scored["deployment"] == "b"], project)
+    assert said["provisional"] is None and said["certainty"] == []
     assert not any("without" in change for change in flip_points(alone, brief(tmp_path))["change"])
 
 
@@ -143,6 +142,8 @@ def test_the_record_and_the_nearest_miss_have_them(tmp_path: Path) -> None:
         ("b", "min_providers"): "not decided", ("b", "not_retired_before"): "not decided",
     }  # fmt: skip
     assert done["pick"] is None and done["outcome"] == "not decided"
+    wanted = [c["wanted"] for c in done["requirements"]]
+    assert wanted[:2] == ["at least 3 inference providers", "service at least until 2027-06-30"]
     assert done["brief"]["requirements"]["not_retired_before"] == "2027-06-30"
     assert {"what": "a", "step": "6", "rule": "misses at least 3 inference providers"} in done[
         "rejected"
