@@ -41,7 +41,7 @@ READS = {
         "02_shortlist 03_metadata 04_answers 04_scores 04_pairs 05_capacity",
     ),
 }
-PRICED = {"price", "hardware"}
+OF_STEP_6 = {"price", "hardware", "retires_on"}  # of a deployment: nothing is asked otherwise
 PATIENCE = {"max_usd", "concurrency", "timeout_s", "total_timeout_s", "max_retries"}
 # Of an answer: no load depends on it.
 SCORING = {"judge", "margin", "strategy", "block", "group", "slices"}
@@ -116,7 +116,7 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     """The hash of everything a step reads: parts of the brief, files it names, tables."""
     reads, evaluation = READS[step], brief.evaluation
     parts = brief.model_dump(mode="json", exclude={"evaluation": PATIENCE | {"judge"}})
-    judge = evaluation.judge and evaluation.judge.model_dump(mode="json", exclude=PRICED)
+    judge = evaluation.judge and evaluation.judge.model_dump(mode="json", exclude=OF_STEP_6)
     parts["evaluation"]["judge"] = judge
     parts["deployed"] = [deployment.model for deployment in brief.deployments]
     # A deployment's name is read where its machine is.
@@ -126,7 +126,7 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     ]
     placed = [[*place, e and (e.gguf, bool(e.recorded))] for *place, e in places]
     parts["placed"] = sorted({json.dumps(place) for place in placed})
-    unasked = PRICED | {"load_results"}
+    unasked = OF_STEP_6 | {"load_results"}
     parts["asked"] = [d.model_dump(mode="json", exclude=unasked) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
     needs = brief.requirements

@@ -40,8 +40,10 @@ def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[s
         wrong.append("the brief is not the one expected")
     if wrong:
         return CHANGED, wrong
-    if artifacts.sha256(DATA / "hardware.csv") != decision["inputs"].get("data/hardware.csv"):
-        return INCOMPARABLE, ["data/hardware.csv has other prices than those of the record"]
+    of_tuning = ["licenses", "clauses", "closed_models"] * bool(decision.get("fine_tuning"))
+    for name in (f"data/{table}.csv" for table in ["hardware", *of_tuning]):
+        if artifacts.sha256(DATA.parent / name) != decision["inputs"].get(name):
+            return INCOMPARABLE, [f"{name} is another than that of the record"]
     differs = [f"{what} comes out differently" for what in _replay(run, decision)]
     return (DIFFERS, differs) if differs else (OK, ["every file is as recorded, the pick the same"])
 
@@ -84,9 +86,11 @@ def _replay(run: Path, decision: Row) -> Iterator[str]:
         )
         cost = decide.cost(brief, capacity, answers, tables.hardware())
         table = decide.tradeoffs(scores, capacity, cost, pairs)
+        table = table.merge(decide.availability(brief, metadata))
         checks = decide.check(table, brief.requirements)
         table = decide.qualify(table, checks)
         outlook = decide.outlook(table, checks, scores, answers, brief)
+        outlook["fine_tuning"] = decide.fine_tuning(brief, table, pairs, shortlist, metadata)
         again = decide.decision_record(
             brief, run, table=table, checks=checks, metadata=metadata, shortlist=shortlist,
             outlook=outlook,
@@ -95,7 +99,7 @@ def _replay(run: Path, decision: Row) -> Iterator[str]:
         yield f"{artifacts.RECORD}: the replay stopped ({str(error)[:200]}), so everything"
         return
     for name in [key for key in again if key not in OF_THE_DAY]:
-        if _plain(again[name]) != _plain(decision[name]):
+        if _plain(again[name]) != _plain(decision.get(name)):
             yield f"{artifacts.RECORD}: {name}"
     table["pick"] = table["deployment"].isin([(again["pick"] or {}).get("deployment")])
     for name in before.columns:

@@ -39,11 +39,12 @@ MOST_LINES = {
     "room": 1500,
     "evaluate": 3020,
     "ground": 1950,
-    "pages": 1510,
-    "decide and pages": 3010,
-    "lib": 15_991,
+    "decide": 1635,
+    "pages": 1517,
+    "decide and pages": 3152,
+    "lib": 16_144,
 }
-MOST_FILES, MOST_REQUIREMENTS = 103, 25
+MOST_FILES, MOST_REQUIREMENTS = 104, 25
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPTIONAL = {"inspect_ai", "dask", "distributed"}

@@ -144,6 +144,8 @@ def test_nothing_is_stale_where_nothing_changed(done: Steps) -> None:
         ("requirements", {"min_quality": 0.9, "max_usd_per_1k": 1}, "", ()),
         ("objective", "best", "", ()),
         ("deployments.0.price", {"usd_per_hour": 9.9}, "", ()),
+        ("deployments.0.retires_on", "2027-03-01", "", ()),
+        ("requirements", {"min_providers": 2, "not_retired_before": "2027-03-01"}, "", ()),
         ("evaluation.max_usd", 5, "", ()),
         ("evaluation.timeout_s", 9, "", ()),
         ("evaluation.concurrency", 3, "", ()),

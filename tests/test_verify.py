@@ -15,13 +15,23 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from lib import __main__ as cli
-from lib import artifacts, decide, pipeline, verify
+from lib import artifacts, decide, pipeline, tables, verify
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "article"
-    return pipeline.run("article", run_dir=str(run), progress=False)
+    return pipeline.run(str(planned(run)), run_dir=str(run), progress=False)
+
+
+def planned(run: Path) -> Path:
+    """The article's brief, beside its run, with everything that the record may have."""
+    text = (tables.DATA / "projects/article/project.yaml").read_text("utf-8")
+    assert "  tier: any" in text
+    path = run.parent / "project.yaml"
+    text = text.replace("  tier: any", "  fine_tuning: planned\n  tier: medium")
+    path.write_text(text, "utf-8")
+    return path
 
 
 @pytest.fixture
@@ -72,7 +82,7 @@ def write(path: Path, manifest: Any) -> None:
 
 def test_a_run_that_nobody_touched(finished: Path) -> None:
     expected = {"record": sha256(finished / "06_decision.json")}
-    brief = sha256(Path("data/projects/article/project.yaml"))
+    brief = sha256(finished.parent / "project.yaml")
     assert verify.verify(finished, **expected, brief=brief)[0] == verify.OK
 
 
@@ -153,6 +163,8 @@ def test_whatever_step_6_says_is_found_by_the_replay_where_all_hashes_follow(run
             path.write_bytes(content)
     record = json.loads((run / "06_decision.json").read_text("utf-8"))
     lies = {"runner_up": None, "tie_rule": "x", "rejected": [], "weights": {"a": "0" * 64}}
+    assert record["fine_tuning"]["candidates"]
+    lies["fine_tuning"] = None
     for key, lie in (lies | {"prices": [], "serving": "rm", "unverified": []}).items():
         (run / "06_decision.json").write_text(json.dumps(record | {key: lie}), "utf-8")
         rehash(run, [])
@@ -186,7 +198,11 @@ def test_two_runs_are_told_apart(run: Path, tmp_path: Path, capsys: Any) -> None
     assert verify.diff(run, other)[0] == "The scores compare."
     assert len(verify.diff(run, other)) == 2
     pipeline.run(
-        "article", run_dir=str(other), start="06", parameters={"objective": "best"}, progress=False
+        str(planned(other)),
+        run_dir=str(other),
+        start="06",
+        parameters={"objective": "best"},
+        progress=False,
     )
     assert cli.main(["diff", str(run), str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()

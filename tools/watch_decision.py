@@ -5,6 +5,7 @@
 Ends with 0 where nothing that matters changed, with 1 where something did, with 2 where a file
 cannot be read. `--retirements` is a CSV file of yours with the columns `model` and `retires_on`
 (a date as 2027-01-31), from your providers' announcements: a model's repository, or a deployment.
+It goes before a deployment's `retires_on` in the brief of the fresh record.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ def findings(old: Record, new: Record, ends: dict[str, date], today: date) -> It
     yield from licences(old, new)
     watched = {pick[key]: pick["deployment"] for pick in (before, now) if pick
                for key in ("model", "deployment")}  # fmt: skip
+    days = {d["name"]: d.get("retires_on") for d in new.get("brief", {}).get("deployments", [])}
+    ends = {name: date.fromisoformat(day) for name, day in days.items() if day} | ends
     for name in sorted(watched.keys() & ends.keys()):
         if ends[name] - today <= NOTICE:
             left = (ends[name] - today).days

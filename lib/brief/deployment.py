@@ -3,6 +3,7 @@
 import contextlib
 import operator
 import re
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 import httpx2
@@ -149,6 +150,7 @@ class Deployment(Section):
     `precision` and `engine` are what the endpoint declares. The `baseline` is the one that the
     others must not be worse than: mostly the closed model in use today. `load_results` names files
     of GuideLLM or `vllm bench serve`, beside the brief, that stand in for the loads of step 5.
+    `retires_on` is the day that its provider published; of weights that we host there is none.
     """
 
     name: Slug
@@ -164,6 +166,7 @@ class Deployment(Section):
     precision: str | None = None
     engine: str | None = None
     host: Host | None = None
+    retires_on: date | None = None
     hardware: str | None = None
     price: Price | None = None
 

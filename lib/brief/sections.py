@@ -214,7 +214,8 @@ class Requirements(Section):
     """What the service needs, met only when the bound of its interval meets it.
 
     A request is one item with all its calls: of a pointwise ranking the whole query. `ttft` is the
-    time to its first token of any kind, `itl` the mean time between two tokens of an answer.
+    time to its first token of any kind, `itl` the mean time between two tokens of an answer. What
+    has no interval, as who serves the model and until when, must be known.
     """
 
     min_quality: Share | None = None
@@ -224,6 +225,8 @@ class Requirements(Section):
     min_rps: Positive | None = None
     max_usd_per_1k: Positive | None = None
     max_usd_per_month: Positive | None = None
+    min_providers: Annotated[int, Field(ge=1)] | None = None
+    not_retired_before: date | None = None
 
     @property
     def slo_s(self) -> float:

@@ -3,10 +3,13 @@
 from lib.decide.bom import BOM, bill_of_materials
 from lib.decide.costs import by_volume, cost, crossings
 from lib.decide.decision import check, choose, qualify, tradeoffs
+from lib.decide.fine_tuning import fine_tuning
 from lib.decide.outlook import outlook
 from lib.decide.record import VERSION, decision_record, write_decision
+from lib.decide.steps import availability
 
 __all__ = [
-    "BOM", "VERSION", "bill_of_materials", "by_volume", "check", "choose", "cost", "crossings",
-    "decision_record", "outlook", "qualify", "tradeoffs", "write_decision",
+    "BOM", "VERSION", "availability", "bill_of_materials", "by_volume", "check", "choose", "cost",
+    "crossings", "decision_record", "fine_tuning", "outlook", "qualify", "tradeoffs",
+    "write_decision",
 ]  # fmt: skip

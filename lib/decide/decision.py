@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from lib.brief import Requirements
 from lib.decide.costs import borne
+from lib.decide.steps import known_checks
 from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, ratio
 from lib.tables import number
 
@@ -34,11 +35,7 @@ BARS = {
         "ttft_p95_s", "ttft", False, "p95 to the first token of at most {:.3g} s", "p95 TTFT (s)"
     ),
     "max_itl_p95_s": Bar(
-        "itl_p95_s",
-        "itl",
-        False,
-        "p95 between tokens of at most {:.3g} s",
-        "p95 between tokens (s)",
+        "itl_p95_s", "itl", False, "p95 between tokens of at most {:.3g} s", "p95 per token (s)"
     ),
     "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s", "load (requests/s)"),
     "max_usd_per_1k": Bar(
@@ -48,15 +45,14 @@ BARS = {
         "usd_per_month", "usd_per_month", False, "at most ${:,.0f} a month", "$ a month"
     ),
 }
-UNKNOWN = {
-    "max_p95_s": "no load from min_rps on shows it: raise speed.budget_s and run step 5 again",
-    "max_ttft_p95_s": "no load from min_rps on shows it: raise speed.budget_s, run step 5 again",
+SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
+MORE_LOADS = "no load from min_rps on shows it: raise speed.budget_s and run step 5 again"
+UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
     "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
     "min_rps": "its capacity is not resolved: raise speed.budget_s and run step 5 again",
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: give traffic, and measure it",
 }
-SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
 ENDS = ("", "_low", "_high")
 TIES = {
     "cheapest": "the costs cannot be told apart, so the better quality group goes first,"
@@ -125,8 +121,9 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     otherwise `not decided`, and the `note` says what would decide it. Quality that has no figure,
     or is not comparable, is not decided also where the brief sets no bar for it.
     """
-    rows = []
-    for row, (name, bar) in product(table.to_dict("records"), BARS.items()):
+    rows: list[tuple[Any, ...]] = []
+    records: list[dict[Any, Any]] = table.to_dict("records")
+    for row, (name, bar) in product(records, BARS.items()):
         threshold = getattr(requirements, name)
         if name == "min_quality" and (row["comparable"] == "no" or math.isnan(row["quality"])):
             threshold = threshold or 0.0
@@ -138,6 +135,9 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
                 slo_s = threshold if name == "max_p95_s" else row["slo_s"]
                 verdict = _within_slo(row, slo_s, requirements.min_rps) or verdict
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
+    rows += [
+        (row["deployment"], *one) for row in records for one in known_checks(row, requirements)
+    ]
     names = "deployment requirement wanted threshold value low high verdict note"
     return _among_many(pd.DataFrame(rows, columns=names.split()), table)
 
@@ -284,7 +284,7 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     failing = checks[checks["verdict"] != "met"]
     if failing.empty:
         return None
-    more = failing["requirement"].map(lambda name: BARS[name].more_is_better)
+    more = failing["requirement"].map(lambda name: name not in BARS or BARS[name].more_is_better)
     bound = failing["low"].where(more, failing["high"])
     gap = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
     text = failing["requirement"] + " would have to be " + bound.map(number)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lib.brief import Project, Requirements
+from lib.decide.steps import known_checks
 from lib.stats import by_item, twins
 
 N_DRAWS = 4000
@@ -36,6 +37,7 @@ class Draws(NamedTuple):
     usd_per_1k: Floats
     usd_per_month: Floats
     slo_s: Floats  # that the load keeps to, by candidate
+    rows: list[dict[Any, Any]]  # of the table, for what is known without a measurement
 
 
 class Regret(NamedTuple):
@@ -70,6 +72,8 @@ def certainty(table: pd.DataFrame, scored: pd.DataFrame, brief: Project) -> pd.D
     unknown = [np.isnan(draws.rps).any(axis=0)]
     unknown += [np.isnan(draws.usd_per_1k).any(axis=0)] * ("max_usd_per_1k" in met)
     unknown += [np.isnan(draws.usd_per_month).any(axis=0)] * ("max_usd_per_month" in met)
+    facts = [{one[-2] for one in known_checks(row, brief.requirements)} for row in draws.rows]
+    unknown += [np.array(["not decided" in verdicts for verdicts in facts], dtype=bool)]
     by_name[np.any(unknown, axis=0)] = np.nan
     return table.join(by_name, on="deployment")
 
@@ -110,6 +114,7 @@ def joint_draws(
         _split(rows, ("usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"), -z),
         _split(rows, ("usd_per_month", "usd_per_month_low", "usd_per_month_high"), -z),
         rows["slo_s"].to_numpy(float),
+        rows.to_dict("records"),
     )
 
 
@@ -182,6 +187,9 @@ def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
     if bars.max_p95_s is not None:  # as the capacity says, where it is of this objective
         kept = (draws.rps >= (bars.min_rps or 0.0)) & (draws.rps > 0)
         met["max_p95_s"] = np.where(draws.slo_s <= bars.max_p95_s, kept, met["max_p95_s"])
+    for at, row in enumerate(draws.rows):
+        for name, *_, verdict, _ in known_checks(row, bars):
+            met.setdefault(name, np.ones_like(draws.rps, bool))[:, at] = verdict == "met"
     return met
 
 
@@ -213,13 +221,10 @@ def regret(table: pd.DataFrame, scored: pd.DataFrame, brief: Project, choice: st
     best = preferred(draws, meets, brief.objective)
     row = np.arange(len(best))
     fit = meets[:, at]
+    signed = (1, draws.usd_per_month), (1, draws.usd_per_1k), (-1, draws.quality)
     losses = [
         np.where(fit, sign * (figures[:, at] - figures[row, best]), 0.0).mean()
-        for sign, figures in (
-            (1, draws.usd_per_month),
-            (1, draws.usd_per_1k),
-            (-1, draws.quality),
-        )
+        for sign, figures in signed
     ]
     return Regret(*map(float, [*losses, 1 - fit.mean()]))
 

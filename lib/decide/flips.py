@@ -26,7 +26,8 @@ def flip_points(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
     Columns: the `change`, the `value` now and the one that it `flips_at`, the `factor` between
     them, and the `pick` then ("none" where nobody qualifies). `flips_at` is missing where no
     factor from a tenth to ten changes the pick. Last come changes that have no value: the pick
-    withdrawn, or its licence turned to review, and another objective.
+    withdrawn, or its licence turned to review, a requirement without a measured figure dropped,
+    and another objective.
     """
     now = first(table, brief)
     rows: list[tuple[str, float, float, float, str]] = []
@@ -39,6 +40,9 @@ def flip_points(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
     others = {}
     if now != "none":
         others[f"{now} withdrawn, or its licence in review"] = first(kept, brief)
+    for name in brief.requirements.model_dump(exclude=set(BARS), exclude_none=True):
+        bars = brief.requirements.model_copy(update={name: None})
+        others[f"without {name}"] = first(table, brief.model_copy(update={"requirements": bars}))
     others |= {f"objective {o}": first(table, brief, o) for o in TIES if o != brief.objective}
     rows += [(change, math.nan, math.nan, math.nan, pick) for change, pick in others.items()]
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -9,13 +9,7 @@ import pandas as pd
 
 from lib.brief import Project
 from lib.decide.decision import BARS, choose
-from lib.decide.draws import (
-    certainty,
-    joint_draws,
-    meets_each,
-    regret,
-    worth_of_items,
-)
+from lib.decide.draws import certainty, joint_draws, meets_each, regret, worth_of_items
 from lib.decide.flips import flip_points
 from lib.decide.steps import served_models
 from lib.stats import non_inferiority

@@ -1,13 +1,15 @@
-"""What happened on the way to the decision: how many models each rule left, and who served."""
+"""What no measurement says: how many models each rule left, who serves them and until when."""
 
 import json
 import shlex
+from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
-from lib.brief import Project
+from lib.brief import Deployment, Project, Requirements
 from lib.endpoints import identity, model_objection
-from lib.tables import hardware, rows
+from lib.tables import Row, hardware, parts, rows
 
 Frame = pd.DataFrame
 # Of every random draw: resampled items, arrivals of requests, chances, and what more items give.
@@ -32,6 +34,54 @@ def funnel(
         ("that qualify", int(table["qualifies"].eq("yes").sum()), "deployments"),
     ]
     return [{"step": step, "left": left, "of": of} for step, left, of in counts]
+
+
+def availability(brief: Project, metadata: Frame) -> Frame:
+    """Who else serves each deployment's model, and how long this one is there.
+
+    Columns: `deployment`; `n_providers`, the inference providers that the Hub lists as serving it,
+    missing where the Hub was not asked; `retires_on`, a day as 2027-03-01 or `never`, missing where
+    not known; `lifetime`, what that rests on.
+    """
+    known = {row["repo_id"]: row for row in rows(metadata, ["repo_id", "providers", "revision"])}
+    table = []
+    for deployment in brief.deployments:
+        model = known.get(deployment.model, {})
+        providers = model.get("providers")
+        n = float("nan") if providers is None else float(len(parts(providers)))
+        table.append((deployment.name, n, *_lifetime(deployment, model.get("revision"))))
+    return pd.DataFrame(table, columns="deployment n_providers retires_on lifetime".split())
+
+
+def _lifetime(deployment: Deployment, revision: str | None) -> tuple[str | None, str]:
+    """The day it retires, and what that rests on: only pinned weights that we host never do."""
+    end, price, day = deployment.endpoint, deployment.price, deployment.retires_on
+    if day:
+        return day.isoformat(), f"it retires on {day}, as its provider published"
+    asked = not (end and end.recorded) and (price is None or price.usd_per_hour)
+    if not ((end and end.local) or (deployment.hardware and asked and not deployment.host)):
+        give = "give its retires_on, the day they published"
+        return None, f"whoever serves it may retire it: {give}"
+    if revision or (end and (end.embedded or end.revision)):
+        return "never", "we host it: weights at a pinned revision do not retire"
+    give = "give endpoint.revision, or run step 3 with the Hub reachable"
+    return None, f"we host it, but no revision is pinned: {give}"
+
+
+def known_checks(row: Row, bars: Requirements) -> Iterator[tuple[Any, ...]]:
+    """A row of `check` for each requirement on what `availability` says; not known is not met."""
+    if bars.min_providers is not None:
+        n, wanted = row["n_providers"], f"at least {bars.min_providers} inference providers"
+        verdict = "met" if n >= bars.min_providers else "not met" if n >= 0 else "not decided"
+        note = "" if n >= 0 else "not known who serves it: run step 3 with the Hub reachable"
+        yield "min_providers", wanted, bars.min_providers, n, n, n, verdict, note
+    if day := bars.not_retired_before:
+        end, missing = row["retires_on"], [float("nan")] * 4
+        verdict = "not decided"
+        if isinstance(end, str):  # days in ISO form, and "never" after them, are in order as texts
+            verdict = "met" if end >= day.isoformat() else "not met"
+        wanted = f"service at least until {day}"
+        yield "not_retired_before", wanted, *missing, verdict, row["lifetime"]
 
 
 def serving(brief: Project, name: str, revision: str | None) -> str:

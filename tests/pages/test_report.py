@@ -35,6 +35,18 @@ CONFIGURATION = {
 }
 
 
+TUNING = {
+    "candidates": [
+        {"deployment": "gemma3-270m-1cpu", "gap": 0.0412345, "gap_low": 0.01, "gap_high": 0.07,
+         "derivatives": "conditional", "other": "gemma3-270m-2cpu",
+         "difference": 0.06, "low": 0.02, "high": 0.1},
+        {"deployment": "gemma3-270m-2cpu", "gap": None, "gap_low": None, "gap_high": None,
+         "derivatives": "review", "other": None, "difference": None, "low": None, "high": None},
+    ],
+    "sentence": "gemma3-270m-1cpu is nearest to the bar.",
+}  # fmt: skip
+
+
 def decision(**changes: Any) -> dict[str, Any]:
     return {
         "project": {
@@ -62,6 +74,7 @@ def decision(**changes: Any) -> dict[str, Any]:
         ],
         "provisional": None,
         "sentences": ["The pick holds until the bar on quality rises to 0.74."],
+        "fine_tuning": TUNING,
         "flip_points": [
             {"change": "the bar on quality", "value": 0.7, "flips_at": 0.740001, "pick": "none"},
             {"change": "requests a day", "value": 2e4, "flips_at": None, "pick": "same"},
@@ -280,6 +293,19 @@ def test_what_is_provisional_is_marked_so() -> None:
     text = page(record, tradeoffs().assign(pick=False)).text
     assert "Not decided; provisional: gemma3-270m-2cpu" in text
     assert "Probably meets everything 94%" in text and "Use " not in text
+
+
+def test_what_fine_tuning_has_to_gain_is_shown_where_it_is_planned() -> None:
+    text = page().text
+    row = "gemma3-270m-1cpu 0.0412 0.01 to 0.07 conditional gemma3-270m-2cpu 0.06 0.02 to 0.1"
+    assert "is nearest to the bar. Configuration Gap to the bar Once tuned" in text
+    assert row in text and "gemma3-270m-2cpu review Licence" in text
+    alone = page(decision(fine_tuning=TUNING | {"candidates": []})).text
+    assert "is nearest to the bar." in alone and "Gap to the bar" not in alone
+    assert "Fine-tuning" not in page(decision(fine_tuning=None)).text
+    older = decision()
+    del older["fine_tuning"]
+    assert "Fine-tuning" not in page(older).text
 
 
 def test_a_pinned_revision_is_shown_and_hashes_are_short() -> None:

@@ -89,6 +89,10 @@ def test_a_model_that_retires(record: Record, days: int, when: str) -> None:
     (sentence,) = said(record, record, small=end)
     assert sentence.startswith(f"acme/small retires {when}, on {end}")
     assert said(record, record, here=end)[0].startswith("small-here retires")
+    attested = [{"name": "small-here", "retires_on": end.isoformat()}, {"name": "big-here"}]
+    new = record | {"brief": {"deployments": attested}}
+    assert said(record, new)[0].startswith(f"small-here retires {when}")
+    assert said(record, new, here=end + timedelta(400)) == []  # the file goes before the brief
 
 
 @pytest.mark.parametrize(("change", "now", "edge"), [(0, 0.09, "0.08"), (1, 8000.0, "9000")])
