@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score
 from lib import plain_text, reading
 from lib.brief.project import Project
 from lib.evaluate.kinds.classification import LEAST
-from lib.evaluate.kinds.exact import _accepted
+from lib.evaluate.kinds.exact import _answers
 from lib.stats import intervals as stats
 
 SENTIMENT = ["positive", "negative"]
@@ -293,7 +293,7 @@ def test_any_of_several_targets_counts(tmp_path: Path) -> None:
     assert scored_one(project, output="city of light", target=several)["score"] == 1.0
     assert scored_one(project, output="Lyon", target=several)["score"] == 0.0
     assert scored_one(project, output="[broken", target="[broken")["score"] == 1.0
-    assert _accepted("[1, 2]") == ["[1, 2]"]
+    assert _answers("[1, 2]") == ["[1, 2]"]
 
 
 def test_accuracy_is_clustered_by_group(tmp_path: Path) -> None:

@@ -67,8 +67,9 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
     except LookupError:
         raise PlaybookError(
             f"deployment {deployment.name!r}: genai-prices knows no price of {model!r} at"
-            f" {price.provider!r} ({_names_near(model, price.provider or '')}); give price.model"
-            " as that provider names it, or input_usd_per_million and output_usd_per_million"
+            f" {price.provider!r}; give price.model as that provider names it"
+            f" ({_names_near(model, price.provider or '')}), or input_usd_per_million and"
+            " output_usd_per_million"
         ) from None
     amounts = [(float(q.input_price) * 1000, float(q.output_price) * 1000) for q in quotes]
     moves = ", mean over the day: it depends on the hour" if len(set(amounts)) > 1 else ""
