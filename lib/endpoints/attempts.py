@@ -14,7 +14,7 @@ import openai
 from lib import replies
 from lib.brief import Deployment, Evaluation, Size
 from lib.endpoints import price
-from lib.endpoints.requests import Call
+from lib.endpoints.requests import Call, refuses_schema
 from lib.endpoints.servers import Served, redact, scrub
 from lib.endpoints.throttle import Throttle
 from lib.tables import Row
@@ -26,8 +26,8 @@ BUSY = (425, 429, 503, 529)
 PASSING = (408, 409, *BUSY)
 MOST_WAIT_S = 60.0  # who asks for more is not waited for, as in OpenAI's client
 LONGEST_PAUSE_S = 8.0
-FACTS = """output tool_calls finish_reason retries prompt_tokens completion_tokens latency_s usd
-    served_model fingerprint provider"""
+FACTS = """output tool_calls finish_reason asked_by retries prompt_tokens completion_tokens
+    latency_s usd served_model fingerprint provider"""
 
 
 class Refused(Exception):
@@ -133,6 +133,8 @@ async def _send(link: Link, call: Call) -> _Attempt:
     """Send a request and read the reply; every way to fail is a sentence."""
     served, timeout_s = link.served, link.job.evaluation.timeout_s
     body = {"model": served.model, **call.body}
+    if link.throttle.text_only:
+        body.pop("response_format", None)
     clock = asyncio.get_running_loop().time
     start = clock()
     try:
@@ -142,6 +144,9 @@ async def _send(link: Link, call: Call) -> _Attempt:
     except TimeoutError:
         return _failure(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
     except openai.APIStatusError as error:
+        if refuses_schema(error.status_code, error.message, body):
+            link.throttle.text_only = True
+            return await _send(link, call)
         return _status_failure(served, error)
     except openai.APIError as error:
         never_sent = isinstance(error.__cause__, httpx2.ConnectError)
@@ -157,7 +162,9 @@ async def _send(link: Link, call: Call) -> _Attempt:
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
         return _failure(served, text, charged=False)
-    return _read(served, call.api, response, round(clock() - start, 4))
+    attempt = _read(served, call.api, response, round(clock() - start, 4))
+    attempt.facts["asked_by"] = "schema" if "response_format" in body else "text"
+    return attempt
 
 
 async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any) -> replies.Timed:

@@ -24,6 +24,7 @@ class Throttle:
         self._token_s = 60 / limits.tokens_per_minute if limits.tokens_per_minute else 0.0
         self._request_due = self._tokens_due = self._paused_until = 0.0
         self._answers = self._pauses = 0
+        self.text_only = False  # the endpoint refused a JSON schema
         self._changed = asyncio.Condition()
 
     async def enter(self, tokens: float = 0.0) -> int:

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import openai_stub
+import pytest
 from asking import ask, brief, items, outcomes
 from openai_stub import Reply, Request, error
 
 from lib.brief.project import Project
 from lib.evaluate.steps import score_answers, unreadable
+
+REFUSALS = [(400, "response_format is not supported"), (422, "json_schema: extra field")]
 
 
 def by_schema(url: str) -> Project:
@@ -23,13 +26,30 @@ def test_a_label_is_asked_for_by_schema(tmp_path: Path) -> None:
     with openai_stub.running(Reply(text=json.dumps({"label": "positive"}))) as stub:
         project = by_schema(stub.url)
         asked = ask(project, tmp_path, items(3))
+    assert set(asked["asked_by"]) == {"schema"}
     assert outcomes(project, asked) == {"answered": 3}
     form = stub.requests[0].body["response_format"]["json_schema"]["schema"]
     assert form["properties"]["label"]["enum"] == ["positive", "negative"]
 
 
-def test_a_refused_schema_is_a_failed_call(tmp_path: Path) -> None:
-    with openai_stub.running(error(400, "response_format is not supported")) as stub:
+@pytest.mark.parametrize(("status", "words"), REFUSALS)
+def test_text_is_asked_for_where_a_schema_is_refused(
+    tmp_path: Path, status: int, words: str
+) -> None:
+    def behave(request: Request) -> Reply:
+        return error(status, words) if "response_format" in request.body else Reply()
+
+    with openai_stub.running(behave) as stub:
+        project = by_schema(stub.url).model_copy(deep=True)
+        asked = ask(project, tmp_path, items(40))
+    assert set(asked["asked_by"]) == {"text"}
+    assert outcomes(project, asked) == {"answered": 40}
+    refused = sum("response_format" in request.body for request in stub.requests)
+    assert refused <= project.evaluation.concurrency  # those in flight, and no more
+
+
+def test_another_400_is_no_reason_to_ask_in_text(tmp_path: Path) -> None:
+    with openai_stub.running(error(400, "the prompt is too long")) as stub:
         project = by_schema(stub.url)
         asked = ask(project, tmp_path, items(3))
     assert outcomes(project, asked) == {"failed": 3}
