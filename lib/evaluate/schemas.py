@@ -1,6 +1,5 @@
 """JSON schemas and other JSON files that a brief names, and whether a value fits one."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from referencing.jsonschema import DRAFT202012, specification_with
 
 from lib.artifacts import path_name
 from lib.errors import PlaybookError
+from lib.json_values import MAX_CHARACTERS, parse_json
+from lib.lines import required_file
 from lib.untrusted import as_list
 
 
@@ -88,11 +89,9 @@ def json_of(value: Any, folder: Path, key: str) -> Any:
     """
     if not isinstance(value, str):
         return value
-    path = folder / value
+    path = required_file(folder / value, f"{key} in project.yaml")
     try:
-        return json.loads(path.read_bytes())
-    except OSError:
-        problem = f"no such file; {key} in project.yaml names it"
-    except (ValueError, RecursionError) as error:
-        problem = f"not JSON: {error}"
-    raise PlaybookError(f"{path_name(path)}: {problem}")
+        with path.open("rb") as stream:
+            return parse_json(stream.read(MAX_CHARACTERS + 1).decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise PlaybookError(f"{path_name(path)}: not JSON: {error}") from None
