@@ -36,7 +36,6 @@ BRIEF: dict[str, Any] = {
 }  # fmt: skip
 ITEM = '{"id": "1", "input": "fine", "target": "positive"}\n'
 ANSWER = '{"id": "1", "output": "positive"}\n'
-TOOL = {"name": "look", "parameters": {"type": "object"}}
 MOST_CHARACTERS, MOST_CPU_S, MOST_MB = 600, 5, 500
 LONG, SECRET = "x" * 300, "hunter2hunter2"
 RTL = "a\u202egpj.exe"

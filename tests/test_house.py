@@ -42,7 +42,7 @@ MOST_LINES = {
     "hub": 1600,
     "endpoints": 1570,
     "decide and pages": 2950,
-    "lib": 16_135,
+    "lib": 16_130,
 }
 MOST_FILES, MOST_REQUIREMENTS = 102, 26
 KINDS = "lib/evaluate/kinds/"
@@ -463,7 +463,7 @@ def test_rooms_and_the_house_have_their_size() -> None:
     assert problems("legal", 6) == ["legal: 1800 lines, at most 1500"]
     assert problems("evaluate", 11) == ["evaluate: 3300 lines, at most 3160"]
     assert problems("pages", 10)[1] == "decide and pages: 3000 lines, at most 2950"
-    assert problems("evaluate", 54)[1] == "lib: 16200 lines, at most 16135"
+    assert problems("evaluate", 54)[1] == "lib: 16200 lines, at most 16130"
     many = {f"lib/hub/f{n}.py": "" for n in range(103)}
     assert too_large(many) == ["lib: 103 files, at most 102"]
 
