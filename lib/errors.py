@@ -10,9 +10,23 @@ from typing import Any
 from IPython import display, get_ipython
 from tqdm import tqdm
 
+MOST_CHARACTERS, MOST_SENTENCES = 500, 40
+
 
 class PlaybookError(Exception):
-    """A sentence a stranger can act on: what, where, and what to do next."""
+    """A sentence a stranger can act on: what, where, and what to do next.
+
+    Whatever it quotes, a line is of bounded length, without what a terminal obeys.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("\n".join(map(_bounded, text.split("\n"))))
+
+
+def _bounded(line: str) -> str:
+    if len(line) > MOST_CHARACTERS:
+        line = f"{line[: MOST_CHARACTERS // 2]} … {line[-MOST_CHARACTERS // 2 :]}"
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
 
 
 def did_you_mean(word: str, names: Iterable[str], *, most: int = 1, otherwise: str = "") -> str:
@@ -32,10 +46,12 @@ def _sorted_words(name: str) -> str:
 
 
 def in_one_list(problems: Iterable[str]) -> str:
-    """All problems at once: a sentence alone, or how many there are and a line for each."""
+    """All problems at once: a sentence alone, or how many there are and a line for most."""
     parts = [problem.split("\n- ") for problem in problems]  # one may be such a list itself
     lines = list(dict.fromkeys(line for part in parts for line in part[1:] or part))
-    return lines[0] if len(lines) == 1 else "\n- ".join([f"{len(lines)} problems:", *lines])
+    many = len(lines) if len(lines) <= MOST_SENTENCES else f"more than {MOST_SENTENCES}"
+    listed = "\n- ".join([f"{many} problems:", *lines[:MOST_SENTENCES]])
+    return lines[0] if len(lines) == 1 else listed
 
 
 @contextlib.contextmanager

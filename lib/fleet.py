@@ -69,7 +69,7 @@ def _executor(workers: int) -> Iterator[Executor]:
         client = importlib.import_module("distributed").Client(address)
     except (ImportError, OSError, ValueError) as error:
         hint = "pip install 'dask[distributed]', start `dask scheduler` there, or unset it"
-        text = f"{SCHEDULER}={address:.80}: {str(error)[:200]}; {hint}"
+        text = f"{SCHEDULER}: {type(error).__name__}; {hint}"  # its address may hold a password
         raise PlaybookError(text) from None
     with client:
         yield client.get_executor(pure=False)

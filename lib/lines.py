@@ -2,11 +2,13 @@
 
 import codecs
 import csv
+import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, AnyStr, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,6 +28,13 @@ OTHER_FILES = {
 T = TypeVar("T")
 
 
+def required_file(path: Path, named_by: str) -> Path:
+    """The path of a file that is there; a device, a pipe or a folder is none."""
+    if not os.path.isfile(path):  # unlike Path's, also with a name that no file system takes
+        raise PlaybookError(f"{path_name(path)}: no such file; {named_by} names it")
+    return path
+
+
 def read_json_lines(path: Path, *, wanted: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a file with its place, such as `items.jsonl line 3`; blank lines are none.
 
@@ -35,10 +44,20 @@ def read_json_lines(path: Path, *, wanted: str) -> Iterator[tuple[str, dict[str,
         way = "write one object a line, without brackets and commas: jq -c '.[]' does it"
         raise PlaybookError(f"{path_name(path)}: a JSON array; {way}")
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        for where, line in _bounded(stream, path):
             if line.strip():
-                where = f"{path_name(path)} line {number}"
                 yield where, _object(line, where, wanted)
+
+
+def _bounded(stream: IO[AnyStr], path: Path) -> Iterator[tuple[str, AnyStr]]:
+    """The lines of a file with their places; one that is too long is not read to its end."""
+    for number in itertools.count(1):
+        where, line = f"{path_name(path)} line {number}", stream.readline(MAX_LINE_BYTES + 1)
+        if len(line) > MAX_LINE_BYTES:
+            raise _too_long(where)
+        if not line:
+            return
+        yield where, line
 
 
 def _beginning(path: Path) -> bytes:
@@ -52,8 +71,6 @@ def _beginning(path: Path) -> bytes:
 
 
 def _object(line: bytes, where: str, wanted: str) -> dict[str, Any]:
-    if len(line) > MAX_LINE_BYTES:
-        raise _too_long(where, len(line))
     try:
         value = parse_json(line.decode("utf-8-sig").rstrip())
     except UnicodeDecodeError as error:
@@ -83,7 +100,7 @@ def read_csv_lines(
     csv.field_size_limit(MAX_LINE_BYTES)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
+            reader = csv.reader((line for _, line in _bounded(stream, path)), strict=True)
             header = next(reader, [])
             _check_header(header, where, wanted)
             for cells in (cells for cells in reader if any(cell.strip() for cell in cells)):
@@ -93,8 +110,8 @@ def read_csv_lines(
                         f"{place}: {len(cells)} cells, but the header has {len(header)};"
                         " put quotes around a cell that holds a comma"
                     )
-                if (size := sum(len(cell.encode()) for cell in cells)) > MAX_LINE_BYTES:
-                    raise _too_long(place, size)
+                if sum(len(cell.encode()) for cell in cells) > MAX_LINE_BYTES:
+                    raise _too_long(place)
                 yield place, dict(zip(header, cells, strict=True))
     except UnicodeDecodeError as error:
         raise PlaybookError(f"{where}: not UTF-8 ({error.reason}); save as UTF-8") from None
@@ -110,17 +127,14 @@ def _check_header(header: list[str], where: str, wanted: Mapping[str, str]) -> N
         raise PlaybookError(f"{where} line 1: the column {name!r} is there twice; rename one")
     for name, column in wanted.items():
         if column not in header:
-            hint = f"; evaluation.columns can say which is: {{{name}: …}}"
-            raise PlaybookError(
-                f"{where} line 1: no column {column!r} among {header}"[:400]
-                + ("; separate the columns by commas" if len(header) == 1 else hint)
-            )
+            hint = f"among {header}"[:300] + f"; evaluation.columns can say which is: {{{name}: …}}"
+            if len(header) == 1:  # perhaps of a file that nobody should quote
+                hint = "in a single one; separate the columns by commas"
+            raise PlaybookError(f"{where} line 1: no column {column!r} {hint}")
 
 
-def _too_long(where: str, size: int) -> PlaybookError:
-    return PlaybookError(
-        f"{where}: {size / 1e6:.1f} MB long; an item has at most {MAX_LINE_BYTES / 1e6:.0f} MB"
-    )
+def _too_long(where: str) -> PlaybookError:
+    return PlaybookError(f"{where}: too long; an item has at most {MAX_LINE_BYTES / 1e6:.0f} MB")
 
 
 def validated(adapter: TypeAdapter[T], value: Any, where: str, key: str = "") -> T:

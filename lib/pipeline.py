@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +17,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
-from lib import artifacts, preflight
+from lib import artifacts, preflight, untrusted
 from lib.errors import PlaybookError, did_you_mean
 from lib.opening import check_step, open_project
 
@@ -39,13 +39,20 @@ DIED = (
 
 
 class _WholeFiles(iorw.LocalHandler):  # type: ignore[misc]
-    """Writes executed notebooks whole or not at all; papermill's own would leave half of one."""
+    """Writes executed notebooks whole or not at all; papermill's own would leave half of one.
+
+    A library's exception may quote the headers it sent: no traceback keeps a secret.
+    """
+
+    secrets: Sequence[str] = ()
 
     def write(self, buf: str, path: str) -> None:
-        artifacts.write_bytes(Path(path), buf.encode(errors="replace"))
+        content = untrusted.without(self.secrets, buf).encode(errors="replace")
+        artifacts.write_bytes(Path(path), content)
 
 
-iorw.papermill_io.register(os.sep, _WholeFiles())  # absolute paths
+WRITER = _WholeFiles()
+iorw.papermill_io.register(os.sep, WRITER)  # absolute paths
 
 
 def declared_parameters() -> dict[str, dict[str, str]]:
@@ -79,6 +86,7 @@ def run(
     brief = open_project(project)
     asks = start < "06"
     preflight.refuse(brief, preflight.problems(brief) + (preflight.unset(brief) if asks else []))
+    WRITER.secrets = preflight.secrets(brief)
     project, run_path = _place(project, run_dir)
     with artifacts.alone(run_path / "run", wait_s=30), _noting_ctrl_c() as pressed:
         artifacts.sweep(run_path)
@@ -202,6 +210,7 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
         text = f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"
+        text = untrusted.without(WRITER.secrets, text)
         saved = f"the executed notebook is {artifacts.path_name(log)}"
         raise PlaybookError(f"{text} ({saved})") from None
     except RuntimeError:  # DeadKernelError, or another where it dies as it starts

@@ -76,6 +76,17 @@ def unset(brief: Project) -> list[str]:
     return [f"{who}: the environment variable {name} {hint}" for who, name in lacking]
 
 
+def secrets(brief: Project) -> list[str]:
+    """The Hub's token, and the secrets of all endpoints the brief names: those worth a search."""
+    judge = brief.evaluation.judge
+    named = [d.endpoint for d in brief.deployments] + ([judge.endpoint] if judge else [])
+    found = [os.environ.get("HF_TOKEN", "")]
+    for one in filter(None, named):
+        url = os.environ.get(one.base_url_env or "", "")
+        found += endpoints.Served(url, "", one.api_key_env).secrets
+    return [text for text in dict.fromkeys(found) if len(text) >= 8]  # one of "x" is in any text
+
+
 def notes(brief: Project) -> list[str]:
     """A sentence for what a run can do without, but its reader would miss."""
     template = "task: still the template's; say what yours is, and put your own items in"
@@ -140,7 +151,7 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     ready = [d for d in ready if d.name not in refused]
     run = artifacts.runs_root() / brief.name
     plans = [pd.DataFrame(columns=["deployment", *FORECAST, "cached"])] * 2
-    if len(items):
+    if len(items) and ready:
         plans = [evaluate.dry_run(brief, ready, items, run)]
         plans += [speed.dry_run(brief, items, ready, run)]
     judges = [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in told else []

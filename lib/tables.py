@@ -1,6 +1,7 @@
 """Tables: `data/*.csv`, read through their schemas and only here, and the rows of any table."""
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from lib import places
 from lib.errors import PlaybookError
 
 DATA = Path(__file__).resolve().parents[1] / "data"
+ADDRESS = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
 
 TEXT, OPTIONAL = pa.Column(str), pa.Column(str, nullable=True)
 LATER = pa.Column(str, nullable=True, required=False)  # a team's own older table lacks it
@@ -151,6 +153,13 @@ published_scores = partial(_shipped, "published_scores")  # per model, benchmark
 memory_measurements = partial(_shipped, "memory_measurements")  # per start of an engine
 closed_models = partial(_shipped, "closed_models")  # per closed model, with the tier for it
 hardware = partial(_shipped, "hardware")  # per machine: total memory in GB, USD per hour
+
+
+@cache
+def addresses() -> frozenset[str]:
+    """The http(s) addresses in the tables of `data/`, whose rows people reviewed."""
+    cells = [str(cell) for name in SCHEMAS for cell in _shipped(name).to_numpy().flat]
+    return frozenset(ADDRESS.findall("\n".join(cells)))
 
 
 def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[Row]:

@@ -9,7 +9,7 @@ import functools
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
@@ -103,11 +103,19 @@ class _Limited(httpx2.AsyncByteStream):
         await self._close()
 
 
+def without(secrets: Iterable[str], text: str) -> str:
+    """A text with *** for each of the secrets, in whatever spelling."""
+    for secret in secrets:
+        text = spellings(secret).sub("***", text)
+    return text
+
+
 @functools.lru_cache(maxsize=64)
 def spellings(key: str) -> re.Pattern[str]:
-    """What finds a key as it is, URL-encoded, and within anything that is base64-encoded."""
+    """What finds a key as it is, URL-encoded, as in JSON, and in anything base64-encoded."""
     content = key.encode()
-    ways = ["".join(f"(?:{re.escape(chr(b))}|%(?i:{b:02x}))" for b in content)]
+    each = r"(?:\\{{0,16}}{}|%(?i:{:02x})|\\{{1,16}}u00(?i:{:02x}))"  # no *: all may be backslashes
+    ways = ["".join(each.format(re.escape(chr(b)), b, b) for b in content)]
     for before in range(3 if len(content) >= 8 else 0):  # bytes before it in its group of three
         padded = b"\0" * before + content
         text = base64.b64encode(padded).decode()

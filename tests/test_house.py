@@ -37,14 +37,15 @@ ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "ve
 MOST_LINES = {
     "file": 300,
     "room": 1500,
-    "evaluate": 3020,
-    "ground": 1950,
+    "evaluate": 3013,
+    "ground": 1986,
+    "endpoints": 1523,
     "decide": 1635,
-    "pages": 1517,
-    "decide and pages": 3152,
-    "lib": 16_144,
+    "pages": 1516,
+    "decide and pages": 3151,
+    "lib": 16_274,
 }
-MOST_FILES, MOST_REQUIREMENTS = 104, 25
+MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPTIONAL = {"inspect_ai", "dask", "distributed"}

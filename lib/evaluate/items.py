@@ -18,7 +18,7 @@ from lib.evaluate import judge as judge_model
 from lib.evaluate import kinds
 from lib.evaluate.kinds.defaults import Reader
 from lib.json_values import canonical, parse_json, text_of
-from lib.lines import read_csv_lines, read_json_lines, required_text, validated
+from lib.lines import read_csv_lines, read_json_lines, required_file, required_text, validated
 from lib.untrusted import as_dict, as_list
 
 COLUMNS = ["item_id", "input", "target", "group"]
@@ -58,9 +58,8 @@ def load_items(brief: Project) -> pd.DataFrame:
     kind = kinds.of(brief.evaluation.kind)
     if not kind.ASKS_ITEMS:
         return pd.DataFrame(columns=COLUMNS, dtype="str")
-    where = path_name(path := brief.items_path)
-    if not path.is_file():
-        raise PlaybookError(f"{where}: no such file; evaluation.items in project.yaml names it")
+    path = required_file(brief.items_path, "evaluation.items in project.yaml")
+    where = path_name(path)
     read, rows, faults = kind.item_reader(brief), list[dict[str, str]](), list[str]()
     try:
         for place, raw in _lines(path, brief):

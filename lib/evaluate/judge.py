@@ -18,7 +18,7 @@ from lib.endpoints import FIELD, Call, answer_identity, one_value, request_optio
 from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.json_values import text_of
-from lib.lines import read_json_lines, validated
+from lib.lines import read_json_lines, required_file, validated
 from lib.plain_text import visible
 from lib.stats import Rates, corrected_mean, corrected_rate, judge_agreement
 
@@ -160,8 +160,7 @@ def load_labelled(brief: Project) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     path, rated = brief.folder / judge.calibration, kinds.of(brief.evaluation.kind).RATED
     where = path_name(path)
-    if not path.is_file():
-        raise PlaybookError(f"{where}: no such file; evaluation.judge.calibration names it")
+    required_file(path, "evaluation.judge.calibration")
     columns += further_fields(judge)
     lines = read_json_lines(path, wanted="id, output and human")
     table = pd.DataFrame([_label_row(raw, at, judge, rated) for at, raw in lines], columns=columns)

@@ -15,6 +15,8 @@ from referencing.jsonschema import DRAFT202012, specification_with
 
 from lib.artifacts import path_name
 from lib.errors import PlaybookError
+from lib.json_values import MAX_CHARACTERS, parse_json
+from lib.lines import required_file
 
 
 def validator_of(schema: Mapping[str, Any], where: str) -> Validator:
@@ -68,11 +70,9 @@ def json_of(value: Any, folder: Path, key: str) -> Any:
     """A value of the brief, or of the JSON file beside it that it names; `key` is its place."""
     if not isinstance(value, str):
         return value
-    path = folder / value
+    path = required_file(folder / value, f"{key} in project.yaml")
     try:
-        return json.loads(path.read_bytes())
-    except OSError:
-        problem = f"no such file; {key} in project.yaml names it"
-    except (ValueError, RecursionError) as error:
-        problem = f"not JSON: {error}"
-    raise PlaybookError(f"{path_name(path)}: {problem}")
+        with path.open("rb") as stream:
+            return parse_json(stream.read(MAX_CHARACTERS + 1).decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise PlaybookError(f"{path_name(path)}: not JSON: {error}") from None

@@ -1,4 +1,4 @@
-"""The pages that people read, all escaped, with links only to the web; and CSV."""
+"""The pages that people read, all escaped, with links only to what `data/` names; and CSV."""
 
 import base64
 import hashlib
@@ -15,10 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lib import artifacts
-from lib.tables import Row, number, percent, rows
+from lib.tables import ADDRESS, Row, addresses, number, percent, rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
-URL = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
 FORMULA = re.compile(r"[=+\-@\t\r]")  # a text that begins so gets an apostrophe in front
 MANY, MOST_GROUPS = 8, 200  # longer lists are folded; choices of the filter of answers
 MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
@@ -146,10 +145,10 @@ def _drawable(text: str) -> str:
 
 
 def _linked(value: object) -> Markup:
-    """Text with its http(s) addresses as links, and nothing else."""
-    parts = URL.split(cut(value))
+    """Text with its addresses that `data/` knows as links: one of a model card stays text."""
     link = Markup('<a href="{0}" rel="noreferrer">{0}</a>').format
-    return Markup("").join(link(part) if i % 2 else part for i, part in enumerate(parts))
+    parts = ADDRESS.split(cut(value))
+    return Markup("").join(link(part) if part in addresses() else part for part in parts)
 
 
 def _hub(repo_id: object) -> Markup:

@@ -104,7 +104,7 @@ def test_tool_calls_in_both_forms(tmp_path: Path) -> None:
         ('{"id": "i1", "tool_calls": ["f"]}', "tool_calls.0: Input should be"),
         ('{"id": "i1", "output": "\\ud800"}', "not usable JSON: half a surr"),
         ('{"id": "i0", "output": "x"}', "line 2: 'i0' is there twice"),
-        ('{"id": "i1", "output": "' + "x" * 1_000_001 + '"}', "1.0 MB long; .* at most 1 MB"),
+        ('{"id": "i1", "output": "' + "x" * 1_000_001 + '"}', "too long; .* at most 1 MB"),
     ],
 )
 def test_a_bad_line_is_one_sentence(tmp_path: Path, line: str, said: str) -> None:

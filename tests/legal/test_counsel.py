@@ -96,7 +96,7 @@ def test_hostile_text_stays_text(text: str, tmp_path: Path) -> None:
     assert not tags & {"script", "iframe", "link", "object", "embed", "form", "base", "img"}
     for _, attributes in seen.tags:
         assert not any(name.startswith("on") for name in attributes)
-    assert all(str(a["href"]).startswith((HUB, "https://a.example/")) for a in seen.all("a"))
+    assert all(str(a["href"]).startswith(HUB) for a in seen.all("a"))
     assert "{{" not in text or seen.text.count("{{7*7}}{% raw %}") > 10
     assert "\u202e" not in html
 

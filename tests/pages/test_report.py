@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from lib import tables
 from lib.pages.page import decision_page
 from lib.pages.plots import cost_per_correct
 from lib.pages.style import svg
@@ -20,6 +21,7 @@ EVIL = [
     "{{7*7}}{% raw %}",
     '"><img src=x onerror=alert(1)>',
     "https://a.example/\"onmouseover='alert(1)'",
+    "[free](https://a.example/b) <https://a.example/c> [x](javascript:alert(1)) ![](//a.example/d)",
     "x" * 10_000,
     "a\u202eb\nc",
 ]
@@ -197,7 +199,7 @@ def test_hostile_text_stays_text(text: str, outcome: str) -> None:
     assert not tags & {"script", "iframe", "link", "object", "embed", "form", "base"}
     for _, attributes in seen.tags:
         assert not any(name.startswith("on") for name in attributes)
-    assert all(str(a["href"]).startswith(("https://a.example/", "#")) for a in seen.all("a"))
+    assert all(str(a["href"]).startswith("#") for a in seen.all("a"))
     assert "{{" not in text or "{{7*7}}{% raw %}" in seen.text
     assert "\u202e" not in html
     assert len(re.sub("<svg.*</svg>", "", html, flags=re.DOTALL)) < 60_000
@@ -212,13 +214,13 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     assert len(seen.all("svg")) == 2  # those that the page has a place for
 
 
-def test_only_web_addresses_become_links() -> None:
-    text = "see http://a.example/x, javascript:alert(1), www.b.example and ftp://c.example"
+def test_only_addresses_of_the_tables_become_links() -> None:
+    address = tables.licenses()["source_url"][0]
+    text = f"see {address}, http://a.example/x, javascript:alert(1) and {address}?x=evil"
     seen = page(decision(unverified=[text]))
-    links = [a["href"] for a in seen.all("a")]
-    assert "http://a.example/x" in links and "https://ai.google.dev/gemma/terms" in links
-    assert not any("b.example" in str(link) or "c.example" in str(link) for link in links)
-    assert "javascript:alert(1), www.b.example and ftp://c.example" in seen.text
+    links = {str(a["href"]) for a in seen.all("a") if str(a["href"]).startswith(("http", "java"))}
+    assert address in links and "http://a.example/x, javascript:alert(1) and" in seen.text
+    assert links <= {address, "https://huggingface.co/google/gemma-3-270m"}
 
 
 def test_the_decision_comes_first() -> None:

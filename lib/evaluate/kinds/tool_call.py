@@ -60,7 +60,7 @@ def _tools(brief: Project) -> list[dict[str, Any]]:
         if not isinstance(as_dict(function).get("name"), str):
             raise PlaybookError(
                 f"evaluation.tools.{place}: must be a function with name, description and"
-                f" parameters, not {str(function)[:80]!r}"
+                f" parameters, not {type(function).__name__}"
             )
     return [{"type": "function", "function": function} for function in functions]
 
