@@ -285,7 +285,7 @@ async def guidellm(server: Any, slo_s: float, seed: int, n: int = 180) -> float:
         one = load.Load("probe", rate, n)
         items = itertools.cycle(range(20))
         probe = await load.offer(one, lambda *_: server.send(next(items)), slo_s=slo_s, seed=seed)
-        return not probe["stopped"] and estimate.missed(probe, slo_s).mean() <= 0.05
+        return not probe["stopped"] and estimate.late_requests(probe, slo_s).mean() <= 0.05
 
     low, high, rate = 0.0, math.inf, 4.0
     for _ in range(8):
@@ -314,7 +314,7 @@ def rows(runs: int = 20, only: str = "", first: int = 0) -> Iterator[Row]:
             limits = Limits(family.slo_s, 2000.0, 1500)
             server = family.server(np.random.default_rng([run, 1]))
             done = virtual(search(server, limits, 1000 * run))
-            answer = estimate.assess(estimate.usable(done)[1:], family.slo_s)
+            answer = estimate.assess(estimate.conclusive_loads(done)[1:], family.slo_s)
             server = family.server(np.random.default_rng([run, 2]))
             other = virtual(guidellm(server, family.slo_s, run))
             half = (min(answer.high, 1e9) - answer.low) / 2

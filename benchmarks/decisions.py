@@ -128,7 +128,7 @@ def regrets(worlds: int, project: Project) -> Iterator[Row]:
                 continue
             aim = prices if objective == "cheapest" else -rows["quality"].to_numpy()
             at = fit[aim[fit].argmin()]
-            loss = draws.regret(rows, scored, brief, f"m{at}")
+            loss = draws.regret(draws.joint_draws(rows, scored), brief, f"m{at}")
             said = loss.usd_per_month if objective == "cheapest" else loss.quality
             gain = -prices if objective == "cheapest" else true
             outcomes.append((said, gain[fits].max() - gain[at] if fits[at] else 0.0))

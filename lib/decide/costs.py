@@ -15,6 +15,7 @@ from lib.endpoints import Rate, price_of, usd_of_answers
 from lib.stats import bootstrap
 
 NAN = float("nan")
+PER_REQUEST = ["usd_per_request", "usd_per_request_low", "usd_per_request_high"]
 HOURS, DAYS = 730.0, 365 / 12  # of a month
 REPORTED = 0.95  # the least share of answers with token counts that may speak for all
 VOLUMES = np.geomspace(100, 1e8, 601)  # requests a day at which costs are compared
@@ -65,7 +66,6 @@ def _parts(
         in_, out = rate.input_usd_per_million, rate.output_usd_per_million
         words = f"${in_:.3g} in, ${out:.3g} out per million tokens"
         per_request = _per_request(deployment, rate, answers)
-    names = "usd_per_request usd_per_request_low usd_per_request_high".split()
     return {
         "deployment": deployment.name,
         "hardware": deployment.hardware or "hosted",
@@ -74,7 +74,7 @@ def _parts(
         "usd_per_hour": NAN if rate.usd_per_hour is None else rate.usd_per_hour,
         "rps": least if least > 0 else NAN,
         "rps_most": most if least > 0 else NAN,
-    } | dict(zip(names, per_request, strict=True))
+    } | dict(zip(PER_REQUEST, per_request, strict=True))
 
 
 def _per_request(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> Bounds:
@@ -91,7 +91,7 @@ def _bill(
     row: Mapping[str, Any], traffic: Traffic | None, requirements: Requirements
 ) -> dict[str, Any]:
     """A month's dollars and those of 1,000 requests, with replicas and their utilisation."""
-    thousand = [row[f"usd_per_request{end}"] * 1000 for end in ("", "_low", "_high")]
+    thousand = [row[name] * 1000 for name in PER_REQUEST]
     hourly = not np.isnan(row["usd_per_hour"])
     figures: dict[str, Any] = {"cost_basis": "per token", "replicas": NAN, "utilisation": NAN}
     months = [NAN] * 3
@@ -106,11 +106,10 @@ def _bill(
             figures |= {"replicas": replicas or NAN, "utilisation": used}
     elif hourly:
         figures["cost_basis"] = "at full use: the brief states no traffic"
-        dearest, least = (
-            row["usd_per_hour"] / 3.6 / row[rps] for rps in ("rps", "rps_most")
-        )  # per 1,000 requests
-        known = NAN if np.isnan(least) else dearest
-        thousand = [dearest, least or NAN, known]  # what no load broke has no least cost
+        usd = row["usd_per_hour"] / 3.6  # per 1,000 requests, at one a second
+        dearest, least = usd / row["rps"], usd / row["rps_most"]
+        # What no load broke has no least cost.
+        thousand = [dearest, least or NAN, NAN if np.isnan(least) else dearest]
     names = [f"{name}{end}" for name in ("usd_per_month", "usd_per_1k")
              for end in ("", "_low", "_high")]  # fmt: skip
     return figures | dict(zip(names, [*months, *thousand], strict=True))
@@ -135,9 +134,7 @@ def monthly(
     are paid for in whole hours of work a day, the best that scaling to zero can do.
     """
     if np.isnan(row["usd_per_hour"]):
-        value, low, high = (
-            volumes * DAYS * row[f"usd_per_request{end}"] for end in ("", "_low", "_high")
-        )
+        value, low, high = (volumes * DAYS * row[name] for name in PER_REQUEST)
         return value, low, high
 
     def dollars(rps: float) -> Amounts:
@@ -146,12 +143,11 @@ def monthly(
             hours = np.ceil(volumes / rps / 3600) * DAYS + traffic.spare * HOURS
         return hours * float(row["usd_per_hour"])
 
-    planned = dollars(row["rps"])
-    best = dollars(row["rps_most"])
+    planned, best = dollars(row["rps"]), dollars(row["rps_most"])
     return planned, best, np.where(np.isnan(best), NAN, planned)
 
 
-def borne(table: pd.DataFrame) -> dict[str, pd.Series[float]]:
+def total_load(table: pd.DataFrame) -> dict[str, pd.Series[float]]:
     """The load that all replicas of every row bear: `borne_rps borne_low borne_high`."""
     machines = table["replicas"].where(table["replicas"] > 0, 1.0).fillna(1.0)
     names = {"borne_rps": "max_rps", "borne_low": "rps_low", "borne_high": "rps_high"}
@@ -162,20 +158,19 @@ def at_traffic(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
     """The rows of `tradeoffs` as they would be at another traffic or `min_rps`, in `brief`."""
     records: list[dict[Any, Any]] = table.to_dict("records")
     bills = [_bill(row, brief.traffic, brief.requirements) for row in records]
-    table = table.assign(**{name: [bill[name] for bill in bills] for name in bills[0]})
-    return table.assign(**borne(table))
+    table = table.assign(**pd.DataFrame(bills, index=table.index))
+    return table.assign(**total_load(table))
 
 
 def by_volume(brief: Project, costs: pd.DataFrame) -> pd.DataFrame:
     """Dollars a month over requests a day: `deployment hourly requests_per_day usd low high`."""
     traffic = brief.traffic or Traffic(requests_per_day=1.0)
-    frames = [pd.DataFrame(columns="deployment hourly requests_per_day usd low high".split())]
+    points: list[tuple[Any, ...]] = []
     for row in costs.to_dict("records"):
-        usd, low, high = monthly(row, traffic, brief.requirements, VOLUMES)  # type: ignore[arg-type]
-        who = {"deployment": row["deployment"], "hourly": not np.isnan(row["usd_per_hour"])}
-        figures = {"requests_per_day": VOLUMES, "usd": usd, "low": low, "high": high}
-        frames.append(pd.DataFrame(who | figures))
-    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+        who = row["deployment"], not np.isnan(row["usd_per_hour"])
+        dollars = monthly(row, traffic, brief.requirements, VOLUMES)  # type: ignore[arg-type]
+        points += [(*who, *point) for point in zip(VOLUMES, *dollars, strict=True)]
+    return pd.DataFrame(points, columns="deployment hourly requests_per_day usd low high".split())
 
 
 def crossings(curves: pd.DataFrame) -> pd.DataFrame:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from lib.brief import Requirements
-from lib.decide.costs import borne
+from lib.decide.costs import total_load
 from lib.decide.steps import known_checks
 from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, ratio
 from lib.tables import number
@@ -26,6 +27,11 @@ class Bar(NamedTuple):
     more_is_better: bool
     wording: str
     noun: str
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """The columns of the value and of both ends of its interval."""
+        return self.value, f"{self.ends}_low", f"{self.ends}_high"
 
 
 BARS = {
@@ -90,7 +96,7 @@ def tradeoffs(
     speed = speed.rename(columns={"low": "rps_low", "high": "rps_high"})
     table = primary.rename(columns=quality).merge(speed, on="deployment", how="left")
     table = table.merge(cost, on="deployment", how="left")
-    table = table.assign(**borne(table))
+    table = table.assign(**total_load(table))
     correct = ["usd_per_1k_correct", "usd_per_1k_correct_low", "usd_per_1k_correct_high"]
     parts = table[[f"{of}{end}" for of in ("usd_per_1k", "quality") for end in ENDS]]
     table[correct] = [ratio(row[:3], row[3:]) for row in parts.to_numpy(dtype=float)]
@@ -108,10 +114,14 @@ def _quality_groups(table: pd.DataFrame) -> pd.Series[int]:
 def frontier(table: pd.DataFrame) -> pd.Series[bool]:
     """Whether nothing beats it in cost, speed and quality; false where one of them is missing."""
     gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
-    # Every row against every row: as good in all three, and better in one.
-    each = gains[:, None]
-    beaten = np.any(np.all(each <= gains, axis=2) & np.any(each < gains, axis=2), axis=1)
-    return pd.Series(~beaten & ~np.isnan(gains).any(axis=1), index=table.index)
+    return pd.Series(frontier_rows(gains), index=table.index)
+
+
+def frontier_rows(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The same of rows of figures of which more is better, also in each of many draws."""
+    each, other = gains[..., :, None, :], gains[..., None, :, :]
+    beaten = np.all(each <= other, axis=-1) & np.any(each < other, axis=-1)
+    return np.asarray(~beaten.any(axis=-1) & ~np.isnan(gains).any(axis=-1))
 
 
 def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
@@ -129,11 +139,15 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
             threshold = threshold or 0.0
         if threshold is not None:
             wanted = bar.wording.format(threshold) if threshold else "comparable quality"
-            interval = [float(row[c]) for c in (bar.value, f"{bar.ends}_low", f"{bar.ends}_high")]
+            interval = [float(row[column]) for column in bar.columns]
             verdict = _verdict(name, row, threshold, *interval)
             if name in SHOWN_BY_LOAD and verdict[0] == "not decided":
-                slo_s = threshold if name == "max_p95_s" else row["slo_s"]
-                verdict = _within_slo(row, slo_s, requirements.min_rps) or verdict
+                # The capacity is the load up to which p95 keeps to the objective of step 5.
+                kept = row["slo_s"] <= (threshold if name == "max_p95_s" else row["slo_s"])
+                enough = 0.0 < row["borne_low"] >= (requirements.min_rps or 0.0)
+                if kept and enough and not str(row["basis"]).startswith("published"):
+                    most = f"{row['rps_low']:.3g}/s"
+                    verdict = "met", f"by the capacity: p95 keeps to the objective up to {most}"
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
     rows += [
         (row["deployment"], *one) for row in records for one in known_checks(row, requirements)
@@ -200,16 +214,6 @@ def _verdict(
     way = "meets" if value > wanted else "misses"
     note = f"about {total - n:,} more items would show that it {way} it, if this holds"
     return "not decided", note
-
-
-def _within_slo(row: Mapping[Any, Any], wanted: float, min_rps: float | None) -> Any:
-    """The verdict on p95 by the capacity, the load up to which p95 keeps to the objective."""
-    if not row["slo_s"] <= wanted or str(row["basis"]).startswith("published"):
-        return None
-    note = f"by the capacity: p95 keeps to the objective up to {row['rps_low']:.3g}/s"
-    if row["borne_low"] >= (min_rps or 0.0) and row["borne_low"] > 0:
-        return "met", note
-    return None
 
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lib.brief import Project, Requirements
+from lib.decide.decision import BARS, frontier_rows
 from lib.decide.steps import known_checks
 from lib.stats import by_item, twins
 
@@ -16,11 +17,7 @@ N_DRAWS = 4000
 Z95 = 1.959964  # half an interval in standard errors
 SPREADS = np.geomspace(0.005, 3, 40)  # of the true qualities, in standard deviations of an item
 USUAL_SPREAD = 0.05  # scale of the same: about 2 points where 85 % are right
-LATENCIES = {
-    "max_p95_s": ("p95_s", "p95_low", "p95_high"),
-    "max_ttft_p95_s": ("ttft_p95_s", "ttft_low", "ttft_high"),
-    "max_itl_p95_s": ("itl_p95_s", "itl_low", "itl_high"),
-}
+LATENCIES = ("max_p95_s", "max_ttft_p95_s", "max_itl_p95_s")
 MORE_ITEMS = (25, 50, 100, 200, 400, 800, 1600)
 
 Floats = NDArray[np.float64]
@@ -49,20 +46,16 @@ class Regret(NamedTuple):
     p_unfit: float
 
 
-def certainty(table: pd.DataFrame, scored: pd.DataFrame, brief: Project) -> pd.DataFrame:
+def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame:
     """Add `p_pick p_qualifies p_frontier`: how probable each is, all that was measured considered.
 
     In every draw the gates are tested and the objective applied as if the figures were known.
     Missing where a figure has no interval, as a published one, or is not known at all.
     """
-    draws = joint_draws(table, scored)
     met = meets_each(draws, brief.requirements)
-    meets = qualifying(draws, brief.requirements)
-    best = preferred(draws, meets, brief.objective)
-    gains = np.stack([draws.quality, draws.rps, -draws.usd_per_1k], axis=2)
-    ahead = np.all(gains[:, :, None] <= gains[:, None], axis=3)
-    ahead &= np.any(gains[:, :, None] < gains[:, None], axis=3)
-    front = ~ahead.any(axis=2) & ~np.isnan(gains).any(axis=2)
+    meets = meets_all(draws, brief.requirements)
+    best = first_choice(draws, meets, brief.objective)
+    front = frontier_rows(np.stack([draws.quality, draws.rps, -draws.usd_per_1k], axis=2))
     shares = {
         "p_pick": (best[:, None] == np.arange(len(draws.names))).mean(axis=0),
         "p_qualifies": meets.mean(axis=0),
@@ -78,17 +71,15 @@ def certainty(table: pd.DataFrame, scored: pd.DataFrame, brief: Project) -> pd.D
     return table.join(by_name, on="deployment")
 
 
-def joint_draws(
-    table: pd.DataFrame, scored: pd.DataFrame, *, n: int = N_DRAWS, seed: int = 0
-) -> Draws:
+def joint_draws(table: pd.DataFrame, scored: pd.DataFrame, *, n: int = N_DRAWS) -> Draws:
     """Draw the true figures of all candidates with an interval, from what was measured.
 
-    Quality is shrunk to the candidates' common mean (see `shrunk`), with the correlation of their
+    Quality is drawn to the candidates' common mean (`shrinkage`), with the correlation of their
     scores on the shared items; copies of one model have one quality. Load, latency and dollars
     are split normal on their logarithms: half of each interval is 1.96 standard errors. What
     bears more costs less.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     figures = table[["quality", "quality_low", "quality_high"]].notna().all(axis=1)
     rows = table[(table["standing"] == "candidate") & figures]
     rows = rows[(rows["comparable"] != "no") & rows["basis"].str.startswith("measured")]
@@ -101,7 +92,7 @@ def joint_draws(
     scatter = correlation(scored, firsts) * np.outer(error, error)
     deviation = max(np.mean(error * np.sqrt(models["n"].to_numpy(float))), 1e-9) if firsts else 0
     values = models["quality"].to_numpy(float)
-    drawn = shrunk(values, scatter, deviation, rng, n) if firsts else None
+    drawn = shrinkage(values, scatter, deviation, rng, n) if firsts else None
     columns = [firsts.index(one_of[name]) for name in names]
     quality = np.empty((n, 0)) if drawn is None else drawn[:, columns]
     z = rng.standard_normal((n, len(names)))
@@ -109,10 +100,10 @@ def joint_draws(
     return Draws(
         names,
         quality,
-        _split(rows, ("borne_rps", "borne_low", "borne_high"), z),
-        {bar: _split(rows, columns, late) for bar, columns in LATENCIES.items()},
-        _split(rows, ("usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"), -z),
-        _split(rows, ("usd_per_month", "usd_per_month_low", "usd_per_month_high"), -z),
+        _split(rows, "min_rps", z),
+        {name: _split(rows, name, late) for name in LATENCIES},
+        _split(rows, "max_usd_per_1k", -z),
+        _split(rows, "max_usd_per_month", -z),
         rows["slo_s"].to_numpy(float),
         rows.to_dict("records"),
     )
@@ -126,7 +117,7 @@ def correlation(scored: pd.DataFrame, names: list[str]) -> Floats:
     return np.asarray(np.where(itself, 1.0, shared.to_numpy(dtype=float)), dtype=np.float64)
 
 
-def shrunk(
+def shrinkage(
     values: Floats, scatter: Floats, deviation: float, rng: np.random.Generator, n: int
 ) -> Floats:
     """Draw true values behind estimates with a covariance, shrunk to their common mean.
@@ -158,9 +149,9 @@ def shrunk(
     return drawn
 
 
-def _split(rows: pd.DataFrame, columns: tuple[str, str, str], z: Floats) -> Floats:
-    """Draws of positive figures from their `value low high`; a bound not known is the value."""
-    value, low, high = (rows[name].to_numpy(float) for name in columns)
+def _split(rows: pd.DataFrame, requirement: str, z: Floats) -> Floats:
+    """Draws of positive figures from their intervals; a bound not known is the value."""
+    value, low, high = (rows[name].to_numpy(float) for name in BARS[requirement].columns)
     with np.errstate(divide="ignore", invalid="ignore"):
         below, above = np.log(value / low) / Z95, np.log(high / value) / Z95
     below, above = (np.where(np.isfinite(sd), np.maximum(sd, 0.0), 0.0) for sd in (below, above))
@@ -193,13 +184,13 @@ def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
     return met
 
 
-def qualifying(draws: Draws, bars: Requirements) -> Flags:
+def meets_all(draws: Draws, bars: Requirements) -> Flags:
     """Who meets every requirement, by draw."""
     met: Flags = np.all(list(meets_each(draws, bars).values()), axis=0)
     return met
 
 
-def preferred(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]:
+def first_choice(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]:
     """The column of whoever qualifies and is first by the objective, by draw; -1 where nobody."""
     worth = {"cheapest": -draws.usd_per_1k, "best": draws.quality, "fastest": draws.rps}[objective]
     worth = np.where(meets & ~np.isnan(worth), worth, -np.inf)
@@ -208,19 +199,17 @@ def preferred(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]:
     return np.where(np.isneginf(worth).all(axis=1), -1, worth.argmax(axis=1))
 
 
-def regret(table: pd.DataFrame, scored: pd.DataFrame, brief: Project, choice: str) -> Regret:
+def regret(draws: Draws, brief: Project, choice: str) -> Regret:
     """What choosing this one may cost against the best that qualifies, on average over the draws.
 
     Dollars and quality are of the draws in which the choice qualifies; `p_unfit` is the share in
     which it does not, which no price can pay for.
     """
-    draws = joint_draws(table, scored)
     if choice not in draws.names:
         return Regret(np.nan, np.nan, np.nan, np.nan)
-    meets, at = qualifying(draws, brief.requirements), draws.names.index(choice)
-    best = preferred(draws, meets, brief.objective)
+    meets, at = meets_all(draws, brief.requirements), draws.names.index(choice)
+    best, fit = first_choice(draws, meets, brief.objective), meets[:, at]
     row = np.arange(len(best))
-    fit = meets[:, at]
     signed = (1, draws.usd_per_month), (1, draws.usd_per_1k), (-1, draws.quality)
     losses = [
         np.where(fit, sign * (figures[:, at] - figures[row, best]), 0.0).mean()
@@ -230,7 +219,7 @@ def regret(table: pd.DataFrame, scored: pd.DataFrame, brief: Project, choice: st
 
 
 def worth_of_items(
-    table: pd.DataFrame, checks: pd.DataFrame, scored: pd.DataFrame, brief: Project, choice: str
+    table: pd.DataFrame, checks: pd.DataFrame, draws: Draws, brief: Project, choice: str
 ) -> pd.DataFrame:
     """What so many more items would be worth: `items p_other worth`, a row per number of them.
 
@@ -240,7 +229,6 @@ def worth_of_items(
     qualifies: dollars a month, per 1,000 requests without traffic, or points of quality where the
     objective is `best`. `p_other` is how often the choice would change.
     """
-    draws = joint_draws(table, scored)
     empty = pd.DataFrame(columns=["items", "p_other", "worth"])
     if choice not in draws.names:
         return empty
@@ -251,8 +239,10 @@ def worth_of_items(
     n = rows["n"].to_numpy(float)
     error = ((rows["quality_high"] - rows["quality_low"]) / 2 / Z95).to_numpy(float)
     measured, dollars, load = rows[["quality", "usd_per_1k", "borne_rps"]].to_numpy(float).T
-    gain, at = _gains(draws, brief.objective), draws.names.index(choice)
-    fit = qualifying(draws, brief.requirements)
+    monthly, at = draws.usd_per_month, draws.names.index(choice)
+    saved = -(draws.usd_per_1k if np.isnan(monthly).all() else monthly)
+    gain = {"best": draws.quality, "fastest": draws.rps}.get(brief.objective, saved)
+    fit = meets_all(draws, brief.requirements)
     rng = np.random.default_rng(1)
     noise = rng.standard_normal(draws.quality.shape)
     bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
@@ -263,15 +253,8 @@ def worth_of_items(
         mean = (n * measured + more * fresh) / (n + more)
         shown = mean - Z95 * error * np.sqrt(n / (n + more)) >= bar
         seen = draws._replace(quality=mean, usd_per_1k=dollars + 0 * mean, rps=load + 0 * mean)
-        then = preferred(seen, shown & open_to, brief.objective)
+        then = first_choice(seen, shown & open_to, brief.objective)
         then = np.where(then < 0, at, then)
         better = np.where(fit[draw, then], gain[draw, then] - gain[draw, at], 0.0)
         found.append((more, float((then != at).mean()), float(better.mean())))
     return pd.DataFrame(found, columns=empty.columns)
-
-
-def _gains(draws: Draws, objective: str) -> Floats:
-    """What a draw's figures are worth by the objective, in its unit."""
-    monthly = draws.usd_per_month
-    dollars = draws.usd_per_1k if np.isnan(monthly).all() else monthly
-    return {"best": draws.quality, "fastest": draws.rps}.get(objective, -dollars)

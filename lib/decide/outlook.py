@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.brief import Project
 from lib.decide.decision import BARS, choose
-from lib.decide.draws import certainty, joint_draws, meets_each, regret, worth_of_items
+from lib.decide.draws import Draws, certainty, joint_draws, meets_each, regret, worth_of_items
 from lib.decide.flips import flip_points
 from lib.decide.steps import served_models
 from lib.stats import non_inferiority
@@ -30,13 +30,14 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     `flip_points`, the `slices` of the choice, `sentences` that say these for people, and
     `served_models`.
     """
-    sure = certainty(table, scored, brief)
+    draws = joint_draws(table, scored)
+    sure = certainty(table, draws, brief)
     order, _ = choose(table, brief.objective)
-    provisional = None if order else _provisional(sure, checks, scored, brief)
+    provisional = None if order else _provisional(sure, checks, draws, brief)
     choice = order[0] if order else provisional["deployment"] if provisional else ""
-    worth = worth_of_items(table, checks, scored, brief, choice)
+    worth = worth_of_items(table, checks, draws, brief, choice)
     flips = flip_points(table, brief)
-    loss = regret(table, scored, brief, choice)
+    loss = regret(draws, brief, choice)
     chosen = sure.set_index("deployment").loc[[choice]] if choice else sure[:0]
     slices = scores[(scores["slice"] != "") & (scores["deployment"] == choice)]
     sentences = [
@@ -61,7 +62,7 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     }
 
 
-def _provisional(sure: Frame, checks: Frame, scored: Frame, brief: Project) -> Row | None:
+def _provisional(sure: Frame, checks: Frame, draws: Draws, brief: Project) -> Row | None:
     """Of those that are not decided, the one that most probably meets every requirement."""
     able = sure[(sure["qualifies"] == "not decided") & sure["p_qualifies"].gt(0)]
     if able.empty:
@@ -70,18 +71,13 @@ def _provisional(sure: Frame, checks: Frame, scored: Frame, brief: Project) -> R
     near = able[able["p_qualifies"] >= able["p_qualifies"].max() - 0.05]
     row = near.loc[near["p_pick"].idxmax()]
     of = checks[checks["deployment"] == row["deployment"]]
-    draws = joint_draws(sure, scored)
     at = draws.names.index(row["deployment"])
-    each = {
-        name: float(met[:, at].mean())
-        for name, met in meets_each(draws, brief.requirements).items()
-        if name in BARS
-    }
+    met = meets_each(draws, brief.requirements)
     return {
         "deployment": row["deployment"],
         "model": row["repo_id"],
         "p_qualifies": float(row["p_qualifies"]),
-        "p_meets": each,
+        "p_meets": {name: float(met[name][:, at].mean()) for name in met if name in BARS},
         "would_settle": "; ".join(of.loc[of["verdict"] == "not decided", "note"]),
     }
 
@@ -91,13 +87,13 @@ def _sure(chosen: Frame, provisional: Row | None) -> list[str]:
         return []
     name, row = chosen.index[0], chosen.iloc[0]
     if provisional:
-        weakest = min(provisional["p_meets"].items(), key=lambda pair: pair[1], default=("", 1.0))
-        which, chance = weakest
+        each = provisional["p_meets"].items()
+        which, chance = min(each, key=lambda pair: pair[1], default=("", 1.0))
         bar = f", the least sure is {BARS[which].noun} ({percent(chance)})" if which else ""
         lead = f"Provisional, if it must be decided today: {name}, which meets every requirement"
+        settles = f"To settle it: {provisional['would_settle']}."
         sentence = f"{lead} with a probability of {percent(row['p_qualifies'])}{bar}."
-        settles = provisional["would_settle"]
-        return [sentence, *[f"To settle it: {settles}."] * bool(settles)]
+        return [sentence, settles] if provisional["would_settle"] else [sentence]
     lead = f"{name} is the right choice with a probability of {percent(row['p_pick'])}"
     return [f"{lead}, and meets every requirement with {percent(row['p_qualifies'])}."]
 
@@ -160,11 +156,8 @@ def _more(worth: Frame, chosen: Frame, objective: str) -> list[str]:
     enough = worth[worth["worth"] >= ENOUGH * most].iloc[0]
     unit = "a month" if monthly else "per 1,000 requests"
     gain = f"${number(enough['worth'], digits=2)} {unit}"
-    gain = (
-        f"{number(100 * enough['worth'], digits=2)} points of quality"
-        if objective == "best"
-        else gain
-    )
+    if objective == "best":
+        gain = f"{number(100 * enough['worth'], digits=2)} points of quality"
     return [f"Labelling about {enough['items']:,.0f} more items is worth about {gain}."]
 
 
@@ -188,14 +181,12 @@ def _cheaper(sure: Frame, checks: Frame, order: list[str]) -> list[str]:
 
 def _holds(flips: Frame, order: list[str]) -> list[str]:
     near = flips.dropna(subset=["flips_at"])[:NEAREST]
-    who = "pick" if order else "answer"
+    lead = f"The {'pick' if order else 'answer'} holds"
     if near.empty:
-        return [
-            f"The {who} holds for every price, traffic and bar from a tenth to ten times theirs."
-        ]
+        return [f"{lead} for every price, traffic and bar from a tenth to ten times theirs."]
     turns = [
         f"{row['change']} {'rises' if row['factor'] > 1 else 'falls'} to {number(row['flips_at'])}"
         f" (then {row['pick']})"
         for row in near.to_dict("records")
     ]
-    return [f"The {who} holds until {', or '.join(turns)}."]
+    return [f"{lead} until {', or '.join(turns)}."]

@@ -55,10 +55,10 @@ def decision_record(
     # Those that qualify and cannot be told apart from the pick.
     better = table.set_index("deployment")["beaten_by"].str.split(", ")
     tied = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
-    rows_outside = verdicts[verdicts["why"].str.startswith(OUTSIDE)]
-    outside = {
-        name: f"{name} is {why}." for name, why in rows_outside[["deployment", "why"]].values
-    }
+    outside = verdicts[verdicts["why"].str.startswith(OUTSIDE)].set_index("deployment")["why"]
+    limits = {str(name): f"{name} is {why}." for name, why in outside.items()}
+    names = ", ".join(model.repo_id for model in brief.models)
+    attested = f"Licence, country and size of {names} are as attested in project.yaml."
     record = {
         "record_version": VERSION,
         "brief": brief.model_dump(mode="json"),
@@ -77,7 +77,7 @@ def decision_record(
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
         "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
         **outlook,
-        "unverified": [*_attested(brief), *outside.values(), *_unverified(metadata, table)],
+        "unverified": [*[attested] * bool(names), *limits.values(), *_unverified(metadata, table)],
         "basis": _basis(metadata, table),
         **provenance(brief, table),
         "machine": machine(),
@@ -87,7 +87,7 @@ def decision_record(
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     chosen = (pick or outlook["provisional"] or {"deployment": ""})["deployment"]
-    texts = [_summary(record, table), outside.get(chosen, "")]
+    texts = [_summary(record, table), limits.get(chosen, "")]
     record["summary"] = " ".join(filter(None, texts))
     return record
 
@@ -150,16 +150,10 @@ def _rejected(
     return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
 
 
-def _attested(brief: Project) -> list[str]:
-    """The models that the brief alone describes."""
-    names = ", ".join(model.repo_id for model in brief.models)
-    return [f"Licence, country and size of {names} are as attested in project.yaml."] * bool(names)
-
-
 def _unverified(metadata: Frame, table: Frame) -> list[str]:
     """What a reader must know before relying on it."""
-    dates = metadata.loc[metadata["metadata_source"] == "catalogue", "retrieved_at"].astype(str)
     sentences = []
+    dates = metadata.loc[metadata["metadata_source"] == "catalogue", "retrieved_at"].astype(str)
     if len(dates):
         models = f"{len(dates)} of {len(metadata)} shortlisted models were not verified"
         facts = f"the catalogue's, of {dates.min()} to {dates.max()}, and no revision is pinned"

@@ -2,6 +2,6 @@
 
 from lib.speed.measurement import dry_run, measure
 from lib.speed.results import load_results
-from lib.speed.summary import capacity, summarise, unmeasured
+from lib.speed.summary import capacity, silent_deployments, summarise
 
-__all__ = ["capacity", "dry_run", "load_results", "measure", "summarise", "unmeasured"]
+__all__ = ["capacity", "dry_run", "load_results", "measure", "silent_deployments", "summarise"]

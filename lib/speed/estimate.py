@@ -46,9 +46,9 @@ def assess(loads: list[Row], slo_s: float, ttft_s: float | None = None) -> Answe
     if failed or outcomes.count("ok") < LEAST:
         return measured
     rng = np.random.default_rng(1)
-    rates = queue_model.bearable(*_one_clock(loads), slo_s, rng)
+    rates = queue_model.bearable_rates(*_one_clock(loads), slo_s, rng)
     if ttft_s:
-        first = queue_model.bearable(*_one_clock(loads, "ttft_s"), ttft_s, rng)
+        first = queue_model.bearable_rates(*_one_clock(loads, "ttft_s"), ttft_s, rng)
         rates = np.minimum(rates, first)
     low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest").tolist()
     if middle < math.inf:
@@ -74,7 +74,7 @@ def _one_clock(loads: list[Row], until: str = "latency_s") -> tuple[Floats, Floa
     return np.array(came), np.array(went)
 
 
-def missed(record: Row, slo_s: float) -> Floats:
+def late_requests(record: Row, slo_s: float) -> Floats:
     """1 for each request that failed or was late, in latency or by an objective on its tokens."""
     return np.array([bool(reasons(request, slo_s)) for request in record["requests"]], float)
 
@@ -93,7 +93,7 @@ def verdict(record: Row, slo_s: float) -> tuple[str, float]:
 
     A backlog that grows by more than its error fails whatever the latencies.
     """
-    late = missed(record, slo_s)
+    late = late_requests(record, slo_s)
     due = np.array([r["due_s"] for r in record["requests"]])
     latency = np.array([r["latency_s"] for r in record["requests"]])
     times = np.linspace(0, due[-1], 10 * PARTS, endpoint=False)
@@ -110,13 +110,13 @@ def verdict(record: Row, slo_s: float) -> tuple[str, float]:
     return ("passed" if late.mean() + error <= MISSES else "unresolved"), growth
 
 
-def usable(done: list[Row]) -> list[Row]:
+def conclusive_loads(done: list[Row]) -> list[Row]:
     """Loads to conclude from: disturbed ones are made again, unless there are too many."""
-    quiet = [record for record in done if not disturbed(record)]
+    quiet = [record for record in done if not disturbance(record)]
     return quiet if len(done) - len(quiet) <= REPEATS else done
 
 
-def disturbed(record: Row) -> bool:
+def disturbance(record: Row) -> bool:
     """Whether a load's server waited for a processor, or its client could not keep to schedule."""
     late = np.quantile([r["late_s"] for r in record["requests"]], 0.99)
     usual = np.median([r["latency_s"] for r in record["requests"]])

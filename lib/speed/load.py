@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.speed.estimate import assess, throughput, usable
+from lib.speed.estimate import assess, conclusive_loads, throughput
 from lib.tables import Row
 
 Send = Callable[[int, float], Awaitable[Row]]  # the number of a request, and when it was due
@@ -96,7 +96,7 @@ def next_load(done: list[Row], limits: Limits) -> Load | None:
     """What to offer next, or None where the capacity is known as well as may be spent on it."""
     left_n = limits.budget_requests - sum(len(r["requests"]) for r in done)
     left_s = limits.budget_s - sum(r["took_s"] for r in done)
-    current = usable(done)
+    current = conclusive_loads(done)
     ramp, probes = ([r for r in current if r["purpose"] == name] for name in ("ramp", "probe"))
     if left_n < 20 or (left_s <= 0 and probes):
         return None

@@ -25,9 +25,9 @@ from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
 from lib.replies import WRONG_SHAPE
 from lib.speed import load
-from lib.speed.estimate import disturbed, usable
+from lib.speed.estimate import conclusive_loads, disturbance
 from lib.speed.load import Limits, Load
-from lib.speed.summary import unmeasured
+from lib.speed.summary import silent_deployments
 from lib.tables import Row
 
 FAILURES = (openai.APIError, httpx2.HTTPError, TimeoutError, *WRONG_SHAPE)
@@ -165,8 +165,8 @@ def _resumed(search: _Search, kept: dict[str, Row]) -> tuple[list[Row], Load | N
         if not (record := kept.get(endpoints.key_of(search.key, len(done), following))):
             break
         done.append(record)
-    if any(map(disturbed, usable(done))):
-        done = list(itertools.takewhile(lambda record: not disturbed(record), done))
+    if any(map(disturbance, conclusive_loads(done))):
+        done = list(itertools.takewhile(lambda record: not disturbance(record), done))
         following = load.next_load(done, search.limits)
     return done, following
 
@@ -177,7 +177,7 @@ def measure(
 ) -> pd.DataFrame:  # fmt: skip
     """Load each deployment until its capacity is known; one row per request, with `COLUMNS`.
 
-    One whose first load has no answer is not measured further, as `unmeasured` says.
+    One whose first load has no answer is not measured further, as `silent_deployments` says.
 
     Raises:
         PlaybookError: No endpoint answers anything, or the next load could exceed
@@ -200,7 +200,7 @@ def measure(
                 rows += [who | record | {"probe": number} | sent for sent in record["requests"]]
                 bar.update(len(record["requests"]))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    problems = list(unmeasured(table).values())
+    problems = list(silent_deployments(table).values())
     if problems and len(problems) == table["deployment"].nunique():
         raise PlaybookError(f"deployment {problems[0]}")
     return table

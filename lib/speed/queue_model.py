@@ -144,7 +144,7 @@ def misses(due: Floats, work: Floats, shapes: list[Shape], slo_s: float) -> Floa
     return np.asarray(late / ended)
 
 
-def bearable(came: Floats, went: Floats, slo_s: float, rng: np.random.Generator) -> Floats:
+def bearable_rates(came: Floats, went: Floats, slo_s: float, rng: np.random.Generator) -> Floats:
     """Poisson rates at which 5 % are late, one of each draw; infinite: beyond what was seen.
 
     Requests are on one clock, by arrival.

@@ -29,15 +29,10 @@ OPEN, CLOSED = ("constant", "poisson"), ("synchronous", "concurrent", "throughpu
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}  # GuideLLM's p01 is 1 %, p001 0.1 %
 LATE_CLIENT = {"generation_delay_ttft", "root_late"}  # GuideLLM warns: the client was the limit
 QUEUED = "e2el_including_client_queue"
+TOKENS = {"time_to_first_token_ms": "ttft_p95_s", "inter_token_latency_ms": "itl_p95_s"}
+TOKENS["time_to_first_output_token_ms"] = "ttft_content_p95_s"
 LATE = 1.1  # times as long as its schedule
 LEAST = 59  # answers, of which the p95 has an upper bound
-BLANK = {
-    "itl_p95_s": NAN,
-    "ttft_p95_s": NAN,
-    "backlog": NAN,
-    "cached_share": NAN,
-    "ttft_content_p95_s": NAN,
-}
 
 
 def load_results(brief: Project, deployments: list[Deployment]) -> list[Row]:
@@ -70,28 +65,27 @@ def load_results(brief: Project, deployments: list[Deployment]) -> list[Row]:
     return loads
 
 
-def bound(loads: list[Row], slo_s: float) -> list[Any]:
-    """The capacity by the rows of a deployment, as one of `05_capacity`; [] of closed loops alone.
+def bound(loads: list[Row], slo_s: float) -> Row:
+    """The capacity by the rows of a deployment, as one of `05_capacity`; {} of closed loops alone.
 
     It is at least the highest rate that passed below all that failed, which is also `max_rps`, and
     at most the lowest that failed: between them nothing was measured.
     """
     loads = [one for one in loads if one["loop"] == "open"]
     if not loads:
-        return []
+        return {}
     files, tools = (", ".join(dict.fromkeys(one[of] for one in loads)) for of in ("file", "tool"))
     loads.sort(key=lambda one: float(one["offered_rps"]))
     failed = next((one for one in loads if one["verdict"] == "failed"), None)
     high = failed["offered_rps"] if failed else math.inf
     passed = [one for one in loads if one["verdict"] == "passed" and one["offered_rps"] < high]
-    low, p95_s = (passed[-1]["offered_rps"], passed[-1]["p95_s"]) if passed else (0.0, NAN)
-    basis, n = f"read from {files} ({tools})", sum(one["n"] for one in loads)
-    binds = failed["binds"] if failed else ""
-    rates = [low if passed or failed else NAN, low, high if failed else NAN]
-    rest = [p95_s, NAN, NAN, n, basis, basis, binds, any(one["disturbed"] for one in loads), slo_s]
-    tokens = [passed[-1][of] if passed else NAN for of in ("ttft_p95_s", "itl_p95_s")]
-    rest += [tokens[0], NAN, NAN, tokens[1], NAN, NAN]
-    return [loads[0]["deployment"], loads[0]["repo_id"], *rates, *rest]
+    low, basis = passed[-1]["offered_rps"] if passed else 0.0, f"read from {files} ({tools})"
+    bounds = {"max_rps": low if passed or failed else NAN, "low": low, "binds": ""}
+    bounds |= {"high": high, "binds": failed["binds"]} if failed else {}
+    p95s = {of: passed[-1].get(of, NAN) for of in ("p95_s", "ttft_p95_s", "itl_p95_s") if passed}
+    who = {of: loads[0][of] for of in ("deployment", "repo_id")}
+    how = {"n": sum(one["n"] for one in loads), "basis": basis, "method": basis, "slo_s": slo_s}
+    return who | bounds | p95s | how | {"disturbed": any(one["disturbed"] for one in loads)}
 
 
 def _verdict(load: Row, needs: Requirements) -> tuple[str, str]:
@@ -107,8 +101,8 @@ def _verdict(load: Row, needs: Requirements) -> tuple[str, str]:
         return "failed", "errors"
     p95s = {
         "p95 latency": (load["p95_s"], needs.slo_s),
-        "TTFT": (load["ttft_p95_s"], needs.max_ttft_p95_s),
-        "inter-token latency": (load["itl_p95_s"], needs.max_itl_p95_s),
+        "TTFT": (load.get("ttft_p95_s", NAN), needs.max_ttft_p95_s),
+        "inter-token latency": (load.get("itl_p95_s", NAN), needs.max_itl_p95_s),
     }
     objectives = {noun: (p95, most) for noun, (p95, most) in p95s.items() if most}
     if missed := [noun for noun, (p95, most) in objectives.items() if p95 > most]:
@@ -163,18 +157,23 @@ def _number(document: Row, where: str, key: str, default: float | None = None) -
     return number
 
 
-def _load(where: str, tool: str, counts: list[float], seconds: dict[float, float]) -> Row:
+def _load(
+    where: str, tool: str, counts: list[float], seconds: dict[float, float], *,
+    rate: float, scheduled: bool,
+) -> Row:  # fmt: skip
     """What both tools tell of a load: who answered, failed and was cut, and latencies by share."""
     answered, errors, cut = map(int, counts)
     if not answered:
         raise PlaybookError(f"{where}: no request was answered, so its latencies are none")
-    seconds = {share: s for share, s in seconds.items() if not math.isnan(s)}
+    seconds = {share: s for share, s in seconds.items() if s > 0}
     if 0.95 not in seconds:
         way = "run vllm bench serve with --percentile-metrics ttft,e2el --metric-percentiles 95,99"
         raise PlaybookError(f"{where}: no p95 latency of whole requests, and p99 is none; {way}")
-    figures = {"n": answered + errors + cut, "p50_s": seconds.get(0.5, NAN), "p95_s": seconds[0.95]}
-    told = {"tool": tool, "answered": answered, "errors": errors, "seconds": seconds}
-    return BLANK | told | figures | {"stopped_early": cut > 0}
+    loop, since = "closed" if math.isnan(rate) else "open", "schedule" if scheduled else "send"
+    how = {"tool": tool, "loop": loop, "latency_from": since, "offered_rps": rate}
+    told: Row = {"n": answered + errors + cut, "answered": answered, "errors": errors}
+    told |= {"seconds": seconds, "p50_s": seconds.get(0.5, NAN), "p95_s": seconds[0.95]}
+    return how | told | {"stopped_early": cut > 0}
 
 
 def _guidellm(report: Row, where: str) -> Iterator[Row]:
@@ -194,32 +193,22 @@ def _guidellm(report: Row, where: str) -> Iterator[Row]:
         codes = {as_text(_at(one, "code")) for one in as_list(benchmark.get("warnings"))}
         if "dataset_incomplete" in codes:
             raise PlaybookError(f"{here}: incomplete, its data ended before the run did")
-        # Of nothing a distribution has zeros; only what runs on a schedule has latencies from it.
-        of = "metrics.{}.successful.{}".format
-        scheduled = kind in OPEN and get(of("request_scheduled_latency", "count"), 0) > 0
-        name = "request_scheduled_latency" if scheduled else "request_latency"
+        # Only what runs on a schedule has latencies from it.
+        of, is_open = "metrics.{}.successful.{}".format, kind in OPEN
+        name = "request_scheduled_latency" if is_open else "request_latency"
         seconds = {q: get(of(name, f"percentiles.{p}"), NAN) for p, q in SHARES.items()}
         words = ("successful", "errored", "incomplete")
         counts = [get(f"metrics.request_totals.{word}") for word in words]
+        rate = get("config.strategy.rate") if is_open else NAN
+        load = _load(here, f"{tool}, {kind}", counts, seconds, rate=rate, scheduled=is_open)
+        for name, column in TOKENS.items():  # of nothing a distribution has zeros
+            if get(of(name, "count"), 0):
+                load[column] = get(of(name, "percentiles.p95"), NAN) / 1000
         cap = get("config.strategy.max_concurrency", get("config.strategy.streams", NAN))
-        is_open = kind in OPEN and (scheduled or math.isnan(cap))
-        measures = ("time_to_first_token", "time_to_first_output_token", "inter_token_latency")
-        first, first_word, between = (
-            get(of(f"{name}_ms", "percentiles.p95"), NAN) / 1000
-            if get(of(f"{name}_ms", "count"), 0)
-            else NAN
-            for name in measures
-        )
-        yield _load(here, f"{tool}, {kind}", counts, seconds) | {
+        yield load | {
             "model": as_text(_at(report, "config.spec.backend.model")),
-            "loop": "open" if is_open else "closed",
-            "latency_from": "schedule" if scheduled else "send",
-            "offered_rps": get("config.strategy.rate") if is_open else NAN,
             "achieved_rps": get(of("requests_per_second", "mean")),
             "concurrency": cap,
-            "ttft_p95_s": first,
-            "ttft_content_p95_s": first_word,
-            "itl_p95_s": between,
             "prompt_tokens": get(of("prompt_token_count", "mean"), NAN),
             "completion_tokens": get(of("output_token_count", "mean"), NAN),
             "disturbed": bool(codes & LATE_CLIENT),
@@ -235,15 +224,14 @@ def _vllm(run: Row, where: str) -> Iterator[Row]:
     get = partial(_number, run, where)
     if (ramp := run.get("ramp_up_strategy")) is not None:
         raise PlaybookError(f"{where}: ramp_up_strategy {ramp!r:.80} has no one rate; leave it out")
-    wanted, answered = get("num_prompts"), get("completed")
-    failed = get("failed", max(wanted - answered, 0))  # older files do not tell it
+    wanted, answered, failed = get("num_prompts"), get("completed"), get("failed")
     if answered + failed < wanted:
         raise PlaybookError(f"{where}: incomplete, {answered + failed:g} of {wanted:g} requests")
     at_rate, cap = run["request_rate"] not in ("inf", math.inf), get("max_concurrency", NAN)
     times, queue, errors = (as_list(run.get(k)) for k in ("latencies", "queue_times", "errors"))
     has_queue = len(queue) == len(times) > 0
     scheduled = at_rate and not math.isnan(cap) and (has_queue or f"p95_{QUEUED}_ms" in run)
-    is_open = at_rate and (scheduled or math.isnan(cap))
+    rate = get("request_rate") if at_rate and (scheduled or math.isnan(cap)) else NAN
     # The percentiles that it was told to write, or those of its arrays, where a failed request has
     # a place too, without a time or with an error.
     name, keys = QUEUED if scheduled else "e2el", {0.5: "median", 0.95: "p95", 0.99: "p99"}
@@ -255,15 +243,12 @@ def _vllm(run: Row, where: str) -> Iterator[Row]:
         shares = (0.5, 0.95, 0.96, 0.97, 0.98, 0.99, 0.999, 1.0)
         seconds = {q: float(np.quantile(clean or NAN, q, method="inverted_cdf")) for q in shares}
     arrivals = "poisson" if run.get("burstiness", 1) == 1 else "gamma"
-    tool = f"vllm bench serve, {arrivals if is_open else 'concurrent'}"
+    tool = f"vllm bench serve, {'concurrent' if math.isnan(rate) else arrivals}"
+    load = _load(where, tool, [answered, failed, 0], seconds, rate=rate, scheduled=scheduled)
     # What leaves later than it was due lengthens the run, and is in no latency from the send.
-    lasts = wanted / (get("request_rate") or NAN) if is_open and not scheduled else NAN
-    load = _load(where, tool, [answered, failed, 0], seconds)
+    lasts = NAN if scheduled else wanted / (rate or NAN)
     yield load | {
         "model": as_text(run.get("model_id")),
-        "loop": "open" if is_open else "closed",
-        "latency_from": "schedule" if scheduled else "send",
-        "offered_rps": get("request_rate") if is_open else NAN,
         "achieved_rps": get("request_throughput"),
         "concurrency": cap,
         "ttft_p95_s": get("p95_ttft_ms", NAN) / 1000,

@@ -20,10 +20,15 @@ LOAD = """deployment repo_id offered_rps achieved_rps p50_s p95_s ttft_p95_s
     within_slo source loop latency_from concurrency prompt_tokens completion_tokens""".split()
 CAPACITY = """deployment repo_id max_rps low high p95_s p95_low p95_high n basis method binds
     disturbed slo_s ttft_p95_s ttft_low ttft_high itl_p95_s itl_low itl_high""".split()
+P95S = {  # by the column of requests
+    "latency_s": ("p95_s", "p95_low", "p95_high"),
+    "ttft_s": ("ttft_p95_s", "ttft_low", "ttft_high"),
+    "itl_s": ("itl_p95_s", "itl_low", "itl_high"),
+}
 NAN = math.nan
 
 
-def unmeasured(requests: pd.DataFrame) -> dict[str, str]:
+def silent_deployments(requests: pd.DataFrame) -> dict[str, str]:
     """Which deployments failed every request of their first load, each with a sentence."""
     sent = requests.reindex(columns=["deployment", "probe", "outcome", "error"])
     alive = sent.loc[(sent["outcome"] == "ok") | (sent["probe"] > 1), "deployment"]
@@ -56,21 +61,20 @@ def summarise(
         for number, record in _loads(sent).items():
             load = sent[sent["probe"] == number]
             ok, latency = load[load["outcome"] == "ok"], load["latency_s"]
-            row = [name, load["repo_id"].iloc[0], record["offered_rps"]]
-            row.append(estimate.throughput(record))
-            row += [stats.quantile(latency, p)[0] for p in (0.5, 0.95)]
-            tokens = [ok[column].dropna() for column in ("ttft_s", "ttft_content_s", "itl_s")]
-            row += [stats.quantile(values, 0.95)[0] for values in tokens]
+            rps, (verdict, backlog) = record["offered_rps"], estimate.verdict(record, slo_s)
+            row = {"deployment": name, "repo_id": load["repo_id"].iloc[0], "offered_rps": rps}
+            row |= {f"p{p}_s": stats.quantile(latency, p / 100)[0] for p in (50, 95)}
+            for token in ("ttft", "ttft_content", "itl"):
+                row[f"{token}_p95_s"] = stats.quantile(ok[f"{token}_s"].dropna(), 0.95)[0]
             cached = ok["cached_tokens"].sum(min_count=1) / max(ok["prompt_tokens"].sum(), 1)
-            verdict, backlog = estimate.verdict(record, slo_s)
-            within = verdict != "failed" and estimate.missed(record, slo_s).mean() <= MISSES
+            within = verdict != "failed" and estimate.late_requests(record, slo_s).mean() <= MISSES
+            row |= {"verdict": verdict, "backlog": backlog, "within_slo": within}
+            row |= {"achieved_rps": estimate.throughput(record), "cached_share": cached}
             errors, unseen = (load["outcome"] == "failed").sum() + unseen, 0
-            row += [len(load), errors, cached, backlog, verdict]
-            cut = (load["outcome"] == "cut").any()
-            ours = "", "open", "schedule", NAN, NAN, NAN
-            table.append([*row, estimate.disturbed(record), cut, within, *ours])
-    table += [[load[column] for column in LOAD] for load in results or []]
-    return pd.DataFrame(table, columns=LOAD)
+            row |= {"n": len(load), "errors": errors, "disturbed": estimate.disturbance(record)}
+            row["stopped_early"] = (load["outcome"] == "cut").any()
+            table.append(row | {"source": "", "loop": "open", "latency_from": "schedule"})
+    return pd.DataFrame([*table, *(results or [])], columns=LOAD)
 
 
 def capacity(
@@ -85,19 +89,19 @@ def capacity(
     without a load to confirm it, has no interval and decides nothing. Of `load_results` it is
     their `bound`.
     """
-    table: list[Any] = []
     deployments = brief.deployments if deployments is None else deployments
     slo_s, results = brief.requirements.slo_s, load_results(brief, deployments)
     by_name = groupby(results, lambda load: str(load["deployment"]))
-    table += filter(None, [bound([*loads], slo_s) for _, loads in by_name])
+    table = [row for _, loads in by_name if (row := bound([*loads], slo_s))]
     for deployment in deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"
-            rest = *[NAN] * 5, 0, basis, "published", "", False, *[NAN] * 7
-            table.append((deployment.name, deployment.model, figures.max_rps, *rest))
-    measured = requests[~requests["deployment"].isin(unmeasured(requests))]
+            row = {"deployment": deployment.name, "repo_id": deployment.model, "n": 0}
+            row |= {"max_rps": figures.max_rps, "basis": basis, "method": "published"}
+            table.append(row | {"binds": "", "disturbed": False})
+    measured = requests[~requests["deployment"].isin(silent_deployments(requests))]
     for name, sent in measured.groupby("deployment", sort=False):
-        loads = estimate.usable(list(_loads(sent).values()))
+        loads = estimate.conclusive_loads(list(_loads(sent).values()))
         answer = estimate.assess(loads, slo_s, brief.requirements.max_ttft_p95_s)
         low, middle, high = answer[:3]
         if high == math.inf:  # no load broke it
@@ -105,20 +109,18 @@ def capacity(
         least = brief.requirements.min_rps or middle / 2
         within = [load for load in loads if least <= load["offered_rps"] <= low]
         requests_within = [r for load in within for r in load["requests"]]
-        disturbed = any(map(estimate.disturbed, loads))
+        disturbed = any(map(estimate.disturbance, loads))
+        row = {"deployment": name, "repo_id": sent["repo_id"].iloc[0], "n": len(sent)}
+        row |= {"max_rps": middle, "low": low, "high": high, "disturbed": disturbed}
         undecided = disturbed or answer.method == "modelled"
-        p95, ttft, itl = (
-            (value, *([NAN, NAN] if undecided else bounds))
-            for column in ("latency_s", "ttft_s", "itl_s")
-            for value, *bounds in [_p95(requests_within, column)]
-        )
-        if undecided:
-            low, high = 0.0, NAN
+        row |= {"low": 0.0, "high": NAN} if undecided else {}
+        for column, names in P95S.items():
+            value, *bounds = _p95(requests_within, column)
+            row |= dict(zip(names, [value, *([NAN] * 2 if undecided else bounds)], strict=True))
         missed = [estimate.reasons(r, slo_s) for load in loads for r in load["requests"]]
         binds = Counter(itertools.chain.from_iterable(missed)).most_common(1)
-        who = name, sent["repo_id"].iloc[0]
-        how = "measured here", answer.method, "".join(b for b, _ in binds), disturbed, slo_s
-        table.append((*who, middle, low, high, *p95, len(sent), *how, *ttft, *itl))
+        row |= {"basis": "measured here", "method": answer.method, "slo_s": slo_s}
+        table.append(row | {"binds": "".join(reason for reason, _ in binds)})
     return pd.DataFrame(table, columns=CAPACITY)
 
 

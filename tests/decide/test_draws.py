@@ -11,7 +11,7 @@ import pytest
 from briefs import brief
 from tradeoff_rows import NAN, PUBLISHED, table
 
-from lib.brief import Requirements
+from lib.brief import Project, Requirements
 from lib.decide import decision, draws
 from lib.stats import interval
 
@@ -45,6 +45,10 @@ def usd(value: float) -> dict[str, float]:
     return dict.fromkeys(names, value)
 
 
+def certainty(rows: pd.DataFrame, scored: pd.DataFrame, project: Project) -> pd.DataFrame:
+    return draws.certainty(rows, draws.joint_draws(rows, scored), project)
+
+
 def test_stated_chances_are_true_where_a_bootstrap_boasts() -> None:
     """Six candidates a few points apart on 100 items: 400 worlds (seeded)."""
     rng, stated, boasted, right = np.random.default_rng(7), [], [], []
@@ -52,7 +56,7 @@ def test_stated_chances_are_true_where_a_bootstrap_boasts() -> None:
         true = 0.75 + 0.02 * rng.standard_normal(6)
         scatter = np.diag(true * (1 - true) / ITEMS)
         values = true + rng.standard_normal(6) * np.sqrt(np.diag(scatter))
-        drawn = draws.shrunk(values, scatter, 0.43, rng, 500)
+        drawn = draws.shrinkage(values, scatter, 0.43, rng, 500)
         plain = values + rng.standard_normal((500, 6)) * np.sqrt(np.diag(scatter))
         top = values.argmax()
         stated.append((drawn.argmax(axis=1) == top).mean())
@@ -69,7 +73,7 @@ def test_with_many_items_the_chance_is_not_understated() -> None:
         true = 0.75 + 0.02 * rng.standard_normal(6)
         scatter = np.diag(true * (1 - true) / 400)
         values = true + rng.standard_normal(6) * np.sqrt(np.diag(scatter))
-        drawn = draws.shrunk(values, scatter, 0.43, rng, 500)
+        drawn = draws.shrinkage(values, scatter, 0.43, rng, 500)
         stated.append((drawn.argmax(axis=1) == values.argmax()).mean())
         right.append(values.argmax() == true.argmax())
     assert abs(np.mean(stated) - np.mean(right)) < 0.05
@@ -77,7 +81,7 @@ def test_with_many_items_the_chance_is_not_understated() -> None:
 
 def test_what_is_far_apart_is_not_shrunk() -> None:
     values, scatter = np.array([0.9, 0.5, 0.1]), np.eye(3) * 0.001
-    drawn = draws.shrunk(values, scatter, 0.4, np.random.default_rng(0), 2000)
+    drawn = draws.shrinkage(values, scatter, 0.4, np.random.default_rng(0), 2000)
     assert drawn.mean(axis=0) == pytest.approx(values, abs=0.02)
     assert drawn.std(axis=0) == pytest.approx([0.0316] * 3, rel=0.1)
 
@@ -86,7 +90,7 @@ def test_what_is_far_apart_is_not_shrunk() -> None:
 def test_one_candidate_or_none(names: list[str], tmp_path: Path) -> None:
     scored = answers(a=RIGHT > 2)
     rows = measured(scored)[: len(names)]
-    sure = draws.certainty(rows, scored, brief(tmp_path))
+    sure = certainty(rows, scored, brief(tmp_path))
     assert sure["p_pick"].to_list() == [1.0] * len(names)
 
 
@@ -104,7 +108,7 @@ def test_the_chances_are_those_of_the_gates_and_the_objective(tmp_path: Path) ->
         scored, good=usd(2.0), cheap=usd(1.0), baseline={"standing": "the baseline"} | usd(0.1)
     )
     bars = brief(tmp_path, "requirements", {"min_quality": 0.8, "max_p95_s": 0.55})
-    sure = draws.certainty(rows, scored, bars).set_index("deployment")
+    sure = certainty(rows, scored, bars).set_index("deployment")
     assert np.isnan(sure.loc["baseline", "p_pick"])
     assert sure["p_pick"].sum() <= 1
     # p95 is 0.5 [0.4, 0.6]: half an interval is log(0.6 / 0.5), 1.96 errors; independent of it
@@ -122,7 +126,7 @@ def test_the_chances_are_those_of_the_gates_and_the_objective(tmp_path: Path) ->
 )
 def test_what_has_no_interval_has_no_chance_stated(unknown: dict[str, Any], tmp_path: Path) -> None:
     scored = answers(a=RIGHT > 1, b=RIGHT > 2)
-    sure = draws.certainty(measured(scored, b=unknown), scored, brief(tmp_path))
+    sure = certainty(measured(scored, b=unknown), scored, brief(tmp_path))
     assert sure["p_pick"].notna().to_list() == [True, False]
 
 
@@ -132,7 +136,7 @@ def test_of_a_figure_that_is_not_known_no_chance_is_stated(figure: str, tmp_path
     rows = measured(scored)
     rows.loc[0, figure] = NAN
     bars = brief(tmp_path, "requirements", {"max_usd_per_1k": 9, "min_rps": 0.1, "max_p95_s": 9})
-    sure = draws.certainty(rows, scored, bars)
+    sure = certainty(rows, scored, bars)
     for chance in ("p_pick", "p_qualifies", "p_frontier"):
         assert sure[chance].isna().to_list() == [True, False]
 
@@ -141,14 +145,14 @@ def test_a_latency_that_is_not_known_meets_no_bar(tmp_path: Path) -> None:
     scored = answers(a=RIGHT > 1)
     rows = measured(scored).assign(p95_s=NAN)
     bars = brief(tmp_path, "requirements", {"max_p95_s": 9})
-    assert draws.certainty(rows, scored, bars)["p_qualifies"].to_list() == [0.0]
+    assert certainty(rows, scored, bars)["p_qualifies"].to_list() == [0.0]
 
 
 def test_p95_is_drawn_with_the_capacity_where_that_is_of_the_objective(tmp_path: Path) -> None:
     scored = answers(a=RIGHT > 1)
     load = {"slo_s": 1.0, "p95_s": NAN, "max_rps": 2.0, "rps_low": 1.0, "rps_high": 4.0}
     bars = brief(tmp_path, "requirements", {"max_p95_s": 1.0, "min_rps": 2.0})
-    sure = draws.certainty(measured(scored, a=load), scored, bars)
+    sure = certainty(measured(scored, a=load), scored, bars)
     assert sure["p_qualifies"].iloc[0] == pytest.approx(0.5, abs=0.05)
 
 
@@ -176,7 +180,7 @@ def test_stated_regret_is_realised(objective: str, tmp_path: Path) -> None:
         if len(fit):
             by = "usd_per_1k" if objective == "cheapest" else "quality"
             at = fit[by].idxmin() if objective == "cheapest" else fit[by].idxmax()
-            loss = draws.regret(rows, scored, project, f"m{at}")
+            loss = draws.regret(draws.joint_draws(rows, scored), project, f"m{at}")
             dollars, fits = rows["usd_per_month"].to_numpy(), true >= bar
             if objective == "cheapest":
                 stated.append(loss.usd_per_month)
@@ -195,7 +199,7 @@ def test_more_items_are_worth_what_they_may_save(tmp_path: Path) -> None:
         scored = answers(good=RIGHT > 0, cheap=cheap)
         rows = measured(scored, good=usd(90.0), cheap=usd(30.0))
         checks = decision.check(rows, project.requirements)
-        worth = draws.worth_of_items(rows, checks, scored, project, "good")
+        worth = draws.worth_of_items(rows, checks, draws.joint_draws(rows, scored), project, "good")
         assert worth["items"].is_monotonic_increasing
         assert (worth["worth"].max() > 20) == worth_it  # of the 60 that it may save
         assert worth["worth"].max() <= 60
@@ -205,4 +209,6 @@ def test_nothing_is_worth_asking_where_nobody_was_chosen(tmp_path: Path) -> None
     scored = answers(a=RIGHT > 1)
     rows = measured(scored)
     checks = decision.check(rows, Requirements())
-    assert draws.worth_of_items(rows, checks, scored, brief(tmp_path), "").empty
+    assert draws.worth_of_items(
+        rows, checks, draws.joint_draws(rows, scored), brief(tmp_path), ""
+    ).empty

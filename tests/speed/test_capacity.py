@@ -99,7 +99,7 @@ def one_load(server: Server, offered: Load, slo_s: float = 0.5) -> dict[str, Any
 
 
 def answer_of(server: Server, limits: Limits) -> estimate.Answer:
-    return estimate.assess(estimate.usable(search(server, limits))[1:], limits.slo_s)
+    return estimate.assess(estimate.conclusive_loads(search(server, limits))[1:], limits.slo_s)
 
 
 # --- the answer
@@ -149,7 +149,7 @@ def test_the_first_token_binds_where_it_breaks_first(decode_s: float) -> None:
         await asyncio.sleep(first_s + decode_s * rng.uniform(0.6, 1.4))
         return {"outcome": outcome, "ttft_s": first_s} | ({"slow": "TTFT"} if first_s > 0.5 else {})
 
-    answer = estimate.assess(estimate.usable(search_by(send, limits))[1:], 10.0, 0.5)
+    answer = estimate.assess(estimate.conclusive_loads(search_by(send, limits))[1:], 10.0, 0.5)
     assert answer.low < 6.938 < answer.high and answer.high / answer.low < 1.35
 
 
@@ -194,9 +194,9 @@ def test_a_disturbed_load_is_made_again_and_too_many_are_marked() -> None:
     quiet = {"purpose": "probe", "offered_rps": 1.0, "waited": 0.0}
     quiet["requests"] = [{"late_s": 0.0, "latency_s": 0.1}] * 30  # type: ignore[assignment]
     busy = quiet | {"waited": 0.5}
-    assert estimate.disturbed(busy) and not estimate.disturbed(quiet)
-    assert estimate.usable([quiet, busy, quiet]) == [quiet, quiet]
-    assert len(estimate.usable([quiet, *[busy] * 3])) == 4
+    assert estimate.disturbance(busy) and not estimate.disturbance(quiet)
+    assert estimate.conclusive_loads([quiet, busy, quiet]) == [quiet, quiet]
+    assert len(estimate.conclusive_loads([quiet, *[busy] * 3])) == 4
 
 
 @pytest.mark.usefixtures("virtual_time")
@@ -221,7 +221,7 @@ def test_arrivals_are_poisson_and_fall_on_their_time() -> None:
     due = np.array([r["due_s"] for r in record["requests"]])
     gaps = np.diff(due)
     assert due[-1] == pytest.approx(400 / 20) and np.std(gaps) == pytest.approx(0.05, rel=0.2)
-    assert all(r["late_s"] == 0 for r in record["requests"]) and not estimate.disturbed(record)
+    assert all(r["late_s"] == 0 for r in record["requests"]) and not estimate.disturbance(record)
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
@@ -257,7 +257,7 @@ def test_a_client_that_could_not_keep_up_marks_the_load(tmp_path: Path) -> None:
     record = one_load(lambda now: (0.01, "ok"), Load("probe", 10.0, 60))
     for request in record["requests"][:5]:
         request["late_s"] = 0.2
-    assert estimate.disturbed(record)
+    assert estimate.disturbance(record)
 
 
 # --- what is kept and shown

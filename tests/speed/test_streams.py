@@ -158,7 +158,7 @@ def test_quick_refusals_at_first_end_that_deployment_only(tmp_path: Path) -> Non
         project = brief({"base_url": one.url}, {"base_url": two.url})
         requests = measure(project, tmp_path, items())
         seen = len(one.requests)
-    sentences = speed.unmeasured(requests)
+    sentences = speed.silent_deployments(requests)
     words = "'a': no request of the first probe was answered: RateLimitError"
     assert sentences == {"a": words} and seen < 30
     capacity = speed.capacity(project, requests).set_index("deployment")
