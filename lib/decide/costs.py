@@ -147,6 +147,11 @@ def monthly(
     return planned, best, np.where(np.isnan(best), NAN, planned)
 
 
+def dollar_signs(usd_per_1k: pd.Series[float]) -> pd.Series[str]:
+    """`$` for the cheapest, one more `$` for each dearer configuration, at most five."""
+    return usd_per_1k.rank(method="dense").clip(upper=5).fillna(0).map(lambda n: "$" * int(n))
+
+
 def total_load(table: pd.DataFrame) -> dict[str, pd.Series[float]]:
     """The load that all replicas of every row bear: `borne_rps borne_low borne_high`."""
     machines = table["replicas"].where(table["replicas"] > 0, 1.0).fillna(1.0)

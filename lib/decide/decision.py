@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from lib.brief import Requirements
-from lib.decide.costs import total_load
+from lib.decide.costs import dollar_signs, total_load
 from lib.decide.steps import known_checks
 from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, ratio
 from lib.tables import number
@@ -57,7 +57,7 @@ UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
     "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
     "min_rps": "its capacity is not resolved: raise speed.budget_s and run step 5 again",
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
-    "max_usd_per_month": "its cost a month is not known: give traffic, and measure it",
+    "max_usd_per_month": "its cost a month is not known: no traffic, no capacity, or no tokens",
 }
 ENDS = ("", "_low", "_high")
 TIES = {
@@ -66,11 +66,6 @@ TIES = {
     "best": "a paired test cannot tell their quality apart, so the cheaper goes first",
     "fastest": "the capacities cannot be told apart, so the cheaper goes first",
 }
-
-
-def dollar_signs(usd_per_1k: pd.Series[float]) -> pd.Series[str]:
-    """`$` for the cheapest, one more `$` for each dearer configuration, at most five."""
-    return usd_per_1k.rank(method="dense").clip(upper=5).fillna(0).map(lambda n: "$" * int(n))
 
 
 def tradeoffs(

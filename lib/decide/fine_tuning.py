@@ -47,6 +47,7 @@ def fine_tuning(
     says = [f"Of the tier below ({below}) no gap to a bar is known"]
     for row in rows(asked.dropna(subset="gap"))[:1]:
         says = [f"{row['deployment']} is nearest to the bar, with {_points(row, GAPS)} to gain"]
+        says = [f"{row['deployment']} reaches the bar as it is"] if row["gap"] <= 0 else says
     for row in rows(asked.dropna(subset="difference")):
         says.append(f"{row['deployment']} gained {_points(row, ENDS)} over {row['other']}")
     return {"candidates": rows(asked, COLUMNS), "sentence": f"{'; '.join(says)}."}

@@ -129,7 +129,7 @@ def test_before_and_after_is_the_paired_difference(
     assert (after["deployment"], after["other"], before["other"]) == ("tuned", "a", None)
     assert after["difference"] == pytest.approx(0.1)
     assert 0.04 < after["low"] < 0.1 < after["high"] < 0.2 and after["p_adjusted"] < 0.01
-    assert said["sentence"].startswith("tuned is nearest to the bar, with -5 points [-5, -1] to")
+    assert said["sentence"].startswith("tuned reaches the bar as it is; tuned gained")
     assert f"; tuned gained 10 points [{100 * after['low']:.3g}, " in said["sentence"]
     assert said["sentence"].endswith("] over a.")
     # One that is tuned is shown at any tier, another's base does not make it so.
