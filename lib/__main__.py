@@ -94,7 +94,10 @@ def _check(args: argparse.Namespace) -> None:
         brief, problems, then=f"\nnext: mend this, then python -m lib check {args.project}"
     )
     sys.stdout.write("".join(f"note: {text}\n" for text in preflight.notes(brief)))
-    sys.stdout.write(f"Everything is there. next: python -m lib run {args.project}\n")
+    n_barred = int(table["works"].str.startswith("not asked").sum())
+    left = f"{n_barred} of {len(brief.deployments)} deployments will not be asked, see above"
+    ready = left if n_barred else "Everything is there"
+    sys.stdout.write(f"{ready}. next: python -m lib run {args.project}\n")
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -112,9 +112,13 @@ def copy(project: str) -> tuple[Path, list[Path]]:
     project, run_path = _place(project, "")
     paths = {number: run_path / path.name for number, path in PATHS.items()}
     kept = [path for path in paths.values() if path.exists()]
-    parameter = json.dumps(f"project = {json.dumps(project)}")[1:-1]  # as a notebook's file has it
+    brief = open_project(project)
+    ways = {project, brief.file, str(brief.folder), brief.name}  # by name, or as a fleet names it
+    # As a notebook's file has it.
+    parameters = [json.dumps(f"project = {json.dumps(way)}")[1:-1] for way in ways]
     for path in kept:
-        if parameter not in path.read_text(encoding="utf-8"):
+        text = path.read_text(encoding="utf-8")
+        if not any(parameter in text for parameter in parameters):
             text = f"{artifacts.path_name(path)} is of another project of this name"
             raise PlaybookError(f"{text}: give one another `name`, or delete the copies")
     for number, path in paths.items():
@@ -166,7 +170,7 @@ def _typed(texts: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[s
     choices, values = sorted(types.keys() - SET_BY_RUNNER), dict[str, Any]()
     for name, text in texts.items():
         if name not in choices:
-            hint = did_you_mean(name, choices)
+            hint = f"{did_you_mean(name, choices)} What is none of them is set in the brief."
             raise PlaybookError(f"no notebook has a parameter {name!r}; {hint}")
         try:
             values[name] = {"int": int, "float": float}.get(types[name], str)(text)

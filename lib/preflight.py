@@ -20,7 +20,7 @@ from lib.errors import PlaybookError, in_one_list
 PROJECTS = tables.DATA / "projects"
 TEMPLATE = "hosted-template"
 HELLO = {"messages": [{"role": "user", "content": "Answer with the one word ok."}]}
-ASKED = "deployment served_model works prompt_tokens completion_tokens latency_s".split()
+ASKED = "deployment served_model works output prompt_tokens completion_tokens latency_s".split()
 FORECAST = "calls usd_high minutes".split()
 
 
@@ -53,7 +53,9 @@ def problems(brief: Project) -> list[str]:
     for deployment in brief.deployments:
         if deployment.endpoint and deployment.endpoint.recorded:
             attempt(endpoints.recorded_answers, deployment, brief.folder, ids)
-        attempt(speed.load_results, brief, [deployment])
+        for file in deployment.load_results:
+            alone = deployment.model_copy(update={"load_results": [file]})
+            attempt(speed.load_results, brief, [alone])
         # Prices and options.
         attempt(endpoints.price_of, deployment, hardware)
         attempt(endpoints.request_options, brief, deployment)
@@ -90,15 +92,28 @@ def secrets(brief: Project) -> list[str]:
 def notes(brief: Project) -> list[str]:
     """A sentence for what a run can do without, but its reader would miss."""
     template = "task: still the template's; say what yours is, and put your own items in"
-    texts = [template] if "(replace this" in brief.task else []
+    texts, items = [template] if "(replace this" in brief.task else [], pd.DataFrame()
+    with contextlib.suppress(PlaybookError):  # which is among the problems
+        items = evaluate.load_items(brief)
+    talks: list[str] = items["messages"].dropna().tolist() if "messages" in items else []
+    n = sum('"role": "system"' in turns or '"role": "developer"' in turns for turns in talks)
+    if brief.evaluation.prompt.system and n:
+        way = "takes the place of the system turn that they have; leave it out to send theirs"
+        texts.append(f"{n} conversations: evaluation.prompt.system {way}")
     for deployment in brief.deployments:
         lines = list[dict[str, Any]]()
-        by_token = deployment.price and not deployment.price.usd_per_hour
-        if by_token and deployment.endpoint and deployment.endpoint.recorded:
-            with contextlib.suppress(PlaybookError):  # which is among the problems
-                ids = evaluate.load_items(brief)["item_id"].tolist()
+        if len(items) and deployment.endpoint and deployment.endpoint.recorded:
+            with contextlib.suppress(PlaybookError):
+                ids = items["item_id"].tolist()
                 lines = endpoints.recorded_answers(deployment, brief.folder, ids)
-        if any(line["completion_tokens"] is None for line in lines):
+        lacking = [line["output"] is None and bool(line["error"]) for line in lines]
+        if any(lacking):
+            few = "above 2 % its score is not comparable"
+            rest = f"{sum(lacking)} of {len(lines)} items have no recorded answer; {few}"
+            texts.append(f"deployment {deployment.name!r}: {rest}")
+        by_token = deployment.price and not deployment.price.usd_per_hour
+        answered = [line for line, lacks in zip(lines, lacking, strict=True) if not lacks]
+        if by_token and any(line["completion_tokens"] is None for line in answered):
             need = "prompt_tokens and completion_tokens to every line for its cost"
             texts.append(f"deployment {deployment.name!r}: add {need}")
     return texts
@@ -124,16 +139,18 @@ def anyone_left(brief: Project, run: Path) -> None:
 
 
 def barred(brief: Project) -> dict[str, str]:
-    """Why step 1 lets a deployment not be asked, by its name; what only the Hub knows is open."""
+    """Why the policy bars a deployment, by its name; what only the Hub knows is open."""
+    hosts = {d.name: legal.host_objection(d, brief.policy) for d in brief.deployments}
+    reasons = {name: f"not asked: {why}" for name, why in hosts.items() if why}
     with contextlib.suppress(PlaybookError):  # which is among the problems
         models = hub.catalogue(brief)
         named = models[models["repo_id"].isin([d.model for d in brief.deployments])]
         judged = legal.judge(models, tables.licenses(), brief).loc[named.index]
         out = judged[judged["verdict"].isin(["review", "blocked"])].set_index("repo_id")
-        reasons = (out["verdict"] + ": " + out["reasons"]).to_dict()
-        candidates = [d for d in brief.deployments if not d.baseline and d.model in reasons]
-        return {d.name: f"not asked, step 1: {reasons[d.model]}" for d in candidates}
-    return {}
+        by_model = (out["verdict"] + ": " + out["reasons"]).to_dict()
+        candidates = [d for d in brief.deployments if not d.baseline and d.model in by_model]
+        reasons |= {d.name: f"not asked, step 1: {by_model[d.model]}" for d in candidates}
+    return reasons
 
 
 def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
@@ -157,7 +174,7 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     judges = [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in told else []
     table: list[dict[str, Any]] = [{"deployment": n, "works": why} for n, why in refused.items()]
     if refused and not {d.name for d in brief.deployments if not d.baseline} - refused.keys():
-        found.append("deployments: step 1 lets nobody through who could be chosen")
+        found.append("deployments: the policy lets nobody through who could be chosen")
     for deployment in ready + judges:
         few = items.head(0 if deployment in judges else 1)
         row = _first_call(brief, deployment, few)

@@ -40,10 +40,10 @@ MOST_LINES = {
     "evaluate": 3013,
     "ground": 1986,
     "endpoints": 1523,
-    "decide": 1603,
+    "decide": 1620,
     "pages": 1516,
-    "decide and pages": 3119,
-    "lib": 16_229,
+    "decide and pages": 3136,
+    "lib": 16_270,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"

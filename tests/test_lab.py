@@ -82,6 +82,14 @@ def test_a_copy_that_is_there_is_kept(runs: Path) -> None:
     assert source(read(folder / "04_evaluate.ipynb")["cells"][-1]) == "mine = 1"
 
 
+def test_copies_made_by_path_are_those_of_the_name(runs: Path) -> None:
+    """As a fleet makes them."""
+    path = artifacts.ROOT / "data" / "projects" / "article" / "project.yaml"
+    folder, _ = pipeline.copy(str(path))
+    assert pipeline.copy("article") == (folder, sorted(folder.glob("0*.ipynb")))
+    assert pipeline.copy(str(path.parent))[0] == folder
+
+
 def test_a_run_writes_the_same_files_and_sets_an_edited_one_aside(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,7 +176,28 @@ def test_what_the_licence_bars_is_said_before_anything_is_asked(tmp_path: Path) 
         raw["policy"]["licenses"] = ["gemma"]
         path.write_text(yaml.safe_dump(raw), "utf-8")
         _, problems = preflight.check(open_project(path))
-        assert problems == ["deployments: step 1 lets nobody through who could be chosen"]
+        assert problems == ["deployments: the policy lets nobody through who could be chosen"]
+
+
+def test_a_host_that_the_policy_denies_is_not_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its row says so, and the last line does not say that everything is there."""
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path / "runs"))
+    with openai_stub.running() as stub:
+        path = project(tmp_path)
+        raw = yaml.safe_load(path.read_text("utf-8"))
+        raw["policy"]["host_countries"] = ["Germany"]
+        for deployment, country in zip(raw["deployments"], ("Germany", "China"), strict=True):
+            deployment["endpoint"], deployment["price"] = {"base_url": stub.url}, PRICES
+            deployment["host"] = {"provider": "x", "country": country}
+        path.write_text(yaml.safe_dump(raw), "utf-8")
+        assert main(["check", str(path)]) == 0
+        assert len(stub.requests) == 1
+    out = capsys.readouterr().out
+    assert "not asked: its host x is in China, which the policy does not allow" in out
+    assert "1 of 2 deployments will not be asked, see above. next: " in out
+    assert "Everything is there" not in out
 
 
 def test_a_key_is_near_one_of_the_same_words_in_another_order() -> None:
@@ -199,6 +220,14 @@ def test_notes_name_what_a_reader_would_miss(
     out = capsys.readouterr().out
     assert "note: task: still the template's" in out
     assert "note: deployment 'a': add prompt_tokens and completion_tokens to every line" in out
+    # Answers that are missing, and system turns that are replaced.
+    turns = [{"role": "system", "content": "Mine."}, {"role": "user", "content": "Hello"}]
+    write_items(tmp_path, ITEM, {"id": "2", "messages": turns, "target": "positive"})
+    raw["evaluation"]["prompt"] = {"system": "Sort it."}
+    path.write_text(yaml.safe_dump(raw), "utf-8")
+    said = " ".join(preflight.notes(open_project(path)))
+    assert "1 of 2 items have no recorded answer; above 2 % its score is not comparable" in said
+    assert "1 conversations: evaluation.prompt.system takes the place of the system turn" in said
 
 
 def test_a_dead_endpoint_is_named_by_its_address(

@@ -45,7 +45,7 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
         *_wrong(loss, brief.objective),
         *_switch(chosen, scored, brief),
         *_slices(slices, brief),
-        *_more(worth, chosen, brief.objective),
+        *_more(worth, chosen, brief.objective, settled=not provisional),
         *_cheaper(sure, checks, order),
         *_holds(flips, order),
     ]
@@ -120,6 +120,7 @@ def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
     row = non_inferiority(both, baseline=names[0], margin=margin).iloc[0]
     points = [number(100 * row[name]) for name in ("difference", "low", "high")]
     words = "good enough to switch" if verdict == "good enough" else f"{verdict} whether to switch"
+    words += f"; {row['note']}" if verdict == "not decided" and row["note"] else ""
     lead = f"Against {names[0]}, the baseline: {points[0]} points [{points[1]}, {points[2]}]"
     return [f"{lead}, with a margin of {number(100 * margin)}: {words}."]
 
@@ -143,8 +144,11 @@ def _slices(slices: Frame, brief: Project) -> list[str]:
     return [*sentences, f"{lead} of {len(slices)}."]
 
 
-def _more(worth: Frame, chosen: Frame, objective: str) -> list[str]:
-    """Whether to label more, and how many: the least number that gives most of the gain."""
+def _more(worth: Frame, chosen: Frame, objective: str, *, settled: bool) -> list[str]:
+    """Whether to label more, and how many: the least number that gives most of the gain.
+
+    Where the choice is not settled, or not against the baseline, that says what items are for.
+    """
     if worth.empty or chosen.empty:
         return []
     row, most = chosen.iloc[0], float(worth["worth"].max())
@@ -152,7 +156,8 @@ def _more(worth: Frame, chosen: Frame, objective: str) -> list[str]:
     cost = row["usd_per_month"] if monthly else row["usd_per_1k"]
     least = 0.01 if objective == "best" else WORTH_A_LOOK * cost
     if objective == "fastest" or not most > least:
-        return ["More items are not worth their labelling: stop here."] * (objective != "fastest")
+        stop = settled and objective != "fastest" and row["against_baseline"] != "not decided"
+        return ["More items are not worth their labelling: stop here."] * stop
     enough = worth[worth["worth"] >= ENOUGH * most].iloc[0]
     unit = "a month" if monthly else "per 1,000 requests"
     gain = f"${number(enough['worth'], digits=2)} {unit}"

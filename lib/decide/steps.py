@@ -40,26 +40,36 @@ def availability(brief: Project, metadata: Frame) -> Frame:
     """Who else serves each deployment's model, and how long this one is there.
 
     Columns: `deployment`; `n_providers`, the inference providers that the Hub lists as serving it,
-    missing where the Hub was not asked; `retires_on`, a day as 2027-03-01 or `never`, missing where
-    not known; `lifetime`, what that rests on.
+    missing where the Hub was not asked; `own_host`, whether it needs none, as a model of the brief
+    on a machine that it pays for; `retires_on`, a day as 2027-03-01 or `never`, missing where not
+    known; `lifetime`, what that rests on.
     """
+    attested = [model.repo_id for model in brief.models]
     known = {row["repo_id"]: row for row in rows(metadata, ["repo_id", "providers", "revision"])}
     table = []
     for deployment in brief.deployments:
         model = known.get(deployment.model, {})
         providers = model.get("providers")
         n = float("nan") if providers is None else float(len(parts(providers)))
-        table.append((deployment.name, n, *_lifetime(deployment, model.get("revision"))))
-    return pd.DataFrame(table, columns="deployment n_providers retires_on lifetime".split())
+        own = _has_machine(deployment) and (not deployment.host or deployment.model in attested)
+        table.append((deployment.name, n, own, *_lifetime(deployment, model.get("revision"))))
+    columns = "deployment n_providers own_host retires_on lifetime".split()
+    return pd.DataFrame(table, columns=columns)
+
+
+def _has_machine(deployment: Deployment) -> bool:
+    """Whether it runs here, or on a machine by the hour."""
+    end, price = deployment.endpoint, deployment.price
+    live = not (end and end.recorded) and (price is None or price.usd_per_hour)
+    return bool((end and end.local) or (deployment.hardware and live))
 
 
 def _lifetime(deployment: Deployment, revision: str | None) -> tuple[str | None, str]:
     """The day it retires, and what that rests on: only pinned weights that we host never do."""
-    end, price, day = deployment.endpoint, deployment.price, deployment.retires_on
+    end, day = deployment.endpoint, deployment.retires_on
     if day:
         return day.isoformat(), f"it retires on {day}, as its provider published"
-    asked = not (end and end.recorded) and (price is None or price.usd_per_hour)
-    if not ((end and end.local) or (deployment.hardware and asked and not deployment.host)):
+    if not _has_machine(deployment) or (deployment.host and not (end and end.local)):
         give = "give its retires_on, the day they published"
         return None, f"whoever serves it may retire it: {give}"
     if revision or (end and (end.embedded or end.revision)):
@@ -74,6 +84,8 @@ def known_checks(row: Row, bars: Requirements) -> Iterator[tuple[Any, ...]]:
         n, wanted = row["n_providers"], f"at least {bars.min_providers} inference providers"
         verdict = "met" if n >= bars.min_providers else "not met" if n >= 0 else "not decided"
         note = "" if n >= 0 else "not known who serves it: run step 3 with the Hub reachable"
+        if row["own_host"]:
+            verdict, note = "met", "we host it: it needs no provider"
         yield "min_providers", wanted, bars.min_providers, n, n, n, verdict, note
     if day := bars.not_retired_before:
         end, missing = row["retires_on"], [float("nan")] * 4

@@ -25,8 +25,9 @@ from lib.pages import grid
 HOURLY, BY_TOKEN = {"usd_per_hour": 1.0}, {"input_usd_per_million": 1, "output_usd_per_million": 1}
 URL = {"base_url": "https://host/v1"}
 HOST = {"provider": "Acme", "country": "France"}
-KNOWN = {"n_providers": 2.0, "retires_on": "never", "lifetime": "we host it"}
-UNKNOWN = {"n_providers": NAN, "retires_on": None, "lifetime": "whoever serves it may retire it"}
+KNOWN = {"n_providers": 2.0, "own_host": False, "retires_on": "never", "lifetime": "we host it"}
+UNKNOWN = {"n_providers": NAN, "own_host": False, "retires_on": None}
+UNKNOWN |= {"lifetime": "whoever serves it may retire it"}
 BARS = {"min_providers": Requirements(min_providers=2)}
 BARS["not_retired_before"] = Requirements(not_retired_before=date(2027, 6, 30))
 
@@ -98,13 +99,30 @@ def test_what_the_hub_was_not_asked_is_no_zero(
 @pytest.mark.parametrize("basis", [{}, PUBLISHED], ids=["measured", "published"])
 def test_the_verdict(name: str, known: Any, verdict: str, note: str, basis: dict[str, Any]) -> None:
     column = {"min_providers": "n_providers"}.get(name, "retires_on")
-    rows = table(a=basis).assign(**{"lifetime": "why", column: pd.Series([known], dtype=object)})
+    given = {"lifetime": "why", "own_host": False, column: pd.Series([known], dtype=object)}
+    rows = table(a=basis).assign(**given)
     (row,) = check(rows, BARS[name]).to_dict("records")
     assert (row["requirement"], row["verdict"]) == (name, verdict)
     assert row["note"].startswith(note) and bool(row["note"]) == bool(note)
     judged = qualify(rows, check(rows, BARS[name])).iloc[0]
     assert judged["qualifies"] == {"met": "yes", "not met": "no"}.get(verdict, verdict)
     assert verdict in grid(check(rows, BARS[name])).to_string()
+
+
+def test_what_we_host_needs_no_provider(tmp_path: Path) -> None:
+    """A fine-tune of one's own is on no provider, and a machine of one's own is none."""
+    hourly, by_token = {"usd_per_hour": 1.0}, {"provider": "openai", "model": "gpt-5-mini"}
+    host = {"provider": "acme", "country": "Germany"}
+    cases = [
+        ({"hardware": "h100-1", "price": hourly}, True),
+        ({"hardware": "h100-1", "price": hourly, "host": host}, False),  # rented, perhaps
+        ({"price": by_token}, False),
+    ]
+    for changes, ours in cases:
+        assert facts(tmp_path, metadata("x;y"), **changes)["own_host"] == ours
+    row = table(a={}).assign(n_providers=NAN, own_host=True, retires_on=None, lifetime="")
+    (one,) = check(row, BARS["min_providers"]).to_dict("records")
+    assert (one["verdict"], one["note"]) == ("met", "we host it: it needs no provider")
 
 
 @pytest.mark.parametrize("name", BARS)

@@ -88,6 +88,9 @@ def test_whether_to_switch_from_the_baseline(verdict: str, words: str, tmp_path:
     lead = "Against today, the baseline: 0 points ["
     (sentence,) = [text for text in said["sentences"] if text.startswith(lead)]
     assert sentence.endswith(f"], with a margin of 10: {words}.")
+    # It does not say stop where the switch is open.
+    stop = any(text.endswith("stop here.") for text in said["sentences"])
+    assert stop == (verdict == "good enough")
 
 
 def test_slices_that_should_stay_with_the_baseline_are_named(tmp_path: Path) -> None:
