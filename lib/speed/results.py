@@ -33,7 +33,9 @@ LATE = 1.1  # times as long as its schedule
 LEAST = 59  # answers, of which the p95 has an upper bound
 BLANK = {
     "itl_p95_s": NAN,
+    "itl_p99_s": NAN,
     "ttft_p95_s": NAN,
+    "ttft_p99_s": NAN,
     "backlog": NAN,
     "cached_share": NAN,
     "ttft_content_p95_s": NAN,
@@ -117,6 +119,10 @@ def _verdict(load: Row, needs: Requirements) -> tuple[str, str]:
     share = (1 - MISSES) * load["n"] / load["answered"]
     all_s = min((s for q, s in load["seconds"].items() if q > share - 1e-9), default=math.inf)
     unknown = any(math.isnan(p95) for p95, _ in objectives.values())
+    if load["answered"] < load["n"]:  # of tokens that is p99, where there is one
+        tails = {"TTFT": load["ttft_p99_s"], "inter-token latency": load["itl_p99_s"]}
+        kept = [share <= 0.99 and tails[n] <= objectives[n][1] for n in tails if n in objectives]
+        unknown |= not all(kept)
     shown = all_s <= needs.slo_s and load["answered"] >= LEAST and not unknown
     return ("passed" if shown else "unresolved"), ""
 
@@ -163,6 +169,11 @@ def _number(document: Row, where: str, key: str, default: float | None = None) -
     return number
 
 
+def _tokens_s(milliseconds: float, *, whole: bool = True) -> float:
+    """A percentile of tokens in seconds, missing where it is 0, as of no token, or not `whole`."""
+    return milliseconds / 1000 if milliseconds and whole else NAN
+
+
 def _load(where: str, tool: str, counts: list[float], seconds: dict[float, float]) -> Row:
     """What both tools tell of a load: who answered, failed and was cut, and latencies by share."""
     answered, errors, cut = map(int, counts)
@@ -172,6 +183,8 @@ def _load(where: str, tool: str, counts: list[float], seconds: dict[float, float
     if 0.95 not in seconds:
         way = "run vllm bench serve with --percentile-metrics ttft,e2el --metric-percentiles 95,99"
         raise PlaybookError(f"{where}: no p95 latency of whole requests, and p99 is none; {way}")
+    if not seconds[0.95]:
+        raise PlaybookError(f"{where}: a p95 latency of 0 s is no measurement")
     figures = {"n": answered + errors + cut, "p50_s": seconds.get(0.5, NAN), "p95_s": seconds[0.95]}
     told = {"tool": tool, "answered": answered, "errors": errors, "seconds": seconds}
     return BLANK | told | figures | {"stopped_early": cut > 0}
@@ -203,12 +216,16 @@ def _guidellm(report: Row, where: str) -> Iterator[Row]:
         counts = [get(f"metrics.request_totals.{word}") for word in words]
         cap = get("config.strategy.max_concurrency", get("config.strategy.streams", NAN))
         is_open = kind in OPEN and (scheduled or math.isnan(cap))
+        no_queue = math.isnan(cap) or not is_open  # the time to a token leaves it out
         measures = ("time_to_first_token", "time_to_first_output_token", "inter_token_latency")
-        first, first_word, between = (
-            get(of(f"{name}_ms", "percentiles.p95"), NAN) / 1000
-            if get(of(f"{name}_ms", "count"), 0)
-            else NAN
-            for name in measures
+        (first, first_99), (first_word, _), (between, between_99) = (
+            [
+                _tokens_s(get(of(f"{name}_ms", f"percentiles.{p}"), NAN), whole=whole)
+                if get(of(f"{name}_ms", "count"), 0)
+                else NAN
+                for p in ("p95", "p99")
+            ]
+            for name, whole in zip(measures, (no_queue, no_queue, True), strict=True)
         )
         yield _load(here, f"{tool}, {kind}", counts, seconds) | {
             "model": as_text(_at(report, "config.spec.backend.model")),
@@ -218,8 +235,10 @@ def _guidellm(report: Row, where: str) -> Iterator[Row]:
             "achieved_rps": get(of("requests_per_second", "mean")),
             "concurrency": cap,
             "ttft_p95_s": first,
+            "ttft_p99_s": first_99,
             "ttft_content_p95_s": first_word,
             "itl_p95_s": between,
+            "itl_p99_s": between_99,
             "prompt_tokens": get(of("prompt_token_count", "mean"), NAN),
             "completion_tokens": get(of("output_token_count", "mean"), NAN),
             "disturbed": bool(codes & LATE_CLIENT),
@@ -266,8 +285,11 @@ def _vllm(run: Row, where: str) -> Iterator[Row]:
         "offered_rps": get("request_rate") if is_open else NAN,
         "achieved_rps": get("request_throughput"),
         "concurrency": cap,
-        "ttft_p95_s": get("p95_ttft_ms", NAN) / 1000,
-        "itl_p95_s": get("p95_tpot_ms", NAN) / 1000,
+        **{
+            f"ttft_{p}_s": _tokens_s(get(f"{p}_ttft_ms", NAN), whole=not scheduled)
+            for p in ("p95", "p99")
+        },
+        **{f"itl_{p}_s": _tokens_s(get(f"{p}_tpot_ms", NAN)) for p in ("p95", "p99")},
         "prompt_tokens": get("total_input_tokens", NAN) / answered,
         "completion_tokens": get("total_output_tokens", NAN) / answered,
         "disturbed": get("duration", 0) > LATE * lasts + max(load["seconds"].values()),
