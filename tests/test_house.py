@@ -43,7 +43,7 @@ MOST_LINES = {
     "decide": 1635,
     "pages": 1516,
     "decide and pages": 3151,
-    "lib": 16_306,
+    "lib": 16_314,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"
