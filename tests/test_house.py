@@ -37,13 +37,13 @@ ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "ve
 MOST_LINES = {
     "file": 300,
     "room": 1500,
-    "evaluate": 3013,
+    "evaluate": 3018,
     "ground": 1996,
     "endpoints": 1523,
     "decide": 1635,
     "pages": 1516,
     "decide and pages": 3151,
-    "lib": 16_314,
+    "lib": 16_319,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"
