@@ -38,12 +38,12 @@ MOST_LINES = {
     "file": 300,
     "room": 1500,
     "evaluate": 3018,
-    "ground": 1996,
+    "ground": 2000,
     "endpoints": 1523,
     "decide": 1635,
     "pages": 1516,
     "decide and pages": 3151,
-    "lib": 16_319,
+    "lib": 16_323,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"
