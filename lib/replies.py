@@ -196,11 +196,16 @@ def usage_of(usage: Any) -> Row:
     read = read or None  # no request is of no tokens
     if read is not None and written is not None and (total or 0) > read + written:
         written = (total or 0) - read
-    details = as_dict(as_dict(usage).get("completion_tokens_details"))
-    thought = _tokens(details.get("reasoning_tokens", as_dict(usage).get("reasoning_tokens")))
-    if written is not None and (thought or 0) > written:
-        written += thought or 0
+    if written is not None and (thought := thoughts_of(usage)) > written:
+        written += thought
     return {"prompt_tokens": read, "completion_tokens": written}
+
+
+def thoughts_of(usage: Any) -> int:
+    """The tokens of reasoning, 0 where not told."""
+    details = as_dict(as_dict(usage).get("completion_tokens_details"))
+    told = details.get("reasoning_tokens", as_dict(usage).get("reasoning_tokens"))
+    return _tokens(told) or 0
 
 
 def _tokens(value: Any) -> int | None:
@@ -234,12 +239,13 @@ class Timed(NamedTuple):
     prompt_tokens: int | None
     completion_tokens: int | None
     cached_tokens: int | None = None
+    hidden: bool = False  # tokens of thoughts are counted, and did not come
 
 
 async def read_events(response: httpx2.Response) -> Timed:
     """The times of a stream's tokens; a reason to end, or text and its [DONE], make it whole."""
     clock, token_at, content_at = asyncio.get_running_loop().time, 0.0, 0.0
-    usage, reason, whole = None, None, False
+    usage, reason, whole, thinks = None, None, False, False
     if re.search("json|html", response.headers.get("content-type", "")):
         check_error(json.loads(await response.aread()))
         raise ValueError("no stream")
@@ -260,7 +266,9 @@ async def read_events(response: httpx2.Response) -> Timed:
                 reason = finish_of(choice) or reason
                 delta = choice.get("delta") or {}
                 answer = text_of(delta.get("content")) or delta.get("tool_calls")
-                if answer or delta.get("content") or any(map(delta.get, (*THOUGHTS, "refusal"))):
+                thought = any(map(delta.get, THOUGHTS))
+                thinks |= thought or bool(delta.get("content") and not answer)
+                if answer or delta.get("content") or thought or delta.get("refusal"):
                     token_at = token_at or clock()
                 if answer:
                     content_at = content_at or clock()
@@ -269,4 +277,6 @@ async def read_events(response: httpx2.Response) -> Timed:
     tokens = usage_of(usage)
     details = as_dict(as_dict(usage).get("prompt_tokens_details"))
     cached = as_count(details.get("cached_tokens"))
-    return Timed(token_at or clock(), content_at or None, **tokens, cached_tokens=cached)
+    hidden = bool(thoughts_of(usage)) and not thinks
+    times = token_at or clock(), content_at or None
+    return Timed(*times, **tokens, cached_tokens=cached, hidden=hidden)

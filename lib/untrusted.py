@@ -112,10 +112,14 @@ def without(secrets: Iterable[str], text: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def spellings(key: str) -> re.Pattern[str]:
-    """What finds a key as it is, URL-encoded, as in JSON, and in anything base64-encoded."""
+    """What finds a key as it is, URL-encoded, as in JSON or HTML, and within base64."""
     content = key.encode()
-    each = r"(?:\\{{0,16}}{}|%(?i:{:02x})|\\{{1,16}}u00(?i:{:02x}))"  # no *: all may be backslashes
-    ways = ["".join(each.format(re.escape(chr(b)), b, b) for b in content)]
+    each = (
+        r"(?:\\{{0,16}}{0}|%(?:25){{0,4}}(?i:{1:02x})|\\{{1,16}}u00(?i:{1:02x})"
+        r"|&#(?:{1:d}|(?i:x0{{0,4}}{1:x}));)"  # no *: all may be backslashes
+    )
+    # A space is what a + in a query means.
+    ways = ["".join(each.format(re.escape(chr(b)) if b != 32 else "[ +]", b) for b in content)]
     for before in range(3 if len(content) >= 8 else 0):  # bytes before it in its group of three
         padded = b"\0" * before + content
         text = base64.b64encode(padded).decode()

@@ -127,12 +127,12 @@ def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
 
 def _slices(slices: Frame, brief: Project) -> list[str]:
     """Where the choice is weakest, and where the baseline should stay."""
-    if len(slices) < 2:
-        return []
-    worst = slices.iloc[0]  # the worst is first
-    interval = " to ".join(number(worst[end]) for end in ("low", "high"))
-    lead = f"Its weakest of {len(slices)} slices is {worst['slice']}"
-    sentences = [f"{lead}: {number(worst['value'])} [{interval}] on {worst['n']} items."]
+    sentences = list[str]()
+    if len(slices) > 1:
+        worst = slices.iloc[0]  # the worst is first
+        interval = " to ".join(number(worst[end]) for end in ("low", "high"))
+        lead = f"Its weakest of {len(slices)} slices is {worst['slice']}"
+        sentences = [f"{lead}: {number(worst['value'])} [{interval}] on {worst['n']} items."]
     if slices["against_baseline"].eq("").all():
         return sentences
     baseline = next(d.name for d in brief.deployments if d.baseline)

@@ -175,8 +175,8 @@ async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any
             reply = await api.post(PATHS["rerank"], cast_to=httpx2.Response, body=body)
             facts = replies.ranking(json.loads(reply.content))
             now = asyncio.get_running_loop().time()
-            tokens = map(facts.get, ("prompt_tokens", "completion_tokens"))
-            return replies.Timed(now, now, *tokens)
+            read, written = map(facts.get, ("prompt_tokens", "completion_tokens"))
+            return replies.Timed(now, now, read, written)
         post: Any = api.post  # whose types know no response that is not read yet
         response = await post(
             PATHS["chat"],

@@ -50,16 +50,21 @@ def _against_baseline(
     brief: Project, scored: pd.DataFrame, slices: Slices, checked: pd.DataFrame | None
 ) -> dict[tuple[str, str], str]:
     """By deployment and slice, whether it is good enough there to replace the baseline."""
-    of_baseline = scored["deployment"].isin([d.name for d in brief.deployments if d.baseline])
+    baselines = [d.name for d in brief.deployments if d.baseline]
     verdicts: dict[tuple[str, str], str] = {}
-    for name in scored.loc[~of_baseline, "deployment"].unique():
-        # Each slice as if it were a candidate: Holm then adjusts over the slices.
+    for name in scored.loc[~scored["deployment"].isin(baselines), "deployment"].unique():
+        # Each slice as if it were a candidate, on items of its own: Holm then adjusts over the
+        # slices, and within a cluster items stand alone for the baseline, too.
         parts = [
-            rows[rows["deployment"] == name].assign(deployment=part)
+            both.assign(
+                deployment=both["deployment"].replace(name, part),
+                item_id=f"{part} " + both["item_id"],
+            )
             for part, rows in slices
             if rows["item_id"].nunique() >= LEAST
+            for both in [rows[rows["deployment"].isin([name, *baselines])]]
         ]
-        tests = non_inferiority(brief, pd.concat([scored[of_baseline], *parts]), checked)
+        tests = non_inferiority(brief, pd.concat(parts or [scored[:0]]), checked)
         verdicts |= {
             (name, part): verdict
             for part, verdict in zip(tests["deployment"], tests["verdict"], strict=True)
@@ -102,7 +107,7 @@ def _slices(
     texts = (scored if items.empty else items).drop_duplicates("item_id").set_index("item_id")
     # A field `group` that is not the brief's group has another name.
     columns = {"group": "file_group" if "file_group" in texts else "group", clusters: "group"}
-    for field in brief.evaluation.slices or [clusters or "group"]:
+    for field in dict.fromkeys(brief.evaluation.slices) or [clusters or "group"]:
         values = texts.get(columns.get(field, field))
         if values is None:  # only `length` may be no field: about a third of the items each
             rank = texts["input"].str.len().rank(pct=True)

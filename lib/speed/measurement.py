@@ -68,12 +68,12 @@ async def offer(
                 return await send(number, due_at)
             nothing = dict.fromkeys(TOKENS, 0) if status < 500 and len(calls) == 1 else {}
             return {"outcome": "failed", "error": type(failure).__name__} | nothing
-        firsts, contents, *tokens = zip(*timed, strict=True)
+        firsts, contents, *tokens, hidden = zip(*timed, strict=True)
         facts: Row = {"outcome": "ok", "ttft_s": max(firsts) - due_at}
         if None not in contents:
             facts["ttft_content_s"] = max(contents) - due_at
         facts |= {k: sum(n) for k, n in zip(TOKENS, tokens, strict=True) if None not in n}
-        if len(calls) == 1 and (n := facts.get("completion_tokens", 0)) > 1:
+        if len(calls) == 1 and (n := facts.get("completion_tokens", 0)) > 1 and not hidden[0]:
             facts["itl_s"] = (clock() - firsts[0]) / (n - 1)
         slow = [noun for noun, key, most in objectives if facts.get(key, 0.0) > (most or math.inf)]
         return facts | ({"slow": slow[0]} if slow else {})

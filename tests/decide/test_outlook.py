@@ -112,6 +112,8 @@ def test_slices_that_should_stay_with_the_baseline_are_named(tmp_path: Path) -> 
     assert "Its weakest of 2 slices is language: de: 0.6 [0.42 to 0.75] on 30 items." in text
     assert "Stay with today for language: de: worse beyond the margin." in text
     assert "Slices where it is shown good enough to replace today: 1 of 2." in text
+    alone = outlook(scored, project, scores.drop(1), today=standing)["sentences"]
+    assert "Stay with today for language: de: worse beyond the margin." in alone
     scores["against_baseline"] = ""
     said = outlook(scored, project, scores, today=standing)
     assert "Stay with" not in " ".join(said["sentences"])

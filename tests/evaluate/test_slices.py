@@ -103,6 +103,20 @@ def test_switch_or_stay_is_said_of_each_slice(tmp_path: Path) -> None:
     assert verdicts["a", "language: en"] == ""
 
 
+@pytest.mark.parametrize("slices", [["language"], ["language", "language"]])
+def test_a_slice_that_is_a_cluster_or_named_twice_has_its_verdict(
+    tmp_path: Path, slices: list[str]
+) -> None:
+    """Within the cluster items stand alone, for the baseline as for the candidate."""
+    project = with_baseline(brief(tmp_path, group="language", slices=slices, margin=0.2))
+    table = answers(a=[1] * N, b=[0] * 26 + [1] * 34).assign(group=HALF * 2)
+    grouped = items(language=HALF).assign(group=HALF)
+    whole = summarise(project, table).assign(against_baseline="")
+    scores = by_slice(project, whole, table, grouped)
+    rows = scores[scores["deployment"].eq("b") & scores["slice"].ne("")]
+    assert rows["against_baseline"].tolist() == ["worse", "good enough"]
+
+
 def test_of_many_equal_slices_few_are_told_to_stay(tmp_path: Path) -> None:
     project = brief(tmp_path, slices=["customer"], margin=0.01)
     project, rng = with_baseline(project), np.random.default_rng(5)

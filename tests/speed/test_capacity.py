@@ -123,6 +123,18 @@ def test_exponential_service_has_a_wide_interval_that_holds() -> None:
     assert answer.low < 16.5 < answer.high and answer.high / answer.low < 1.6
 
 
+@pytest.mark.parametrize(("share", "method"), [(0.0, "modelled"), (0.09, "measured")])
+def test_a_queue_does_not_say_how_far_apart_tokens_come(share: float, method: str) -> None:
+    """A load far below what the queue bears, of which 9 % miss that objective: not resolved."""
+    offered = [Load("ramp", rate, 100) for rate in (2.0, 4.0, 8.0)]
+    loads = [one_load(slots(4, lambda: 0.3), one, 0.6) for one in offered]
+    for number, request in enumerate(loads[1]["requests"]):
+        if number % 12 == 0 and share:  # here and there: 9 of 100
+            request["slow"] = "inter-token latency"
+    assert estimate.verdict(loads[1], 0.6)[0] != "failed"
+    assert estimate.assess(loads, 0.6).method == method
+
+
 def test_a_rate_limit_is_measured_without_a_model() -> None:
     tokens = [10.0, 0.0]
 

@@ -186,7 +186,7 @@ def test_what_did_not_stream_has_no_first_token(tmp_path: Path) -> None:
     nothing = spread(0.0, count=0)
     metrics = {"time_to_first_token_ms": nothing, "time_to_first_output_token_ms": None}
     (load,) = loads(tmp_path, guide(guide_load(rate(2.0), **metrics)))
-    assert not {"ttft_p95_s", "ttft_content_p95_s"} & load.keys()
+    assert math.isnan(load["ttft_p95_s"]) and math.isnan(load["ttft_content_p95_s"])
 
 
 def test_latencies_of_a_default_vllm_file_give_its_p95(tmp_path: Path) -> None:
@@ -287,6 +287,42 @@ def test_objectives_on_tokens_hold_of_files_too(
     project = project.model_copy(update={"requirements": needs})
     (row,) = speed.load_results(project, project.deployments)
     assert row["verdict"] == "unresolved"
+
+
+CAPPED = {"p95_e2el_including_client_queue_ms": 450.0, "p99_e2el_including_client_queue_ms": 480.0}
+
+
+@pytest.mark.parametrize(
+    ("file", "bars", "verdict"),
+    [
+        # Of 200, 8 failed and p99 of the others is late: more than 5 % of all miss it.
+        (vllm(failed=8, seconds=0.3), {"max_ttft_p95_s": 0.1}, "unresolved"),
+        (vllm(failed=8, seconds=0.3), {"max_ttft_p95_s": 0.13}, "passed"),
+        (guide(guide_load(rate(4.0), p95=0.3, counts=(192, 8, 0))), {"max_ttft_p95_s": 0.07},
+         "unresolved"),
+        (guide(guide_load(rate(4.0), p95=0.3, counts=(192, 8, 0))), {"max_ttft_p95_s": 0.1},
+         "passed"),
+        # Latency counts the client's queue, the time to the first token leaves it out.
+        (vllm(max_concurrency=4, **CAPPED), {"max_ttft_p95_s": 0.1}, "unresolved"),
+        (guide(guide_load(rate(4.0, max_concurrency=4))), {"max_ttft_p95_s": 0.1}, "unresolved"),
+        # 0 is that of no stream, and of answers of one token each.
+        (vllm(p95_ttft_ms=0.0), {"max_ttft_p95_s": 0.1}, "unresolved"),
+        (vllm(p95_tpot_ms=0.0), {"max_itl_p95_s": 0.1}, "unresolved"),
+    ],
+)  # fmt: skip
+def test_objectives_on_tokens_hold_of_all_requests_or_are_not_known_to(
+    tmp_path: Path, file: Json, bars: dict[str, float], verdict: str
+) -> None:
+    project = brief(tmp_path, file)
+    needs = project.requirements.model_copy(update=bars)
+    project = project.model_copy(update={"requirements": needs})
+    (row,) = speed.load_results(project, project.deployments)
+    assert row["verdict"] == verdict
+
+
+def test_a_latency_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlaybookError, match="no p95 latency of whole requests"):
+        loads(tmp_path, vllm(seconds=0.0))
 
 
 def test_few_answers_show_no_p95(tmp_path: Path) -> None:

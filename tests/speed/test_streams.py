@@ -214,3 +214,20 @@ def test_uncounted_tokens_have_no_time_between_them(tmp_path: Path) -> None:
         project = brief({"base_url": stub.url}, requirements={"max_p95_s": 20, "max_itl_p95_s": 1})
         (row,) = speed.capacity(project, measure(project, tmp_path)).to_dict("records")
     assert math.isnan(row["itl_p95_s"]) and row["binds"] == ""
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("shown", [False, True])
+def test_thoughts_that_are_counted_and_do_not_come_leave_no_time_between_tokens(
+    tmp_path: Path, shown: bool
+) -> None:
+    """A hundred hidden thoughts would make ten tokens look ten times as fast."""
+    details = {"reasoning_tokens": 100}
+    counts = {"prompt_tokens": 10, "completion_tokens": 110, "completion_tokens_details": details}
+    usage = event(choices=[], usage=counts)
+    thoughts = [chunk(reasoning_content="hm")] * shown
+    with openai_stub.running(sse(*thoughts, *WHOLE[:3], usage, DONE)) as stub:
+        project = brief({"base_url": stub.url}, requirements={"max_p95_s": 20, "max_itl_p95_s": 1})
+        requests = measure(project, tmp_path)
+    assert requests["itl_s"].notna().all() == shown
+    assert shown or math.isnan(speed.capacity(project, requests)["itl_p95_s"].iloc[0])
