@@ -43,7 +43,7 @@ MOST_LINES = {
     "decide": 1620,
     "pages": 1516,
     "decide and pages": 3136,
-    "lib": 16_309,
+    "lib": 16_307,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"

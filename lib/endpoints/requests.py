@@ -182,8 +182,8 @@ def admitted(brief: Project, verdicts: pd.DataFrame) -> list[Deployment]:
     names = set(verdicts.loc[verdicts["admitted"] == "yes", "deployment"])
     if not any(d.name in names for d in brief.deployments if not d.baseline):
         barred = verdicts[verdicts["admitted"] == "no"]
-        reasons = "; ".join(barred["deployment"] + ": " + barred["why"])
-        raise PlaybookError(f"no deployment of {brief.name!r} may be asked and chosen; {reasons}")
+        told = f"no deployment of {brief.name!r} may be asked and chosen:"
+        raise PlaybookError("\n- ".join([told, *(barred["deployment"] + ": " + barred["why"])]))
     return [deployment for deployment in brief.deployments if deployment.name in names]
 
 

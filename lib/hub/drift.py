@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -253,10 +252,9 @@ def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
         change = f"{row['field']} {row['old']} → {row['new']}"
         texts.append(f"{row['repo_id']}: {change} ({row['consequence']})")
         entries.append({"model": row["repo_id"], "field": row["field"], "reason": "…"})
-    more = f"; and {len(grave) - MOST} more" if len(grave) > MOST else ""
-    key = yaml.safe_dump({"accept_drift": entries}, default_flow_style=True, allow_unicode=True,
-                         sort_keys=False, width=math.inf).strip()  # fmt: skip
-    raise PlaybookError(
-        f"the Hub no longer says what steps 1 and 2 judged: {'; '.join(texts)}{more}. Correct"
-        f" data/models.csv and run from step 1, or accept it in the brief: hub: {key}"
-    )
+    texts += [f"and {len(grave) - MOST} more"] * (len(grave) > MOST)
+    key = {"hub": {"accept_drift": entries}}
+    listed = "\n- ".join(["the Hub no longer says what steps 1 and 2 judged:", *texts])
+    way = "Correct data/models.csv and run from step 1, or accept it in the brief:\n"
+    way += yaml.safe_dump(key, allow_unicode=True, sort_keys=False).strip()
+    raise PlaybookError(f"{listed}\n{way}")

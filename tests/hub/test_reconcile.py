@@ -268,7 +268,12 @@ def test_text_of_strangers_stays_on_one_line() -> None:
     weighed = pd.DataFrame(drifts).assign(consequence="stops", changes_verdict=True)
     with pytest.raises(PlaybookError) as error:
         stop_on_drift(weighed, brief())
-    assert str(error.value).isprintable()
+    lines = str(error.value).splitlines()
+    told = lines[1 : next(n for n, line in enumerate(lines) if line.startswith("Correct"))]
+    assert len(told) == len({drift["field"] for drift in drifts}) and all(
+        line.startswith("- org/a: ") for line in told
+    )
+    assert all(line.isprintable() for line in lines)
 
 
 STEP: dict[str, Any] = {"verdict": "allowed", "tier": "low", "shortlisted": True}
@@ -358,9 +363,9 @@ def test_the_error_says_what_to_do() -> None:
     with pytest.raises(PlaybookError) as error:
         stop_on_drift(weighed_for("org/a", "org/b"), brief())
     text = str(error.value)
-    assert f"org/a: licence x → y (allowed → review: {TEXT}); org/b: licence x → y" in text
+    assert f"\n- org/a: licence x → y (allowed → review: {TEXT})\n- org/b: licence x → y" in text
     assert "data/models.csv" in text
-    given = yaml.safe_load(text[text.index("hub: ") :])
+    given = yaml.safe_load(text[text.index("hub:") :])
     entries = given["hub"]["accept_drift"]
     assert [entry["model"] for entry in entries] == ["org/a", "org/b"]
     for entry in entries:  # as it stands it is refused: somebody must write the reason
@@ -385,7 +390,7 @@ def test_many_drifts_are_counted_and_none_twice() -> None:
     with pytest.raises(PlaybookError) as error:
         stop_on_drift(twice, brief())
     text = str(error.value)
-    assert "; and 4 more" in text and "org/m09" in text and "org/m10" not in text
+    assert "\n- and 4 more" in text and "org/m09" in text and "org/m10" not in text
     assert text.count("org/m00") == 2  # once told, once in the key to add
 
 
