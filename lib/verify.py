@@ -87,6 +87,7 @@ def _replay(run: Path, decision: Row) -> Iterator[str]:
         cost = decide.cost(brief, capacity, answers, tables.hardware())
         table = decide.tradeoffs(scores, capacity, cost, pairs)
         table = table.merge(decide.availability(brief, metadata))
+        table = table.merge(decide.estimated_load(brief, shortlist, answers, capacity))
         checks = decide.check(table, brief.requirements)
         table = decide.qualify(table, checks)
         outlook = decide.outlook(table, checks, scores, answers, brief)

@@ -180,7 +180,8 @@ def _verdict(
     if basis.startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
     if basis.startswith("recorded") and ", load read" not in basis and name != "min_quality":
-        return "not decided", "recorded answers: there is no endpoint to measure"
+        guess = row["estimated_load"] and f": {row['estimated_load']}" * (name == "min_rps")
+        return "not decided", f"recorded answers: there is no endpoint to measure{guess}"
     missed_by = {"TTFT": "max_ttft_p95_s", "inter-token latency": "max_itl_p95_s"}
     if row["max_rps"] == 0 and name == missed_by.get(row["binds"], "max_p95_s"):
         return "not met", "no load tried stayed within it"

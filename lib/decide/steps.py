@@ -1,6 +1,7 @@
 """What no measurement says: how many models each rule left, who serves them and until when."""
 
 import json
+import math
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,8 @@ import pandas as pd
 
 from lib.brief import Deployment, Project, Requirements
 from lib.endpoints import identity, model_objection
-from lib.tables import Row, hardware, parts, rows
+from lib.sizing import bytes_of
+from lib.tables import Row, hardware, number, parts, rows
 
 Frame = pd.DataFrame
 # Of every random draw: resampled items, arrivals of requests, chances, and what more items give.
@@ -76,6 +78,29 @@ def _lifetime(deployment: Deployment, revision: str | None) -> tuple[str | None,
         return "never", "we host it: weights at a pinned revision do not retire"
     give = "give endpoint.revision, or run step 3 with the Hub reachable"
     return None, f"we host it, but no revision is pinned: {give}"
+
+
+def estimated_load(brief: Project, shortlist: Frame, answers: Frame, capacity: Frame) -> Frame:
+    """The load of machines that step 5 could not measure, which decides nothing.
+
+    Columns: `deployment estimated_load`, a text, "" where a part of it is not known. One request
+    at a time, bound by memory: bandwidth by the gigabytes of the active weights is tokens a second,
+    and by the mean tokens of an answer requests a second. Batches bear more, long prompts less.
+    """
+    bandwidth: dict[Any, float] = hardware().set_index("hardware")["bandwidth_gb_s"].to_dict()
+    unmeasured = answers[~answers["deployment"].isin(capacity["deployment"])]
+    tokens = unmeasured.groupby("deployment")["completion_tokens"].mean().to_dict()
+    models, nan = {row["repo_id"]: row for row in rows(shortlist)}, float("nan")
+    texts = dict[str, str]()
+    for d in brief.deployments:
+        model, own = models.get(d.model, {}), bytes_of(d.precision)
+        weights, total, active = (
+            model.get(name) or nan for name in ("weights_gb", "total_params_b", "active_params_b")
+        )
+        active_gb = active * (weights / total if math.isnan(own) else own)
+        rps = bandwidth.get(d.hardware, nan) / active_gb / (tokens.get(d.name) or nan)
+        texts[d.name] = f"about {number(rps)}/s one at a time, estimated" * (rps > 0)
+    return pd.DataFrame({"deployment": texts.keys(), "estimated_load": texts.values()})
 
 
 def known_checks(row: Row, bars: Requirements) -> Iterator[tuple[Any, ...]]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 import random
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
@@ -98,15 +99,19 @@ async def answer_call(link: Link, call: Call) -> Row:
     if attempt.hopeless:
         raise Refused(attempt.facts["error"])
     record = blank(call.key, link.served.model) | attempt.facts
-    return record | {"retries": retries, "usd": usd if link.job.budget else None, "cached": False}
+    known = {"usd": None if math.isnan(usd) else usd, "deployment": link.job.deployment.name}
+    return record | known | {"retries": retries, "cached": False}
 
 
 async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
-    """One request when the endpoint's limits and the budget let it through, and its dollars."""
+    """One request when the endpoint's limits and the budget let it through, and its dollars.
+
+    What is charged without a count of tokens costs the most that it can, unknown without a budget.
+    """
     throttle, budget, rate = link.throttle, link.job.budget, link.job.rate
     estimated = price.prompt_bytes(call) / price.BYTES_PER_TOKEN
     estimated += price.most_tokens(call) or 0
-    used, usd, ticket = estimated, 0.0, ""
+    used, usd, ticket = estimated, math.nan, ""
     sent_in = await throttle.enter(estimated)
     try:
         if budget and rate:
@@ -117,7 +122,7 @@ async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
         if not attempt.charged:
             used, usd = 0.0, 0.0
         elif read is not None and written is not None:
-            used, usd = read + written, price.usd(rate, read, written) if rate else 0.0
+            used, usd = read + written, price.usd(rate, read, written) if rate else math.nan
         if budget:
             budget.settle(ticket, usd)
         if attempt.status in BUSY and attempt.again:

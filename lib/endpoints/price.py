@@ -56,6 +56,13 @@ def price_of(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
     return Rate(float(row["usd_per_hour"]), None, None, f"{row['price_basis']}, data/hardware.csv")
 
 
+def price_if_known(deployment: Deployment) -> Rate | None:
+    """The price of a deployment for a figure that may be missing."""
+    with contextlib.suppress(PlaybookError):
+        return price_of(deployment, tables.hardware())
+    return None
+
+
 def _provider_price(deployment: Deployment, price: Price) -> Rate:
     model = price.model or deployment.model
     # A request's worth: a million tokens at once would be in the tier for long prompts.

@@ -22,7 +22,7 @@ from lib import artifacts
 from lib.brief import Deployment, Project
 from lib.endpoints import store as storage
 from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
-from lib.endpoints.price import Budget, Exhausted, context_tokens
+from lib.endpoints.price import Budget, Exhausted, context_tokens, price_if_known
 from lib.endpoints.requests import Call, cache_path
 from lib.endpoints.servers import Served, client, serving
 from lib.endpoints.throttle import Throttle
@@ -144,7 +144,7 @@ def perform(
     work, wanted, budget = list[Job](), set[str](), session.budget
     for deployment, calls in jobs:
         keys = {call.key for call in calls} - wanted
-        rate = budget.rate(deployment) if budget else None
+        rate = budget.rate(deployment) if budget else price_if_known(deployment)
         work.append(Job(deployment, calls, keys, brief.evaluation, brief.size, budget, rate))
         wanted |= keys
     with (

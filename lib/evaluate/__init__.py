@@ -1,6 +1,6 @@
 """Items to answers to scores."""
 
-from lib.evaluate.answers import ask, dry_run, forecast, plan
+from lib.evaluate.answers import ask, dry_run, forecast, plan, spending
 from lib.evaluate.disagreement import side_by_side
 from lib.evaluate.items import load_items
 from lib.evaluate.judge import as_deployment, load_labelled
@@ -21,5 +21,5 @@ from lib.evaluate.steps import (
 __all__ = [
     "as_deployment", "ask", "by_slice", "calibrate", "compare", "detail", "dry_run",
     "forecast", "gather", "judge_notes", "load_items", "load_labelled", "non_inferiority", "plan",
-    "problems", "score", "side_by_side", "slice_winners", "summarise", "unreadable",
+    "problems", "score", "side_by_side", "slice_winners", "spending", "summarise", "unreadable",
 ]  # fmt: skip

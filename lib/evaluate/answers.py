@@ -14,7 +14,7 @@ from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.judge import as_deployment, judge_of, load_labelled, messages
 from lib.evaluate.scoring import outcome_of
-from lib.tables import rows
+from lib.tables import number, rows
 
 FACTS = """output finish_reason asked_by error retries prompt_tokens completion_tokens latency_s
     cached shared_with served_model fingerprint provider asked_model""".split()
@@ -109,6 +109,25 @@ def dry_run(
         calls_of_judge, quoted = _judge_calls(brief, deployments, items)
         table.append(forecast(as_deployment(judge_of(brief)), calls_of_judge, quoted=quoted))
     return pd.DataFrame(table)
+
+
+def spending(run: Path) -> list[str]:
+    """What the evaluation has cost so far, apart from serving: a sentence for who was asked.
+
+    The candidates' calls and the judge's stand apart; a call's dollars are those of all its tries.
+    """
+    columns = ["deployment", "cached", "retries", "usd"]
+    records = pd.DataFrame(endpoints.read_records(run / STORE).values(), columns=columns)
+    records = records.astype({"retries": float, "usd": float})
+    asked, sentences = records[~records["cached"].astype(bool)], list[str]()
+    judged = asked["deployment"].eq("judge")
+    for who, calls in ("the deployments", asked[~judged]), ("the judge", asked[judged]):
+        unpriced = calls["usd"].isna().sum()
+        usd = f", ${number(calls['usd'].sum())} at token prices" * bool(calls["usd"].sum())
+        usd += f", {unpriced:,} at no known price" * bool(unpriced)
+        told = f"Asked of {who}: {len(calls):,} calls, {calls['retries'].sum():,.0f} tries again"
+        sentences += [f"{told}{usd}."] * (len(calls) > 0)
+    return sentences
 
 
 def forecast(

@@ -7,12 +7,13 @@ from lib.sizing.tiers import (
     TIERS,
     against_measurements,
     benchmark_points,
+    bytes_of,
     packed_weights,
     shortlist,
     wanted_tiers,
 )
 
 __all__ = [
-    "BOUNDS", "OUTSIDE", "TIERS", "against_measurements", "benchmark_points", "config_facts",
-    "packed_weights", "shortlist", "wanted_tiers",
+    "BOUNDS", "OUTSIDE", "TIERS", "against_measurements", "benchmark_points", "bytes_of",
+    "config_facts", "packed_weights", "shortlist", "wanted_tiers",
 ]  # fmt: skip

@@ -12,8 +12,8 @@ from briefs import BASE, brief, write
 from tradeoff_rows import table
 
 from lib import tables
-from lib.brief import load_project
-from lib.decide import steps
+from lib.brief import Requirements, load_project
+from lib.decide import decision, steps
 from lib.decide.steps import serving
 
 
@@ -74,3 +74,43 @@ def test_the_names_that_endpoints_answered_with() -> None:
     )
     assert steps.served_models(answers) == {"a": ["x-1", "x-2"], "b": []}
     assert steps.served_models(answers[["deployment"]]) == {"a": [], "b": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "tokens", "text"),
+    [
+        # h100-1 reads 3350 GB a second: 3 billion active parameters of 2 bytes, 100 tokens.
+        ({}, {}, 100.0, "about 5.58/s one at a time, estimated"),
+        ({"precision": "fp8"}, {}, 100.0, "about 11.2/s one at a time, estimated"),
+        ({}, {"weights_gb": 40.0}, 100.0, "about 11.2/s one at a time, estimated"),
+        ({}, {"active_params_b": None}, 100.0, ""),
+        ({}, {"weights_gb": None}, 100.0, ""),
+        ({}, {}, 0.0, ""),
+        ({}, {}, None, ""),
+        ({"hardware": "cpu-2"}, {}, 100.0, ""),  # whose bandwidth nobody publishes
+        ({"model": "org/other"}, {}, 100.0, ""),
+    ],
+)
+def test_a_machine_that_was_not_measured_is_estimated_in_words_that_decide_nothing(
+    changes: dict[str, Any], model: dict[str, Any], tokens: float | None, text: str, tmp_path: Path
+) -> None:
+    lines = ('{"item_id": "0", "output": "positive"}\n', '{"item_id": "1", "output": "positive"}\n')
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    given = {"name": "a", "model": "org/name", "endpoint": {"recorded": "a.jsonl"}}
+    given |= {"hardware": "h100-1", "price": {"usd_per_hour": 4.0}} | changes
+    project = brief(tmp_path, "deployments", [given])
+    sizes = {"repo_id": "org/name", "weights_gb": 80.0, "total_params_b": 40.0}
+    shortlist = pd.DataFrame([sizes | {"active_params_b": 3.0} | model])
+    answers = pd.DataFrame({"deployment": ["a"], "completion_tokens": [tokens]})
+    nobody = pd.DataFrame({"deployment": []})
+    estimate = steps.estimated_load(project, shortlist, answers, nobody)
+    assert estimate.to_dict("records") == [{"deployment": "a", "estimated_load": text}]
+    measured = steps.estimated_load(project, shortlist, answers, answers)
+    assert measured["estimated_load"].tolist() == [""]
+    recorded = {"basis": "recorded (a.jsonl)", "max_rps": float("nan")}
+    row = table(a=recorded | dict.fromkeys(["rps_low", "rps_high"], float("nan")))
+    row = row.assign(estimated_load=text)
+    checks = decision.check(row, Requirements(min_rps=0.001))
+    assert checks["verdict"].tolist() == ["not decided"]
+    assert checks["note"].str.endswith(f": {text}" if text else "endpoint to measure").all()
+    assert decision.qualify(row, checks)["qualifies"].tolist() == ["not decided"]

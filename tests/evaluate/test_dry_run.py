@@ -9,7 +9,7 @@ from typing import Any
 import openai_stub
 import pandas as pd
 import pytest
-from asking import IN, OUT, brief, items
+from asking import IN, OUT, brief, items, priced
 from openai_stub import Reply
 
 from lib.brief.deployment import Endpoint, Options
@@ -87,3 +87,26 @@ def test_the_judges_bound_holds_what_is_sent(tmp_path: Path) -> None:
         sent = [r.body["messages"] for r in stub.requests if r.body["model"] == "gpt-5-mini"]
     assert len(sent) == 20
     assert bound >= sum(len(json.dumps(turns)) for turns in sent)
+
+
+def test_what_it_has_cost_holds_the_judge_and_retries_apart(tmp_path: Path) -> None:
+    """A try that is put off costs nothing; one that fails may have, at a price nobody told."""
+    counts = {"prompt_tokens": 1000, "completion_tokens": 500}
+
+    def answer(request: openai_stub.Request) -> Reply:
+        failures = {1: openai_stub.error(429, retry_after="0"), 2: openai_stub.error(500)}
+        return failures.get(request.number, Reply("yes", usage=counts))
+
+    with openai_stub.running(answer) as stub, openai_stub.running(Reply("pass")) as judging:
+        judge = JUDGE | {"user": "Grade {output}", "endpoint": {"base_url": judging.url}}
+        how: Any = {"kind": "judged", "judge": judge, "max_retries": 3, "concurrency": 1}
+        project = priced(brief({"base_url": stub.url}, folder=tmp_path, **how))
+        steps.gather(project, project.deployments, items().assign(group=""), tmp_path)
+        judged = len(judging.requests)
+    usd, usd_of_judge = 19 * (1000 * IN + 500 * OUT) / 1e6, judged * (10 * IN + OUT) / 1e6
+    assert answers.spending(tmp_path) == [
+        f"Asked of the deployments: 20 calls, 2 tries again, ${usd:g} at token prices,"
+        " 1 at no known price.",
+        f"Asked of the judge: {judged} calls, 0 tries again, ${usd_of_judge:g} at token prices.",
+    ]
+    assert answers.spending(tmp_path / "nothing") == []

@@ -23,6 +23,7 @@ ROW: dict[str, Any] = {
     "beaten_by": "",
     "tie_group": 1,
     "max_rps": 4.0,
+    "estimated_load": "",
     "rps_low": 4.0,
     "rps_high": 5.0,
     "slo_s": NAN,
