@@ -44,7 +44,8 @@ def place(run: Path) -> None:
         for deployment in deployments:
             keys = plan(brief, deployment, items).keys()
             for item_id, key in zip(items["item_id"], keys, strict=True):
-                facts = {"retries": 0, "cached": False} | recorded[deployment.name, item_id]
+                facts = {"retries": 0, "usd": 0.0, "cached": False}
+                facts |= recorded[deployment.name, item_id]
                 append(blank(key, deployment.model) | facts)
     loads = {(p["model"], tuple(p["load"])): p["record"] for p in _lines("loads.jsonl")}
 
