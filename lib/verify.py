@@ -122,8 +122,14 @@ def diff(first: Path, second: Path) -> list[str]:
     compare = "compare" if alike else "do not compare: items or metric differ"
     lines.append(f"The scores {compare}.")
     for name in sorted(one["inputs"].keys() | two["inputs"].keys()):
-        if not name.endswith(".parquet") and one["inputs"].get(name) != two["inputs"].get(name):
+        stale = one["inputs"].get(name) != two["inputs"].get(name)
+        if stale and not name.endswith((".parquet", " in the brief")):
             lines.append(f"Another {name}.")
+    before, after = (pd.json_normalize(record["brief"]).iloc[0].to_dict() for record in (one, two))
+    for key in [key for key in before | after if before.get(key) != after.get(key)]:
+        values = [f"{record.get(key)!r:.60}" for record in (before, after)]
+        moved = f": {values[0]}, now {values[1]}" * (values[0] != values[1])
+        lines.append(f"Another {key} in the brief{moved}.")
     old, new = (
         artifacts.load(run, "06_tradeoffs").set_index("deployment") for run in (first, second)
     )

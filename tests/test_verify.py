@@ -206,7 +206,7 @@ def test_two_runs_are_told_apart(run: Path, tmp_path: Path, capsys: Any) -> None
     )
     assert cli.main(["diff", str(run), str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "Another objective in the brief." in lines
+    assert "Another objective in the brief: 'cheapest', now 'best'." in lines
     assert lines[-1] == "The pick was ministral-3-3b-2xh100, now deepseek-v3.2-8xgb200."
     assert cli.main(["verify", str(other)]) == 0
     (other / "report.html").write_text("x")

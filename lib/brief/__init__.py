@@ -1,6 +1,14 @@
 """The brief: `project.yaml`, read and validated."""
 
-from lib.brief.deployment import Deployment, Endpoint, Limits, Options, Price, endpoint_url
+from lib.brief.deployment import (
+    LEAST_SECRET,
+    Deployment,
+    Endpoint,
+    Limits,
+    Options,
+    Price,
+    endpoint_url,
+)
 from lib.brief.project import (
     Evaluation,
     Judge,
@@ -23,8 +31,8 @@ from lib.brief.sections import (
 )
 
 __all__ = [
-    "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption", "Judge", "Limits",
-    "Name", "Options", "Policy", "Price", "Project", "Require", "Requirements", "Section", "Size",
-    "Traffic", "endpoint_url", "load_project", "problem_sentences",
-    "read_project",
+    "LEAST_SECRET", "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption",
+    "Judge", "Limits", "Name", "Options", "Policy", "Price", "Project", "Require",
+    "Requirements", "Section", "Size", "Traffic", "endpoint_url", "load_project",
+    "problem_sentences", "read_project",
 ]  # fmt: skip

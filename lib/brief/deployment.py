@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from lib.brief.sections import Country, EnvName, Files, Positive, RepoId, Section, Share, Slug
 
+LEAST_SECRET = 12  # characters: an API's version in a query is no secret, and is in many texts
 WAYS = ("embedded", "gguf", "base_url", "base_url_env", "recorded")
 
 
@@ -79,6 +80,10 @@ class Endpoint(Section):
                 endpoint_url(self.base_url)
             except ValueError as error:
                 raise ValueError(f"base_url {error}") from None
+            query = httpx2.URL(self.base_url).params.items()
+            for name in [k for k, v in query if len(v) >= LEAST_SECRET and k != "api-version"]:
+                way = "which no brief holds; put the URL in a variable and give base_url_env"
+                raise ValueError(f"base_url: {name!r:.40} in its query may be a key, {way}")
         return self
 
     @property

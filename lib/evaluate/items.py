@@ -1,5 +1,6 @@
 """The brief's items: read from JSON lines or CSV, and checked before anything is asked."""
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired
 
 import pandas as pd
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from lib.artifacts import path_name
@@ -16,6 +17,7 @@ from lib.endpoints import FIELD, fill
 from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.evaluate import judge as judge_model
 from lib.evaluate import kinds
+from lib.evaluate.kinds import defaults
 from lib.evaluate.kinds.defaults import Reader
 from lib.json_values import canonical, parse_json, text_of
 from lib.lines import read_csv_lines, read_json_lines, required_file, required_text, validated
@@ -60,7 +62,9 @@ def load_items(brief: Project) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS, dtype="str")
     path = required_file(brief.items_path, "evaluation.items in project.yaml")
     where = path_name(path)
-    read, rows, faults = kind.item_reader(brief), list[dict[str, str]](), list[str]()
+    rows, faults, read = list[dict[str, str]](), list[str](), defaults.any_item
+    with contextlib.suppress(ValidationError):  # of the kind's options: `kinds.problems` says why
+        read = kind.item_reader(brief)
     try:
         for place, raw in _lines(path, brief):
             try:
@@ -69,23 +73,24 @@ def load_items(brief: Project) -> pd.DataFrame:
                 faults.append(str(error))
     except PlaybookError as error:  # a line that cannot be read ends the file
         faults.append(str(error))
-    if faults:
-        more = [f"{where}: {len(faults) - MOST_FAULTS} more lines are not usable"]
-        raise PlaybookError(in_one_list(faults[:MOST_FAULTS] + more * (len(faults) > MOST_FAULTS)))
-    if not rows:
-        raise PlaybookError(f'{where}: empty; write one {{"id", "input", "target"}} a line')
-    name, count = Counter(row["item_id"] for row in rows).most_common(1)[0]
-    if count > 1:
-        raise PlaybookError(f"{where}: the id {name!r} is used {count} times")
-    if problems := list(dict.fromkeys(_wording_problems(brief, rows))):
-        raise PlaybookError(f"{brief.file}: evaluation: {'; '.join(problems)}")
+    more = len(faults) - MOST_FAULTS
+    problems = faults[:MOST_FAULTS] + [f"{where}: {more} more lines are not usable"] * (more > 0)
+    if not rows and not faults:
+        problems.append(f'{where}: empty; write one {{"id", "input", "target"}} a line')
+    counts = Counter(row["item_id"] for row in rows).most_common(MOST_FAULTS)
+    problems += [f"{where}: the id {name!r} is used {n} times" for name, n in counts if n > 1]
+    if rows:
+        wordings = dict.fromkeys(_wording_problems(brief, rows))
+        problems += [f"{brief.file}: evaluation: {text}" for text in wordings]
     items = pd.DataFrame(rows)
     columns = dict.fromkeys([*COLUMNS, *kind.JSON_FIELDS, *items])
-    items = items.reindex(columns=list(columns)).fillna("").astype("str")
+    items = items.reindex(columns=list(columns)).astype(object).fillna("").astype("str")
     shots = {shot.input.strip().casefold() for shot in brief.evaluation.shots}
-    shown_too = items["input"].str.strip().str.casefold().isin(shots)
-    for name in items.loc[shown_too, "item_id"]:
-        raise PlaybookError(f"{where}: item {name!r} is also a shot; a worked example is no test")
+    shown_too = items.loc[items["input"].str.strip().str.casefold().isin(shots), "item_id"]
+    no_test = "is also a shot; a worked example is no test"
+    problems += [f"{where}: item {name!r} {no_test}" for name in shown_too[:MOST_FAULTS]]
+    if problems:
+        raise PlaybookError(in_one_list(problems))
     return items
 
 

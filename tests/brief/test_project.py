@@ -197,6 +197,7 @@ def test_missing_keys_are_named_and_counted(tmp_path: Path) -> None:
         ("base_url_env", "https://user:abcdef123456@host/v1"),
         ("base_url", "https://user:abcdef123456@host/v1"),
         ("base_url", "https://abcdef123456@host/v1"),
+        ("base_url", "https://host/v1?api-version=2024-05-01-preview&sig=abcdef123456"),
         ("base_url", {"key": "abcdef123456"}),
     ],
 )

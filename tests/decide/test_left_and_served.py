@@ -30,10 +30,16 @@ from lib.decide.steps import serving
             ' -H "Content-Type: application/json" -d \'{"model": "it\'"\'"\'s", "messages":'
             ' [{"role": "user", "content": "…"}]}\'',
         ),
+        (
+            {"base_url": "https://a.example/v1?api-version=2024-05-01-preview", "model": "m"},
+            'curl "https://a.example/v1/chat/completions?api-version=2024-05-01-preview"'
+            ' -H "Content-Type: application/json" -d \'{"model": "m", "messages":'
+            ' [{"role": "user", "content": "…"}]}\'',
+        ),
         ({"embedded": "gemma3-270m"}, ""),
         ({"recorded": "answers.jsonl"}, ""),
     ],
-    ids=["gguf", "url", "embedded", "recorded"],
+    ids=["gguf", "url", "version", "embedded", "recorded"],
 )
 def test_the_command(endpoint: dict[str, Any], command: str, tmp_path: Path) -> None:
     one: dict[str, Any] = {"name": "a", "model": "org/name", "hardware": "cpu-2"}

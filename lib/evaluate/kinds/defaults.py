@@ -45,6 +45,11 @@ def item_reader(brief: Project) -> Reader:
     return lambda item, where: {"target": required_text(item.get("target"), where, "target")}
 
 
+def any_item(item: dict[str, Any], where: str) -> dict[str, str]:
+    """Of a kind whose options are wrong: no item is refused for what only they could say."""
+    return {}
+
+
 def calls_of(brief: Project, deployment: Deployment, **extra: Any) -> Callable[[Item], list[Call]]:
     """A function of an item to its calls, without keys; `extra` is for `requests.chat_calls`."""
     chat = chat_calls(brief, deployment, **extra)
