@@ -109,9 +109,9 @@ def latency_by_load(
     """p95 latency over load (`deployment offered_rps p95_s within_slo`); bars: `capacity`."""
     caption = f"{caption.rstrip('.')}. Hollow: beyond the SLO. Bars: greatest load within it."
     figure, (ax,) = style.new("Latency under load, by configuration", caption, (9, 5.2))
-    speed = speed.dropna(subset=["offered_rps", "p95_s"]).sort_values("offered_rps")
     names = sorted(speed["deployment"].unique())
     colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    speed = speed.dropna(subset=["offered_rps", "p95_s"]).sort_values("offered_rps")
     # A line per deployment, with its name at the end; points that miss the SLO are hollow.
     both = {"x": "offered_rps", "y": "p95_s", "ax": ax, "legend": False}
     points = {"style": "deployment", "edgecolor": "none", "style_order": names,
@@ -181,13 +181,13 @@ def quality_against(
 @styled
 def cost_by_volume(curves: pd.DataFrame, *, requests_per_day: Bar, caption: str) -> Figure:
     """Dollars a month over requests a day: `deployment requests_per_day usd low high` (bands)."""
+    names = sorted(curves["deployment"].unique())
+    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
     middle = requests_per_day or 10_000.0
     near = curves["requests_per_day"].between(middle / 100, middle * 100)
     curves = curves[near].dropna(subset=["usd"])
     title = "Dollars a month by requests a day, by configuration"
     figure, (ax,) = style.new(title, caption, (9, 5.2))
-    names = sorted(curves["deployment"].unique())
-    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
     for name, curve in curves.groupby("deployment"):
         x, band = curve["requests_per_day"], curve.dropna(subset=["low", "high"])
         ax.plot(x, curve["usd"], color=colours[name], lw=1.8)
