@@ -52,6 +52,7 @@ BARS = {
     ),
 }
 SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
+FEW = 10  # items: what would do is not known to a single one
 MORE_LOADS = "no load from min_rps on shows it: raise speed.budget_s and run step 5 again"
 UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
     "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
@@ -167,7 +168,7 @@ def _among_many(checks: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     for at in np.flatnonzero((adjusted > ALPHA) & rows["verdict"].eq("met").to_numpy()).tolist():
         more = rows["n"].iloc[at] * ((norm.isf(ALPHA / len(set(models))) / z[at]) ** 2 - 1)
         note = f"met alone, but one of {len(set(models))} candidates may be so by luck"
-        note += f": about {max(more, 1):,.0f} more items would show it"
+        note += f": about {max(more, FEW):,.0f} more items would show it"
         checks.loc[rows.index[at], "verdict"] = "not decided"
         checks.loc[rows.index[at], "note"] = note
     return checks
@@ -208,7 +209,7 @@ def _verdict(
     if (total := items_needed(value, wanted, n=n, low=low, high=high)) is None:
         return "not decided", "the measured quality lies on the bar: no number of items decides it"
     way = "meets" if value > wanted else "misses"
-    note = f"about {total - n:,} more items would show that it {way} it, if this holds"
+    note = f"about {max(total - n, FEW):,} more items would show that it {way} it, if this holds"
     return "not decided", note
 
 
@@ -292,8 +293,7 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     failing = failing.assign(gap=gap, give=give, missed=failing["verdict"] == "not met")
     groups = [group for _, group in failing.groupby("deployment", sort=False)]
     nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
-    nearest = nearest.sort_values("gap", kind="stable")[::-1]
-    worst = nearest.iloc[0]
+    worst = (nearest := nearest.sort_values("gap", kind="stable")[::-1]).iloc[0]
     measured = "{} [{}, {}]".format(*map(number, worst[["value", "low", "high"]]))
     measured = "no figure" if math.isnan(worst["value"]) else measured
     words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}

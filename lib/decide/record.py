@@ -167,8 +167,8 @@ def _unverified(metadata: Frame, table: Frame) -> list[str]:
         sentences.append(f"The load of {row['deployment']} is {read}: not measured here.")
     if table["cost_basis"].str.startswith("at full use").any():
         sentences.append("The brief states no traffic: costs are those of machines at full use.")
-    bases = sorted(set(table["price_basis"].dropna()))
-    sentences += [f"Some prices are assumptions: {b}." for b in bases if b.startswith("assumed")]
+    assumed = table.loc[table["price_basis"].str.startswith("assumed", na=False), "deployment"]
+    sentences += [f"Assumed is the price of {', '.join(assumed)}."] * (len(assumed) > 0)
     return [*sentences, "The licence table is a reading aid, not legal advice."]
 
 

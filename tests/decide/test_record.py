@@ -252,7 +252,7 @@ def test_what_was_not_verified_is_told(tmp_path: Path) -> None:
     assert done["unverified"][0].startswith(
         "4 of 4 shortlisted models were not verified against the Hub"
     )
-    assert "Some prices are assumptions: assumed." in done["unverified"]
+    assert "Assumed is the price of a." in done["unverified"]
     assert done["unverified"][-1] == "The licence table is a reading aid, not legal advice."
     assert set(done["versions"]) == set(record.LIBRARIES)
 
