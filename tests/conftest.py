@@ -34,8 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The main job first leaves its answers for the notebooks, which nbval then runs in order.
     items.sort(key=lambda item: (item.path.suffix == ".ipynb", item.path.name not in LONG))
     for item in items:
-        folder, notebook = item.path.parent.name, item.path.suffix == ".ipynb"
-        group = {"notebooks": "test_playbook.py"}.get(folder, folder) if notebook else item.path.name
+        notebook = item.path.suffix == ".ipynb"
+        place = item.path.parent.name if notebook else item.path.name
+        group = "notebooks" if place == "test_playbook.py" else place
         item.add_marker(pytest.mark.xdist_group(group))
         if notebook:
             item.output_timeout = 600  # type: ignore[attr-defined]  # nbval's own is 5 s
