@@ -123,9 +123,9 @@ def shrinkage(
     """Draw true values behind estimates with a covariance, shrunk to their common mean.
 
     Empirical Bayes with a normal prior whose mean is flat, and whose spread is averaged over
-    `SPREADS`, times the standard deviation of an item, by its marginal likelihood and a half-Cauchy
-    hyperprior (Gelman 2006, Bayesian Analysis 1:515). The best of many estimates is best partly
-    by luck; a plain bootstrap takes the luck for truth.
+    `SPREADS`, times the standard deviation of an item, by its marginal likelihood and a hyperprior
+    that avoids equality (Chung et al. 2013, Psychometrika 78:685) with heavy tails. The best of
+    many estimates is best partly by luck; a plain bootstrap takes the luck for truth.
     """
     k = len(values)
     noise, axes = np.linalg.eigh(scatter)
@@ -138,8 +138,8 @@ def shrinkage(
     means = (weights * ones * turned).sum(axis=1) / information
     residuals = turned - means[:, None] * ones
     fit = np.log(weights).sum(axis=1) - np.log(information) - (weights * residuals**2).sum(axis=1)
-    # Flat near zero: a step of the grid is as wide as its spread.
-    fit += 2 * np.log(SPREADS) - 2 * np.log1p((SPREADS / USUAL_SPREAD) ** 2)
+    # In proportion to the spread near zero; a step of the grid is as wide as its spread.
+    fit += 4 * np.log(SPREADS) - 4 * np.log1p((SPREADS / USUAL_SPREAD) ** 2)
     chances = np.exp((fit - fit.max()) / 2)
     at = rng.choice(len(spreads), size=n, p=chances / chances.sum())
     mean = (means[at] + rng.standard_normal(n) / np.sqrt(information[at]))[:, None] * ones
