@@ -129,8 +129,8 @@ def _our_fields(raw: dict[str, Any], brief: Project, where: str) -> dict[str, An
         for part in [field] if field in raw else field.split("."):
             if not isinstance(value, dict) or part not in value:
                 raise PlaybookError(
-                    f"{where}: no field {field!r}, which evaluation.columns names as {name};"
-                    f" there are {', '.join(map(str, raw))}"[:400]
+                    f"{where}: no field {field!r:.80}, which evaluation.columns names as {name};"
+                    f" there are {', '.join(map(str, raw)):.200}"
                 )
             value = value[part]
         fields[name] = value

@@ -97,7 +97,7 @@ def test_both_models_answer_also_behind_a_proxy_and_beside_another_lib(caller: P
 def test_a_prompt_longer_than_the_usual_context_is_answered(tmp_path: Path) -> None:
     long, short = "The food was cold. " * 600, "Great value."
     rows = [{"item_id": t[:5], "input": t, "target": ""} for t in (long, short)]
-    project = brief({"embedded": "smollm2-135m"}, timeout_s=60, max_tokens=2)
+    project = brief({"embedded": "smollm2-135m"}, max_tokens=2)
     asked = answers.ask(project, project.deployments, pd.DataFrame(rows), tmp_path, progress=False)
     assert not asked["error"].any(), asked["error"].iloc[0]
     assert asked["prompt_tokens"].max() > deployments.LEAST_CONTEXT > asked["prompt_tokens"].min()
