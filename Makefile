@@ -16,8 +16,8 @@ CHECKS := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy lib
 test: .venv/ready  ## set up, check style and types, run the tests and the main job
 	$(CHECKS)
 
-test-all: .venv/ready  ## the same with what is slow or needs a browser (Debian's chromium)
-	$(BIN)/pip install -q -e '.[browser]' -c constraints.txt || echo "no playwright: the browser tests are skipped"
+test-all: .venv/ready  ## the same with what is slow, or needs Dask or a browser (Debian's chromium)
+	$(BIN)/pip install -q -e '.[browser,fleet]' -c constraints.txt || echo "tests that need Playwright or Dask are skipped"
 	$(CHECKS) -m ""
 
 lab: .venv/ready  ## open JupyterLab at notebooks/, or with PROJECT=name at copies of its own
