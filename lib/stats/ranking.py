@@ -144,11 +144,11 @@ def _chances(
     return np.asarray(strength / (strength + reference))
 
 
-Grades = Mapping[str, int]
+Grades = dict[str, int]
 
 
 def ranking_measures(
-    grades: Mapping[str, Grades], orders: Mapping[str, Sequence[str]], *, k: int
+    grades: dict[str, Grades], orders: Mapping[str, Sequence[str]], *, k: int
 ) -> pd.DataFrame:
     """nDCG@k, MRR and R@k of every query, by ir_measures (trec_eval's definitions).
 

@@ -123,7 +123,7 @@ def test_another_model_than_asked_is_shown_and_a_change_is_not_comparable(tmp_pa
         with openai_stub.running(named(*names)) as stub:
             project = brief({"base_url": stub.url})
             asked = ask(project, run)
-        gathered = steps.Gathered(asked, None, steps.NO_RACE)
+        gathered = steps.Gathered(asked, None, {})
         notes = gathered.notes
         assert len(notes) == bool(words) and (not words or any(w in notes[0] for w in words))
         scored = steps.score(project, gathered, items())

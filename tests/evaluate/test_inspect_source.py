@@ -159,7 +159,7 @@ def test_a_log_is_read_as_answers(tmp_path: Path, name: str) -> None:
     assert read["item_id"].tolist() == ["s0", "s1"]
     assert first["repo_id"] == "org/a" and first["group"] == "g1"
     assert (first["input"], first["target"], first["output"]) == ("text 0", "positive", "positive")
-    assert (first["finish_reason"], first["error"]) == ("stop", "")
+    assert (first["finish_reason"], first["error"], first["shared_with"]) == ("stop", "", "")
     assert (first["prompt_tokens"], first["completion_tokens"], first["latency_s"]) == (12, 3, 0.25)
     assert (first["scorer"], first["graded"], first["detail"]) == ("match", "C", "because")
     assert read.attrs["task"] == "tiny"

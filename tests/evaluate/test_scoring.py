@@ -11,7 +11,7 @@ import pytest
 from answer_rows import answers
 from briefs import brief
 from effort import little_work
-from scored import summarise
+from scored import gathered, summarise
 
 from lib.brief.project import Project, load_project
 from lib.evaluate import steps
@@ -122,6 +122,14 @@ def test_all_calls_failed(project: Project) -> None:
     row = scores.iloc[0]
     assert math.isnan(row["value"])
     assert (row["low"], row["high"], row["n"], row["comparable"]) == (0.0, 1.0, 0, "no")
+
+
+def test_where_no_answer_has_a_score_the_figure_says_so(project: Project, exact: Project) -> None:
+    for one in (project, exact):
+        scored = steps.score_answers(one, answers({"error": "x"}))
+        more: Any = {"items": pd.DataFrame(), "gathered": gathered(scored)}
+        name, figure = steps.detail(one, scored, summarise(one, scored), **more)
+        assert name == "empty" and figure["text"].startswith("No answer has a score")
 
 
 def test_deployments_are_kept_apart(project: Project) -> None:

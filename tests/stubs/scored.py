@@ -17,9 +17,9 @@ from lib.evaluate.items import load_items
 __all__ = ["calls_of", "gathered", "grade", "summarise"]
 
 
-def gathered(answers: Any = None, graded: Any = None, race: pd.DataFrame = steps.NO_RACE) -> Any:
+def gathered(answers: Any = None, graded: Any = None, dropped: Any = None) -> Any:
     """What came back, from its parts."""
-    return steps.Gathered(pd.DataFrame() if answers is None else answers, graded, race)
+    return steps.Gathered(pd.DataFrame() if answers is None else answers, graded, dropped or {})
 
 
 def summarise(

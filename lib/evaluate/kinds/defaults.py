@@ -1,5 +1,6 @@
 """What a kind of task does unless its own file says otherwise: text is asked for and compared."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -137,13 +138,14 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
 
 def visible_or_record(output: str, tags: Sequence[str]) -> str:
     """As `visible`; JSON as a whole is the record of several calls or documents and stays."""
-    if output.lstrip()[:1] in ("[", "{"):
-        try:
-            json.loads(output)
-            return output
-        except (ValueError, RecursionError):
-            pass
-    return visible(output, tags)
+    return output if isinstance(json_or_none(output), dict | list) else visible(output, tags)
+
+
+def json_or_none(text: str) -> Any:
+    """The value of a text that may be JSON which we wrote; None where it is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    return None
 
 
 def by_metric(

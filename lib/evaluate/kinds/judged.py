@@ -55,9 +55,7 @@ def mark_unread(replies: pd.DataFrame, missing: pd.Series, wanted: str) -> pd.Da
 def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> pd.DataFrame:
     """Ask the judge about every usable answer: `deployment item_id said judge_error`."""
     usable = answers.loc[answers["unusable"].isna(), ["deployment", "item_id", "output"]]
-    about = judge_model.item_texts(judge_model.judge_of(brief), items)
-    texts = usable.join(about, on="item_id")
-    return judge_model.ask(brief, texts, **judge)
+    return judge_model.ask(brief, judge_model.with_item(brief, usable, items), **judge)
 
 
 def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:
