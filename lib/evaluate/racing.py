@@ -20,7 +20,7 @@ def drop(
 ) -> dict[str, str]:
     """Which of the `active` deployments cannot win any more, by the items asked so far, and why?
 
-    `scored` is from `steps.score_answers`: all blocks and all deployments so far. Items of one
+    `scored` is from `steps.score`: all blocks and all deployments so far. Items of one
     `group` are one bet; a `baseline` is neither active nor a rival.
     """
     names = [name for name in dict.fromkeys(scored["deployment"]) if name not in baseline]

@@ -19,7 +19,6 @@ MOST_UNPARSED = 0.05  # of answers: beyond it, people see what was unreadable
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
     basis primary""".split()
-NOT_COMPARED = "deployment baseline n difference low high margin p_value verdict note".split()
 
 
 class Gathered(NamedTuple):
@@ -58,7 +57,7 @@ def gather(
             brief,
             items,
             partial(answers.ask, brief, **calls),
-            lambda block: score_answers(brief, block, items, graded=grade(block)),
+            lambda block: score(brief, Gathered(block, grade(block), {}), items),
         )
         return Gathered(texts, grade(texts), dropped)
 
@@ -73,19 +72,12 @@ def grade_answers(
 
 
 def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFrame:
-    """As `score_answers`, of what was gathered."""
-    return score_answers(brief, gathered.answers, items, graded=gathered.graded)
-
-
-def score_answers(
-    brief: Project, answers: pd.DataFrame, items: pd.DataFrame | None = None, *,
-    graded: pd.DataFrame | None = None,
-) -> pd.DataFrame:  # fmt: skip
-    """The answers of `ask`, none dropped, with `outcome predicted score detail`.
+    """The answers gathered, none left out, with `outcome predicted score detail`.
 
     `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`. A failed call
     has no score; another answer that cannot be used scores 0.
     """
+    answers, graded, _ = gathered
     texts = visible_answers(brief, answers).reset_index(drop=True)
     why = texts["unusable"]
     facts = {"outcome": why, "predicted": None, "score": 0.0, "detail": ""}
@@ -193,10 +185,8 @@ def non_inferiority(
 
     Not decided where the judge's labels, `checked`, show that it tells nothing.
     """
-    names = set(scored["deployment"])
-    for name in (d.name for d in brief.deployments if d.baseline and d.name in names):
-        table = stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
-        if checked is not None and len(checked) and (flaw := judge.flaw(brief, checked)):
-            table = table.assign(verdict="not decided", note=f"the judge {flaw}")
-        return table
-    return pd.DataFrame(columns=NOT_COMPARED)
+    baseline = next((d.name for d in brief.deployments if d.baseline), "")
+    table = stats.non_inferiority(scored, baseline=baseline, margin=brief.evaluation.margin)
+    if checked is not None and len(checked) and (flaw := judge.flaw(brief, checked)):
+        table = table.assign(verdict="not decided", note=f"the judge {flaw}")
+    return table

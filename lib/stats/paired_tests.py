@@ -216,7 +216,7 @@ def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd
     one-sided bounds at Holm's level. `low > -margin` is `good enough`, `high < -margin` `worse`.
     """
     (table, group), twin = by_item(scored), twins(scored)
-    others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]
+    others = [name for name in twin if name != baseline] if baseline in table else []
     pairs = [pair_of(table, group, name, baseline) for name in others]
     tests = [twin[name] for name in others]
     passing = holm(tests, [pair.p_above(-margin) for pair in pairs])

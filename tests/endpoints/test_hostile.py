@@ -330,7 +330,7 @@ from lib.evaluate import answers, steps
 project = brief({"base_url": sys.argv[2]}, {"base_url": sys.argv[3]}, timeout_s=3, max_retries=1,
                 concurrency=12)
 asked = ask(project, pathlib.Path(sys.argv[4]), items(160))
-scored = steps.score_answers(project, asked)
+scored = steps.score(project, steps.Gathered(asked, None, {}), None)
 for name, rows in scored.groupby("deployment"):
     good = rows[rows["outcome"] == "answered"]
     print(name, len(good), good["score"].mean(), (rows["outcome"] == "failed").sum(), sep=",")

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from openai_stub import Reply
 from scipy.stats import binom, norm
-from scored import summarise
+from scored import score_answers, summarise
 
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
-from lib.evaluate import answers, racing, steps
+from lib.evaluate import answers, racing
 from lib.stats import betting
 from lib.stats.betting import Bets
 from lib.stats.intervals import wilson
@@ -482,7 +482,7 @@ def test_a_race_run_again_asks_nothing(tmp_path: Path) -> None:
                 brief,
                 items,
                 lambda left, block: answers.ask(brief, left, block, tmp_path, progress=False),
-                lambda block: steps.score_answers(brief, block),
+                lambda block: score_answers(brief, block),
             )
 
         asked, dropped = race_of()
@@ -492,5 +492,5 @@ def test_a_race_run_again_asks_nothing(tmp_path: Path) -> None:
         assert (len(one.requests), len(two.requests)) == counts
     pd.testing.assert_frame_equal(asked, again)
     assert list(dropped) == ["b"] and dropped_again == dropped
-    scores = summarise(brief, steps.score_answers(brief, asked))
+    scores = summarise(brief, score_answers(brief, asked))
     assert list(scores.loc[scores["primary"], "value"]) == [1.0, 0.0]

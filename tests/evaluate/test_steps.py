@@ -106,7 +106,8 @@ def test_a_recorded_baseline_is_compared_and_not_chosen(tmp_path: Path) -> None:
 
 def test_without_a_baseline_nothing_is_said_of_a_switch(tmp_path: Path) -> None:
     brief = project(tmp_path, "http://127.0.0.1:9/v1", [{"name": "good"}])
-    scored = pd.DataFrame({"deployment": ["good"], "item_id": ["i1"], "score": [1.0]})
+    row = {"deployment": "good", "repo_id": "org/good", "item_id": "i1", "score": 1.0}
+    scored = pd.DataFrame([row])
     got = evaluation.Gathered(scored, None, {})
     assert evaluation.non_inferiority(brief, scored).empty
     assert evaluation.judge_notes(brief, pd.DataFrame(), brief.deployments, got) == []

@@ -246,5 +246,4 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
     }
     masks = [mask.to_numpy(dtype=bool) for mask in conditions.values()]
     categories = np.select(masks, list(conditions), "wrong arguments")
-    title = "Where calls go wrong"
-    return shares(scored, categories, TONES, title=title, metric="correct calls")
+    return shares(scored, categories, TONES, title="Where calls go wrong", metric="correct calls")
