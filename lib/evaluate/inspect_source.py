@@ -54,7 +54,7 @@ def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataF
     logs = {d.name: read_log(_log(brief, d, run), d, **how) for d in deployments}
     if len(tasks := {log.attrs["task"] for log in logs.values()}) > 1:
         raise PlaybookError(f"only logs of one task can be compared, not of {sorted(tasks)}")
-    return pd.concat(logs.values(), ignore_index=True) if logs else pd.DataFrame()
+    return pd.concat(logs.values(), ignore_index=True)
 
 
 def _log(brief: Project, deployment: Deployment, run: Path) -> Path:

@@ -140,8 +140,7 @@ def summarise(
     table: list[dict[str, Any]] = []
     for name, rows_of_one in scored.groupby("deployment", sort=False):
         metrics = kind.metrics(brief, rows_of_one[rows_of_one["outcome"] != "failed"])
-        if not joint.empty:
-            metrics += joint[joint["deployment"] == name].to_dict("records")
+        metrics += joint[joint["deployment"] == name].to_dict("records")
         shared = {
             "deployment": name,
             "repo_id": rows_of_one["repo_id"].iloc[0],

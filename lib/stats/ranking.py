@@ -104,16 +104,15 @@ def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFr
     """
     names = pd.Index(dict.fromkeys([*graded["deployment"], *graded["other"]]))
     pairs = graded[["deployment", "other"]].drop_duplicates()
-    columns = 2 * graded.groupby(["deployment", "other"], sort=False).ngroup()
     # Points by group and by pair: a column of wins and one of losses for each.
-    scored = graded["result"].isin(POINTS)
-    decided, column = graded[scored], columns[scored].to_numpy()
-    score = decided["result"].map(POINTS).to_numpy(dtype=float)
+    column = 2 * graded.groupby(["deployment", "other"], sort=False).ngroup()
+    score = graded["result"].map(POINTS).astype(float)
+    decided = graded.assign(column=column, score=score).dropna(subset="score")
     unit = decided["group"].where(decided["group"] != "", "\0" + decided["item_id"])
     row, units = pd.factorize(unit)
     counts = np.zeros((len(units), 2 * len(pairs)))
-    np.add.at(counts, (row, column), score)
-    np.add.at(counts, (row, column + 1), 1 - score)
+    np.add.at(counts, (row, decided["column"]), decided["score"])
+    np.add.at(counts, (row, decided["column"] + 1), 1 - decided["score"])
     counts = np.vstack([counts, np.eye(counts.shape[1])])
     # Every row keeps some weight, so no draw is without a win or a loss.
     drawn = np.random.default_rng(0).exponential(size=(RESAMPLES, len(counts)))

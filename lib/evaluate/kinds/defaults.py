@@ -95,8 +95,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 def score_each(usable: pd.DataFrame, grade: Callable[[str, str], tuple[Any, ...]]) -> pd.DataFrame:
     """As `score` gives it, each row from a function of the answer's output and target."""
-    pairs = zip(usable["output"], usable["target"], strict=True)
-    table = pd.DataFrame([grade(output, target) for output, target in pairs], usable.index)
+    table = pd.DataFrame([*map(grade, usable["output"], usable["target"])], usable.index)
     return table.set_axis(["outcome", "predicted", "score", "detail"][: table.shape[1]], axis=1)
 
 
@@ -110,7 +109,7 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 
 def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
     """Figures of all deployments together: `deployment metric value low high n`."""
-    return pd.DataFrame()
+    return pd.DataFrame(columns=["deployment"])
 
 
 def compare(scored: pd.DataFrame, graded: pd.DataFrame | None) -> pd.DataFrame:
