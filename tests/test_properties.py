@@ -200,7 +200,7 @@ def test_any_reply_is_an_outcome(
 
         monkeypatch.setattr(endpoints, "perform", perform)
         asked = answers.ask(project, project.deployments, items, tmp_path)
-        scored = steps.score_answers(project, asked, items)
+        scored = steps.score(project, steps.Gathered(asked, None, {}), items)
         assert len(scored) == 1 and set(scored["outcome"]) <= OUTCOMES
         assert scored["score"].isna()[0] or 0 <= scored["score"][0] <= 1
         seen.update(scored["outcome"])

@@ -163,11 +163,8 @@ def _judge_calls(
         return Call("", "chat", {"messages": messages(judge, **texts), **options})
 
     pairs = kind.judge_calls(deployments)
-    calls = [
-        call(**item | dict.fromkeys(("output", "first", "second"), ""))
-        for item in rows(items)
-        for _ in pairs
-    ]
+    blank = dict.fromkeys(("output", "first", "second"), "")
+    calls = [call(**item | blank) for item in rows(items)] * len(pairs)
     longest = {d.name: _longest(brief, d, items) for d in deployments}
     places = [entry for places in pairs for entry in places.items()]
     quoted = sum(judge.user.count(f"{{{place}}}") * longest[name] for place, name in places)

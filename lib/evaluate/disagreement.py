@@ -12,12 +12,12 @@ NOTE = 1600  # characters of a remark that are looked at
 
 
 def side_by_side(
-    brief: Project, scored: pd.DataFrame, items: pd.DataFrame | None, *,
+    brief: Project, scored: pd.DataFrame, items: pd.DataFrame, *,
     graded: pd.DataFrame | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Everything there is to read, the items that tell the candidates apart most first.
 
-    `items` is None where the answers have the input (Inspect); `graded` are the judge's verdicts.
+    `items` is empty where the answers have the input (Inspect); `graded` are the judge's verdicts.
     A row per item and deployment, also where it was not asked: `item_id deployment outcome score
     mark text note disagree input target group verdicts`. `mark` is the outcome in words, `text`
     the output without reasoning, `note` the error or what the scorer says.
@@ -36,7 +36,7 @@ def side_by_side(
     )
     # What belongs to the item: its text comes with the answers where there is no file of items.
     order = _order(scored)
-    texts = scored if items is None else items
+    texts = scored if items.empty else items
     for table, columns in ((texts, ["input", "target"]), (scored, ["group"])):
         first = table.drop_duplicates("item_id").set_index("item_id").reindex(order.index)
         order = order.assign(**{column: _text(first, column) for column in columns})

@@ -20,6 +20,7 @@ from lib.endpoints import identity, key_of, recorded_path, scrub, serving
 from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
 from lib.evaluate.scoring import MAX_FAILED_SHARE, metric_row
+from lib.json_values import text_of
 from lib.untrusted import as_text, without
 
 ASKS_ITEMS = False
@@ -53,7 +54,7 @@ def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataF
     logs = {d.name: read_log(_log(brief, d, run), d, **how) for d in deployments}
     if len(tasks := {log.attrs["task"] for log in logs.values()}) > 1:
         raise PlaybookError(f"only logs of one task can be compared, not of {sorted(tasks)}")
-    return pd.concat(logs.values(), ignore_index=True) if logs else pd.DataFrame()
+    return pd.concat(logs.values(), ignore_index=True)
 
 
 def _log(brief: Project, deployment: Deployment, run: Path) -> Path:
@@ -167,9 +168,9 @@ def _answer(sample: Any, task: Any, choice: tuple[str, str], group: str | None) 
     usage = sample.model_usage.get(task.model) or output.usage
     return {
         "item_id": f"{name}/{sample.epoch}" if several else name,
-        "group": _text(sample.metadata.get(group) if group else name if several else ""),
+        "group": text_of(sample.metadata.get(group) if group else name if several else ""),
         "input": "\n".join(text for text in turns if text),
-        "target": _text(sample.target),
+        "target": text_of(sample.target),
         # An agent may do its task without a last word; its scorer has seen what it did.
         "output": output.completion or (answer or "(no text)" if graded else ""),
         "finish_reason": "length" if stop in ("max_tokens", "model_length") else stop,
@@ -178,16 +179,12 @@ def _answer(sample: Any, task: Any, choice: tuple[str, str], group: str | None) 
         "completion_tokens": usage and usage.output_tokens,
         "latency_s": output.time,
         "cached": False,
+        "shared_with": "",
         "scorer": scorer,
         "graded": graded,
         "answer": answer,
         "detail": ((grade.explanation if grade else "") or "")[:2000],
     }
-
-
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "" if value is None else text
 
 
 def score(brief: Project, answers: pd.DataFrame, **_: Any) -> pd.DataFrame:

@@ -24,7 +24,6 @@ from lib.lines import read_csv_lines, read_json_lines, required_file, required_t
 from lib.untrusted import as_dict, as_list
 
 COLUMNS = ["item_id", "input", "target", "group"]
-TAKEN = ("item_id", "deployment", "repo_id")
 MOST_FAULTS = 8  # named of a file, one by one
 DOUBLED = re.compile(r"\{\{(\w+)\}\}")
 
@@ -45,17 +44,14 @@ TURNS = TypeAdapter(list[_Turn])
 def load_items(brief: Project) -> pd.DataFrame:
     """Read the items of a brief, a file of JSON lines or CSV (`evaluation.format`).
 
-    `evaluation.columns` names the file's field for each of ours, such as `{input: question}`. A
-    line may hold a conversation instead (`messages`, in OpenAI's shape, as in stored completions
-    and files for fine-tuning): an assistant's turn at its end is not sent, and is the target
-    where there is no other. An `input` is needed where the brief's wording names it.
+    `evaluation.columns` names the file's field for each of ours. A line may hold a conversation
+    instead (`messages`, in OpenAI's shape): an assistant's turn at its end is not sent, and is the
+    target where there is no other. An `input` is needed where the brief's wording names it.
 
     Returned is a row per item, all text: `item_id input target group`, what the kind of task adds
     (`documents`) and the file's further fields, as canonical JSON where they are no text. `group`
-    is the field that `evaluation.group` names; another of that name is `file_group`.
-
-    Raises:
-        PlaybookError: A line is not usable; names the file, the line and what is wrong.
+    is the field that `evaluation.group` names; another of that name is `file_group`. Lines that are
+    not usable are a PlaybookError, with their places and what is wrong.
     """
     kind = kinds.of(brief.evaluation.kind)
     if not kind.ASKS_ITEMS:
@@ -145,8 +141,7 @@ def _conversation(item: dict[str, Any], where: str) -> dict[str, Any]:
     turns = _json(raw, where, "messages") if isinstance(raw, str) else raw
     stored = [as_dict(choice).get("message") for choice in as_list(item.get("choices"))[:1]]
     turns = validated(TURNS, [*as_list(turns), *stored], where, "messages")
-    number = where.rpartition(" ")[2]
-    item = {"id": f"line {number}"} | item
+    item = {"id": f"line {where.rpartition(' ')[2]}"} | item
     if turns and turns[-1]["role"] == "assistant":
         last = turns.pop()
         calls = [as_dict(call.get("function")) for call in last.get("tool_calls", [])]
@@ -219,7 +214,7 @@ def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dic
         item = {"input": fill(_question(brief), texts)} | item
     for key in ("id", "input"):
         required_text(item.get(key), where, key)
-    if taken := [key for key in TAKEN if key in item]:
+    if taken := [key for key in ("item_id", "deployment", "repo_id") if key in item]:
         raise PlaybookError(f"{where}: the key {taken[0]} is taken; the item's name is its id")
     field = brief.evaluation.group
     group = text_of(item.get(field)) if field else ""

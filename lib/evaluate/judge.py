@@ -84,9 +84,10 @@ def _wording(template: str, texts: dict[str, str]) -> str:
     return FIELD.sub(safe, template)
 
 
-def item_texts(judge: Judge, items: pd.DataFrame) -> pd.DataFrame:
-    """What the judge's wording names of every item, `input` and `target` too, by `item_id`."""
-    return items.set_index("item_id").reindex(columns=["input", "target", *further_fields(judge)])
+def with_item(brief: Project, rows: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Rows with what the judge's wording names of their item, `input` and `target` too."""
+    columns = ["input", "target", *further_fields(judge_of(brief))]
+    return rows.join(items.set_index("item_id").reindex(columns=columns), on="item_id")
 
 
 def further_fields(judge: Judge) -> list[str]:
@@ -115,8 +116,7 @@ def ask(
     models = [records[key].get("served_model") for key in keys]
     usual = pd.Series(models, dtype=object).mode().get(0)
     read = [_read(records[key], brief.evaluation.reasoning_tags, usual) for key in keys]
-    said, judge_error = zip(*read, strict=True) if read else ((), ())
-    return rows.assign(said=list(said), judge_error=list(judge_error))
+    return rows.assign(said=[text for text, _ in read], judge_error=[why for _, why in read])
 
 
 def _schema(brief: Project) -> dict[str, Any]:
@@ -155,13 +155,11 @@ class Labelled(BaseModel):
 def load_labelled(brief: Project) -> pd.DataFrame:
     """Of `judge.calibration` `item_id input target output human`, and what the wording names."""
     judge = brief.evaluation.judge
-    columns = ["item_id", "input", "target", "output", "human"]
     if judge is None or judge.calibration is None:
-        return pd.DataFrame(columns=columns)
-    path, rated = brief.folder / judge.calibration, kinds.of(brief.evaluation.kind).RATED
-    where = path_name(path)
-    required_file(path, "evaluation.judge.calibration")
-    columns += further_fields(judge)
+        return pd.DataFrame()
+    path = required_file(brief.folder / judge.calibration, "evaluation.judge.calibration")
+    where, rated = path_name(path), kinds.of(brief.evaluation.kind).RATED
+    columns = ["item_id", "input", "target", "output", "human", *further_fields(judge)]
     lines = read_json_lines(path, wanted="id, output and human")
     table = pd.DataFrame([_label_row(raw, at, judge, rated) for at, raw in lines], columns=columns)
     for name in table.loc[table["item_id"].duplicated(), "item_id"]:

@@ -17,12 +17,11 @@ from lib.stats import Bets, by_item, group_numbers, race_losers, shuffled_blocks
 
 def drop(
     scored: pd.DataFrame, active: list[str], bets: Bets, baseline: Collection[str] = ()
-) -> pd.DataFrame:
-    """Which of the `active` deployments cannot win any more, by the items asked so far?
+) -> dict[str, str]:
+    """Which of the `active` deployments cannot win any more, by the items asked so far, and why?
 
-    `scored` is from `steps.score_answers`: all blocks and all deployments so far. Items of one
-    `group` are one bet; a `baseline` is neither dropped nor a rival. A row per active deployment:
-    `deployment dropped after_items reason`.
+    `scored` is from `steps.score`: all blocks and all deployments so far. Items of one
+    `group` are one bet; a `baseline` is neither active nor a rival.
     """
     names = [name for name in dict.fromkeys(scored["deployment"]) if name not in baseline]
     table, groups = by_item(scored)
@@ -31,18 +30,13 @@ def drop(
         numbers = np.arange(len(table))  # no two of a group so far
     calls = scored["score"].isna().groupby(scored["deployment"]).agg(["sum", "size"])
     flawed = list(calls.index[calls["sum"] > MAX_FAILED_SHARE * calls["size"]])
-    out = race_losers(table[names], numbers, [n for n in active if n in names], flawed, bets)
-    rows = []
-    for name in active:
-        n_calls, reason = int(calls["size"][name]), ""
-        if name in out:
-            rival = out[name]
-            gap = (table[name] if rival is None else table[rival] - table[name]).dropna()
-            figure = f"{gap.mean():.3g} on {len(gap)} items"
-            by = f"worse than {rival} by" if rival else f"misses min_quality {bets.bar:g}:"
-            reason = f"dropped after {n_calls} items: {by} {figure}"
-        rows.append((name, name in out, n_calls, reason))
-    return pd.DataFrame(rows, columns=["deployment", "dropped", "after_items", "reason"])
+    reasons = {}
+    for name, rival in race_losers(table[names], numbers, active, flawed, bets).items():
+        gap = (table[name] if rival is None else table[rival] - table[name]).dropna()
+        by = f"worse than {rival} by" if rival else f"misses min_quality {bets.bar:g}:"
+        figure = f"{gap.mean():.3g} on {len(gap)} items"
+        reasons[str(name)] = f"dropped after {calls['size'][name]} items: {by} {figure}"
+    return reasons
 
 
 def run(
@@ -50,15 +44,15 @@ def run(
     items: pd.DataFrame,
     ask: Callable[[list[Deployment], pd.DataFrame], pd.DataFrame],
     score: Callable[[pd.DataFrame], pd.DataFrame],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Ask the items block by block, only of deployments of the brief that can still win.
 
     Where quality cannot rule a win out all is asked at once. The race ends early when one
     candidate is left, or only such as are the same model and answer alike; with a baseline or
     `min_quality`, whose tests want all items, those are asked the other items too.
 
-    `ask` and `score` take one block at a time. Returned are all answers, and the last look at each
-    deployment, as `drop` gives it.
+    `ask` and `score` take one block at a time. Returned are all answers, and why deployments were
+    dropped, by name.
     """
     # What a win is, and in which order the items are asked.
     names = [d.name for d in brief.deployments]
@@ -70,23 +64,23 @@ def run(
         blocks = [list(items["item_id"])]
     whole = bool(baseline) or brief.requirements.min_quality is not None
     # Ask, score and look, block by block.
-    left, answered, scored, looks = brief.deployments, [], [], []
+    left, answered, scored, dropped = brief.deployments, [], [], dict[str, str]()
     for block in blocks:
         answered.append(ask(left, items[items["item_id"].isin(block)]))
         scored.append(score(answered[-1]))
         so_far = pd.concat(scored, ignore_index=True)
-        looks.append(drop(so_far, [d.name for d in left], bets, baseline))
-        left = [d for d, out in zip(left, looks[-1]["dropped"], strict=True) if not out]
+        dropped |= drop(so_far, [d.name for d in left if not d.baseline], bets, baseline)
+        left = [d for d in left if d.name not in dropped]
         rivals = [d for d in left if not d.baseline]
         if not rivals or (bets.best and not whole and _alike(so_far, rivals)):
             break
-    # All answers in the order of the brief and of the items, and the last look at each.
+    # All in the order of the brief and of the items.
     answers = pd.concat(answered, ignore_index=True)
     rank = {name: place for place, name in enumerate(names)}
     row = {item: place for place, item in enumerate(items["item_id"])}
     keys = np.lexsort((answers["item_id"].map(row), answers["deployment"].map(rank)))
-    log = pd.concat(looks).drop_duplicates("deployment", keep="last").set_index("deployment")
-    return answers.iloc[keys].reset_index(drop=True), log.loc[names].reset_index()
+    reasons = {name: dropped[name] for name in names if name in dropped}
+    return answers.iloc[keys].reset_index(drop=True), reasons
 
 
 def _bets(brief: Project, widest: int) -> Bets:

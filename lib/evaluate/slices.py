@@ -76,7 +76,7 @@ def slice_winners(
     brief: Project, scored: pd.DataFrame, items: pd.DataFrame, gathered: Gathered
 ) -> list[str]:
     """A sentence where another candidate beats the best of all in a slice that the brief names."""
-    out = {*gathered.dropped["deployment"], *(d.name for d in brief.deployments if d.baseline)}
+    out = {*gathered.dropped, *(d.name for d in brief.deployments if d.baseline)}
     rivals = scored[~scored["deployment"].isin(out)]
     kind, graded, tests = kinds.of(brief.evaluation.kind), gathered.graded, []
     for name, rows in _slices(brief, rivals, items) if brief.evaluation.slices else ():
@@ -92,10 +92,8 @@ def slice_winners(
     for row in table[table["p"] < ALPHA].itertuples():
         better, worse = (row.deployment, row.other)[:: 1 if row.difference > 0 else -1]
         by = f"by {abs(row.difference):.2g} (p = {row.p:.2g}, Holm over {len(table)} tests)"
-        sentence = (
-            f"{row.slice} ({row.n} items): {better} beats {best}, the best of all items, {by}."
-        )
-        sentences += [sentence] * (worse == best)
+        text = f"{row.slice} ({row.n} items): {better} beats {best}, the best of all items, {by}."
+        sentences += [text] * (worse == best)
     return sentences or [f"In no slice another beats {best} (Holm over {len(table)} tests)."]
 
 

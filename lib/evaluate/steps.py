@@ -1,7 +1,6 @@
 """Step 4 for every kind of task: ask, have it judged, score and compare."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,36 +19,23 @@ MOST_UNPARSED = 0.05  # of answers: beyond it, people see what was unreadable
 BASELINE = "the baseline: compared with, not chosen"
 COLUMNS = f"""deployment repo_id metric value low high {" ".join(FIGURES_OF_CALLS)} comparable
     basis primary""".split()
-NOT_COMPARED = "deployment baseline n difference low high margin p_value verdict note".split()
-NOTHING_ASKED = {
-    False: "Nothing was asked: the figures are quoted, not measured.",
-    True: "No answers yet: nothing was asked, or nothing came back.",
-}
-NO_RACE = pd.DataFrame(
-    {"deployment": [], "dropped": pd.Series(dtype=bool), "after_items": [], "reason": []}
-)
 
 
 class Gathered(NamedTuple):
-    """What came back: the answers, the judge's records, and who was dropped from a race."""
+    """What came back: the answers, the judge's records, and why who was dropped from a race."""
 
     answers: pd.DataFrame
     graded: pd.DataFrame | None
-    race: pd.DataFrame
-
-    @property
-    def dropped(self) -> pd.DataFrame:
-        """The rows of the race for who was dropped from it."""
-        return self.race[self.race["dropped"].astype(bool)]
+    dropped: dict[str, str]
 
     @property
     def notes(self) -> list[str]:
         """Who was dropped, who shares another's answers, and which models answered: sentences."""
-        out = self.dropped[["deployment", "reason"]].itertuples(index=False)
-        pairs = self.answers.get(["deployment", "shared_with"], pd.DataFrame()).drop_duplicates()
+        pairs = self.answers[["deployment", "shared_with"]].drop_duplicates()
         same = "the same weights, wording and options as {}: asked once, latency not shared"
         shared = [f"{name}: {same.format(o)}" for name, o in pairs.dropna().to_numpy() if o]
-        return [f"{name}: {reason}" for name, reason in out] + shared + model_notes(self.answers)
+        out = [f"{name}: {reason}" for name, reason in self.dropped.items()]
+        return out + shared + model_notes(self.answers)
 
 
 def gather(
@@ -58,21 +44,22 @@ def gather(
     """Ask the deployments, in a race if the brief says so, and the judge where there is one."""
     source = kinds.of(brief.evaluation.kind).gather(brief, deployments, run)
     if source is not None:
-        return Gathered(source, None, NO_RACE)
+        return Gathered(source, None, {})
     # Who is compared to whom hangs on all that are asked, not on who is left of a race.
     brief = brief.model_copy(update={"deployments": deployments})
-    race = brief.evaluation.strategy == "racing"
-    with Session(brief, run).opened() if race else nullcontext() as session:
+    if brief.evaluation.strategy == "full":
+        texts = answers.ask(brief, deployments, items, run)
+        return Gathered(texts, grade_answers(brief, texts, items, run=run), {})
+    with Session(brief, run).opened() as session:
         calls: Any = {"run": run, "session": session}
-        ask: Callable[..., Any] = partial(answers.ask, brief, **calls)
         grade: Callable[..., Any] = partial(grade_answers, brief, items=items, **calls)
-        rated = partial(score_answers, brief, items=items)
-        answers_so_far, log = (
-            racing.run(brief, items, ask, lambda block: rated(block, graded=grade(block)))
-            if race
-            else (ask(deployments, items), NO_RACE)
+        texts, dropped = racing.run(
+            brief,
+            items,
+            partial(answers.ask, brief, **calls),
+            lambda block: score(brief, Gathered(block, grade(block), {}), items),
         )
-        return Gathered(answers_so_far, grade(answers_so_far), log)
+        return Gathered(texts, grade(texts), dropped)
 
 
 def grade_answers(
@@ -85,22 +72,12 @@ def grade_answers(
 
 
 def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFrame:
-    """As `score_answers`, of what was gathered."""
-    return score_answers(brief, gathered.answers, items, graded=gathered.graded)
-
-
-def score_answers(
-    brief: Project, answers: pd.DataFrame, items: pd.DataFrame | None = None, *,
-    graded: pd.DataFrame | None = None,
-) -> pd.DataFrame:  # fmt: skip
-    """The answers of `ask`, none dropped, with `outcome predicted score detail`.
+    """The answers gathered, none left out, with `outcome predicted score detail`.
 
     `outcome` is `answered`, `truncated`, `refused`, `unparsed`, `empty` or `failed`. A failed call
     has no score; another answer that cannot be used scores 0.
     """
-    if answers.empty:
-        blank = dict.fromkeys(("outcome", "predicted", "detail"), "")
-        return answers.assign(**blank, score=pd.Series(dtype="Float64"))
+    answers, graded, _ = gathered
     texts = visible_answers(brief, answers).reset_index(drop=True)
     why = texts["unusable"]
     facts = {"outcome": why, "predicted": None, "score": 0.0, "detail": ""}
@@ -118,9 +95,9 @@ def score_answers(
 def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
     """Up to three answers that cannot be read, where over 5 %: `deployment share output`."""
     came = scored[scored["outcome"] != "failed"]
-    share = came["outcome"].eq("unparsed").groupby(came["deployment"]).mean()
-    came = came.assign(share=came["deployment"].map(share))
-    often = came[(came["share"] > MOST_UNPARSED) & (came["outcome"] == "unparsed")]
+    unparsed = came["outcome"] == "unparsed"
+    share = unparsed.groupby(came["deployment"]).transform("mean")
+    often = came.assign(share=share)[unparsed & (share > MOST_UNPARSED)]
     examples = often.groupby("deployment", sort=False).head(3)
     return examples[["deployment", "share", "output"]].reset_index(drop=True)
 
@@ -163,8 +140,7 @@ def summarise(
     table: list[dict[str, Any]] = []
     for name, rows_of_one in scored.groupby("deployment", sort=False):
         metrics = kind.metrics(brief, rows_of_one[rows_of_one["outcome"] != "failed"])
-        if not joint.empty:
-            metrics += joint[joint["deployment"] == name].to_dict("records")
+        metrics += joint[joint["deployment"] == name].to_dict("records")
         shared = {
             "deployment": name,
             "repo_id": rows_of_one["repo_id"].iloc[0],
@@ -177,8 +153,7 @@ def summarise(
         table = [row for row in kind.metrics(brief, scored) if row["deployment"] in by_name]
     scores = kind.correct(brief, pd.DataFrame(table, columns=COLUMNS), scored, checked)
     standing = {d.name: BASELINE for d in deployments if d.baseline}
-    for name, n, reason in gathered.dropped[["deployment", "after_items", "reason"]].to_numpy():
-        standing[str(name)] = f"dropped after {n} items: {reason}"
+    standing |= gathered.dropped
     of_rows = [standing.get(name, "candidate") for name in scores["deployment"]]
     return cast(pd.DataFrame, scores.assign(standing=of_rows, slice="", against_baseline=""))
 
@@ -188,15 +163,17 @@ def detail(
     items: pd.DataFrame, gathered: Gathered,
 ) -> Figure:  # fmt: skip
     """Where do the candidates go wrong? A generic figure's name and frames, for `pages.draw`."""
-    kind = kinds.of(brief.evaluation.kind)
     if scored.empty:
-        return "empty", {"text": NOTHING_ASKED[kind.ASKS_ITEMS]}
-    return cast(Figure, kind.figure(brief, scored, scores, items=items, graded=gathered.graded))
+        return "empty", {"text": "Nothing was asked: the figures are quoted, not measured."}
+    if scored["score"].isna().all():
+        return "empty", {"text": "No answer has a score: every call failed, or the judge's did."}
+    figure = kinds.of(brief.evaluation.kind).figure
+    return cast(Figure, figure(brief, scored, scores, items=items, graded=gathered.graded))
 
 
 def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.DataFrame:
     """Every pair of deployments on the same items, but not what a race dropped."""
-    left = scored[~scored["deployment"].isin(gathered.dropped["deployment"])]
+    left = scored[~scored["deployment"].isin(gathered.dropped)]
     return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(left, gathered.graded))
 
 
@@ -207,10 +184,8 @@ def non_inferiority(
 
     Not decided where the judge's labels, `checked`, show that it tells nothing.
     """
-    names = set(scored["deployment"])
-    for name in (d.name for d in brief.deployments if d.baseline and d.name in names):
-        table = stats.non_inferiority(scored, baseline=name, margin=brief.evaluation.margin)
-        if checked is not None and len(checked) and (flaw := judge.flaw(brief, checked)):
-            table = table.assign(verdict="not decided", note=f"the judge {flaw}")
-        return table
-    return pd.DataFrame(columns=NOT_COMPARED)
+    baseline = next((d.name for d in brief.deployments if d.baseline), "")
+    table = stats.non_inferiority(scored, baseline=baseline, margin=brief.evaluation.margin)
+    if checked is not None and len(checked) and (flaw := judge.flaw(brief, checked)):
+        table = table.assign(verdict="not decided", note=f"the judge {flaw}")
+    return table

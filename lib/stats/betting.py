@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Collection, Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,6 @@ import pandas as pd
 from lib.stats.intervals import ALPHA, Floats, Rows, group_numbers
 
 STAKES = np.array([0.05, 0.1, *np.linspace(0.2, 0.8, 7)])
-GROWTH = 0.1  # a block is no smaller than this share of what was asked before it
 SHARES = np.log(STAKES / STAKES.sum())  # small stakes matter only after thousands of items
 
 
@@ -27,7 +26,7 @@ def shuffled_blocks(items: pd.DataFrame, *, block: int = 25) -> list[list[str]]:
     draws = (sorted(ids) for _, ids in together)
     blocks, placed = [list[str]()], 0
     for ids in sorted(draws, key=lambda ids: hashlib.sha256(ids[0].encode()).digest()):
-        if len(blocks[-1]) >= max(block, GROWTH * placed):
+        if len(blocks[-1]) >= max(block, placed / 10):
             placed += len(blocks[-1])
             blocks.append([])
         blocks[-1] += ids
@@ -48,7 +47,7 @@ def race_losers(
     racing: Collection[Hashable],
     flawed: Collection[Hashable],
     bets: Bets,
-) -> dict[Hashable, Hashable | None]:
+) -> dict[Any, Any]:
     """The candidates that are out, each with the rival that says so most clearly (None: the bar).
 
     Evidence is wealth won by betting (Waudby-Smith & Ramdas 2023): start with 1 and stake a
@@ -79,7 +78,7 @@ def race_losers(
             mean = float(np.logaddexp.reduce([w for w, _ in wealth])) - math.log(len(wealth))
             evidence.append((mean, int(i), max(wealth, key=lambda won: won[0])[1]))
     left = len(racing)
-    out: dict[Hashable, Hashable | None] = {}
+    out = {}
     for mean, column, rival in sorted(evidence, key=lambda entry: entry[:2], reverse=True):
         # Rivals cannot beat the last one; the bar can.
         if mean < math.log(left / ALPHA) or (left == 1 and rival is not None):

@@ -100,13 +100,11 @@ def macro_f1_interval(
 
     By the delta method (Takahashi and others 2022). A label with few items remains a guess.
     """
-    index = np.array(list(dict.fromkeys(labels)), dtype=object)
+    index = np.array(labels, dtype=object)
     right, chosen = (
         np.array(list(names), dtype=object)[:, None] == index for names in (target, predicted)
     )
     n = len(right)
-    if n == 0 or not len(index):
-        return float("nan"), 0.0, 1.0
     both = 2.0 * (right & chosen)
     either = right.astype(float) + chosen
     total = either.sum(axis=0)
@@ -115,7 +113,8 @@ def macro_f1_interval(
     group = group_numbers(groups)
     # Labels count alike, so rare ones set how many items the score is worth.
     counts = right.sum(axis=0)
-    worth = float((counts > 0).sum() ** 2 / (1 / counts[counts > 0]).sum()) if counts.any() else n
+    counts = counts[counts > 0]
+    worth = float(len(counts) ** 2 / (1 / counts).sum())
     units = worth if group is None else worth * (int(group.max()) + 1) / n
     value = float(f1.mean())
     return value, *_wilson_at(value, change.mean(axis=1), group, max(units, 1.0))

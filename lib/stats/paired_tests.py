@@ -216,7 +216,7 @@ def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd
     one-sided bounds at Holm's level. `low > -margin` is `good enough`, `high < -margin` `worse`.
     """
     (table, group), twin = by_item(scored), twins(scored)
-    others = [name for name in dict.fromkeys(scored["deployment"]) if name != baseline]
+    others = [name for name in twin if name != baseline] if baseline in table else []
     pairs = [pair_of(table, group, name, baseline) for name in others]
     tests = [twin[name] for name in others]
     passing = holm(tests, [pair.p_above(-margin) for pair in pairs])
@@ -229,8 +229,8 @@ def non_inferiority(scored: pd.DataFrame, *, baseline: str, margin: float) -> pd
         # Where a candidate before it fails, Holm stops: the bound says so, too.
         low = low if adjusted < ALPHA else min(low, -margin)
         high = high if worse < ALPHA else max(high, -margin)
-        decided = "good enough" if adjusted < ALPHA else "worse" if worse < ALPHA else ""
-        verdict, note = decided or "not decided", "" if decided else _more(pair, margin, level)
+        verdict = "good enough" if adjusted < ALPHA else "worse" if worse < ALPHA else "not decided"
+        note = _more(pair, margin, level) if verdict == "not decided" else ""
         measured = pair.n, pair.difference, low, high, margin, pair.p_above(-margin), adjusted
         rows.append((name, baseline, *measured, verdict, note))
     return pd.DataFrame(rows, columns=TRIALS)

@@ -48,12 +48,9 @@ def _contest(graded: pd.DataFrame, one: str, other: str) -> tuple[pd.DataFrame, 
         table, group = by_item(sides[sides["deployment"].isin((one, other))])
         return table.reindex(columns=[one, other]), group
     # A win is a 1 to 0 and a tie a 0 to 0, which makes McNemar's test the sign test.
-    decided, items = direct["result"].isin(POINTS), direct[["item_id", "group"]]
-    won = [
-        items.assign(deployment=name, score=(direct["result"] == result).where(decided))
-        for name, result in ((one, "win"), (other, "loss"))
-    ]
-    return by_item(pd.concat(won).astype({"score": "Float64"}))
+    decided = direct[direct["result"].isin(POINTS)]
+    won = pd.DataFrame({one: decided["result"] == "win", other: decided["result"] == "loss"})
+    return won.astype(float), decided["group"]
 
 
 def beaten_by(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]:
@@ -95,9 +92,7 @@ def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
     return quality_groups(beaten_by(scores, pairs))
 
 
-PRIOR = 1.0  # wins and losses of every pair before anything is judged (Laplace)
 RESAMPLES = 1000
-RANDOM_ORDERS = 50  # of each query's documents
 
 
 def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:
@@ -109,27 +104,25 @@ def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFr
     """
     names = pd.Index(dict.fromkeys([*graded["deployment"], *graded["other"]]))
     pairs = graded[["deployment", "other"]].drop_duplicates()
-    columns = 2 * graded.groupby(["deployment", "other"], sort=False).ngroup()
     # Points by group and by pair: a column of wins and one of losses for each.
-    scored = graded["result"].isin(POINTS)
-    decided, column = graded[scored], columns[scored].to_numpy()
-    score = decided["result"].map(POINTS).to_numpy(dtype=float)
-    group = decided["group"].fillna("").astype(str)
-    unit = group.where(group.str.strip() != "", "\0" + decided["item_id"])
+    column = 2 * graded.groupby(["deployment", "other"], sort=False).ngroup()
+    score = graded["result"].map(POINTS).astype(float)
+    decided = graded.assign(column=column, score=score).dropna(subset="score")
+    unit = decided["group"].where(decided["group"] != "", "\0" + decided["item_id"])
     row, units = pd.factorize(unit)
     counts = np.zeros((len(units), 2 * len(pairs)))
-    np.add.at(counts, (row, column), score)
-    np.add.at(counts, (row, column + 1), 1 - score)
-    counts = np.vstack([counts, PRIOR * np.eye(counts.shape[1])])
+    np.add.at(counts, (row, decided["column"]), decided["score"])
+    np.add.at(counts, (row, decided["column"] + 1), 1 - decided["score"])
+    counts = np.vstack([counts, np.eye(counts.shape[1])])
     # Every row keeps some weight, so no draw is without a win or a loss.
     drawn = np.random.default_rng(0).exponential(size=(RESAMPLES, len(counts)))
     chances = [_chances(weights, pairs, names, baseline) for weights in drawn @ counts]
     low, high = np.quantile(chances, [0.025, 0.975], axis=0)
     value = _chances(counts.sum(axis=0), pairs, names, baseline)
     n = pd.concat([decided["deployment"], decided["other"]]).value_counts()
-    table = pd.DataFrame({"value": value, "low": low, "high": high}, index=names)
     n = n.reindex(names, fill_value=0)
-    return table.where(n > 0).assign(n=n).rename_axis("deployment").reset_index()
+    table = pd.DataFrame({"value": value, "low": low, "high": high}, index=names).where(n > 0)
+    return table.assign(n=n).rename_axis("deployment").reset_index()
 
 
 def _chances(
@@ -150,11 +143,11 @@ def _chances(
     return np.asarray(strength / (strength + reference))
 
 
-Grades = Mapping[str, int]
+Grades = dict[str, int]
 
 
 def ranking_measures(
-    grades: Mapping[str, Grades], orders: Mapping[str, Sequence[str]], *, k: int
+    grades: dict[str, Grades], orders: Mapping[str, Sequence[str]], *, k: int
 ) -> pd.DataFrame:
     """nDCG@k, MRR and R@k of every query, by ir_measures (trec_eval's definitions).
 
@@ -165,9 +158,8 @@ def ranking_measures(
     names = {nDCG @ k: f"nDCG@{k}", RR: "MRR", R @ k: f"R@{k}"}
     # Scores that fall strictly: trec_eval would break ties by the documents' names.
     run = {q: {d: float(len(ids) - n) for n, d in enumerate(ids)} for q, ids in orders.items()}
-    judged = {q: {d: int(grade) for d, grade in grades[q].items()} for q in orders}
     table = pd.DataFrame(0.0, index=list(orders), columns=[*names.values()])
-    for metric in ir_measures.iter_calc(list(names), judged, run):
+    for metric in ir_measures.iter_calc(list(names), grades, run):
         table.loc[metric.query_id, names[metric.measure]] = metric.value
     return table
 
@@ -175,6 +167,6 @@ def ranking_measures(
 def ranking_by_chance(grades: Grades, ids: Sequence[str], *, k: int) -> dict[str, float]:
     """The `ranking_measures` of a query's documents in orders drawn at random, on average."""
     random = np.random.default_rng(0)
-    orders = {str(n): random.permutation(ids).tolist() for n in range(RANDOM_ORDERS)}
+    orders = {str(n): random.permutation(ids).tolist() for n in range(50)}
     table = ranking_measures(dict.fromkeys(orders, grades), orders, k=k)
     return {str(name): float(mean) for name, mean in table.mean().items()}

@@ -123,7 +123,7 @@ def test_another_model_than_asked_is_shown_and_a_change_is_not_comparable(tmp_pa
         with openai_stub.running(named(*names)) as stub:
             project = brief({"base_url": stub.url})
             asked = ask(project, run)
-        gathered = steps.Gathered(asked, None, steps.NO_RACE)
+        gathered = steps.Gathered(asked, None, {})
         notes = gathered.notes
         assert len(notes) == bool(words) and (not words or any(w in notes[0] for w in words))
         scored = steps.score(project, gathered, items())
@@ -330,7 +330,7 @@ from lib.evaluate import answers, steps
 project = brief({"base_url": sys.argv[2]}, {"base_url": sys.argv[3]}, timeout_s=3, max_retries=1,
                 concurrency=12)
 asked = ask(project, pathlib.Path(sys.argv[4]), items(160))
-scored = steps.score_answers(project, asked)
+scored = steps.score(project, steps.Gathered(asked, None, {}), None)
 for name, rows in scored.groupby("deployment"):
     good = rows[rows["outcome"] == "answered"]
     print(name, len(good), good["score"].mean(), (rows["outcome"] == "failed").sum(), sep=",")

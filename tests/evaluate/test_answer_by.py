@@ -9,9 +9,10 @@ import openai_stub
 import pytest
 from asking import ask, brief, items, outcomes
 from openai_stub import Reply, Request, error
+from scored import score_answers
 
 from lib.brief.project import Project
-from lib.evaluate.steps import score_answers, unreadable
+from lib.evaluate.steps import unreadable
 
 REFUSALS = [(400, "response_format is not supported"), (422, "json_schema: extra field")]
 

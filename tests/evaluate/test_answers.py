@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from asking import KEY, ask, assert_no_key, brief, items, outcomes
 from openai_stub import Reply, Request, Stub, error
+from scored import score_answers
 
 from lib import artifacts
 from lib.endpoints import store
@@ -192,7 +193,7 @@ def test_a_failed_call_is_recorded_asked_again_and_costs_no_other(
         failed = asked[asked["error"] != ""]
         assert set(failed["item_id"]) == {"i3", "i7"}
         assert failed["error"].str.contains(said).all(), failed["error"].iloc[0]
-        artifacts.save(steps.score_answers(project, asked), tmp_path, "04_answers")
+        artifacts.save(score_answers(project, asked), tmp_path, "04_answers")
         sick[0] = False
         before = len(stub.requests)
         assert outcomes(project, ask(project, tmp_path)) == {"answered": 20}
@@ -287,7 +288,7 @@ def test_a_key_sent_back_is_written_nowhere(
     with openai_stub.running(echo) as stub:
         project = brief({"base_url": stub.url, "api_key_env": "ACME_API_KEY"})
         asked = answers.ask(project, project.deployments, items(12), tmp_path)
-    artifacts.save(steps.score_answers(project, asked), tmp_path, "04_answers")
+    artifacts.save(score_answers(project, asked), tmp_path, "04_answers")
     assert_no_key(tmp_path, asked.to_csv(), *capfd.readouterr())
     assert "***" in asked["output" if status == 200 else "error"].iloc[0]
 
@@ -377,7 +378,7 @@ def test_hostile_answers_are_kept_as_text(tmp_path: Path) -> None:
         assert len(stub.requests) == 20
     expected = [*hostile[:5], "? half a character"]
     assert list(asked["output"][:6]) == expected
-    artifacts.save(steps.score_answers(project, asked), tmp_path, "04_answers")
+    artifacts.save(score_answers(project, asked), tmp_path, "04_answers")
     assert list(artifacts.load(tmp_path, "04_answers")["output"][:6]) == expected
 
 

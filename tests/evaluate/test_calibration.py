@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from briefs import brief
 from scored import gathered as scored_gathered
-from scored import grade, summarise
+from scored import grade, score_answers, summarise
 from sklearn.metrics import cohen_kappa_score
 from test_judged import JUDGE, a_judge, answers, judged_brief
 
@@ -207,7 +207,7 @@ def judged_scores(
     monkeypatch.setattr(endpoints, "perform", graded(project, said))
     table = answers("x", "y", "z")
     grades = grade(project, table, folder, progress=False)
-    rows = steps.score_answers(project, table, graded=grades)
+    rows = score_answers(project, table, graded=grades)
     checked = steps.calibrate(project, folder)
     return summarise(project, rows, checked=checked)
 
@@ -247,7 +247,7 @@ def test_a_judge_like_a_coin_decides_nothing_up_to_the_page(
     project = calibrated(tmp_path, *lines)
     monkeypatch.setattr(endpoints, "perform", graded(project, said))
     table = pd.concat([answers(*"xyz"), answers(*"xyz", deployment="b")], ignore_index=True)
-    rows = steps.score_answers(project, table, graded=grade(project, table, tmp_path))
+    rows = score_answers(project, table, graded=grade(project, table, tmp_path))
     checked = steps.calibrate(project, tmp_path)
     scores = summarise(project, rows, checked=checked)
     primary = scores[scores["primary"]]

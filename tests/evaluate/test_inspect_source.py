@@ -16,12 +16,12 @@ import inspect_stub
 import openai_stub
 import pandas as pd
 import pytest
-from scored import summarise
+from scored import score_answers, summarise
 
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
 from lib.errors import PlaybookError
-from lib.evaluate import inspect_source, steps
+from lib.evaluate import inspect_source
 from lib.evaluate.inspect_source import read_log
 from lib.opening import open_project
 
@@ -149,7 +149,7 @@ def scored(folder: Path, *values: Any, metric: str | None = None) -> pd.DataFram
         written(folder, log(*made), f"{name}.json")
     project = brief(folder, metric=metric)
     answers = inspect_source.gather(project, project.deployments[:1], folder)
-    return steps.score_answers(project, answers)
+    return score_answers(project, answers)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.eval"])
@@ -159,7 +159,7 @@ def test_a_log_is_read_as_answers(tmp_path: Path, name: str) -> None:
     assert read["item_id"].tolist() == ["s0", "s1"]
     assert first["repo_id"] == "org/a" and first["group"] == "g1"
     assert (first["input"], first["target"], first["output"]) == ("text 0", "positive", "positive")
-    assert (first["finish_reason"], first["error"]) == ("stop", "")
+    assert (first["finish_reason"], first["error"], first["shared_with"]) == ("stop", "", "")
     assert (first["prompt_tokens"], first["completion_tokens"], first["latency_s"]) == (12, 3, 0.25)
     assert (first["scorer"], first["graded"], first["detail"]) == ("match", "C", "because")
     assert read.attrs["task"] == "tiny"
@@ -204,7 +204,7 @@ def test_what_failed_is_not_wrong(tmp_path: Path) -> None:
     written(tmp_path, log(*made))
     project = brief(tmp_path)
     answers = inspect_source.gather(project, project.deployments[:1], tmp_path)
-    table = steps.score_answers(project, answers)
+    table = score_answers(project, answers)
     wanted = ["failed", "failed", "failed", "truncated", "refused", "answered"]
     assert table["outcome"].tolist() == wanted
     assert table["score"].isna().tolist() == [True] * 3 + [False] * 3
@@ -236,9 +236,9 @@ def test_the_brief_names_the_scorer(tmp_path: Path, metric: str | None, score: f
     answers = inspect_source.gather(project, project.deployments[:1], tmp_path)
     if score is None:  # its values are mappings, and no key is named
         with pytest.raises(PlaybookError, match="scorer/key"):
-            steps.score_answers(project, answers)
+            score_answers(project, answers)
     else:
-        assert steps.score_answers(project, answers)["score"].tolist() == [score]
+        assert score_answers(project, answers)["score"].tolist() == [score]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_task_runs_against_every_deployment_once(
     assert {r.headers["authorization"] for r in stub.requests} == {f"Bearer {KEY}"}
     assert {r.body["model"] for r in stub.requests} == {"org/a", "org/b"}
     assert all("temperature" not in r.body for r in stub.requests)
-    table = steps.score_answers(project, answers)
+    table = score_answers(project, answers)
     assert table["item_id"].tolist() == ["s0", "s1"] * 2
     assert table["score"].tolist() == [0, 1, 0, 1]
     assert (table["prompt_tokens"] == 10).all() and table["latency_s"].notna().all()
@@ -370,7 +370,7 @@ def test_the_key_reaches_no_file_and_a_failing_log_is_run_again(
         for _ in range(2):
             answers = inspect_source.gather(project, project.deployments[:1], tmp_path / "run")
         assert len(stub.requests) == 8
-    table = steps.score_answers(project, answers)
+    table = score_answers(project, answers)
     assert table["outcome"].tolist() == ["answered", "answered", "failed", "answered"]
     assert "***" in answers["error"][2] and KEY not in answers["error"][2]
     assert list((tmp_path / "run").rglob("04_inspect/*.json"))

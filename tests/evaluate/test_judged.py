@@ -12,14 +12,14 @@ import openai_stub
 import pandas as pd
 import pytest
 from briefs import brief
-from scored import grade, summarise
+from scored import grade, score_answers, summarise
 
 from lib import endpoints
 from lib.brief.deployment import Deployment
 from lib.brief.project import Judge, JudgeShot, Project
 from lib.endpoints.requests import Call
 from lib.errors import PlaybookError
-from lib.evaluate import judge, steps
+from lib.evaluate import judge
 from lib.evaluate.items import load_items
 from lib.reading import find_rating
 
@@ -100,7 +100,7 @@ def scored(
     project: Project, table: pd.DataFrame, run: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     graded = grade(project, table, run, progress=False)
-    rows = steps.score_answers(project, table, load_items(project), graded=graded)
+    rows = score_answers(project, table, load_items(project), graded=graded)
     return graded, rows, summarise(project, rows)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from answer_rows import answers
 from briefs import changed, write, write_items
-from scored import summarise
+from scored import score_answers, summarise
 
 from lib.brief.project import Project
 from lib.errors import PlaybookError
@@ -86,7 +86,7 @@ def test_what_a_kind_is_given_and_what_becomes_of_what_it_gives(toy: Path) -> No
     brief = toy_brief(toy, tolerance=1)
     rows = [{"output": " a"}, {"output": "<think>x</think>bcd"}, {"output": ""}]
     table = answers(*({**row, "target": "1"} for row in rows))
-    scored = steps.score_answers(brief, table)
+    scored = score_answers(brief, table)
     assert list(scored["outcome"]) == ["answered", "answered", "empty"]
     assert list(scored["predicted"].astype(object))[:2] == ["0", "2"]
     assert list(scored["detail"]) == ["", "good", ""]

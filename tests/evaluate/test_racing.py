@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from openai_stub import Reply
 from scipy.stats import binom, norm
-from scored import summarise
+from scored import score_answers, summarise
 
 from lib.brief.deployment import Deployment
 from lib.brief.project import Project
-from lib.evaluate import answers, racing, steps
+from lib.evaluate import answers, racing
 from lib.stats import betting
 from lib.stats.betting import Bets
 from lib.stats.intervals import wilson
@@ -249,67 +249,46 @@ def scored_of(table: dict[str, Any], **columns: Any) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def look(scored: pd.DataFrame, active: Any, objective: str = "best", **how: Any) -> pd.DataFrame:
+def look(scored: pd.DataFrame, active: Any, objective: str = "best", **how: Any) -> dict[str, str]:
     bets = Bets(objective == "best", how.get("min_quality"), how.get("widest", 1))
     return racing.drop(scored, list(active), bets, how.get("baseline", ()))
 
 
-def by_name(looked: pd.DataFrame) -> pd.DataFrame:
-    return looked.set_index("deployment")
-
-
 def test_the_reason_names_rival_difference_and_items() -> None:
     scored = scored_of({"good": [1] * 40, "bad": [0, 1] * 20})
-    log = by_name(look(scored, ["good", "bad"]))
-    assert log["dropped"].to_dict() == {"good": False, "bad": True}
-    assert log.loc["bad", "after_items"] == 40
-    assert log.loc["bad", "reason"] == "dropped after 40 items: worse than good by 0.5 on 40 items"
+    reason = "dropped after 40 items: worse than good by 0.5 on 40 items"
+    assert look(scored, ["good", "bad"]) == {"bad": reason}
     for objective in ("cheapest", "fastest"):
-        kept = look(scored, ["good", "bad"], objective=objective)
-        assert not kept["dropped"].any()
-    low = by_name(look(scored, ["good", "bad"], objective="cheapest", min_quality=0.85))
-    assert low.loc["bad", "reason"].endswith("misses min_quality 0.85: 0.5 on 40 items")
-    assert not low.loc["good", "dropped"]
+        assert look(scored, ["good", "bad"], objective=objective) == {}
+    low = look(scored, ["good", "bad"], objective="cheapest", min_quality=0.85)
+    assert low["bad"].endswith("misses min_quality 0.85: 0.5 on 40 items")
+    assert "good" not in low
 
 
 def test_a_failed_call_is_a_missing_pair() -> None:
     """A thousand items, 15 failed: neither wins nor losses."""
     good, same = [1.0] * 1000, [1.0] * 985 + [None] * 15
-    looked = look(scored_of({"a": good, "b": same}), ["a", "b"], min_quality=0.99)
-    assert not looked["dropped"].any() and set(looked["reason"]) == {""}
+    assert look(scored_of({"a": good, "b": same}), ["a", "b"], min_quality=0.99) == {}
 
 
 def test_many_failed_calls_are_flagged_and_decide_nothing() -> None:
     table = {"good": [1] * 90 + [None] * 10, "bad": [0] * 100, "worse": [0] * 90 + [None] * 10}
-    looked = look(scored_of(table), list(table), min_quality=None)
-    log = by_name(looked)
-    assert not log["dropped"].any()  # `good` is not comparable: it beats nobody
-    log = by_name(look(scored_of(table), list(table), min_quality=0.8))
-    assert log["dropped"].to_dict() == {"good": False, "bad": True, "worse": False}
+    # `good` is not comparable: it beats nobody
+    assert look(scored_of(table), list(table), min_quality=None) == {}
+    assert list(look(scored_of(table), list(table), min_quality=0.8)) == ["bad"]
 
 
 def test_the_baseline_is_neither_dropped_nor_a_rival() -> None:
     for base in ([1] * 100, [0] * 100):
         scored = scored_of({"base": base, "a": [1, 0] * 50, "b": [0, 1] * 50})
-        log = by_name(
-            look(
-                scored,
-                ["base", "a", "b"],
-                objective="best",
-                min_quality=0.3,
-                baseline=["base"],
-            )
-        )
-        assert not log["dropped"].any()
+        assert look(scored, ["a", "b"], min_quality=0.3, baseline=["base"]) == {}
 
 
 def test_the_last_one_falls_only_to_the_bar() -> None:
     scored = scored_of({"a": [1] * 60, "b": [0] * 60})
-    how: dict[str, Any] = {"active": ["b"]}
-    assert not look(scored, **how)["dropped"].any()
+    assert look(scored, ["b"]) == {}
     scored = scored_of({"a": [0] * 60, "b": [0] * 60})
-    looked = look(scored, ["a", "b"], min_quality=0.5)
-    assert looked["dropped"].all()
+    assert set(look(scored, ["a", "b"], min_quality=0.5)) == {"a", "b"}
 
 
 def test_groups_of_the_items_count_in_a_look() -> None:
@@ -317,10 +296,9 @@ def test_groups_of_the_items_count_in_a_look() -> None:
     alone = look(scored_of(table), ["a", "b"])
     groups = [f"g{n // 10}" for n in range(100)]
     grouped = look(scored_of(table, group=groups), ["a", "b"])
-    assert list(alone["dropped"]) == [False, True] and not grouped["dropped"].any()
+    assert list(alone) == ["b"] and not grouped
     wide = scored_of(table, group=[""] * 100)
-    held = look(wide, ["a", "b"], widest=20)
-    assert not held["dropped"].any()  # a wide group may still come: stakes are small
+    assert look(wide, ["a", "b"], widest=20) == {}  # a wide group may still come: stakes are small
 
 
 # The driver
@@ -384,12 +362,12 @@ class Endpoint:
 
 def outcome(
     brief: Project, full: dict[str, list[float | None]]
-) -> tuple[Endpoint, pd.DataFrame, pd.DataFrame]:
+) -> tuple[Endpoint, pd.DataFrame, dict[str, str]]:
     endpoint = Endpoint(full)
     items = ITEMS.iloc[: len(next(iter(full.values())))]
-    answers, log = racing.run(brief, items, endpoint.ask, endpoint.score)
+    answers, dropped = racing.run(brief, items, endpoint.ask, endpoint.score)
     assert len(set(endpoint.asked)) == len(endpoint.asked) == len(answers)
-    return endpoint, answers, log.set_index("deployment")
+    return endpoint, answers, dropped
 
 
 GOOD, BAD = [1.0] * 300, [0.0, 1.0] * 150
@@ -397,11 +375,10 @@ MIXED = [1.0 if n % 10 else 0.0 for n in range(300)]
 
 
 def test_a_race_keeps_the_answers_and_tells_who_left_when() -> None:
-    _, answers, log = outcome(brief_of(), {"a": GOOD, "b": MIXED, "c": BAD})
+    _, answers, dropped = outcome(brief_of(), {"a": GOOD, "b": MIXED, "c": BAD})
     counts = answers["deployment"].value_counts()
-    assert list(log.index) == ["a", "b", "c"] and list(log["dropped"]) == [False, True, True]
-    assert counts["c"] == log.loc["c", "after_items"] < counts["b"] <= counts["a"] < 300
-    assert log.loc["c", "reason"].startswith(f"dropped after {counts['c']} items: worse than a by")
+    assert list(dropped) == ["b", "c"] and counts["c"] < counts["b"] <= counts["a"] < 300
+    assert dropped["c"].startswith(f"dropped after {counts['c']} items: worse than a by")
     places = answers["item_id"].str[1:].astype(int)
     assert answers["deployment"].is_monotonic_increasing
     assert places.groupby(answers["deployment"]).agg(lambda p: p.is_monotonic_increasing).all()
@@ -412,7 +389,7 @@ def test_a_race_repeats_itself() -> None:
     first, second = outcome(brief_of(), full), outcome(brief_of(), full)
     assert first[0].asked == second[0].asked
     pd.testing.assert_frame_equal(first[1], second[1])
-    pd.testing.assert_frame_equal(first[2], second[2])
+    assert first[2] == second[2]
 
 
 @pytest.mark.parametrize("where", [{"baseline": "z"}, {"requirements": {"min_quality": 0.5}}])
@@ -421,16 +398,16 @@ def test_the_last_one_is_asked_all_where_its_score_is_tested(where: dict[str, An
     names = "az" if where.get("baseline") else "a"
     full: dict[str, list[float | None]] = {"a": GOOD, "c": BAD, "z": MIXED}
     full = {name: full[name] for name in f"{names}c"}
-    _, answers, log = outcome(brief_of(f"{names}c", **where), full)
+    _, answers, dropped = outcome(brief_of(f"{names}c", **where), full)
     counts = answers["deployment"].value_counts()
     assert all(counts[name] == 300 for name in names) and counts["c"] < 100
-    assert log["dropped"].to_dict() == {name: name == "c" for name in f"{names}c"}
+    assert list(dropped) == ["c"]
 
 
 def test_the_same_model_with_the_same_answers_ends_the_race() -> None:
     full: dict[str, list[float | None]] = {"a": MIXED, "b": MIXED}
-    endpoint, _, log = outcome(brief_of("ab", model="org/one"), full)
-    assert endpoint.rounds == 1 and not log["dropped"].any()
+    endpoint, _, dropped = outcome(brief_of("ab", model="org/one"), full)
+    assert endpoint.rounds == 1 and not dropped
     assert outcome(brief_of("ab"), full)[0].rounds > 5  # two models that agree so far
     other = [*MIXED[:-1], 0.0]
     assert outcome(brief_of("ab", model="org/one"), {"a": GOOD, "b": other})[0].rounds > 1
@@ -438,17 +415,16 @@ def test_the_same_model_with_the_same_answers_ends_the_race() -> None:
 
 def test_where_quality_decides_nothing_all_is_asked_at_once() -> None:
     full: dict[str, list[float | None]] = {"a": GOOD, "b": MIXED, "c": BAD}
-    endpoint, answers, log = outcome(brief_of(objective="cheapest"), full)
-    assert endpoint.rounds == 1 and len(answers) == 900 and not log["dropped"].any()
+    endpoint, answers, dropped = outcome(brief_of(objective="cheapest"), full)
+    assert endpoint.rounds == 1 and len(answers) == 900 and not dropped
 
 
 def test_the_best_may_fall_to_another_bar_later() -> None:
     """So nobody is dropped for being worse; those below min_quality are."""
     full: dict[str, list[float | None]] = {"a": GOOD, "b": MIXED, "c": BAD}
     brief = brief_of(requirements={"max_p95_s": 1.0, "min_quality": 0.8})
-    _, answers, log = outcome(brief, full)
-    assert log["dropped"].to_dict() == {"a": False, "b": False, "c": True}
-    assert "misses min_quality 0.8" in log.loc["c", "reason"]
+    _, answers, dropped = outcome(brief, full)
+    assert list(dropped) == ["c"] and "misses min_quality 0.8" in dropped["c"]
     assert answers["deployment"].value_counts()["b"] == 300
 
 
@@ -470,8 +446,7 @@ def test_the_bar_counts_only_where_it_tests_the_items_scores(
     brief = brief_of(
         "ac", objective="cheapest", evaluation=evaluation, requirements={"min_quality": 0.9}
     )
-    _, _, log = outcome(brief, {"a": GOOD, "c": BAD})
-    assert log["dropped"].to_dict() == {"a": False, "c": dropped}
+    assert list(outcome(brief, {"a": GOOD, "c": BAD})[2]) == ["c"] * dropped
 
 
 def test_the_simulated_race_is_the_one_that_runs() -> None:
@@ -479,13 +454,13 @@ def test_the_simulated_race_is_the_one_that_runs() -> None:
     place = {item: n for n, item in enumerate(i for b in betting.shuffled_blocks(ITEMS) for i in b)}
     rows = [place[item] for item in ITEMS["item_id"]]
     table = {name: list(full[rows, n]) for n, name in enumerate("abcdefgh")}
-    _, answers, log = outcome(brief_of("abcdefgh"), table)
+    _, answers, dropped = outcome(brief_of("abcdefgh"), table)
     asked, left = race(full)
     counts = answers["deployment"].value_counts()
     assert [counts[name] for name in "abcdefgh"] == list(np.isfinite(asked).sum(axis=0))
-    assert list(~log["dropped"]) == list(left)
+    assert [name not in dropped for name in "abcdefgh"] == list(left)
     scored = answers.assign(score=answers["value"])
-    scored = scored[scored["deployment"].isin(log.index[~log["dropped"]])]
+    scored = scored[~scored["deployment"].isin(dropped)]
     values = scored.groupby("deployment", sort=False)["score"].mean().rename("value").reset_index()
     groups = tie_groups(values, compare_pairs(scored))
     assert sorted(n for n, g in groups.items() if g == 1) == [
@@ -502,21 +477,20 @@ def test_a_race_run_again_asks_nothing(tmp_path: Path) -> None:
         )
         items = ITEMS.iloc[:60].assign(input=ITEMS["item_id"], target="positive", group="")
 
-        def race_of() -> tuple[pd.DataFrame, pd.DataFrame]:
+        def race_of() -> tuple[pd.DataFrame, dict[str, str]]:
             return racing.run(
                 brief,
                 items,
                 lambda left, block: answers.ask(brief, left, block, tmp_path, progress=False),
-                lambda block: steps.score_answers(brief, block),
+                lambda block: score_answers(brief, block),
             )
 
-        asked, log = race_of()
+        asked, dropped = race_of()
         counts = len(one.requests), len(two.requests)
         assert counts == (10, 10)  # wealth is 148 after ten to nil, 11 after five; out at 40
-        again, log_again = race_of()
+        again, dropped_again = race_of()
         assert (len(one.requests), len(two.requests)) == counts
     pd.testing.assert_frame_equal(asked, again)
-    pd.testing.assert_frame_equal(log, log_again)
-    assert list(log["dropped"]) == [False, True]
-    scores = summarise(brief, steps.score_answers(brief, asked))
+    assert list(dropped) == ["b"] and dropped_again == dropped
+    scores = summarise(brief, score_answers(brief, asked))
     assert list(scores.loc[scores["primary"], "value"]) == [1.0, 0.0]

@@ -11,7 +11,7 @@ import pytest
 from answer_rows import answers
 from briefs import brief
 from effort import little_work
-from scored import summarise
+from scored import gathered, score_answers, summarise
 
 from lib.brief.project import Project, load_project
 from lib.evaluate import steps
@@ -32,7 +32,7 @@ def exact(tmp_path: Path) -> Project:
 
 
 def outcome(project: Project, **row: Any) -> tuple[str, Any]:
-    scored = steps.score_answers(project, answers(row)).iloc[0]
+    scored = score_answers(project, answers(row)).iloc[0]
     return scored["outcome"], None if pd.isna(scored["score"]) else scored["score"]
 
 
@@ -69,16 +69,16 @@ def test_an_empty_exact_answer_is_empty(exact: Project) -> None:
 
 def test_no_answer_is_dropped(project: Project) -> None:
     rows = [{}, {"error": "x"}, {"finish_reason": "length"}, {"output": "?"}]
-    scored = steps.score_answers(project, answers(*rows))
+    scored = score_answers(project, answers(*rows))
     assert list(scored["item_id"]) == ["i0", "i1", "i2", "i3"]
     assert list(scored["outcome"]) == ["answered", "failed", "truncated", "unparsed"]
     assert str(scored["score"].dtype) == "Float64"
     assert scored["score"].isna().to_list() == [False, True, False, False]
-    assert len(steps.score_answers(project, answers({}).head(0))) == 0
+    assert len(score_answers(project, answers({}).head(0))) == 0
 
 
 def summary(project: Project, table: pd.DataFrame) -> pd.DataFrame:
-    scores = summarise(project, steps.score_answers(project, table))
+    scores = summarise(project, score_answers(project, table))
     return scores.set_index("metric")
 
 
@@ -124,16 +124,24 @@ def test_all_calls_failed(project: Project) -> None:
     assert (row["low"], row["high"], row["n"], row["comparable"]) == (0.0, 1.0, 0, "no")
 
 
+def test_where_no_answer_has_a_score_the_figure_says_so(project: Project, exact: Project) -> None:
+    for one in (project, exact):
+        scored = score_answers(one, answers({"error": "x"}))
+        more: Any = {"items": pd.DataFrame(), "gathered": gathered(scored)}
+        name, figure = steps.detail(one, scored, summarise(one, scored), **more)
+        assert name == "empty" and figure["text"].startswith("No answer has a score")
+
+
 def test_deployments_are_kept_apart(project: Project) -> None:
     table = answers({}, {"deployment": "b", "repo_id": "org/b", "output": "negative"})
-    scores = summarise(project, steps.score_answers(project, table))
+    scores = summarise(project, score_answers(project, table))
     accuracy = scores[scores["metric"] == "accuracy"].set_index("deployment")["value"]
     assert accuracy.to_dict() == {"a": 1.0, "b": 0.0}
 
 
 def test_published_figures_have_no_interval() -> None:
     article = load_project("article")
-    empty = steps.score_answers(article, answers({}).head(0))
+    empty = score_answers(article, answers({}).head(0))
     scores = summarise(article, empty)
     assert scores["value"].to_list() == [0.99, 0.96, 0.94]
     assert scores[["low", "high"]].isna().all(axis=None)
@@ -143,7 +151,7 @@ def test_published_figures_have_no_interval() -> None:
 
 def test_confusion_leaves_failed_calls_out(project: Project) -> None:
     rows = [{}, {}, {"output": "hm"}, {"error": "x"}, {"output": "negative"}]
-    scored = steps.score_answers(project, answers(*rows))
+    scored = score_answers(project, answers(*rows))
     name, figure = classification.figure(project, scored, pd.DataFrame())
     found = figure["counts"].set_index(["target", "predicted"])["count"].to_dict()
     assert name == "confusion" and figure["labels"] == ["positive", "negative"]
@@ -259,14 +267,14 @@ def test_a_record_of_calls_is_not_stripped(tmp_path: Path) -> None:
 def test_recorded_answers_say_so(tmp_path: Path) -> None:
     recorded = brief(tmp_path, "deployments.0.endpoint", {"recorded": "closed.jsonl"})
     table = answers({}, {"deployment": "b"})
-    scores = summarise(recorded, steps.score_answers(recorded, table))
+    scores = summarise(recorded, score_answers(recorded, table))
     basis = scores[scores["primary"]].set_index("deployment")["basis"].to_dict()
     assert basis == {"a": "recorded (closed.jsonl)", "b": "measured here"}
 
 
 def test_the_index_may_repeat(project: Project) -> None:
     table = pd.concat([answers({}, {"error": "x"}), answers({"output": "negative"}, {})])
-    scored = steps.score_answers(project, table)
+    scored = score_answers(project, table)
     assert list(scored.index) == [0, 1, 0, 1]
     assert scored["score"].astype(object).where(scored["score"].notna(), None).to_list() == [
         1.0, None, 0.0, 1.0,
@@ -277,5 +285,5 @@ def test_a_hundred_thousand_answers(project: Project) -> None:
     two = answers({}, {"output": "<think>so</think>It is negative."})
     table = two.loc[[0, 1] * 50_000]
     with little_work():
-        scores = summarise(project, steps.score_answers(project, table))
+        scores = summarise(project, score_answers(project, table))
     assert scores["n"].to_list() == [100_000, 100_000]

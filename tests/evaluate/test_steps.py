@@ -74,10 +74,10 @@ def test_a_race_drops_the_hopeless_and_never_picks_it(tmp_path: Path) -> None:
     assert sent < 3 * N
     assert len(stub.requests) == sent  # nothing is asked twice
     pd.testing.assert_frame_equal(scored, again)
-    dropped = got.race.set_index("deployment")["dropped"]
-    assert dropped.to_dict() == {"good": False, "fair": False, "bad": True}
+    assert list(got.dropped) == ["bad"]
     standing = scores.drop_duplicates("deployment").set_index("deployment")["standing"]
-    assert standing["bad"].startswith("dropped after ")
+    after = scored["deployment"].eq("bad").sum()
+    assert standing["bad"].startswith(f"dropped after {after} items: worse than ")
     assert list(standing[["good", "fair"]]) == ["candidate", "candidate"]
     pairs = evaluation.compare(brief, scored, got)
     assert set(pairs["deployment"]) | set(pairs["other"]) == {"good", "fair"}
@@ -106,8 +106,9 @@ def test_a_recorded_baseline_is_compared_and_not_chosen(tmp_path: Path) -> None:
 
 def test_without_a_baseline_nothing_is_said_of_a_switch(tmp_path: Path) -> None:
     brief = project(tmp_path, "http://127.0.0.1:9/v1", [{"name": "good"}])
-    scored = pd.DataFrame({"deployment": ["good"], "item_id": ["i1"], "score": [1.0]})
-    got = evaluation.Gathered(scored, None, evaluation.NO_RACE)
+    row = {"deployment": "good", "repo_id": "org/good", "item_id": "i1", "score": 1.0}
+    scored = pd.DataFrame([row])
+    got = evaluation.Gathered(scored, None, {})
     assert evaluation.non_inferiority(brief, scored).empty
     assert evaluation.judge_notes(brief, pd.DataFrame(), brief.deployments, got) == []
     assert evaluation.calibrate(brief, tmp_path).empty
@@ -181,11 +182,11 @@ def test_who_is_judged_against_whom_does_not_hang_on_who_is_dropped(tmp_path: Pa
         sent = len(stub.requests)
         assert gathered(brief, tmp_path / "run")[1].equals(scored)
         assert len(stub.requests) == sent
-    assert set(got.dropped["deployment"]) == {"bad", "worse"}
+    assert set(got.dropped) == {"bad", "worse"}
     assert got.graded is not None and set(got.graded["other"]) == {"today"}
     judged = got.graded[got.graded["basis"] == "judge"]
     assert len(judged) == len(got.graded) and verdicts == 2 * len(judged)
-    after = got.dropped["after_items"].iloc[0]
+    after = scored["deployment"].eq("bad").sum()
     assert judged["deployment"].value_counts().to_dict() == {
         "good": N, "fair": N, "bad": after, "worse": after,
     }  # fmt: skip
@@ -201,7 +202,7 @@ def test_with_a_bar_on_the_win_rate_nobody_leaves_the_field(tmp_path: Path) -> N
     with openai_stub.running(judge_by_strength) as stub:
         brief = contest(tmp_path, stub.url, "good", "bad", requirements=bar)
         got, _, scores, _ = gathered(brief, tmp_path / "run")
-    assert got.dropped.empty and scores["n"].eq(N).all()
+    assert got.dropped == {} and scores["n"].eq(N).all()
 
 
 def test_a_race_starts_servers_and_reads_its_answers_once(

@@ -73,7 +73,7 @@ def page_of(html: str) -> Page:
 def render(
     brief: Project,
     table: pd.DataFrame,
-    known: pd.DataFrame | None,
+    known: pd.DataFrame,
     graded: pd.DataFrame | None = None,
 ) -> str:
     cells = side_by_side(brief, table, known, graded=graded)
@@ -202,7 +202,7 @@ def test_the_judge_on_a_pair_is_shown(brief: Project, table: pd.DataFrame) -> No
 def test_an_item_not_asked_or_not_known_is_still_there(brief: Project, table: pd.DataFrame) -> None:
     html = render(brief, table.iloc[1:], items(2))
     assert order(html) == ["i2", "i1", "i3", "i0"] and html.count("not asked") == 1
-    html = render(brief, table.assign(input="from the log"), None)
+    html = render(brief, table.assign(input="from the log"), items(0))
     assert html.count("from the log") == 4
     assert "No answers yet" in render(brief, table[:0], items(4))
 

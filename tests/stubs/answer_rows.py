@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from scored import summarise
+from scored import score_answers, summarise
 
 from lib.brief.project import Project
-from lib.evaluate import steps
 
 
 def answers(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -28,11 +27,11 @@ def answers(*rows: dict[str, Any]) -> pd.DataFrame:
 
 def scored_one(project: Project, **row: Any) -> dict[str, Any]:
     """The scored row of one answer; a missing score is None."""
-    found = steps.score_answers(project, answers(row)).iloc[0]
+    found = score_answers(project, answers(row)).iloc[0]
     return {k: None if pd.isna(v) else v for k, v in found.items()}
 
 
 def metrics_of(project: Project, *rows: dict[str, Any]) -> pd.DataFrame:
     """The scores table of some answers, by metric."""
-    scored = steps.score_answers(project, answers(*rows))
+    scored = score_answers(project, answers(*rows))
     return summarise(project, scored).set_index("metric")

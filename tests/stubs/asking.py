@@ -52,7 +52,7 @@ def ask(project: Project, run: Path, table: pd.DataFrame | None = None) -> pd.Da
 
 
 def outcomes(project: Project, asked: pd.DataFrame) -> dict[str, int]:
-    return dict(Counter(steps.score_answers(project, asked)["outcome"]))
+    return dict(Counter(steps.score(project, steps.Gathered(asked, None, {}), items())["outcome"]))
 
 
 def priced(project: Project, *names: str, **price: Any) -> Project:

@@ -14,12 +14,19 @@ from lib.evaluate import steps
 from lib.evaluate.answers import plan
 from lib.evaluate.items import load_items
 
-__all__ = ["calls_of", "gathered", "grade", "summarise"]
+__all__ = ["calls_of", "gathered", "grade", "score_answers", "summarise"]
 
 
-def gathered(answers: Any = None, graded: Any = None, race: pd.DataFrame = steps.NO_RACE) -> Any:
+def gathered(answers: Any = None, graded: Any = None, dropped: Any = None) -> Any:
     """What came back, from its parts."""
-    return steps.Gathered(pd.DataFrame() if answers is None else answers, graded, race)
+    return steps.Gathered(pd.DataFrame() if answers is None else answers, graded, dropped or {})
+
+
+def score_answers(
+    brief: Project, answers: pd.DataFrame, items: Any = None, *, graded: Any = None
+) -> pd.DataFrame:
+    """The answers of all deployments, scored."""
+    return steps.score(brief, gathered(answers, graded), pd.DataFrame() if items is None else items)
 
 
 def summarise(

@@ -99,8 +99,6 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
     """Confusion matrices: `target` against `predicted`, failed calls left out."""
     answers = scored[scored["outcome"] != "failed"]
-    if answers.empty:
-        return "empty", {"text": "Every call failed."}
     labelled = answers.assign(predicted=answers["predicted"].fillna(NO_LABEL))
     counts = labelled.groupby(["deployment", "target", "predicted"], sort=False).size()
     frame = counts.rename("count").reset_index()

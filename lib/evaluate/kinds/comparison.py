@@ -19,7 +19,6 @@ JUDGED_BY = ("{first}", "{second}")
 RELATIVE = True
 MARKS = GRADES
 item_reader = judged.item_reader
-ALL_PAIRS = 4  # deployments; more than that are compared to the baseline only, if there is one
 COLUMNS = "item_id group deployment other basis forward backward result".split()
 MOST_PAIRS = 15
 SHOWN = {
@@ -41,7 +40,7 @@ def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
             " deployments, such as a file of recorded answers, or use kind 'scoring'"
         )
     baseline = next((d.name for d in deployments if d.baseline), None)
-    if baseline is not None and len(names) > ALL_PAIRS:
+    if baseline is not None and len(names) > 4:
         return [(name, baseline) for name in names if name != baseline]
     return list(combinations(names, 2))
 
@@ -74,18 +73,16 @@ def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: A
     """
     pairs = _pairs(brief, answers)
     judged = pairs[pairs["basis"] == "judge"]
-    about = judge_model.item_texts(judge_model.judge_of(brief), items)
-    about = about.loc[judged["item_id"]].set_index(judged.index)
+    about = judge_model.with_item(brief, judged[["item_id"]], items)
     one, other = judged["output"], judged["output_other"]
     both = [about.assign(first=one, second=other), about.assign(first=other, second=one)]
     replies = judge_model.ask(brief, pd.concat(both), **judge)
     verdicts = [find_preference(t) for t in replies["said"].where(replies["judge_error"] == "", "")]
-    for order, part in (("forward", slice(len(judged))), ("backward", slice(len(judged), None))):
-        # As objects: a missing verdict stays None and no NaN passes for one.
-        pairs[order] = pd.Series(verdicts[part], judged.index, object).reindex(pairs.index)
-    orders = pairs.loc[judged.index, ["forward", "backward"]].itertuples(index=False)
-    pairs.loc[judged.index, "result"] = [outcome(*pair) for pair in orders]
-    return pairs[COLUMNS]
+    half = len(judged)
+    # As objects: a missing verdict stays None and no NaN passes for one.
+    orders = {"forward": verdicts[:half], "backward": verdicts[half:]}
+    pairs.loc[judged.index, "result"] = [*map(outcome, *orders.values())]
+    return pairs.join(pd.DataFrame(orders, judged.index, dtype=object))[COLUMNS]
 
 
 def _pairs(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +116,6 @@ def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: An
     return table.assign(
         outcome=np.where(decided, "answered", "failed"),
         predicted=table["score"].map("{:.3g}".format).where(decided, None),
-        score=table["score"].where(decided, None),
     )[["outcome", "predicted", "score", "detail"]]
 
 
@@ -128,25 +124,21 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     return [metric_row("win rate", scored["score"], scored)]
 
 
-def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
+def joint_scores(brief: Project, graded: Any) -> pd.DataFrame:
     """Bradley–Terry strengths, as the chance to win against the baseline or an average opponent."""
-    if graded is None or graded.empty:
-        return pd.DataFrame()
     baseline = next((d.name for d in brief.deployments if d.baseline), None)
     rival = baseline or "an average opponent"
     strengths = stats.strengths(graded, baseline=baseline)
     return strengths.assign(metric=f"chance to win against {rival} (Bradley–Terry)")
 
 
-def compare(scored: pd.DataFrame, graded: pd.DataFrame | None) -> pd.DataFrame:
+def compare(scored: pd.DataFrame, graded: Any) -> pd.DataFrame:
     """By the judge's own verdicts."""
-    return stats.pairs(graded, scored) if graded is not None else pd.DataFrame()
+    return stats.pairs(graded, scored)
 
 
 def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]:
     """Inconsistency and position lean of a judge that saw every pair in both orders."""
-    if graded is None:
-        return []
     results = graded.loc[graded["basis"] == "judge", "result"]
     missing = results == "no verdict"
     swapped = results[~missing] == "inconsistent"
@@ -165,11 +157,9 @@ def judge_notes(brief: Project, graded: Any, checked: pd.DataFrame) -> list[str]
 
 
 def figure(
-    brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *, graded: Any = None, **_: Any
+    brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, *, graded: pd.DataFrame, **_: Any
 ) -> Figure:
     """Wins and losses in pairs; the stronger stands first, so that the eye looks for red."""
-    if graded is None or graded.empty:
-        return "empty", {"text": "No verdicts yet: the judge has not compared the answers."}
     strength = stats.strengths(graded).sort_values("value", ascending=False, kind="stable")
     rank = {name: place for place, name in enumerate(strength["deployment"])}
     sides = stats.both_sides(graded)

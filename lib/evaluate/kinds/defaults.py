@@ -1,5 +1,6 @@
 """What a kind of task does unless its own file says otherwise: text is asked for and compared."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -94,8 +95,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 def score_each(usable: pd.DataFrame, grade: Callable[[str, str], tuple[Any, ...]]) -> pd.DataFrame:
     """As `score` gives it, each row from a function of the answer's output and target."""
-    pairs = zip(usable["output"], usable["target"], strict=True)
-    table = pd.DataFrame([grade(output, target) for output, target in pairs], usable.index)
+    table = pd.DataFrame([*map(grade, usable["output"], usable["target"])], usable.index)
     return table.set_axis(["outcome", "predicted", "score", "detail"][: table.shape[1]], axis=1)
 
 
@@ -109,7 +109,7 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
 
 def joint_scores(brief: Project, graded: pd.DataFrame | None) -> pd.DataFrame:
     """Figures of all deployments together: `deployment metric value low high n`."""
-    return pd.DataFrame()
+    return pd.DataFrame(columns=["deployment"])
 
 
 def compare(scored: pd.DataFrame, graded: pd.DataFrame | None) -> pd.DataFrame:
@@ -137,13 +137,14 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
 
 def visible_or_record(output: str, tags: Sequence[str]) -> str:
     """As `visible`; JSON as a whole is the record of several calls or documents and stays."""
-    if output.lstrip()[:1] in ("[", "{"):
-        try:
-            json.loads(output)
-            return output
-        except (ValueError, RecursionError):
-            pass
-    return visible(output, tags)
+    return output if isinstance(json_or_none(output), dict | list) else visible(output, tags)
+
+
+def json_or_none(text: str) -> Any:
+    """The value of a text that may be JSON which we wrote; None where it is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    return None
 
 
 def by_metric(

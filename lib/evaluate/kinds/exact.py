@@ -1,6 +1,5 @@
 """Exact match: the answer says the target, after the rules of `normalise`."""
 
-import json
 from typing import Any, Literal
 
 import pandas as pd
@@ -8,7 +7,7 @@ import pandas as pd
 from lib.brief import Project, Section
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import options_of
-from lib.evaluate.kinds.defaults import Reader, score_each
+from lib.evaluate.kinds.defaults import Reader, json_or_none, score_each
 from lib.evaluate.scoring import metric_row
 from lib.json_values import canonical
 from lib.lines import required_text
@@ -45,10 +44,7 @@ def _target(item: dict[str, Any], where: str) -> str:
 
 def _answers(target: str) -> list[str]:
     """The answers that count as right: of a JSON list of texts any one, otherwise the text."""
-    try:
-        texts = as_list(json.loads(target) if target.startswith("[") else None)
-    except (ValueError, RecursionError):
-        texts = []
+    texts = as_list(json_or_none(target))
     return texts if texts and all(isinstance(text, str) for text in texts) else [target]
 
 

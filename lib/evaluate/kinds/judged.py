@@ -6,9 +6,9 @@ import pandas as pd
 
 from lib.brief import Deployment, Project
 from lib.evaluate import judge as judge_model
+from lib.evaluate.kinds import defaults
 from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric
 from lib.evaluate.scoring import UNUSABLE, Figure, metric_row, outcome_shares
-from lib.lines import required_text
 from lib.reading import find_label
 
 JUDGED_BY = ("{output}",)
@@ -18,12 +18,9 @@ correct = judge_model.correct
 
 def item_reader(brief: Project) -> Reader:
     """A target is text, perhaps none."""
-
-    def read(item: dict[str, Any], where: str) -> dict[str, str]:
-        target = item.get("target")
-        return {"target": "" if target in (None, "") else required_text(target, where, "target")}
-
-    return read
+    read = defaults.item_reader(brief)
+    blank = {"target": ""}
+    return lambda item, where: blank if item.get("target") in (None, "") else read(item, where)
 
 
 def judge_calls(deployments: list[Deployment]) -> list[dict[str, str]]:
@@ -55,9 +52,7 @@ def mark_unread(replies: pd.DataFrame, missing: pd.Series, wanted: str) -> pd.Da
 def grade(brief: Project, answers: pd.DataFrame, items: pd.DataFrame, **judge: Any) -> pd.DataFrame:
     """Ask the judge about every usable answer: `deployment item_id said judge_error`."""
     usable = answers.loc[answers["unusable"].isna(), ["deployment", "item_id", "output"]]
-    about = judge_model.item_texts(judge_model.judge_of(brief), items)
-    texts = usable.join(about, on="item_id")
-    return judge_model.ask(brief, texts, **judge)
+    return judge_model.ask(brief, judge_model.with_item(brief, usable, items), **judge)
 
 
 def score(brief: Project, usable: pd.DataFrame, *, graded: pd.DataFrame, **_: Any) -> pd.DataFrame:

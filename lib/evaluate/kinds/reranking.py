@@ -19,7 +19,7 @@ from lib.brief import Deployment, Name, Project, Section
 from lib.endpoints import Call, Item, chat_calls, key_of
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, options_of
-from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, visible_or_record
+from lib.evaluate.kinds.defaults import GRADES, Reader, by_metric, json_or_none, visible_or_record
 from lib.evaluate.scoring import Figure, metric_row
 from lib.json_values import canonical
 from lib.lines import validated
@@ -104,9 +104,8 @@ def documents(item: Mapping[str, Any]) -> list[tuple[str, str]]:
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
     """The calls of an item: one, or pointwise one a document.
 
-    In a chat `{input}` is the query; pointwise a wording holds `{document}` too, listwise
-    `{documents}`, which becomes a numbered list. A wording that is only `{input}`, the brief's
-    default, is replaced by the module's own.
+    A chat's wording holds the query, `{input}`, and pointwise `{document}`, listwise `{documents}`,
+    which becomes a numbered list. For one that is only `{input}`, the default, see `WORDINGS`.
     """
     method = options_of(brief).ranking.method
     if method == "rerank":
@@ -177,11 +176,8 @@ def _ranking(brief: Project, output: str, shown: list[str]) -> tuple[list[str], 
         order = find_order(output, len(shown))
         first = [shown[number - 1] for number in order or ()]
         return ([*first, *(d for d in shown if d not in set(first))], 0) if order else None
-    try:
-        answers = json.loads(output)
-    except (ValueError, RecursionError):
-        return None
-    values = {name: _value(brief, answer) for name, answer in as_dict(answers).items()}
+    answers = as_dict(json_or_none(output))
+    values = {name: _value(brief, answer) for name, answer in answers.items()}
     usable = {name: v for name, v in values.items() if v is not None and name in shown}
     ranked = sorted(shown, key=lambda name: -usable.get(name, -math.inf))
     return (ranked, len(values) - len(usable)) if usable else None

@@ -16,12 +16,12 @@ from lib.brief import Deployment, Project
 from lib.endpoints import Call, Item
 from lib.errors import PlaybookError
 from lib.evaluate.kinds import defaults, extraction, options_of
-from lib.evaluate.kinds.defaults import Reader, score_each, visible_or_record
+from lib.evaluate.kinds.defaults import Reader, json_or_none, score_each, visible_or_record
 from lib.evaluate.schemas import json_of, misfit, validator_of
 from lib.evaluate.scoring import Figure, metric_row, shares
 from lib.json_values import canonical, find_object, parse_json, same
 from lib.lines import validated
-from lib.untrusted import as_dict
+from lib.untrusted import as_dict, as_list
 
 JSON_FIELDS = ("target",)
 visible = visible_or_record
@@ -30,10 +30,6 @@ MARKER = re.compile(r"<\|?(?:tool_call|function_call|function=|python_tag)|\[TOO
 NAMES = ("name", "function", "tool", "tool_name")
 ARGUMENTS = ("arguments", "parameters", "args")
 PYTHON = re.compile(r"\W{0,20}([A-Za-z_][\w.-]{0,200})\(")
-
-
-class _MalformedError(Exception):
-    """An answer that calls a tool in a way that no program could follow."""
 
 
 class Options(extraction.Comparison):
@@ -113,8 +109,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
     These have the function, arguments that fit its schema, and every argument the item states,
     equal by its rule in `evaluation.fields`. Where no call is expected, an answer in words is
-    right. A malformed call is `unparsed`, its `detail` starting with "malformed": engines differ
-    here, so it is counted apart from what the model knows.
+    right. A malformed call is `unparsed`, its `detail` starting with "malformed".
     """
     options, checks = options_of(brief), _validators(brief)
     wanted = {target: _wanted_calls(json.loads(target)) for target in usable["target"].unique()}
@@ -122,7 +117,7 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
     def grade(output: str, target: str) -> tuple[str, str | None, float, str]:
         try:
             calls = _calls(output, checks)
-        except _MalformedError as error:
+        except ValueError as error:
             return "unparsed", None, 0.0, f"malformed: {error}"
         right, detail = _verdict(calls, wanted[target], checks, options)
         return "answered", canonical(calls), float(right), detail
@@ -131,39 +126,32 @@ def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 
 def _calls(output: str, checks: Mapping[str, Validator]) -> list[dict[str, Any]]:
-    """The calls an answer makes, as `name` and parsed `arguments`; none where it is words."""
-    record = _record(output)
-    if record is None:
+    """The calls an answer makes, as `name` and parsed `arguments`; none where it is words.
+
+    A ValueError where it calls a tool in a way that no program could follow.
+    """
+    record = as_list(json_or_none(output))
+    texts = [as_dict(call).get(key) for call in record for key in ("name", "arguments")]
+    if not record or not all(isinstance(text, str) for text in texts):
         if spelt := _spelt_call(output, checks):
-            raise _MalformedError(f"a call written into the text: {spelt}")
+            raise ValueError(f"a call written into the text: {spelt}")
         return []
     if len(record) > MOST_CALLS:
-        raise _MalformedError(f"{len(record)} calls, more than {MOST_CALLS}")
+        raise ValueError(f"{len(record)} calls, more than {MOST_CALLS}")
     calls = []
     for name, text in ((call["name"], call["arguments"]) for call in record):
         if name not in checks:
-            raise _MalformedError(f"no tool is called {name[:80]!r}")
+            raise ValueError(f"no tool is called {name[:80]!r}")
         try:
             # An engine may send nothing for a function that takes nothing.
             arguments = parse_json(text) if text.strip() else {}
         except ValueError as error:
-            raise _MalformedError(f"arguments of {name!r}: {str(error)[:200]}") from None
+            raise ValueError(f"arguments of {name!r}: {str(error)[:200]}") from None
         if not isinstance(arguments, dict):
-            raise _MalformedError(
-                f"arguments of {name!r} are no object but {type(arguments).__name__}"
-            )
+            kind = type(arguments).__name__
+            raise ValueError(f"arguments of {name!r} are no object but {kind}")
         calls.append({"name": name, "arguments": arguments})
     return calls
-
-
-def _record(output: str) -> list[dict[str, str]] | None:
-    """The calls as they were recorded, arguments as raw text; None for anything else."""
-    try:
-        calls = json.loads(output) if output.lstrip().startswith("[") else []
-    except (ValueError, RecursionError):
-        return None
-    texts = [as_dict(call).get(key) for call in calls for key in ("name", "arguments")]
-    return calls if calls and all(isinstance(text, str) for text in texts) else None
 
 
 def _spelt_call(output: str, checks: Mapping[str, Validator]) -> str:
@@ -258,5 +246,4 @@ def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any)
     }
     masks = [mask.to_numpy(dtype=bool) for mask in conditions.values()]
     categories = np.select(masks, list(conditions), "wrong arguments")
-    title = "Where calls go wrong"
-    return shares(scored, categories, TONES, title=title, metric="correct calls")
+    return shares(scored, categories, TONES, title="Where calls go wrong", metric="correct calls")
