@@ -90,7 +90,7 @@ def chances(worlds: int) -> Iterator[Row]:
                 true = np.clip(rng.uniform(0.6, 0.85) + spread * draw(rng, k), 0.02, 0.98)
                 scored = answers(true, n, clusters, rng)
                 rows = measured(scored, np.ones(k))
-                ours = draws.joint_draws(rows, scored, n=1000).quality.argmax(axis=1)
+                ours = draws.joint_draws(rows, scored, n=1000).figures["min_quality"].argmax(1)
                 top = int(rows["quality"].argmax())
                 theirs = np.nan
                 if bootstrap_ranks:

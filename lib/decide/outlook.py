@@ -35,7 +35,7 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     order, _ = choose(table, brief.objective)
     provisional = None if order else _provisional(sure, checks, draws, brief)
     choice = order[0] if order else provisional["deployment"] if provisional else ""
-    worth = worth_of_items(table, checks, draws, brief, choice)
+    worth = worth_of_items(checks, draws, brief, choice)
     flips = flip_points(table, brief)
     loss = regret(draws, brief, choice)
     chosen = sure.set_index("deployment").loc[[choice]] if choice else sure[:0]
