@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "stubs"))
+from briefs import load_project
 from printed import Row, show
 from tradeoff_rows import table
 
-from lib.brief import Project, Requirements, load_project
+from lib.brief import Project, Requirements
 from lib.decide import draws
 from lib.stats import interval
 from lib.tables import DATA

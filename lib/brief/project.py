@@ -183,21 +183,12 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else [text for part in inner for text in _texts(part)]
 
 
-def load_project(project: str | Path, **overrides: Any) -> Project:
-    """Read and validate a brief: the name of a folder in `data/projects/`, a folder or a YAML file.
-
-    An override `section__key=value` replaces a value (not "", 0); PlaybookError lists bad keys.
-    """
-    brief, problems = read_project(project, **overrides)
-    if problems:
-        raise PlaybookError(f"{brief.file}: {in_one_list(problems)}")
-    return brief
-
-
 def read_project(project: str | Path, **overrides: Any) -> tuple[Project, list[str]]:
     """A brief without what is wrong in it, and a sentence for each key that is.
 
-    PlaybookError where too little is left of it, or `overrides` are what is wrong.
+    It is the name of a folder in `data/projects/`, a folder or a YAML file. An override
+    `section__key=value` replaces a value (not "", 0). PlaybookError where too little is left of
+    the brief, or an override is what is wrong.
     """
     raw = read_mapping(path := _find(str(project)))
     changes = {key: value for key, value in overrides.items() if value not in ("", 0, None)}

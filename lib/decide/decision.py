@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from lib.brief import Requirements
-from lib.decide.costs import dollar_signs, total_load
+from lib.decide.costs import ENDS, dollar_signs, total_load
 from lib.decide.steps import known_checks
 from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, ratio
 from lib.tables import number
@@ -60,7 +60,6 @@ UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: no traffic, no capacity, or no tokens",
 }
-ENDS = ("", "_low", "_high")
 TIES = {
     "cheapest": "the costs cannot be told apart, so the better quality group goes first,"
     " then the lower cost",
@@ -93,12 +92,13 @@ def tradeoffs(
     table = primary.rename(columns=quality).merge(speed, on="deployment", how="left")
     table = table.merge(cost, on="deployment", how="left")
     table = table.assign(**total_load(table))
-    correct = ["usd_per_1k_correct", "usd_per_1k_correct_low", "usd_per_1k_correct_high"]
+    correct = [f"usd_per_1k_correct{end}" for end in ENDS]
     parts = table[[f"{of}{end}" for of in ("usd_per_1k", "quality") for end in ENDS]]
     table[correct] = [ratio(row[:3], row[3:]) for row in parts.to_numpy(dtype=float)]
     table["dollars"] = dollar_signs(table["usd_per_1k"])
-    leaders = frontier(table[table["standing"] == "candidate"])
-    return table.assign(on_frontier=leaders.reindex(table.index, fill_value=False))
+    gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
+    gains[table["standing"] != "candidate"] = np.nan
+    return table.assign(on_frontier=frontier(gains))
 
 
 def _quality_groups(table: pd.DataFrame) -> pd.Series[int]:
@@ -107,14 +107,11 @@ def _quality_groups(table: pd.DataFrame) -> pd.Series[int]:
     return table["deployment"].map(quality_groups(better))
 
 
-def frontier(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether nothing beats it in cost, speed and quality; false where one of them is missing."""
-    gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
-    return pd.Series(frontier_rows(gains), index=table.index)
+def frontier(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether no other row is as good in all figures and better in one; missing is never.
 
-
-def frontier_rows(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The same of rows of figures of which more is better, also in each of many draws."""
+    More is better in every column; further axes before them, as of draws, stand for themselves.
+    """
     each, other = gains[..., :, None, :], gains[..., None, :, :]
     beaten = np.all(each <= other, axis=-1) & np.any(each < other, axis=-1)
     return np.asarray(~beaten.any(axis=-1) & ~np.isnan(gains).any(axis=-1))

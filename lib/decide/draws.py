@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lib.brief import Project, Requirements
-from lib.decide.decision import BARS, frontier_rows
+from lib.decide.decision import BARS, frontier
 from lib.decide.steps import known_checks
 from lib.stats import by_item, twins
 
@@ -60,7 +60,7 @@ def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame
     shares = {
         "p_pick": (best[:, None] == np.arange(len(draws.names))).mean(axis=0),
         "p_qualifies": meets.mean(axis=0),
-        "p_frontier": frontier_rows(np.stack(gains, axis=2)).mean(axis=0),
+        "p_frontier": frontier(np.stack(gains, axis=2)).mean(axis=0),
     }
     by_name = pd.DataFrame(shares, index=draws.names, dtype=float)
     dollars = brief.requirements.model_dump(include=set(DOLLARS), exclude_none=True)
