@@ -156,15 +156,13 @@ async def _send(link: Link, call: Call) -> _Attempt:
             return await _send(link, call)
         return _status_failure(served, error)
     except openai.APIError as error:
-        never_sent = isinstance(error.__cause__, httpx2.ConnectError)
+        cause, never_sent = error.__cause__, isinstance(error.__cause__, httpx2.ConnectError)
         # Our own limits say which; an error of the library may hold the key.
-        ours = isinstance(error.__cause__, httpx2.DecodingError | httpx2.TooManyRedirects)
-        message = str(error.__cause__) if ours else error.message
-        text = f"{type(error).__name__}: {message}"
+        ours = isinstance(cause, httpx2.DecodingError | httpx2.TooManyRedirects)
+        text = f"{type(error).__name__}: {cause if ours else error.message}"
         if never_sent:
             url = link.api.base_url
-            at = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
-            text = f"no connection to {at} (is it up?)"
+            text = f"no connection to {url.scheme}://{url.netloc.decode()} (is it up?)"
         return _Attempt({"error": text}, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
@@ -204,8 +202,7 @@ def _status_failure(served: Served, error: openai.APIStatusError) -> _Attempt:
     body = json.loads(redact(json.dumps(error.body, default=str), served))
     texts = map(replies.words_of, (body, redact(error.response.text, served)))
     words = next(filter(None, texts), error.response.reason_phrase)
-    wait_s = retry_after(error.response.headers)
-    return _refusal(error.status_code, words, wait_s, error.code)
+    return _refusal(error.status_code, words, retry_after(error.response.headers), error.code)
 
 
 def _refusal(

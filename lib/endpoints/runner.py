@@ -212,8 +212,7 @@ def _ask_group(group: list[Job], session: Session, keep: Keep) -> None:
             return []
 
     endpoints = [(job, session.serve(job)) for job in group]
-    problems = run_blocking(ask_all)
-    for problem in filter(None, problems):
+    for problem in filter(None, run_blocking(ask_all)):
         raise problem.exceptions[0] if isinstance(problem, BaseExceptionGroup) else problem
 
 

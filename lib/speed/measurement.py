@@ -176,10 +176,8 @@ def measure(
     """Load each deployment until its capacity is known; one row per request, with `COLUMNS`.
 
     One whose first load has no answer is not measured further, as `silent_deployments` says.
-
-    Raises:
-        PlaybookError: No endpoint answers anything, or the next load could exceed
-            `evaluation.max_usd`; what was measured is kept.
+    PlaybookError where no endpoint answers anything, or the next load could exceed
+    `evaluation.max_usd`; what was measured is kept.
     """
     rows, budget = [], endpoints.Session(brief, run).budget
     searches = _searches(brief, items, deployments)
