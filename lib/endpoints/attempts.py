@@ -131,7 +131,7 @@ async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
         elif attempt.status == 200:
             throttle.answered()
     finally:
-        await throttle.leave(unused=estimated - used)
+        throttle.leave(unused=estimated - used)
     return attempt, usd
 
 
