@@ -20,36 +20,33 @@ from lib.tables import number
 
 
 class Bar(NamedTuple):
-    """What a requirement tests: columns of value and bounds, the better side, its words."""
+    """What a requirement tests: the column of the value, the better side, its words."""
 
     value: str
-    ends: str  # of its interval: this and `_low` or `_high`
     more_is_better: bool
     wording: str
     noun: str
+    ends: str = ""  # of its interval: this, or the value's name, and `_low` or `_high`
 
     @property
     def columns(self) -> tuple[str, str, str]:
         """The columns of the value and of both ends of its interval."""
-        return self.value, f"{self.ends}_low", f"{self.ends}_high"
+        ends = self.ends or self.value
+        return self.value, f"{ends}_low", f"{ends}_high"
 
 
 BARS = {
-    "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}", "quality"),
-    "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s", "p95 latency (s)"),
+    "min_quality": Bar("quality", True, "quality of at least {:.3g}", "quality"),
+    "max_p95_s": Bar("p95_s", False, "p95 latency of at most {:.3g} s", "p95 latency (s)", "p95"),
     "max_ttft_p95_s": Bar(
-        "ttft_p95_s", "ttft", False, "p95 to the first token of at most {:.3g} s", "p95 TTFT (s)"
+        "ttft_p95_s", False, "p95 to the first token of at most {:.3g} s", "p95 TTFT (s)", "ttft"
     ),
     "max_itl_p95_s": Bar(
-        "itl_p95_s", "itl", False, "p95 between tokens of at most {:.3g} s", "p95 per token (s)"
+        "itl_p95_s", False, "p95 between tokens of at most {:.3g} s", "p95 per token (s)", "itl"
     ),
-    "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s", "load (requests/s)"),
-    "max_usd_per_1k": Bar(
-        "usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"
-    ),
-    "max_usd_per_month": Bar(
-        "usd_per_month", "usd_per_month", False, "at most ${:,.0f} a month", "$ a month"
-    ),
+    "min_rps": Bar("borne_rps", True, "at least {:.3g} requests/s", "load (requests/s)", "borne"),
+    "max_usd_per_1k": Bar("usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"),
+    "max_usd_per_month": Bar("usd_per_month", False, "at most ${:,.0f} a month", "$ a month"),
 }
 SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
 FEW = 10  # items: what would do is not known to a single one
