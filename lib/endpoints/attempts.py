@@ -162,7 +162,8 @@ async def _send(link: Link, call: Call) -> _Attempt:
         text = f"{type(error).__name__}: {cause if ours else error.message}"
         if never_sent:
             url = link.api.base_url
-            text = f"no connection to {url.scheme}://{url.netloc.decode()} (is it up?)"
+            at = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
+            text = f"no connection to {at} (is it up?)"
         return _Attempt({"error": text}, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
