@@ -76,9 +76,8 @@ def tradeoffs(
     that nobody beats. `on_frontier` are candidates, among themselves.
     """
     primary = scores[scores["primary"].astype(bool)]
-    better = primary["deployment"].map(beaten_by(primary, pairs))
-    primary = primary.assign(beaten_by=better.map(", ".join))
-    primary = primary.assign(tie_group=_quality_groups(primary))
+    better = primary["deployment"].map(beaten_by(primary, pairs)).map(", ".join)
+    primary = primary.assign(beaten_by=better).assign(tie_group=_quality_groups)
     bases = zip(capacity["deployment"], capacity["basis"], strict=True)
     read = {name: f", load {basis}" for name, basis in bases if basis.startswith("read from")}
     loads = primary["deployment"].map(lambda name: read.get(name, ""))
@@ -238,8 +237,7 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
     rule = ""
     by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
     while len(left):
-        equals = left[_tied(left, objective)]
-        equals = equals.assign(tie_group=_quality_groups(equals))
+        equals = left[_tied(left, objective)].assign(tie_group=_quality_groups)
         tied = equals.sort_values(by, kind="stable")["deployment"]
         alone = f"{tied.iloc[0]} is the {objective} without a tie"
         ties = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"

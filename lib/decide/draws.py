@@ -143,8 +143,7 @@ def shrinkage(
     mean = (means[at] + rng.standard_normal(n) / np.sqrt(information[at]))[:, None] * ones
     pull = spreads[at, None] ** 2 * weights[at]  # 1 keeps the estimate, 0 takes the mean
     luck = rng.standard_normal((n, k)) * np.sqrt(pull * noise)
-    drawn: Floats = (mean + pull * (turned - mean) + luck) @ axes.T
-    return drawn
+    return np.asarray((mean + pull * (turned - mean) + luck) @ axes.T)
 
 
 def _split(rows: pd.DataFrame, requirement: str, z: Floats) -> Floats:
@@ -153,8 +152,7 @@ def _split(rows: pd.DataFrame, requirement: str, z: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         below, above = np.log(value / low) / Z95, np.log(high / value) / Z95
     below, above = (np.where(np.isfinite(sd), np.maximum(sd, 0.0), 0.0) for sd in (below, above))
-    drawn: Floats = value * np.exp(z * np.where(z < 0, below, above))
-    return drawn
+    return np.asarray(value * np.exp(z * np.where(z < 0, below, above)))
 
 
 def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
@@ -182,8 +180,7 @@ def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
 
 def meets_all(draws: Draws, bars: Requirements) -> Flags:
     """Who meets every requirement, by draw."""
-    met: Flags = np.all(list(meets_each(draws, bars).values()), axis=0)
-    return met
+    return np.asarray(np.all(list(meets_each(draws, bars).values()), axis=0))
 
 
 def first_choice(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]:
@@ -232,8 +229,7 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
     priceless = np.isnan(draws.figures["max_usd_per_month"]).all()
     saved = "max_usd_per_1k" if priceless else "max_usd_per_month"
     gain = draws.gain(saved if brief.objective == "cheapest" else AIMS[brief.objective])
-    rng = np.random.default_rng(1)
-    noise = rng.standard_normal(gain.shape)
+    noise = np.random.default_rng(1).standard_normal(gain.shape)
     bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
     # Every number of items: their mean, the bound that is tested, the choice, its true gain.
     found = []

@@ -87,8 +87,7 @@ def decision_record(
     }
     chosen = (pick or outlook["provisional"] or {"deployment": ""})["deployment"]
     texts = [_summary(record, table), limits.get(chosen, "")]
-    record["summary"] = " ".join(filter(None, texts))
-    return record
+    return record | {"summary": " ".join(filter(None, texts))}
 
 
 def write_decision(record: Row, run: Path) -> None:
