@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from printed import Row, show
 
+from lib.brief import Project, Requirements
+from lib.brief.sections import Speed
 from lib.speed import estimate, load
-from lib.speed.load import Limits
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -266,7 +267,7 @@ def true_capacity(family: Family, n: int = 1_000_000) -> float:
     return math.sqrt(low * high)
 
 
-async def search(server: Any, limits: Limits, seed: int) -> list[dict[str, Any]]:
+async def search(server: Any, limits: Project, seed: int) -> list[dict[str, Any]]:
     done: list[dict[str, Any]] = []
     sent = itertools.count(10**6)
     while following := load.next_load(done, limits):
@@ -274,7 +275,8 @@ async def search(server: Any, limits: Limits, seed: int) -> list[dict[str, Any]]
         async def send(_: int, __: float) -> dict[str, Any]:
             return await server.send(next(sent))
 
-        done.append(await load.offer(following, send, slo_s=limits.slo_s, seed=seed + len(done)))
+        slo_s, number = limits.requirements.slo_s, seed + len(done)
+        done.append(await load.offer(following, send, slo_s=slo_s, seed=number))
     return done
 
 
@@ -311,7 +313,9 @@ def rows(runs: int = 20, only: str = "", first: int = 0) -> Iterator[Row]:
             continue
         found = []
         for run in range(first, first + runs):
-            limits = Limits(family.slo_s, 2000.0, 1500)
+            spend = Speed(budget_s=2000.0, budget_requests=1500)
+            needs = Requirements(max_p95_s=family.slo_s)
+            limits = Project.model_construct(speed=spend, requirements=needs)
             server = family.server(np.random.default_rng([run, 1]))
             done = virtual(search(server, limits, 1000 * run))
             answer = estimate.assess(estimate.conclusive_loads(done)[1:], family.slo_s)

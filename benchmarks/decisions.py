@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "stubs"))
+from briefs import load_project
 from printed import Row, show
 from tradeoff_rows import table
 
-from lib.brief import Project, Requirements, load_project
+from lib.brief import Project, Requirements
 from lib.decide import draws
 from lib.stats import interval
 from lib.tables import DATA
@@ -90,7 +91,7 @@ def chances(worlds: int) -> Iterator[Row]:
                 true = np.clip(rng.uniform(0.6, 0.85) + spread * draw(rng, k), 0.02, 0.98)
                 scored = answers(true, n, clusters, rng)
                 rows = measured(scored, np.ones(k))
-                ours = draws.joint_draws(rows, scored, n=1000).quality.argmax(axis=1)
+                ours = draws.joint_draws(rows, scored, n=1000).figures["min_quality"].argmax(1)
                 top = int(rows["quality"].argmax())
                 theirs = np.nan
                 if bootstrap_ranks:

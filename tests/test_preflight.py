@@ -10,11 +10,11 @@ from typing import Any
 import openai_stub
 import pytest
 import yaml
-from briefs import changed, write, write_items
+from briefs import changed, load_project, write, write_items
 
 from lib import hub, preflight, tables
 from lib.__main__ import main
-from lib.brief import Project, load_project
+from lib.brief import Project
 from lib.errors import PlaybookError, did_you_mean
 from lib.hub import client
 from lib.opening import open_project, open_run

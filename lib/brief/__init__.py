@@ -14,7 +14,6 @@ from lib.brief.project import (
     Judge,
     Name,
     Project,
-    load_project,
     problem_sentences,
     read_project,
 )
@@ -33,6 +32,6 @@ from lib.brief.sections import (
 __all__ = [
     "LEAST_SECRET", "Candidates", "Company", "Deployment", "Endpoint", "Evaluation", "Exemption",
     "Judge", "Limits", "Name", "Options", "Policy", "Price", "Project", "Require",
-    "Requirements", "Section", "Size", "Traffic", "endpoint_url", "load_project",
-    "problem_sentences", "read_project",
+    "Requirements", "Section", "Size", "Traffic", "endpoint_url", "problem_sentences",
+    "read_project",
 ]  # fmt: skip

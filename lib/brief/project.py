@@ -31,6 +31,7 @@ from lib.errors import PlaybookError, did_you_mean, in_one_list
 from lib.tables import DATA
 
 READ_FROM = {"folder", "file"}  # where the brief lies, which it does not say itself
+Location = tuple[int | str, ...]  # of a value in the brief
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -183,21 +184,12 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else [text for part in inner for text in _texts(part)]
 
 
-def load_project(project: str | Path, **overrides: Any) -> Project:
-    """Read and validate a brief: the name of a folder in `data/projects/`, a folder or a YAML file.
-
-    An override `section__key=value` replaces a value (not "", 0); PlaybookError lists bad keys.
-    """
-    brief, problems = read_project(project, **overrides)
-    if problems:
-        raise PlaybookError(f"{brief.file}: {in_one_list(problems)}")
-    return brief
-
-
 def read_project(project: str | Path, **overrides: Any) -> tuple[Project, list[str]]:
     """A brief without what is wrong in it, and a sentence for each key that is.
 
-    PlaybookError where too little is left of it, or `overrides` are what is wrong.
+    It is the name of a folder in `data/projects/`, a folder or a YAML file. An override
+    `section__key=value` replaces a value (not "", 0). PlaybookError where too little is left of
+    the brief, or an override is what is wrong.
     """
     raw = read_mapping(path := _find(str(project)))
     changes = {key: value for key, value in overrides.items() if value not in ("", 0, None)}
@@ -214,27 +206,21 @@ def read_project(project: str | Path, **overrides: Any) -> tuple[Project, list[s
         if of_run := [text for text in problems if text.startswith(tuple(keys or "\n"))]:
             raise PlaybookError(f"set for this run: {in_one_list(of_run)}") from None
         with contextlib.suppress(ValidationError):
-            places = [one["loc"] for one in error.errors(include_url=False)]
+            places = {one["loc"] for one in error.errors(include_url=False)}
+            places = {p[:2] if p[:1] == ("deployments",) else p for p in places}  # the whole one
             return Project(**_without(raw, places), **at), problems
         raise PlaybookError(f"{path}: {in_one_list(problems)}") from None
     except TypeError:
         raise PlaybookError(f"{path}: the keys at the top must be words") from None
 
 
-def _without(value: Any, places: list[tuple[int | str, ...]]) -> Any:
-    """A value of YAML without what lies at these places in it; of deployments, the whole one."""
-    inside: dict[int | str, list[tuple[int | str, ...]]] = {}
-    for first, *rest in filter(None, places):
-        inside.setdefault(first, []).append(tuple(rest[:1] if first == "deployments" else rest))
-    if isinstance(value, list):
-        kept = [(_without(one, inside.get(at, [])), inside.get(at)) for at, one in enumerate(value)]
-        return [one for one, wrong in kept if not (wrong and () in wrong)]
-    if not isinstance(value, dict):
+def _without(value: Any, places: set[Location], here: Location = ()) -> Any:
+    """A value of YAML, which lies here in the brief, without what lies at these places."""
+    if not isinstance(value, dict | list):
         return value
-    gone = {key for key, wrong in inside.items() if () in wrong}
-    return {
-        key: _without(one, inside.get(key, [])) for key, one in value.items() if key not in gone
-    }
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    kept = {k: _without(v, places, (*here, k)) for k, v in pairs if (*here, k) not in places}
+    return kept if isinstance(value, dict) else list(kept.values())
 
 
 def _find(project: str) -> Path:

@@ -15,14 +15,15 @@ from lib.endpoints import Rate, price_of, usd_of_answers
 from lib.stats import bootstrap
 
 NAN = float("nan")
-PER_REQUEST = ["usd_per_request", "usd_per_request_low", "usd_per_request_high"]
+ENDS = ("", "_low", "_high")
+PER_REQUEST = [f"usd_per_request{end}" for end in ENDS]
+PRICES = [f"usd_per_{of}{end}" for of in ("month", "1k") for end in ENDS]
 HOURS, DAYS = 730.0, 365 / 12  # of a month
 REPORTED = 0.95  # the least share of answers with token counts that may speak for all
 VOLUMES = np.geomspace(100, 1e8, 601)  # requests a day at which costs are compared
 UNMEASURED = {"max_rps": NAN, "low": NAN, "high": NAN, "basis": "not measured"}
-COLUMNS = """deployment hardware price price_basis cost_basis replicas utilisation usd_per_month
-    usd_per_month_low usd_per_month_high usd_per_1k usd_per_1k_low usd_per_1k_high
-    usd_per_hour rps rps_most usd_per_request usd_per_request_low usd_per_request_high""".split()
+COLUMNS = "deployment hardware price price_basis cost_basis replicas utilisation".split()
+COLUMNS += [*PRICES, "usd_per_hour", "rps", "rps_most", *PER_REQUEST]
 
 Amounts = NDArray[np.float64]
 Bounds = tuple[float, float, float]
@@ -110,9 +111,7 @@ def _bill(
         dearest, least = usd / row["rps"], usd / row["rps_most"]
         # What no load broke has no least cost.
         thousand = [dearest, least or NAN, NAN if np.isnan(least) else dearest]
-    names = [f"{name}{end}" for name in ("usd_per_month", "usd_per_1k")
-             for end in ("", "_low", "_high")]  # fmt: skip
-    return figures | dict(zip(names, [*months, *thousand], strict=True))
+    return figures | dict(zip(PRICES, [*months, *thousand], strict=True))
 
 
 def _replicas(
@@ -185,12 +184,10 @@ def crossings(curves: pd.DataFrame) -> pd.DataFrame:
     million a day. The bounds hold the better end of one cost against the worse of the other.
     """
     rows = []
-    curves = curves.dropna(subset=["usd"])
-    by_name = {name: rows for name, rows in curves.groupby("deployment", sort=False)}
-    hourly = {name: bool(rows["hourly"].iloc[0]) for name, rows in by_name.items()}
-    machines = [name for name, by_hour in hourly.items() if by_hour]
-    for machine, api in product(machines, [name for name in hourly if name not in machines]):
-        own, theirs = by_name[machine], by_name[api]
+    groups = list(curves.dropna(subset=["usd"]).groupby(["hourly", "deployment"], sort=False))
+    machines = [(name, curve) for (hourly, name), curve in groups if hourly]
+    apis = [(name, curve) for (hourly, name), curve in groups if not hourly]
+    for (machine, own), (api, theirs) in product(machines, apis):
         pairs = ("usd", "usd"), ("low", "high"), ("high", "low")
         found = [_from(own[a].to_numpy(float), theirs[b].to_numpy(float)) for a, b in pairs]
         rows.append((machine, api, *found))

@@ -13,43 +13,40 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from lib.brief import Requirements
-from lib.decide.costs import dollar_signs, total_load
+from lib.decide.costs import ENDS, dollar_signs, total_load
 from lib.decide.steps import known_checks
 from lib.stats import ALPHA, beaten_by, holm, items_needed, quality_groups, ratio
 from lib.tables import number
 
 
 class Bar(NamedTuple):
-    """What a requirement tests: columns of value and bounds, the better side, its words."""
+    """What a requirement tests: the column of the value, the better side, its words."""
 
     value: str
-    ends: str  # of its interval: this and `_low` or `_high`
     more_is_better: bool
     wording: str
     noun: str
+    ends: str = ""  # of its interval: this, or the value's name, and `_low` or `_high`
 
     @property
     def columns(self) -> tuple[str, str, str]:
         """The columns of the value and of both ends of its interval."""
-        return self.value, f"{self.ends}_low", f"{self.ends}_high"
+        ends = self.ends or self.value
+        return self.value, f"{ends}_low", f"{ends}_high"
 
 
 BARS = {
-    "min_quality": Bar("quality", "quality", True, "quality of at least {:.3g}", "quality"),
-    "max_p95_s": Bar("p95_s", "p95", False, "p95 latency of at most {:.3g} s", "p95 latency (s)"),
+    "min_quality": Bar("quality", True, "quality of at least {:.3g}", "quality"),
+    "max_p95_s": Bar("p95_s", False, "p95 latency of at most {:.3g} s", "p95 latency (s)", "p95"),
     "max_ttft_p95_s": Bar(
-        "ttft_p95_s", "ttft", False, "p95 to the first token of at most {:.3g} s", "p95 TTFT (s)"
+        "ttft_p95_s", False, "p95 to the first token of at most {:.3g} s", "p95 TTFT (s)", "ttft"
     ),
     "max_itl_p95_s": Bar(
-        "itl_p95_s", "itl", False, "p95 between tokens of at most {:.3g} s", "p95 per token (s)"
+        "itl_p95_s", False, "p95 between tokens of at most {:.3g} s", "p95 per token (s)", "itl"
     ),
-    "min_rps": Bar("borne_rps", "borne", True, "at least {:.3g} requests/s", "load (requests/s)"),
-    "max_usd_per_1k": Bar(
-        "usd_per_1k", "usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"
-    ),
-    "max_usd_per_month": Bar(
-        "usd_per_month", "usd_per_month", False, "at most ${:,.0f} a month", "$ a month"
-    ),
+    "min_rps": Bar("borne_rps", True, "at least {:.3g} requests/s", "load (requests/s)", "borne"),
+    "max_usd_per_1k": Bar("usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"),
+    "max_usd_per_month": Bar("usd_per_month", False, "at most ${:,.0f} a month", "$ a month"),
 }
 SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
 FEW = 10  # items: what would do is not known to a single one
@@ -60,7 +57,6 @@ UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: no traffic, no capacity, or no tokens",
 }
-ENDS = ("", "_low", "_high")
 TIES = {
     "cheapest": "the costs cannot be told apart, so the better quality group goes first,"
     " then the lower cost",
@@ -80,9 +76,8 @@ def tradeoffs(
     that nobody beats. `on_frontier` are candidates, among themselves.
     """
     primary = scores[scores["primary"].astype(bool)]
-    better = primary["deployment"].map(beaten_by(primary, pairs))
-    primary = primary.assign(beaten_by=better.map(", ".join))
-    primary = primary.assign(tie_group=_quality_groups(primary))
+    better = primary["deployment"].map(beaten_by(primary, pairs)).map(", ".join)
+    primary = primary.assign(beaten_by=better).assign(tie_group=_quality_groups)
     bases = zip(capacity["deployment"], capacity["basis"], strict=True)
     read = {name: f", load {basis}" for name, basis in bases if basis.startswith("read from")}
     loads = primary["deployment"].map(lambda name: read.get(name, ""))
@@ -93,12 +88,13 @@ def tradeoffs(
     table = primary.rename(columns=quality).merge(speed, on="deployment", how="left")
     table = table.merge(cost, on="deployment", how="left")
     table = table.assign(**total_load(table))
-    correct = ["usd_per_1k_correct", "usd_per_1k_correct_low", "usd_per_1k_correct_high"]
+    correct = [f"usd_per_1k_correct{end}" for end in ENDS]
     parts = table[[f"{of}{end}" for of in ("usd_per_1k", "quality") for end in ENDS]]
     table[correct] = [ratio(row[:3], row[3:]) for row in parts.to_numpy(dtype=float)]
     table["dollars"] = dollar_signs(table["usd_per_1k"])
-    leaders = frontier(table[table["standing"] == "candidate"])
-    return table.assign(on_frontier=leaders.reindex(table.index, fill_value=False))
+    gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
+    gains[table["standing"] != "candidate"] = np.nan
+    return table.assign(on_frontier=frontier(gains))
 
 
 def _quality_groups(table: pd.DataFrame) -> pd.Series[int]:
@@ -107,14 +103,11 @@ def _quality_groups(table: pd.DataFrame) -> pd.Series[int]:
     return table["deployment"].map(quality_groups(better))
 
 
-def frontier(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether nothing beats it in cost, speed and quality; false where one of them is missing."""
-    gains = np.column_stack([-table["usd_per_1k"], table["max_rps"], table["quality"]])
-    return pd.Series(frontier_rows(gains), index=table.index)
+def frontier(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether no other row is as good in all figures and better in one; missing is never.
 
-
-def frontier_rows(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The same of rows of figures of which more is better, also in each of many draws."""
+    More is better in every column; further axes before them, as of draws, stand for themselves.
+    """
     each, other = gains[..., :, None, :], gains[..., None, :, :]
     beaten = np.all(each <= other, axis=-1) & np.any(each < other, axis=-1)
     return np.asarray(~beaten.any(axis=-1) & ~np.isnan(gains).any(axis=-1))
@@ -244,8 +237,7 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
     rule = ""
     by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
     while len(left):
-        equals = left[_tied(left, objective)]
-        equals = equals.assign(tie_group=_quality_groups(equals))
+        equals = left[_tied(left, objective)].assign(tie_group=_quality_groups)
         tied = equals.sort_values(by, kind="stable")["deployment"]
         alone = f"{tied.iloc[0]} is the {objective} without a tie"
         ties = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"

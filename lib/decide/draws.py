@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lib.brief import Project, Requirements
-from lib.decide.decision import BARS, frontier_rows
+from lib.decide.decision import BARS, frontier
 from lib.decide.steps import known_checks
 from lib.stats import by_item, twins
 
@@ -18,6 +18,8 @@ Z95 = 1.959964  # half an interval in standard errors
 SPREADS = np.geomspace(0.005, 3, 40)  # of the true qualities, in standard deviations of an item
 USUAL_SPREAD = 0.05  # scale of the same: about 2 points where 85 % are right
 LATENCIES = ("max_p95_s", "max_ttft_p95_s", "max_itl_p95_s")
+AIMS = {"cheapest": "max_usd_per_1k", "best": "min_quality", "fastest": "min_rps"}
+DOLLARS = ("max_usd_per_1k", "max_usd_per_month")
 MORE_ITEMS = (25, 50, 100, 200, 400, 800, 1600)
 
 Floats = NDArray[np.float64]
@@ -28,13 +30,13 @@ class Draws(NamedTuple):
     """What may be true, a row per draw and a column per candidate; missing where unknown."""
 
     names: list[str]
-    quality: Floats
-    rps: Floats
-    latencies: dict[str, Floats]  # by the requirement that bounds them
-    usd_per_1k: Floats
-    usd_per_month: Floats
-    slo_s: Floats  # that the load keeps to, by candidate
-    rows: list[dict[Any, Any]]  # of the table, for what is known without a measurement
+    figures: dict[str, Floats]  # by the requirement that bounds them
+    table: pd.DataFrame  # the rows of the candidates, as they were measured
+
+    def gain(self, requirement: str) -> Floats:
+        """The figures that a requirement bounds, turned so that more is better."""
+        figures = self.figures[requirement]
+        return figures if BARS[requirement].more_is_better else -figures
 
 
 class Regret(NamedTuple):
@@ -52,21 +54,22 @@ def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame
     In every draw the gates are tested and the objective applied as if the figures were known.
     Missing where a figure has no interval, as a published one, or is not known at all.
     """
-    met = meets_each(draws, brief.requirements)
     meets = meets_all(draws, brief.requirements)
     best = first_choice(draws, meets, brief.objective)
-    front = frontier_rows(np.stack([draws.quality, draws.rps, -draws.usd_per_1k], axis=2))
+    gains = [draws.gain(requirement) for requirement in AIMS.values()]
     shares = {
         "p_pick": (best[:, None] == np.arange(len(draws.names))).mean(axis=0),
         "p_qualifies": meets.mean(axis=0),
-        "p_frontier": front.mean(axis=0),
+        "p_frontier": frontier(np.stack(gains, axis=2)).mean(axis=0),
     }
     by_name = pd.DataFrame(shares, index=draws.names, dtype=float)
-    unknown = [np.isnan(draws.rps).any(axis=0)]
-    unknown += [np.isnan(draws.usd_per_1k).any(axis=0)] * ("max_usd_per_1k" in met)
-    unknown += [np.isnan(draws.usd_per_month).any(axis=0)] * ("max_usd_per_month" in met)
-    facts = [{one[-2] for one in known_checks(row, brief.requirements)} for row in draws.rows]
-    unknown += [np.array(["not decided" in verdicts for verdicts in facts], dtype=bool)]
+    dollars = brief.requirements.model_dump(include=set(DOLLARS), exclude_none=True)
+    unknown = [np.isnan(draws.figures[name]).any(axis=0) for name in ("min_rps", *dollars)]
+    undecided = [
+        any(verdict == "not decided" for *_, verdict, _ in known_checks(row, brief.requirements))
+        for row in draws.table.to_dict("records")
+    ]
+    unknown.append(np.array(undecided, bool))
     by_name[np.any(unknown, axis=0)] = np.nan
     return table.join(by_name, on="deployment")
 
@@ -80,41 +83,36 @@ def joint_draws(table: pd.DataFrame, scored: pd.DataFrame, *, n: int = N_DRAWS) 
     bears more costs less.
     """
     rng = np.random.default_rng(0)
-    figures = table[["quality", "quality_low", "quality_high"]].notna().all(axis=1)
-    rows = table[(table["standing"] == "candidate") & figures]
+    rows = table.dropna(subset=["quality", "quality_low", "quality_high"])
+    rows = rows[rows["standing"] == "candidate"]
     rows = rows[(rows["comparable"] != "no") & rows["basis"].str.startswith("measured")]
     rows = rows[rows["against_baseline"] != "worse"]
-    names = rows["deployment"].tolist()
-    one_of = twins(scored[scored["deployment"].isin(names)]) if names else {}
-    firsts = list(dict.fromkeys(one_of[name] for name in names))
+    quality = _quality(rows, scored, rng, n)
+    z, late = rng.standard_normal((2, n, len(rows)))
+    figures = {
+        "min_quality": quality,
+        "min_rps": _split(rows, "min_rps", z),
+        **{name: _split(rows, name, late) for name in LATENCIES},
+        **{name: _split(rows, name, -z) for name in DOLLARS},
+    }
+    return Draws(rows["deployment"].tolist(), figures, rows)
+
+
+def _quality(rows: pd.DataFrame, scored: pd.DataFrame, rng: np.random.Generator, n: int) -> Floats:
+    """Draws of quality, correlated as the scores on shared items are: without any they are not."""
+    if rows.empty:
+        return np.empty((n, 0))
+    one_of = twins(scored[scored["deployment"].isin(rows["deployment"])])
+    firsts = list(dict.fromkeys(rows["deployment"].map(one_of)))
     models = rows.set_index("deployment").loc[firsts]
     error = ((models["quality_high"] - models["quality_low"]) / 2 / Z95).to_numpy(float)
-    scatter = correlation(scored, firsts) * np.outer(error, error)
-    deviation = max(np.mean(error * np.sqrt(models["n"].to_numpy(float))), 1e-9) if firsts else 0
-    values = models["quality"].to_numpy(float)
-    drawn = shrinkage(values, scatter, deviation, rng, n) if firsts else None
-    columns = [firsts.index(one_of[name]) for name in names]
-    quality = np.empty((n, 0)) if drawn is None else drawn[:, columns]
-    z = rng.standard_normal((n, len(names)))
-    late = rng.standard_normal((n, len(names)))
-    return Draws(
-        names,
-        quality,
-        _split(rows, "min_rps", z),
-        {name: _split(rows, name, late) for name in LATENCIES},
-        _split(rows, "max_usd_per_1k", -z),
-        _split(rows, "max_usd_per_month", -z),
-        rows["slo_s"].to_numpy(float),
-        rows.to_dict("records"),
-    )
-
-
-def correlation(scored: pd.DataFrame, names: list[str]) -> Floats:
-    """Correlations of the candidates' scores over the items that they share; none is 0."""
-    scores, _ = by_item(scored[scored["deployment"].isin(names)])
-    shared = scores.reindex(columns=names).corr(min_periods=10).fillna(0.0)
-    itself = np.eye(len(names), dtype=bool)
-    return np.asarray(np.where(itself, 1.0, shared.to_numpy(dtype=float)), dtype=np.float64)
+    scores, _ = by_item(scored[scored["deployment"].isin(firsts)])
+    shared = scores.reindex(columns=firsts).corr(min_periods=10).fillna(0.0).to_numpy(copy=True)
+    np.fill_diagonal(shared, 1.0)
+    deviation = max(np.mean(error * np.sqrt(models["n"].to_numpy(float))), 1e-9)
+    values, scatter = models["quality"].to_numpy(float), shared * np.outer(error, error)
+    drawn = shrinkage(values, scatter, deviation, rng, n)
+    return drawn[:, [firsts.index(one_of[name]) for name in rows["deployment"]]]
 
 
 def shrinkage(
@@ -145,8 +143,7 @@ def shrinkage(
     mean = (means[at] + rng.standard_normal(n) / np.sqrt(information[at]))[:, None] * ones
     pull = spreads[at, None] ** 2 * weights[at]  # 1 keeps the estimate, 0 takes the mean
     luck = rng.standard_normal((n, k)) * np.sqrt(pull * noise)
-    drawn: Floats = (mean + pull * (turned - mean) + luck) @ axes.T
-    return drawn
+    return np.asarray((mean + pull * (turned - mean) + luck) @ axes.T)
 
 
 def _split(rows: pd.DataFrame, requirement: str, z: Floats) -> Floats:
@@ -155,8 +152,7 @@ def _split(rows: pd.DataFrame, requirement: str, z: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         below, above = np.log(value / low) / Z95, np.log(high / value) / Z95
     below, above = (np.where(np.isfinite(sd), np.maximum(sd, 0.0), 0.0) for sd in (below, above))
-    drawn: Floats = value * np.exp(z * np.where(z < 0, below, above))
-    return drawn
+    return np.asarray(value * np.exp(z * np.where(z < 0, below, above)))
 
 
 def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
@@ -164,39 +160,35 @@ def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
 
     Whatever the brief asks, quality must have a figure and some load must be borne.
     """
-    floor = -np.inf if bars.min_quality is None else bars.min_quality
-    met = {"min_quality": draws.quality >= floor, "load": draws.rps > 0}
-    sides = {
-        "min_rps": (draws.rps, 1),
-        **{name: (figures, -1) for name, figures in draws.latencies.items()},
-        "max_usd_per_1k": (draws.usd_per_1k, -1),
-        "max_usd_per_month": (draws.usd_per_month, -1),
-    }
-    for name, (figures, sign) in sides.items():
-        if (bar := getattr(bars, name)) is not None:
-            met[name] = sign * figures >= sign * bar
+    rps = draws.figures["min_rps"]
+    met = {"load": rps > 0}
+    for name, figures in draws.figures.items():
+        bar = getattr(bars, name)
+        if bar is None and name == "min_quality":
+            bar = -np.inf
+        if bar is not None:
+            met[name] = figures >= bar if BARS[name].more_is_better else figures <= bar
     if bars.max_p95_s is not None:  # as the capacity says, where it is of this objective
-        kept = (draws.rps >= (bars.min_rps or 0.0)) & (draws.rps > 0)
-        met["max_p95_s"] = np.where(draws.slo_s <= bars.max_p95_s, kept, met["max_p95_s"])
-    for at, row in enumerate(draws.rows):
+        kept = (rps >= (bars.min_rps or 0.0)) & (rps > 0)
+        of_it = (draws.table["slo_s"] <= bars.max_p95_s).to_numpy()
+        met["max_p95_s"] = np.where(of_it, kept, met["max_p95_s"])
+    for at, row in enumerate(draws.table.to_dict("records")):
         for name, *_, verdict, _ in known_checks(row, bars):
-            met.setdefault(name, np.ones_like(draws.rps, bool))[:, at] = verdict == "met"
+            met.setdefault(name, np.ones_like(rps, bool))[:, at] = verdict == "met"
     return met
 
 
 def meets_all(draws: Draws, bars: Requirements) -> Flags:
     """Who meets every requirement, by draw."""
-    met: Flags = np.all(list(meets_each(draws, bars).values()), axis=0)
-    return met
+    return np.asarray(np.all(list(meets_each(draws, bars).values()), axis=0))
 
 
 def first_choice(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]:
     """The column of whoever qualifies and is first by the objective, by draw; -1 where nobody."""
-    worth = {"cheapest": -draws.usd_per_1k, "best": draws.quality, "fastest": draws.rps}[objective]
+    worth = draws.gain(AIMS[objective])
     worth = np.where(meets & ~np.isnan(worth), worth, -np.inf)
-    if not draws.names:
-        return np.full(len(worth), -1)
-    return np.where(np.isneginf(worth).all(axis=1), -1, worth.argmax(axis=1))
+    nobody = np.full((len(worth), 1), -np.inf)  # who comes first where all are worth as little
+    return np.asarray(np.hstack([nobody, worth]).argmax(axis=1) - 1)
 
 
 def regret(draws: Draws, brief: Project, choice: str) -> Regret:
@@ -210,17 +202,12 @@ def regret(draws: Draws, brief: Project, choice: str) -> Regret:
     meets, at = meets_all(draws, brief.requirements), draws.names.index(choice)
     best, fit = first_choice(draws, meets, brief.objective), meets[:, at]
     row = np.arange(len(best))
-    signed = (1, draws.usd_per_month), (1, draws.usd_per_1k), (-1, draws.quality)
-    losses = [
-        np.where(fit, sign * (figures[:, at] - figures[row, best]), 0.0).mean()
-        for sign, figures in signed
-    ]
+    gains = [draws.gain(name) for name in ("max_usd_per_month", "max_usd_per_1k", "min_quality")]
+    losses = [np.where(fit, gain[row, best] - gain[:, at], 0.0).mean() for gain in gains]
     return Regret(*map(float, [*losses, 1 - fit.mean()]))
 
 
-def worth_of_items(
-    table: pd.DataFrame, checks: pd.DataFrame, draws: Draws, brief: Project, choice: str
-) -> pd.DataFrame:
+def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: str) -> pd.DataFrame:
     """What so many more items would be worth: `items p_other worth`, a row per number of them.
 
     Every draw is taken for the truth, the items are drawn from it, the bound of the interval that
@@ -229,32 +216,34 @@ def worth_of_items(
     qualifies: dollars a month, per 1,000 requests without traffic, or points of quality where the
     objective is `best`. `p_other` is how often the choice would change.
     """
-    empty = pd.DataFrame(columns=["items", "p_other", "worth"])
+    columns, rows = ["items", "p_other", "worth"], draws.table
     if choice not in draws.names:
-        return empty
-    rows = table.set_index("deployment").loc[draws.names]
+        return pd.DataFrame(columns=columns)
     # Who may be chosen once its quality is shown, and what its items say so far.
     others = checks[(checks["requirement"] != "min_quality") & (checks["verdict"] != "met")]
-    open_to = ~rows.index.isin(others["deployment"]) & (rows["max_rps"] > 0).to_numpy()
+    open_to = (~rows["deployment"].isin(others["deployment"]) & rows["max_rps"].gt(0)).to_numpy()
     n = rows["n"].to_numpy(float)
     error = ((rows["quality_high"] - rows["quality_low"]) / 2 / Z95).to_numpy(float)
     measured, dollars, load = rows[["quality", "usd_per_1k", "borne_rps"]].to_numpy(float).T
-    monthly, at = draws.usd_per_month, draws.names.index(choice)
-    saved = -(draws.usd_per_1k if np.isnan(monthly).all() else monthly)
-    gain = {"best": draws.quality, "fastest": draws.rps}.get(brief.objective, saved)
-    fit = meets_all(draws, brief.requirements)
-    rng = np.random.default_rng(1)
-    noise = rng.standard_normal(draws.quality.shape)
+    at, fit = draws.names.index(choice), meets_all(draws, brief.requirements)
+    priceless = np.isnan(draws.figures["max_usd_per_month"]).all()
+    saved = "max_usd_per_1k" if priceless else "max_usd_per_month"
+    gain = draws.gain(saved if brief.objective == "cheapest" else AIMS[brief.objective])
+    noise = np.random.default_rng(1).standard_normal(gain.shape)
     bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
     # Every number of items: their mean, the bound that is tested, the choice, its true gain.
     found = []
     for more in MORE_ITEMS:
-        fresh = draws.quality + noise * error * np.sqrt(n / more)
+        fresh = draws.figures["min_quality"] + noise * error * np.sqrt(n / more)
         mean = (n * measured + more * fresh) / (n + more)
         shown = mean - Z95 * error * np.sqrt(n / (n + more)) >= bar
-        seen = draws._replace(quality=mean, usd_per_1k=dollars + 0 * mean, rps=load + 0 * mean)
-        then = first_choice(seen, shown & open_to, brief.objective)
+        seen = {
+            "min_quality": mean,
+            "max_usd_per_1k": dollars + 0 * mean,
+            "min_rps": load + 0 * mean,
+        }
+        then = first_choice(draws._replace(figures=seen), shown & open_to, brief.objective)
         then = np.where(then < 0, at, then)
         better = np.where(fit[draw, then], gain[draw, then] - gain[draw, at], 0.0)
         found.append((more, float((then != at).mean()), float(better.mean())))
-    return pd.DataFrame(found, columns=empty.columns)
+    return pd.DataFrame(found, columns=columns)

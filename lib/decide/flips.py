@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 import pandas as pd
 
 from lib.brief import Project
-from lib.decide.costs import at_traffic
+from lib.decide.costs import PRICES, at_traffic
 from lib.decide.decision import BARS, TIES, check, choose, qualify
 from lib.decide.draws import LATENCIES
 
 STEPS = (1.05, 1.2, 1.5, 2.0, 4.0, 10.0)  # factors tried, the nearest first
 HALVINGS = 6  # of the gap between the last factor that holds and the first that flips
-PRICES = [f"usd_per_{of}{end}" for of in ("1k", "month") for end in ("", "_low", "_high")]
 COLUMNS = ["change", "value", "flips_at", "factor", "pick"]
 
 Pick = Callable[[float], str]  # by the factor of a figure

@@ -35,7 +35,7 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     order, _ = choose(table, brief.objective)
     provisional = None if order else _provisional(sure, checks, draws, brief)
     choice = order[0] if order else provisional["deployment"] if provisional else ""
-    worth = worth_of_items(table, checks, draws, brief, choice)
+    worth = worth_of_items(checks, draws, brief, choice)
     flips = flip_points(table, brief)
     loss = regret(draws, brief, choice)
     chosen = sure.set_index("deployment").loc[[choice]] if choice else sure[:0]
@@ -172,16 +172,15 @@ def _cheaper(sure: Frame, checks: Frame, order: list[str]) -> list[str]:
         return []
     pick = sure.set_index("deployment").loc[order[0]]
     open_ = sure[(sure["qualifies"] == "not decided") & (sure["usd_per_1k"] < pick["usd_per_1k"])]
-    sentences = []
-    for row in open_.sort_values("usd_per_1k").to_dict("records")[:1]:
-        notes = checks[(checks["deployment"] == row["deployment"])]
-        notes = notes.loc[notes["verdict"] == "not decided", "note"]
-        less = 1 - row["usd_per_1k"] / pick["usd_per_1k"]
-        worth = row["p_qualifies"] * (pick["usd_per_month"] - row["usd_per_month"])
-        value = f", worth about ${number(worth, digits=2)} a month" if worth > 0 else ""
-        lead = f"A cheaper candidate is still not decided: {row['deployment']}, {less:.0%} cheaper"
-        sentences.append(f"{lead}; {'; '.join(notes)}{value}.")
-    return sentences
+    if open_.empty:
+        return []
+    row = open_.sort_values("usd_per_1k").iloc[0]
+    of_row = (checks["deployment"] == row["deployment"]) & (checks["verdict"] == "not decided")
+    less = 1 - row["usd_per_1k"] / pick["usd_per_1k"]
+    worth = row["p_qualifies"] * (pick["usd_per_month"] - row["usd_per_month"])
+    value = f", worth about ${number(worth, digits=2)} a month" if worth > 0 else ""
+    lead = f"A cheaper candidate is still not decided: {row['deployment']}, {less:.0%} cheaper"
+    return [f"{lead}; {'; '.join(checks.loc[of_row, 'note'])}{value}."]
 
 
 def _holds(flips: Frame, order: list[str]) -> list[str]:

@@ -34,8 +34,7 @@ def decision_record(
 ) -> Row:  # fmt: skip
     """Choose from `qualify`'s table, and say everything that the choice rests on.
 
-    Raises:
-        PlaybookError: A deployment has figures that steps 1 to 3 do not let through.
+    PlaybookError where a deployment has figures that steps 1 to 3 do not let through.
     """
     verdicts = admit(brief, shortlist, metadata)
     has_figures = verdicts["deployment"].isin(table["deployment"])
@@ -88,8 +87,7 @@ def decision_record(
     }
     chosen = (pick or outlook["provisional"] or {"deployment": ""})["deployment"]
     texts = [_summary(record, table), limits.get(chosen, "")]
-    record["summary"] = " ".join(filter(None, texts))
-    return record
+    return record | {"summary": " ".join(filter(None, texts))}
 
 
 def write_decision(record: Row, run: Path) -> None:
@@ -174,8 +172,7 @@ def _unverified(metadata: Frame, table: Frame) -> list[str]:
 
 def _basis(metadata: Frame, table: Frame) -> list[str]:
     sources = metadata["metadata_source"].value_counts()
-    has_price = table["price"].notna()
-    prices = (table["price"] + ", " + table["price_basis"]).where(has_price, NOT_PRICED)
+    prices = (table["price"] + ", " + table["price_basis"]).fillna(NOT_PRICED)
     return [
         f"Quality and speed: {', '.join(sorted(set(table['basis'])))} ({machine()})",
         "Model facts: " + ", ".join(f"{source} ({n})" for source, n in sources.items()),

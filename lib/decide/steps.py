@@ -3,7 +3,7 @@
 import json
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from lib.brief import Deployment, Project, Requirements
 from lib.endpoints import identity, model_objection
 from lib.sizing import bytes_of
-from lib.tables import Row, hardware, number, parts, rows
+from lib.tables import hardware, number, parts, rows
 
 Frame = pd.DataFrame
 # Of every random draw: resampled items, arrivals of requests, chances, and what more items give.
@@ -103,7 +103,7 @@ def estimated_load(brief: Project, shortlist: Frame, answers: Frame, capacity: F
     return pd.DataFrame({"deployment": texts.keys(), "estimated_load": texts.values()})
 
 
-def known_checks(row: Row, bars: Requirements) -> Iterator[tuple[Any, ...]]:
+def known_checks(row: Mapping[Any, Any], bars: Requirements) -> Iterator[tuple[Any, ...]]:
     """A row of `check` for each requirement on what `availability` says; not known is not met."""
     if bars.min_providers is not None:
         n, wanted = row["n_providers"], f"at least {bars.min_providers} inference providers"

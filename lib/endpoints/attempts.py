@@ -66,7 +66,7 @@ class _Attempt(NamedTuple):
     """What became of one request: what to keep, and whether and when to try again."""
 
     facts: Row
-    status: int = 200
+    status: int = 0  # of HTTP, where there was an answer or an error of it
     again: bool = False
     hopeless: bool = False
     wait_s: float | None = None
@@ -96,9 +96,10 @@ async def answer_call(link: Link, call: Call) -> Row:
         if attempt.status not in BUSY:  # those wait for their turn
             pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(retries, 10)) * random.uniform(0.75, 1)
             await asyncio.sleep(pause_s if attempt.wait_s is None else attempt.wait_s)
+    error = scrub(attempt.facts.get("error", ""), link.served)
     if attempt.hopeless:
-        raise Refused(attempt.facts["error"])
-    record = blank(call.key, link.served.model) | attempt.facts
+        raise Refused(error)
+    record = blank(call.key, link.served.model) | attempt.facts | {"error": error}
     known = {"usd": None if math.isnan(usd) else usd, "deployment": link.job.deployment.name}
     return record | known | {"retries": retries, "cached": False}
 
@@ -130,7 +131,7 @@ async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:
         elif attempt.status == 200:
             throttle.answered()
     finally:
-        await throttle.leave(unused=estimated - used)
+        throttle.leave(unused=estimated - used)
     return attempt, usd
 
 
@@ -147,26 +148,26 @@ async def _send(link: Link, call: Call) -> _Attempt:
         async with asyncio.timeout(timeout_s):
             response = await link.api.post(PATHS[call.api], cast_to=httpx2.Response, body=body)
     except TimeoutError:
-        return _failure(served, f"Timeout: no answer in {timeout_s:g} s", again=True)
+        text = f"Timeout: no answer in {timeout_s:g} s"
+        return _Attempt({"error": text}, again=True)
     except openai.APIStatusError as error:
         if refuses_schema(error.status_code, error.message, body):
             link.throttle.text_only = True
             return await _send(link, call)
         return _status_failure(served, error)
     except openai.APIError as error:
-        never_sent = isinstance(error.__cause__, httpx2.ConnectError)
+        cause, never_sent = error.__cause__, isinstance(error.__cause__, httpx2.ConnectError)
         # Our own limits say which; an error of the library may hold the key.
-        ours = isinstance(error.__cause__, httpx2.DecodingError | httpx2.TooManyRedirects)
-        message = str(error.__cause__) if ours else error.message
-        text = f"{type(error).__name__}: {message}"
+        ours = isinstance(cause, httpx2.DecodingError | httpx2.TooManyRedirects)
+        text = f"{type(error).__name__}: {cause if ours else error.message}"
         if never_sent:
             url = link.api.base_url
             at = f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
             text = f"no connection to {at} (is it up?)"
-        return _failure(served, text, again=True, charged=not never_sent)
+        return _Attempt({"error": text}, again=True, charged=not never_sent)
     except (TypeError, ValueError) as error:  # a key that no header can hold
         text = f"the request cannot be sent ({type(error).__name__})"
-        return _failure(served, text, charged=False)
+        return _Attempt({"error": text}, charged=False)
     attempt = _read(served, call.api, response, round(clock() - start, 4))
     attempt.facts["asked_by"] = "schema" if "response_format" in body else "text"
     return attempt
@@ -194,32 +195,26 @@ async def stream(api: openai.AsyncOpenAI, model: str, call: Call, **options: Any
             return await replies.read_events(response)
 
 
-def _failure(served: Served, error: str, *, status: int = 0, **facts: Any) -> _Attempt:
-    return _Attempt({"error": scrub(error, served)}, status, **facts)
-
-
 def _status_failure(served: Served, error: openai.APIStatusError) -> _Attempt:
     """What an HTTP status means, with the endpoint's own words."""
     if error.code == "content_filter":  # as Azure refuses a prompt
-        return _Attempt({"output": "", "finish_reason": "content_filter"}, charged=False)
+        return _Attempt({"output": "", "finish_reason": "content_filter"}, 200, charged=False)
     # Half a key that a cut leaves would not be found.
     body = json.loads(redact(json.dumps(error.body, default=str), served))
     texts = map(replies.words_of, (body, redact(error.response.text, served)))
     words = next(filter(None, texts), error.response.reason_phrase)
-    wait_s = retry_after(error.response.headers)
-    return _refusal(served, error.status_code, words, wait_s=wait_s, code=error.code)
+    return _refusal(error.status_code, words, retry_after(error.response.headers), error.code)
 
 
 def _refusal(
-    served: Served, status: int, words: str, *, wait_s: float | None = None, code: str | None = None
+    status: int, words: str, wait_s: float | None = None, code: str | None = None
 ) -> _Attempt:
     hopeless = status in HOPELESS or code == "insufficient_quota"
     passing = (status in PASSING or status >= 500) and not hopeless
     late = f" (it asks to wait {wait_s:,.0f} s)" if (wait_s or 0.0) > MOST_WAIT_S else ""
-    return _failure(
-        served,
-        f"{status} {words}" if hopeless else f"HTTP {status}: {words}{late}",
-        status=status,
+    return _Attempt(
+        {"error": f"{status} {words}" if hopeless else f"HTTP {status}: {words}{late}"},
+        status,
         again=passing and not late,
         hopeless=hopeless,
         wait_s=wait_s,
@@ -240,12 +235,12 @@ def _read(served: Served, api: str, response: httpx2.Response, latency_s: float)
             replies.completion(reply, response.headers) if api == "chat" else replies.ranking(reply)
         )
     except replies.ReplyError as error:
-        attempt = _refusal(served, error.status, f"{error} (in a reply of status 200)")
+        attempt = _refusal(error.status, f"{error} (in a reply of status 200)")
         return attempt._replace(
             facts=attempt.facts | error.usage, charged=bool(error.usage) or attempt.charged
         )
     except replies.WRONG_SHAPE as error:
         what = "a chat completion" if api == "chat" else "a ranking"
         text = f"the answer is not {what} ({type(error).__name__})"
-        return _failure(served, text, again=not parsed)
-    return _Attempt(facts | {"latency_s": latency_s})
+        return _Attempt({"error": text}, again=not parsed)
+    return _Attempt(facts | {"latency_s": latency_s}, 200)

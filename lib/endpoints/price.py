@@ -214,12 +214,11 @@ class Budget:
         self._reserved[ticket] = usd
         return ticket
 
-    def pay(
-        self, deployment: Deployment, items: list[list[Call]], send: Callable[[], list[Row]]
-    ) -> list[Row]:
-        """Send a load of items if the most that it may cost is left; returns its requests.
+    @contextlib.contextmanager
+    def paying(self, deployment: Deployment, items: list[list[Call]]) -> Iterator[list[Row]]:
+        """Let a load of items be sent if the most that it may cost is left; yields a list.
 
-        The first item warms up and is no request. Uncounted tokens are charged with the most.
+        Its requests, put there, are paid for: uncounted tokens are charged with the most.
         """
         rate, name = self.rate(deployment), deployment.name
         most = [sum(worst_usd(rate, call, name) for call in item) for item in items]
@@ -229,13 +228,13 @@ class Budget:
                 f" spent and the next load of {name!r} may take ${sum(most):.4g}; what was measured"
                 " is kept, a higher max_usd goes on from there"
             )
-        ticket, requests, charged = self._set_aside(sum(most)), send(), most[:1]
-        for dearest, request in zip(most[1:], requests, strict=False):
+        ticket, requests, charged = self._set_aside(sum(most)), list[Row](), 0.0
+        yield requests
+        for dearest, request in zip(most, requests, strict=False):
             read, written = request.get("prompt_tokens"), request.get("completion_tokens")
             uncounted = read is None or written is None
-            charged.append(dearest if uncounted else usd(rate, read or 0, written or 0))
-        self.settle(ticket, sum(charged))
-        return requests
+            charged += dearest if uncounted else usd(rate, read or 0, written or 0)
+        self.settle(ticket, charged)
 
     def settle(self, ticket: str, usd: float) -> None:
         """Put what a call did cost in the place of what was set aside."""

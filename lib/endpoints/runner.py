@@ -212,8 +212,7 @@ def _ask_group(group: list[Job], session: Session, keep: Keep) -> None:
             return []
 
     endpoints = [(job, session.serve(job)) for job in group]
-    problems = run_blocking(ask_all)
-    for problem in filter(None, problems):
+    for problem in filter(None, run_blocking(ask_all)):
         raise problem.exceptions[0] if isinstance(problem, BaseExceptionGroup) else problem
 
 
@@ -248,8 +247,9 @@ async def _ask(job: Job, served: Served, keys: set[str], keep: Keep) -> None:
         for _ in range(throttle.most):
             workers.create_task(work(Link(job, served, api, throttle)))
     if refusals:
+        place = served.base_url.partition("?")[0]  # a query may hold a secret
         raise PlaybookError(
-            f"deployment {job.deployment.name!r}: {served.place} does not answer:"
+            f"deployment {job.deployment.name!r}: {place} does not answer:"
             f" {refusals[0]}; check the URL, that it is up, {served.api_key_env or 'its key'} and"
             " the model's name, or take it out of the brief; answers are kept, --from 04 goes on"
         )

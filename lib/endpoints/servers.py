@@ -106,11 +106,6 @@ class Served(NamedTuple):
     api_key_env: str | None
 
     @property
-    def place(self) -> str:
-        """The URL as messages show it: a query may hold a secret."""
-        return self.base_url.partition("?")[0]
-
-    @property
     def key(self) -> str:
         """The key, empty where none is needed."""
         return os.environ.get(self.api_key_env or "", "")

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from anyio import CapacityLimiter
+
 from lib.brief import Limits
 
 LONGEST_PAUSE_S = 30.0
@@ -18,21 +20,18 @@ class Throttle:
     """
 
     def __init__(self, most: int, limits: Limits = NO_LIMITS) -> None:
-        self.most = self.allowed = limits.concurrency or most
-        self.flying = self.round = 0
+        self.most, self.round = limits.concurrency or most, 0
+        self.places = CapacityLimiter(self.most)
         self._gap_s = 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
         self._token_s = 60 / limits.tokens_per_minute if limits.tokens_per_minute else 0.0
         self._request_due = self._tokens_due = self._paused_until = 0.0
         self._answers = self._pauses = 0
         self.text_only = False  # the endpoint refused a JSON schema
-        self._changed = asyncio.Condition()
 
     async def enter(self, tokens: float = 0.0) -> int:
         """Wait for a call's turn; returns its round, which `put_off` wants back."""
         clock = asyncio.get_running_loop().time
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.flying < self.allowed)
-            self.flying += 1
+        await self.places.acquire()
         try:
             now = clock()
             start = max(now, self._request_due, self._tokens_due)
@@ -41,29 +40,28 @@ class Throttle:
             while (wait_s := max(start, self._paused_until) - clock()) > 0:
                 await asyncio.sleep(wait_s)
         except BaseException:
-            self.flying -= 1
+            self.places.release()
             raise
         return self.round
 
-    async def leave(self, *, unused: float = 0.0) -> None:
+    def leave(self, *, unused: float = 0.0) -> None:
         """Give the turn back, and the tokens that it was estimated to take and did not."""
         self._tokens_due -= unused * self._token_s
-        async with self._changed:
-            self.flying -= 1
-            self._changed.notify(max(1, self.allowed - self.flying))
+        self.places.release()
 
     def answered(self) -> None:
         """Note an answer: enough of them in a row allow one more call in flight."""
         self._pauses = 0
-        if self.allowed < self.most:
+        if (allowed := self.places.total_tokens) < self.most:
             self._answers += 1
-            if self._answers >= self.allowed:
-                self.allowed, self._answers = self.allowed + 1, 0
+            if self._answers >= allowed:
+                self.places.total_tokens, self._answers = allowed + 1, 0
 
     def put_off(self, sent_in: int, wait_s: float | None) -> None:
         """Note a 429 or 503 of a call that was sent in a round."""
         if sent_in == self.round:
-            self.allowed, self._answers = max(1, self.allowed // 2), 0
+            self.places.total_tokens = max(1, self.places.total_tokens // 2)
+            self._answers = 0
             self.round += 1
             self._pauses += 1
             if wait_s is None:

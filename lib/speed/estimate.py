@@ -57,17 +57,12 @@ def assess(loads: list[Row], slo_s: float, ttft_s: float | None = None) -> Answe
     if high == math.inf:  # beyond all that was seen
         low = min(low, max(map(throughput, loads)))
     # No queue says how far apart tokens come: a load below that misses it contradicts the model.
-    far = [load["offered_rps"] for load in loads if _far_apart(load) > MISSES]
+    slow = [[r.get("slow") == "inter-token latency" for r in load["requests"]] for load in loads]
+    far = [load["offered_rps"] for load, s in zip(loads, slow, strict=True) if np.mean(s) > MISSES]
     if low > least or most > high or min(far, default=math.inf) <= high:
         return measured
     probes = any(load["purpose"] == "probe" for load in loads)
     return Answer(low, middle, high, "modelled and confirmed" if probes else "modelled")
-
-
-def _far_apart(record: Row) -> float:
-    """The share of a load's requests whose tokens came too far apart."""
-    slow = [request.get("slow") for request in record["requests"]]
-    return slow.count("inter-token latency") / len(slow)
 
 
 def _one_clock(loads: list[Row], until: str = "latency_s") -> tuple[Floats, Floats]:

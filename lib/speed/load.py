@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lib.brief import Project
 from lib.speed.estimate import assess, conclusive_loads, throughput
 from lib.tables import Row
 
@@ -22,15 +23,6 @@ AT_ONCE = 10  # requests of a load for each that it has in flight
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long a load around the answer lasts at least
 AIMS = (0.7, 1.15, 1.0)  # of the answer so far, to check and to refine it
 WARM_UP_S, PAUSE_S = 10.0, 5.0  # the pause is after requests that failed or were cut
-
-
-class Limits(NamedTuple):
-    """What may be spent on a deployment, and what counts as late."""
-
-    slo_s: float
-    budget_s: float = 40.0
-    budget_requests: int = 1500
-    ttft_s: float | None = None
 
 
 class Load(NamedTuple):
@@ -92,30 +84,31 @@ async def _open(load: Load, one: Send, slo_s: float, seed: int) -> None:
     await asyncio.gather(*late, return_exceptions=True)
 
 
-def next_load(done: list[Row], limits: Limits) -> Load | None:
+def next_load(done: list[Row], brief: Project) -> Load | None:
     """What to offer next, or None where the capacity is known as well as may be spent on it."""
-    left_n = limits.budget_requests - sum(len(r["requests"]) for r in done)
-    left_s = limits.budget_s - sum(r["took_s"] for r in done)
+    needs, most_s, most_n = brief.requirements, brief.speed.budget_s, brief.speed.budget_requests
+    left_n = most_n - sum(len(r["requests"]) for r in done)
+    left_s = most_s - sum(r["took_s"] for r in done)
     current = conclusive_loads(done)
     ramp, probes = ([r for r in current if r["purpose"] == name] for name in ("ramp", "probe"))
     if left_n < 20 or (left_s <= 0 and probes):
         return None
-    each_n = max(limits.budget_requests // 40, 8)
+    each_n = max(most_n // 40, 8)
     if not current:
-        return Load("warm-up", 0.0, 2 * each_n, min(limits.budget_s / 4, WARM_UP_S))
+        return Load("warm-up", 0.0, 2 * each_n, min(most_s / 4, WARM_UP_S))
     # Twice the rate each time, from that of one request after the other.
     last = [r["latency_s"] for r in current[0]["requests"]][-each_n:]
     usual_s = max(float(np.median(last)), 1e-3)
     rate = float(f"{2 ** len(ramp) / usual_s:.3g}")
-    n = int(max(min(each_n, rate * limits.budget_s / 15), AT_ONCE * 2 ** len(ramp)))
+    n = int(max(min(each_n, rate * most_s / 15), AT_ONCE * 2 ** len(ramp)))
     borne = not ramp or throughput(ramp[-1]) > BORNE * ramp[-1]["offered_rps"]
     if not probes and borne and (n < left_n / 5 or not ramp):
         return Load("ramp", rate, n)
     # Around the answer.
     if len(probes) == len(AIMS):
         return None
-    middle = assess([*ramp, *probes], limits.slo_s, limits.ttft_s).middle
+    middle = assess([*ramp, *probes], needs.slo_s, needs.max_ttft_p95_s).middle
     most = middle if 0 < middle < math.inf else max(map(throughput, ramp))
     rate, share = float(f"{AIMS[len(probes)] * most:.3g}"), 1 / (len(AIMS) - len(probes))
-    lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * limits.slo_s)
+    lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * needs.slo_s)
     return Load("probe", rate, max(int(min(share * left_n, rate * lasts_s)), 10))

@@ -5,11 +5,11 @@ machine.
 """
 
 import asyncio
-import contextlib
 import itertools
 import math
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from lib.errors import bar as progress_bar
 from lib.replies import WRONG_SHAPE
 from lib.speed import load
 from lib.speed.estimate import conclusive_loads, disturbance
-from lib.speed.load import Limits, Load
+from lib.speed.load import Load
 from lib.speed.summary import silent_deployments
 from lib.tables import Row
 
@@ -87,7 +87,7 @@ async def offer(
 
 def _processor_ns() -> tuple[int, int]:
     """How long all threads of local servers ran, and waited for a processor, where Linux says."""
-    with contextlib.suppress(OSError):  # a thread may end meanwhile
+    with suppress(OSError):  # a thread may end meanwhile
         tasks, proc = Path("/proc/self/task"), Path("/proc")
         servers = "".join(path.read_text() for path in tasks.glob("*/children")).split()
         threads = [path for pid in servers for path in proc.glob(f"{pid}/task/*/schedstat")]
@@ -103,7 +103,6 @@ class _Search(NamedTuple):
     deployment: Deployment
     items: Items
     key: str
-    limits: Limits
 
     def turn(self, done: list[Row], n: int) -> Items:
         """The next n items, each with a prefix that no cache has, unless the brief shares them."""
@@ -127,16 +126,15 @@ def _prefixed(call: Call, prefix: str) -> Call:
 
 def _searches(brief: Project, items: pd.DataFrame, deployments: list[Deployment]) -> list[_Search]:
     """Nothing is loaded of published figures, recorded answers and files, nor without items."""
-    searches, spend, needs = list[_Search](), brief.speed, brief.requirements
-    limits = Limits(needs.slo_s, spend.budget_s, spend.budget_requests, needs.max_ttft_p95_s)
+    searches, needs = list[_Search](), brief.requirements
     objectives = needs.slo_s, needs.max_ttft_p95_s, needs.max_itl_p95_s
     live = [d for d in deployments if d.endpoint and not d.endpoint.recorded]
     for deployment in [d for d in live if not d.load_results]:
         if calls := evaluate.plan(brief, deployment, items).by_item():
             bodies = [[call.body for call in item] for item in calls]
             who = endpoints.identity(deployment, threads=True), endpoints.machine()
-            key = endpoints.key_of(*who, spend.model_dump(), objectives, bodies)
-            searches.append(_Search(brief, deployment, calls, key, limits))
+            key = endpoints.key_of(*who, brief.speed.model_dump(), objectives, bodies)
+            searches.append(_Search(brief, deployment, calls, key))
     return searches
 
 
@@ -161,13 +159,13 @@ def dry_run(
 def _resumed(search: _Search, kept: dict[str, Row]) -> tuple[list[Row], Load | None]:
     """The loads that are on disk, and the one that follows; without those that decide nothing."""
     done = list[Row]()
-    while following := load.next_load(done, search.limits):
+    while following := load.next_load(done, search.brief):
         if not (record := kept.get(endpoints.key_of(search.key, len(done), following))):
             break
         done.append(record)
     if any(map(disturbance, conclusive_loads(done))):
         done = list(itertools.takewhile(lambda record: not disturbance(record), done))
-        following = load.next_load(done, search.limits)
+        following = load.next_load(done, search.brief)
     return done, following
 
 
@@ -178,10 +176,8 @@ def measure(
     """Load each deployment until its capacity is known; one row per request, with `COLUMNS`.
 
     One whose first load has no answer is not measured further, as `silent_deployments` says.
-
-    Raises:
-        PlaybookError: No endpoint answers anything, or the next load could exceed
-            `evaluation.max_usd`; what was measured is kept.
+    PlaybookError where no endpoint answers anything, or the next load could exceed
+    `evaluation.max_usd`; what was measured is kept.
     """
     rows, budget = [], endpoints.Session(brief, run).budget
     searches = _searches(brief, items, deployments)
@@ -190,7 +186,7 @@ def measure(
     most = len(searches) * brief.speed.budget_requests
     with (
         endpoints.appending_records(run / STORE) as append,
-        budget.opened() if budget else contextlib.nullcontext(),
+        budget.opened() if budget else nullcontext(),
         progress_bar(most, "requests", show=progress) as bar,
     ):
         kept = endpoints.read_records(run / STORE)
@@ -219,27 +215,15 @@ def _loads(
     context = endpoints.context_tokens(calls, search.brief.size)
     with endpoints.serving(search.deployment, logs=run / "logs", context_tokens=context) as served:
         while following:
-            record = _send(search, served, following, done, budget)
+            turn = search.turn(done, following.n)
+            paying = budget.paying(search.deployment, turn) if budget else nullcontext(list[Row]())
+            with paying as requests:
+                record = run_blocking(offer, search.brief, served, turn, following, done)
+                requests += record["requests"]
             if not done and all(r["outcome"] != "ok" for r in record["requests"]):
                 yield record  # which is not kept: it says nothing of the load
                 return
             append({"key": endpoints.key_of(search.key, len(done), following), **record})
             done.append(record)
             yield record
-            following = load.next_load(done, search.limits)
-
-
-def _send(
-    search: _Search, served: Served, following: Load, done: list[Row], budget: Budget | None
-) -> Row:
-    turn, record = search.turn(done, following.n), Row()
-
-    def requests() -> list[Row]:
-        record.update(run_blocking(offer, search.brief, served, turn, following, done))
-        return list(record["requests"])
-
-    if budget:  # where the first item warms up; here none does
-        budget.pay(search.deployment, [[], *turn], requests)
-    else:
-        requests()
-    return record
+            following = load.next_load(done, search.brief)

@@ -1,11 +1,9 @@
 """Loads that other tools offered: result files of GuideLLM and of `vllm bench serve`.
 
-A deployment's `load_results` names them, beside the brief; step 5 then sends it nothing. In an open
-loop requests leave on schedule, so its rates bound the capacity. A closed loop (a fixed number in
-flight, or all at once) slows down with its server: it is shown and bounds nothing. A `constant`
-rate is easier to bear than the Poisson arrivals of our own loads, so the source names it. No file
-says on which machine it was made, at which revision, or whether a cache answered: who names it
-vouches for that.
+In an open loop requests leave on schedule, so its rates bound the capacity. A closed loop (a fixed
+number in flight, or all at once) slows down with its server: it is shown and bounds nothing. A
+`constant` rate is easier to bear than Poisson arrivals, so the source names it. No file says on
+which machine or at which revision it was made, or whether a cache answered: who names it vouches.
 """
 
 import json
@@ -43,10 +41,8 @@ def load_results(brief: Project, deployments: list[Deployment]) -> list[Row]:
     `loop` is `open` or `closed`, and only an open one has `offered_rps`; `latency_from` is
     `schedule` or `send`; `stopped_early` says that requests were cut off. A request that failed or
     was cut counts as never answered: `passed` means that 95 % of all were within the objective.
-
-    Raises:
-        PlaybookError: A file is no whole result of either tool, is of another model, has no p95,
-            or has a load without any answer.
+    PlaybookError where a file is no whole result of either tool, is of another model, has no p95,
+    or has a load without any answer.
     """
     loads = []
     for deployment in deployments:

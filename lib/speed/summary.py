@@ -51,7 +51,6 @@ def summarise(
     """One row per load, with `LOAD`; `verdict` is `passed`, `failed` or `unresolved`.
 
     Those of `load_results` stand below with their `source`, which is "" where we measured.
-
     `backlog` is how many more requests were in flight at the end than at the beginning. `errors`
     of the first load count those of the warm-up too: no failure is out of sight.
     """

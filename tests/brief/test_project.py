@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from briefs import BASE, brief, changed, write
+from briefs import BASE, brief, changed, load_project, write
 
 from lib.brief.deployment import Host
-from lib.brief.project import load_project
 from lib.brief.sections import Company, Policy
 from lib.errors import PlaybookError
 from lib.tables import DATA

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from briefs import brief
+from briefs import brief, load_project
 from scored import summarise
 from tradeoff_rows import NAN, PUBLISHED, table
 
 from lib import tables
-from lib.brief.project import load_project
 from lib.brief.sections import Requirements
 from lib.decide import costs, decision, flips
 from lib.speed import measurement
@@ -181,8 +180,8 @@ def test_qualify() -> None:
 
 
 def frontier(*rows: tuple[float, float, float]) -> list[bool]:
-    columns = ["usd_per_1k", "max_rps", "quality"]
-    return decision.frontier(pd.DataFrame(rows, columns=columns, dtype=float)).to_list()
+    gains = np.array(rows, float).reshape(-1, 3) * [-1, 1, 1]
+    return [bool(leads) for leads in decision.frontier(gains)]
 
 
 def test_frontier() -> None:

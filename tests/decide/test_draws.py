@@ -98,7 +98,7 @@ def test_copies_of_one_model_have_one_quality(tmp_path: Path) -> None:
     scored = answers(one=RIGHT > 2, two=RIGHT > 2, other=RIGHT > 3)
     scored["repo_id"] = scored["repo_id"].replace({"org/two": "org/one"})
     drawn = draws.joint_draws(measured(scored), scored)
-    quality = dict(zip(drawn.names, drawn.quality.T, strict=True))
+    quality = dict(zip(drawn.names, drawn.figures["min_quality"].T, strict=True))
     assert (quality["one"] == quality["two"]).all() and (quality["one"] != quality["other"]).all()
 
 
@@ -199,7 +199,7 @@ def test_more_items_are_worth_what_they_may_save(tmp_path: Path) -> None:
         scored = answers(good=RIGHT > 0, cheap=cheap)
         rows = measured(scored, good=usd(90.0), cheap=usd(30.0))
         checks = decision.check(rows, project.requirements)
-        worth = draws.worth_of_items(rows, checks, draws.joint_draws(rows, scored), project, "good")
+        worth = draws.worth_of_items(checks, draws.joint_draws(rows, scored), project, "good")
         assert worth["items"].is_monotonic_increasing
         assert (worth["worth"].max() > 20) == worth_it  # of the 60 that it may save
         assert worth["worth"].max() <= 60
@@ -209,6 +209,4 @@ def test_nothing_is_worth_asking_where_nobody_was_chosen(tmp_path: Path) -> None
     scored = answers(a=RIGHT > 1)
     rows = measured(scored)
     checks = decision.check(rows, Requirements())
-    assert draws.worth_of_items(
-        rows, checks, draws.joint_draws(rows, scored), brief(tmp_path), ""
-    ).empty
+    assert draws.worth_of_items(checks, draws.joint_draws(rows, scored), brief(tmp_path), "").empty

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from briefs import BASE, brief, write
+from briefs import BASE, brief, load_project, write
 from tradeoff_rows import table
 
 from lib import tables
-from lib.brief import Requirements, load_project
+from lib.brief import Requirements
 from lib.decide import decision, steps
 from lib.decide.steps import serving
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from briefs import BASE, write, write_items
+from briefs import BASE, load_project, write, write_items
 from jsonschema import Draft202012Validator
 from tradeoff_rows import NAN, PUBLISHED, table
 
 from lib import artifacts, tables
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.decide import decision, record
 from lib.errors import PlaybookError
 

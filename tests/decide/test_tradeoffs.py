@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from briefs import brief, changed, write
+from briefs import brief, changed, load_project, write
 
 from lib import tables
 from lib.brief.deployment import Deployment
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.decide import costs, decision
 from lib.endpoints import price
 from lib.endpoints.price import Rate, price_of

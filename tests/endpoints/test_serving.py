@@ -20,9 +20,9 @@ import pandas as pd
 import psutil
 import pytest
 from asking import brief
+from briefs import load_project
 
 from lib.brief.deployment import Deployment, Options
-from lib.brief.project import load_project
 from lib.endpoints import servers as deployments
 from lib.endpoints import servers as weights
 from lib.endpoints.servers import Served, serving

@@ -23,7 +23,7 @@ async def calls(
         sent.append(loop.time())
         await asyncio.sleep(takes_s)
         throttle.answered()
-        await throttle.leave(unused=unused)
+        throttle.leave(unused=unused)
 
     await asyncio.gather(*(one() for _ in range(n)))
     return sent
@@ -57,30 +57,34 @@ def test_without_limits_only_the_calls_in_flight_count() -> None:
 
 
 def test_a_429_halves_once_for_all_that_were_sent_before_it() -> None:
-    async def work() -> tuple[int, int, int]:
+    async def work() -> tuple[float, float, float]:
         throttle = Throttle(16)
-        rounds = [await throttle.enter() for _ in range(16)]
-        for sent_in in rounds:
+
+        async def one() -> None:
+            sent_in = await throttle.enter()
+            await asyncio.sleep(0.1)
             throttle.put_off(sent_in, 1.0)
-            await throttle.leave()
-        once = throttle.allowed
-        throttle.put_off(await throttle.enter(), 1.0)
-        twice = throttle.allowed
+            throttle.leave()
+
+        await asyncio.gather(*(one() for _ in range(16)))
+        once = throttle.places.total_tokens
+        await one()
+        twice = throttle.places.total_tokens
         for _ in range(10):
             throttle.put_off(throttle.round, 1.0)
-        return once, twice, throttle.allowed
+        return once, twice, throttle.places.total_tokens
 
     assert run(work) == (8, 4, 1)
 
 
 def test_it_recovers_by_one_a_round_and_never_above_what_is_configured() -> None:
-    async def work() -> list[int]:
+    async def work() -> list[float]:
         throttle = Throttle(8)
         throttle.put_off(await throttle.enter(), 0.0)
         seen = []
         for _ in range(40):
             throttle.answered()
-            seen.append(throttle.allowed)
+            seen.append(throttle.places.total_tokens)
         return seen
 
     seen = run(work)
@@ -93,7 +97,7 @@ def test_a_pause_holds_back_every_call() -> None:
     async def work() -> list[float]:
         throttle = Throttle(4)
         throttle.put_off(await throttle.enter(), 30.0)
-        await throttle.leave()
+        throttle.leave()
         return await calls(throttle, 6)
 
     assert min(run(work)) == pytest.approx(1030)
@@ -106,7 +110,7 @@ def test_pauses_without_a_time_double_and_have_an_end() -> None:
             before = loop.time()
             throttle.put_off(await throttle.enter(), None)
             waits.append(loop.time() - before)
-            await throttle.leave()
+            throttle.leave()
         return waits[1:]
 
     assert run(work) == pytest.approx([0.5, 1, 2, 4, 8, 16, LONGEST_PAUSE_S, LONGEST_PAUSE_S])
@@ -133,7 +137,7 @@ def test_an_endpoint_that_bears_less_is_found_out() -> None:
                 else:
                     refused += 1
                     throttle.put_off(sent_in, 0.1)
-                await throttle.leave()
+                throttle.leave()
                 if bears:
                     return
 
@@ -149,10 +153,10 @@ def test_a_cancelled_wait_gives_its_turn_back() -> None:
     async def work() -> int:
         throttle = Throttle(1, Limits(requests_per_minute=1))
         await throttle.enter()
-        await throttle.leave()
+        throttle.leave()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(5):
                 await throttle.enter()
-        return throttle.flying
+        return throttle.places.borrowed_tokens
 
     assert run(work) == 0

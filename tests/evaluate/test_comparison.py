@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from briefs import changed, write
+from briefs import changed, load_project, write
 from scored import grade
 
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.evaluate import judge
 from lib.evaluate.kinds import comparison

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from briefs import load_project
 from pandas.testing import assert_frame_equal
 from scored import calls_of
 
 from lib import stats, tables
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.endpoints.runner import STORE
 from lib.evaluate import items
 from lib.evaluate import steps as evaluation

@@ -9,9 +9,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from briefs import brief, write_items
+from briefs import brief, load_project, write_items
 
-from lib.brief.project import load_project
 from lib.errors import PlaybookError
 from lib.evaluate.items import load_items
 from lib.evaluate.kinds.exact import _answers as accepted

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from answer_rows import answers
-from briefs import brief
+from briefs import brief, load_project
 from effort import little_work
 from scored import gathered, score_answers, summarise
 
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.evaluate import steps
 from lib.evaluate.answers import visible_answers
 from lib.evaluate.kinds import classification

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from briefs import changed, write
+from briefs import changed, load_project, write
 from test_report import EVIL, Page, luminance
 
 from lib import tables
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.legal import counsel
 from lib.legal import verdicts as legal
 from lib.pages.page import MANY, counsel_page

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from briefs import BASE
+from briefs import BASE, load_project
 
 from lib import tables
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.errors import PlaybookError
 from lib.legal import verdicts as legal
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from briefs import changed, write
+from briefs import changed, load_project, write
 from test_report import EVIL, Page
 
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.evaluate.disagreement import side_by_side
 from lib.pages.page import BUDGET, answers_page
 from lib.pages.page import disagreements as table_of

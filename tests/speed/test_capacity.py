@@ -13,14 +13,15 @@ import openai_stub
 import pandas as pd
 import pytest
 import virtual_time
+from briefs import bounded, load_project
 from openai_stub import Reply, Request, error
 
 from lib import speed
-from lib.brief.project import Project, load_project
+from lib.brief.project import Project
 from lib.endpoints import Call, store
 from lib.errors import PlaybookError
 from lib.speed import estimate, load, measurement
-from lib.speed.load import Limits, Load
+from lib.speed.load import Load
 
 
 def brief(url: str = "http://127.0.0.1:9/v1", *, slo_s: float = 0.5, **settings: Any) -> Project:
@@ -66,7 +67,7 @@ def slots(n: int, service: Callable[[], float]) -> Server:
     return answer
 
 
-def search(server: Server, limits: Limits) -> list[dict[str, Any]]:
+def search(server: Server, limits: Project) -> list[dict[str, Any]]:
     async def send(number: int, due_at: float) -> dict[str, Any]:
         seconds, outcome = server(asyncio.get_running_loop().time())
         await asyncio.sleep(seconds)
@@ -75,11 +76,12 @@ def search(server: Server, limits: Limits) -> list[dict[str, Any]]:
     return search_by(send, limits)
 
 
-def search_by(send: load.Send, limits: Limits) -> list[dict[str, Any]]:
+def search_by(send: load.Send, limits: Project) -> list[dict[str, Any]]:
     async def whole() -> list[dict[str, Any]]:
         done: list[dict[str, Any]] = []
         while following := load.next_load(done, limits):
-            done.append(await load.offer(following, send, slo_s=limits.slo_s, seed=len(done)))
+            slo_s = limits.requirements.slo_s
+            done.append(await load.offer(following, send, slo_s=slo_s, seed=len(done)))
         return done
 
     done: list[dict[str, Any]] = virtual_time.run(whole)
@@ -98,8 +100,9 @@ def one_load(server: Server, offered: Load, slo_s: float = 0.5) -> dict[str, Any
     return record
 
 
-def answer_of(server: Server, limits: Limits) -> estimate.Answer:
-    return estimate.assess(estimate.conclusive_loads(search(server, limits))[1:], limits.slo_s)
+def answer_of(server: Server, limits: Project) -> estimate.Answer:
+    loads = estimate.conclusive_loads(search(server, limits))[1:]
+    return estimate.assess(loads, limits.requirements.slo_s)
 
 
 # --- the answer
@@ -111,7 +114,7 @@ def answer_of(server: Server, limits: Limits) -> estimate.Answer:
 def test_fixed_service_is_modelled_and_confirmed(
     n_slots: int, service_s: float, slo_s: float, truth: float
 ) -> None:
-    answer = answer_of(slots(n_slots, lambda: service_s), Limits(slo_s, math.inf, 900))
+    answer = answer_of(slots(n_slots, lambda: service_s), bounded(slo_s, 900))
     assert answer.method == "modelled and confirmed"
     assert answer.low < truth < answer.high and answer.high / answer.low < 1.25
 
@@ -119,7 +122,7 @@ def test_fixed_service_is_modelled_and_confirmed(
 def test_exponential_service_has_a_wide_interval_that_holds() -> None:
     rng = np.random.default_rng(3)
     server = slots(8, lambda: float(rng.exponential(0.4)))
-    answer = answer_of(server, Limits(1.5, math.inf, 1500))
+    answer = answer_of(server, bounded(1.5, 1500))
     assert answer.low < 16.5 < answer.high and answer.high / answer.low < 1.6
 
 
@@ -145,7 +148,7 @@ def test_a_rate_limit_is_measured_without_a_model() -> None:
         tokens[0] -= 1
         return 0.1, "ok"
 
-    done = search(limited, Limits(0.5, math.inf, 1500))
+    done = search(limited, bounded(0.5, 1500))
     answer = estimate.assess(done[1:], 0.5)
     assert answer.method == "measured" and 5 < answer.low < 10 < answer.high < 16
 
@@ -154,7 +157,7 @@ def test_a_rate_limit_is_measured_without_a_model() -> None:
 def test_the_first_token_binds_where_it_breaks_first(decode_s: float) -> None:
     """Prompts are read one by one in 0.1 s, then written side by side: as 1 slot in the table."""
     prefill, rng = slots(1, lambda: 0.1), np.random.default_rng(0)
-    limits = Limits(10.0, math.inf, 1500, ttft_s=0.5)
+    limits = bounded(10.0, 1500, max_ttft_p95_s=0.5)
 
     async def send(number: int, due_at: float) -> dict[str, Any]:
         first_s, outcome = prefill(asyncio.get_running_loop().time())
@@ -166,7 +169,7 @@ def test_the_first_token_binds_where_it_breaks_first(decode_s: float) -> None:
 
 
 def test_what_nothing_breaks_is_a_bound() -> None:
-    answer = answer_of(lambda now: (0.02, "ok"), Limits(0.5, math.inf, 900))
+    answer = answer_of(lambda now: (0.02, "ok"), bounded(0.5, 900))
     assert answer.high == math.inf and 0 < answer.low < math.inf
 
 
@@ -177,7 +180,7 @@ def test_a_cold_start_is_left_out() -> None:
         begun.append(now)
         return (0.9, "ok") if now - begun[0] < 9 else service(now)
 
-    answer = answer_of(cold, Limits(0.5, math.inf, 900))
+    answer = answer_of(cold, bounded(0.5, 900))
     assert answer.low < 6.938 < answer.high
 
 
@@ -188,15 +191,15 @@ def test_a_server_that_becomes_slower_is_never_said_to_bear_what_it_bore() -> No
         sent.append(now)
         return fast(now) if len(sent) < 150 else slow(now)
 
-    answer = answer_of(tired, Limits(0.5, math.inf, 900))
+    answer = answer_of(tired, bounded(0.5, 900))
     assert answer.low < 2.6  # of slow service alone
 
 
 def test_the_search_keeps_to_its_budget() -> None:
-    for limits in (Limits(0.5, math.inf, 300), Limits(0.5, 20.0, 1500)):
+    for limits in (bounded(0.5, 300), bounded(0.5, 1500, budget_s=20.0)):
         done = search(slots(1, lambda: 0.1), limits)
-        assert sum(len(record["requests"]) for record in done) <= limits.budget_requests
-        assert sum(record["took_s"] for record in done) < min(limits.budget_s, 1e6) + 20
+        assert sum(len(record["requests"]) for record in done) <= limits.speed.budget_requests
+        assert sum(record["took_s"] for record in done) < limits.speed.budget_s + 20
 
 
 # --- disturbed

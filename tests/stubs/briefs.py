@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-from lib.brief.project import Project
+from lib.brief import Project, Requirements, read_project
+from lib.brief.sections import Speed
+from lib.errors import PlaybookError, in_one_list
 from lib.opening import open_project
 
 BASE: dict[str, Any] = {
@@ -69,6 +71,20 @@ def write(folder: Path, raw: Any) -> Path:
 def brief(folder: Path, where: str = "", value: Any = None, *, without: str = "") -> Project:
     """The base brief with one change, validated."""
     return open_project(write(folder, changed(where, value, without=without)))
+
+
+def load_project(project: str | Path, **overrides: Any) -> Project:
+    """A brief by itself: what belongs to its kind of task is not checked."""
+    brief, problems = read_project(project, **overrides)
+    if problems:
+        raise PlaybookError(f"{brief.file}: {in_one_list(problems)}")
+    return brief
+
+
+def bounded(slo_s: float, requests: int, *, budget_s: float = 1e6, **needs: Any) -> Project:
+    """What a search for the capacity reads of a brief: its budget, and what counts as late."""
+    spend = Speed(budget_s=budget_s, budget_requests=requests)
+    return Project.model_construct(speed=spend, requirements=Requirements(max_p95_s=slo_s, **needs))
 
 
 def write_items(folder: Path, *rows: Any) -> None:
