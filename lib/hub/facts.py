@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.artifacts import write_bytes
 from lib.brief import Require
-from lib.tables import Row, rows
+from lib.tables import Row, parts, rows
 from lib.untrusted import as_number, as_text
 
 # The facts that are compared, and kept.
@@ -28,9 +28,6 @@ RESTS_ON = {
     "remote code": ("remote_code", None),
     "security scan": ("security", None),
 }
-# What the gate looks at, and what it answers.
-GATE = """repo_id formats remote_code security security_issues gated created_at
-    last_modified""".split()
 SUPPLY = ["repo_id", "supply_verdict", "supply_reasons"]
 
 Check = tuple[str, bool | None, str]
@@ -84,8 +81,8 @@ def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) ->
     The verdict is `pass|fail|unknown`: `fail` wins over `unknown`, which never passes.
     """
     judged = []
-    for row in rows(metadata, GATE):
-        row["kinds"] = set(str(row["formats"] or "").split(";")) - {""}
+    for row in rows(metadata):
+        row["kinds"] = {*parts(row["formats"])}
         checks = list(_checks(row, require, today))
         reasons = [why for _, holds, why in checks if holds is False]
         unknown = [fact for fact, holds, _ in checks if holds is None]
