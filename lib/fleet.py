@@ -31,9 +31,6 @@ def run(projects: list[str], *, workers: int) -> Iterator[Row]:
     With `DASK_SCHEDULER_ADDRESS` set the workers are Dask's, which share the folders of projects
     and runs; the project of one that dies goes on at another. A row has `project outcome pick page
     says`: the decision's outcome or `error`, and the decision or the error in a sentence.
-
-    Raises:
-        PlaybookError: There is no Dask, or no scheduler at that address.
     """
     names, futures = dict[str, str](), dict[Future[Row], str]()
     with _executor(workers) as executor:
