@@ -29,7 +29,7 @@ def run(projects: list[str], *, workers: int) -> Iterator[Row]:
     """Run projects, at most `workers` at a time, and yield what happened to each as it ends.
 
     With `DASK_SCHEDULER_ADDRESS` set the workers are Dask's, which share the folders of projects
-    and runs; the project of one that dies goes on at another. A row has `project outcome pick page
+    and runs; the project of one that dies goes on at another. A row has `project outcome page
     says`: the decision's outcome or `error`, and the decision or the error in a sentence.
     """
     names, futures = dict[str, str](), dict[Future[Row], str]()
@@ -87,7 +87,7 @@ def run_alone(project: str) -> Row:
 
 
 def _failed(project: str, sentence: str) -> Row:
-    return {"project": project, "outcome": "error", "pick": "", "page": "", "says": sentence}
+    return {"project": project, "outcome": "error", "page": "", "says": sentence}
 
 
 def _run_here(project: str) -> Row:
@@ -97,7 +97,6 @@ def _run_here(project: str) -> Row:
         return _failed(project, str(error))
     decision = json.loads((run_path / artifacts.RECORD).read_bytes())
     row = {"project": project, "outcome": decision["outcome"], "says": decision["summary"]}
-    row["pick"] = (decision["pick"] or {}).get("deployment", "")
     return row | {"page": str(run_path / "report.html")}
 
 

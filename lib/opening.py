@@ -148,13 +148,10 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
 
 def _standing(step: str, brief: Project, overridden: Overrides) -> str:
     below = READS[step].steps.replace(" ", ", ") or "the brief and data/ alone"
-    changes = [
+    changes = ", ".join(
         f"{key}: {value} (step {number})"
         for number, keys in sorted(overridden.items())
         for key, value in keys.items()
         if number <= step
-    ]
-    return (
-        f"{brief.name}: stands on {below}."
-        f" Set differently for this run: {', '.join(changes) or 'nothing'}."
     )
+    return f"{brief.name}: stands on {below}. Set differently for this run: {changes or 'nothing'}."

@@ -28,6 +28,9 @@ RESTS_ON = {
     "remote code": ("remote_code", None),
     "security scan": ("security", None),
 }
+# What the gate looks at, and what it answers.
+GATE = """repo_id formats remote_code security security_issues gated created_at
+    last_modified""".split()
 SUPPLY = ["repo_id", "supply_verdict", "supply_reasons"]
 
 Check = tuple[str, bool | None, str]
@@ -81,7 +84,7 @@ def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) ->
     The verdict is `pass|fail|unknown`: `fail` wins over `unknown`, which never passes.
     """
     judged = []
-    for row in rows(metadata):
+    for row in rows(metadata, GATE):
         row["kinds"] = {*parts(row["formats"])}
         checks = list(_checks(row, require, today))
         reasons = [why for _, holds, why in checks if holds is False]
