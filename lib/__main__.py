@@ -130,9 +130,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     run = command(_run, "execute the six notebooks")
     run.add_argument("project", help="a name in data/projects/, a folder, or a YAML file")
     run.add_argument("--run-dir", default="", help="where the run's files go (runs/<name>/)")
-    run.add_argument(
-        "--from", dest="start", default="01", metavar="STEP", help="01 to 06; reuse those before"
-    )
+    text = "01 to 06; reuse those before"
+    run.add_argument("--from", dest="start", default="01", metavar="STEP", help=text)
     pairs: Any = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     text = "override a parameter of the notebooks, as often as needed"
     run.add_argument("-p", dest="parameters", help=text, **pairs)

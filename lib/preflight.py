@@ -222,11 +222,9 @@ def new(name: str) -> Path:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise PlaybookError(f"{name!r} is no name for a project: a-z, 0-9, dots and dashes, please")
     folder = PROJECTS / name
+    if folder.exists():
+        raise PlaybookError(f"{artifacts.path_name(folder)} is there already; choose another name")
     with artifacts.writing(folder):
-        if folder.exists():
-            raise PlaybookError(
-                f"{artifacts.path_name(folder)} is there already; choose another name"
-            )
         shutil.copytree(PROJECTS / TEMPLATE, folder)
         for path in (folder / "project.yaml", folder / "README.md"):
             path.write_text(path.read_text("utf-8").replace(TEMPLATE, name), "utf-8")

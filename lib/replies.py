@@ -174,9 +174,8 @@ def completion(reply: Any, headers: Mapping[str, str]) -> Row:
         finish = "refusal"
     thoughts = any(map(message.get, THOUGHTS)) or parts & THOUGHT_PARTS
     if thoughts and finish in (None, "stop") and not (output.strip() or tools):
-        raise ReplyError(
-            "no content, only reasoning_content: the server splits it wrongly", 422, usage
-        )
+        words = "no content, only reasoning_content: the server splits it wrongly"
+        raise ReplyError(words, 422, usage)
     provider = reply.get("provider") or next(filter(None, map(headers.get, PROVIDER_HEADERS)), None)
     served = map(as_text, (reply.get("model"), reply.get("system_fingerprint"), provider))
     facts = {"output": output, "tool_calls": tools or None, "finish_reason": finish}

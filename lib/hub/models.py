@@ -38,10 +38,6 @@ MEASURES = """input_usd_per_million output_usd_per_million first_token_latency_m
     throughput_tps""".split()
 PROVIDERS = dict.fromkeys(("repo_id", "provider", "status", "retrieved_at"), "str")
 PROVIDERS |= {"context_length": "Int64"} | dict.fromkeys(MEASURES, "float")
-NOT_ASKED = (
-    "check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it again: what was answered is"
-    " kept; a notebook goes on without the Hub as source 'auto'"
-)
 
 
 class Pulled(NamedTuple):
@@ -86,8 +82,11 @@ def pull(
             if "answer" not in routing and n_missed < len(ids):  # else it is no news
                 say("the router's list could not be had: prices and speeds stay unknown")
     if source == "hub" and n_missed:
-        what = f"{n_missed} of {len(ids)} models ({as_text(hub.lost)})"
-        raise PlaybookError(f"the Hub at {host()!r} could not be asked about {what}; {NOT_ASKED}")
+        raise PlaybookError(
+            f"the Hub at {host()!r} could not be asked about {n_missed} of {len(ids)} models"
+            f" ({as_text(hub.lost)}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it"
+            " again: what was answered is kept; a notebook goes on without the Hub as source 'auto'"
+        )
     facts = [metadata_row(row, answers.get(row["repo_id"], {})) for row in rows(models)]
     metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
     offered = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)

@@ -97,10 +97,8 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
     order = sorted(repos.values(), key=lambda r: (-r["score"], -r["downloads"], r["repo_id"]))
     originals = [repo["repo_id"] for repo in order if not repo["copy"]][: wanted.rest.limit]
     if not originals:
-        raise PlaybookError(
-            f"candidates: nothing in the Hub API passes ({wanted});"
-            " loosen candidates, or set candidates.source to catalogue"
-        )
+        way = "loosen candidates, or set candidates.source to catalogue"
+        raise PlaybookError(f"candidates: nothing in the Hub API passes ({wanted}); {way}")
     # Rows by lower-case name: the catalogue's, or else as the Hub describes a repository.
     describe = describer(catalogue, licenses, as_of)
     rows_by_name: dict[str, Row | None] = {key: describe(repo) for key, repo in repos.items()}
@@ -174,10 +172,8 @@ def _sizes(brief: Project) -> list[tuple[float, float]]:
     low = rest.min_params_b or (ranges[0][0] if ranges else 0.0)
     high = rest.max_params_b or (ranges[-1][1] if ranges else math.inf)
     if low > high:
-        raise PlaybookError(
-            f"candidates: no size lies from {low:g}B to {high:g}B;"
-            " give min_params_b and max_params_b, or another size.tier"
-        )
+        way = "give min_params_b and max_params_b, or another size.tier"
+        raise PlaybookError(f"candidates: no size lies from {low:g}B to {high:g}B; {way}")
     return [(low, high)]
 
 
