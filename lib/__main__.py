@@ -147,9 +147,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     check.add_argument("project", help="as for run")
     proof = command(_verify, "are its files as recorded, its decision the same?")
     proof.add_argument("run", help="a run directory")
-    hash_: Any = {"default": "", "metavar": "SHA256"}
-    proof.add_argument("--record", help="expected of 06_decision.json", **hash_)
-    proof.add_argument("--brief", help="expected of the project's file", **hash_)
+    sha256: Any = {"default": "", "metavar": "SHA256"}
+    proof.add_argument("--record", help="expected of 06_decision.json", **sha256)
+    proof.add_argument("--brief", help="expected of the project's file", **sha256)
     changes = command(_diff, "what changed from one run to another")
     changes.add_argument("first", help="a run directory")
     changes.add_argument("second", help="another")

@@ -31,6 +31,7 @@ def run(projects: list[str], *, workers: int) -> Iterator[Row]:
     With `DASK_SCHEDULER_ADDRESS` set the workers are Dask's, which share the folders of projects
     and runs; the project of one that dies goes on at another. A row has `project outcome page
     says`: the decision's outcome or `error`, and the decision or the error in a sentence.
+    Without Dask, or a scheduler at that address, it is a PlaybookError.
     """
     names, futures = dict[str, str](), dict[Future[Row], str]()
     with _executor(workers) as executor:

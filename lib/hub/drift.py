@@ -236,7 +236,7 @@ def drift_texts(drifts: pd.DataFrame, repo_ids: pd.Series[str]) -> pd.Series[str
 
 
 def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
-    """A PlaybookError where drifts change a verdict and nobody has accepted them: how to do so."""
+    """PlaybookError where a drift changes a verdict and nobody accepted it: says how to do so."""
     grave = drifts[drifts["changes_verdict"] & ~drifts["accepted"]]
     if brief.hub.stop_on == "deployed":
         deployed = [deployment.model.lower() for deployment in brief.deployments]
