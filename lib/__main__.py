@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,17 +44,13 @@ def _run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     decision = json.loads((run / "06_decision.json").read_bytes())
-    runner_up = decision["runner_up"] and f"The next best is {decision['runner_up']['deployment']}."
-    second = runner_up or "No other configuration qualifies."
-    barred = decision["not_asked"]
-    lines = [f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}" for one in barred]
-    lines = [
-        f"{decision['summary']} {second}",
-        *decision["sentences"],
-        *lines,
-        f"{path_name(run)}/report.html",
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    second = "No other configuration qualifies."
+    if decision["runner_up"]:
+        second = f"The next best is {decision['runner_up']['deployment']}."
+    lines = [f"{decision['summary']} {second}", *decision["sentences"]]
+    for one in decision["not_asked"]:
+        lines.append(f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}")
+    sys.stdout.write("\n".join([*lines, f"{path_name(run)}/report.html"]) + "\n")
     return STATUS[decision["outcome"]]
 
 
@@ -84,15 +81,13 @@ def _new(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     brief = open_project(args.project)
     table, problems = preflight.check(brief)
-    empty = "There is no endpoint to ask."
-    sys.stdout.write(f"{pages.table(table, rows=99, empty=empty).text}\n")
+    shown = pages.table(table, rows=99, empty="There is no endpoint to ask.")
+    sys.stdout.write(f"{shown.text}\n")
     if len(table):
-        sys.stdout.write(
-            "Calls are the answers of step 4 and at most the loads of step 5; dollars the most.\n"
-        )
-    preflight.refuse(
-        brief, problems, then=f"\nnext: mend this, then python -m lib check {args.project}"
-    )
+        text = "Calls are the answers of step 4 and at most the loads of step 5; dollars the most."
+        sys.stdout.write(f"{text}\n")
+    then = f"\nnext: mend this, then python -m lib check {args.project}"
+    preflight.refuse(brief, problems, then=then)
     sys.stdout.write("".join(f"note: {text}\n" for text in preflight.notes(brief)))
     n_barred = int(table["works"].str.startswith("not asked").sum())
     left = f"{n_barred} of {len(brief.deployments)} deployments will not be asked, see above"
@@ -126,44 +121,39 @@ def _lab(args: argparse.Namespace) -> None:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     cli = argparse.ArgumentParser(prog="python -m lib", description=__doc__)
     commands = cli.add_subparsers(required=True)
-    run = commands.add_parser("run", help="execute the six notebooks")
-    run.set_defaults(command=_run)
+
+    def command(act: Callable[..., Any], text: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(act.__name__.strip("_"), help=text)
+        parser.set_defaults(command=act)
+        return parser
+
+    run = command(_run, "execute the six notebooks")
     run.add_argument("project", help="a name in data/projects/, a folder, or a YAML file")
     run.add_argument("--run-dir", default="", help="where the run's files go (runs/<name>/)")
-    run.add_argument(
-        "--from", dest="start", default="01", metavar="STEP", help="01 to 06; reuse those before"
-    )
+    text = "01 to 06; reuse those before"
+    run.add_argument("--from", dest="start", default="01", metavar="STEP", help=text)
     pairs: Any = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     text = "override a parameter of the notebooks, as often as needed"
     run.add_argument("-p", dest="parameters", help=text, **pairs)
     run.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    many = commands.add_parser("fleet", help="run many projects; one that fails stops no other")
-    many.set_defaults(command=_fleet)
+    many = command(_fleet, "run many projects; one that fails stops no other")
     many.add_argument("projects", nargs="+", metavar="project", help="as for run")
     text = "projects at a time; 1 where models run on this machine, or they disturb each other"
     most = max((os.cpu_count() or 2) // 2, 1)
     many.add_argument("--workers", type=int, default=most, metavar="N", help=text)
-    new = commands.add_parser("new", help="write a project of your own, ready to run")
-    new.set_defaults(command=_new)
+    new = command(_new, "write a project of your own, ready to run")
     new.add_argument("name", help="its name, and its folder's in data/projects/")
-    check = commands.add_parser("check", help="look for all problems, and ask each endpoint once")
-    check.set_defaults(command=_check)
+    check = command(_check, "look for all problems, and ask each endpoint once")
     check.add_argument("project", help="as for run")
-    proof = commands.add_parser("verify", help="are its files as recorded, its decision the same?")
-    proof.set_defaults(command=_verify)
+    proof = command(_verify, "are its files as recorded, its decision the same?")
     proof.add_argument("run", help="a run directory")
-    proof.add_argument(
-        "--record", default="", metavar="SHA256", help="expected of 06_decision.json"
-    )
-    proof.add_argument(
-        "--brief", default="", metavar="SHA256", help="expected of the project's file"
-    )
-    changes = commands.add_parser("diff", help="what changed from one run to another")
-    changes.set_defaults(command=_diff)
+    sha256: Any = {"default": "", "metavar": "SHA256"}
+    proof.add_argument("--record", help="expected of 06_decision.json", **sha256)
+    proof.add_argument("--brief", help="expected of the project's file", **sha256)
+    changes = command(_diff, "what changed from one run to another")
     changes.add_argument("first", help="a run directory")
     changes.add_argument("second", help="another")
-    lab = commands.add_parser("lab", help="open JupyterLab, on a project's own copies if named")
-    lab.set_defaults(command=_lab)
+    lab = command(_lab, "open JupyterLab, on a project's own copies if named")
     lab.add_argument("project", nargs="?", default="", help="as for run")
     lab.add_argument("options", nargs=argparse.REMAINDER, help="options of JupyterLab")
     return cli.parse_args(argv)

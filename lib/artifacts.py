@@ -25,7 +25,6 @@ NOTEBOOKS = {path.name[:2]: path.stem for path in sorted((ROOT / "notebooks").gl
 Overrides = dict[str, dict[str, Any]]  # by step, then by key of the brief
 
 RECORD = "06_decision.json"
-PATIENCE_S = 5.0  # a killed run's kernel needs a second or two to notice and end
 COLUMNS = {
     "01_legal": "repo_id family developer country license verdict conditions reasons exception"
     " source_url checked_on",
@@ -101,8 +100,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path, *, wait_s: float = PATIENCE_S) -> Iterator[None]:
-    """Hold a file alone, PlaybookError after `wait_s`; a process that dies lets it go."""
+def alone(path: Path, *, wait_s: float = 5.0) -> Iterator[None]:
+    """Hold a file alone, PlaybookError after `wait_s`; a process that dies lets it go soon."""
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
     with contextlib.ExitStack() as stack:
         with writing(path):
@@ -135,9 +134,8 @@ def save(table: pd.DataFrame, run: Path, name: str) -> None:
     """Write a step's table whole, with the columns of its contract, its hash in the manifest."""
     if lacking := [c for c in COLUMNS[name].split() if c not in table.columns]:
         raise PlaybookError(f"{name}.parquet would lack the column {lacking[0]!r}")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    content = table.to_parquet(index=False)
-    _save(content, run, f"{name}.parquet", rows=len(table), written_at=now)
+    facts = {"rows": len(table), "written_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    _save(table.to_parquet(index=False), run, f"{name}.parquet", **facts)
 
 
 def save_json(value: Any, run: Path, name: str) -> None:
@@ -174,10 +172,7 @@ def _manifest(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def begin(run: Path, step: str, made_from: dict[str, str], changes: dict[str, Any]) -> None:
-    """Note what a step will be made from, and what it sets differently from the brief.
-
-    What it wrote before counts no more, and neither does a decision.
-    """
+    """Note what a step is made from, and its changes; what it wrote, and a decision, are void."""
     with _changing(run) as manifest:
         manifest["steps"][step] = made_from
         for file in [file for file in manifest["files"] if file[:2] in (step, "06")]:
@@ -218,10 +213,7 @@ def inputs(run: Path) -> dict[str, str]:
 
 
 def manifest_digest(run: Path) -> str:
-    """SHA-256 of the manifest without what it says of the record; "" where it was tampered with.
-
-    The record holds it, so it cannot count the record's own entry.
-    """
+    """SHA-256 of the manifest but for the record's entry, which holds it; "" if tampered with."""
     manifest = _manifest(run)
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
     entry = manifest["files"].pop(RECORD, {"made_from": manifest["steps"].get("06")})

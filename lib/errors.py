@@ -30,10 +30,7 @@ def _bounded(line: str) -> str:
 
 
 def did_you_mean(word: str, names: Iterable[str], *, most: int = 1, otherwise: str = "") -> str:
-    """The end of such a sentence: `did you mean 'x'?`, with up to `most` names near it.
-
-    Where none is near it is `otherwise`, or all names.
-    """
+    """The end of such a sentence: up to `most` names near a word, else `otherwise` or all names."""
     choices = {_sorted_words(name): name for name in names}
     if near := difflib.get_close_matches(_sorted_words(word), choices, n=most):
         return f"did you mean {' or '.join(repr(choices[key]) for key in near)}?"

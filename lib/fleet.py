@@ -29,11 +29,9 @@ def run(projects: list[str], *, workers: int) -> Iterator[Row]:
     """Run projects, at most `workers` at a time, and yield what happened to each as it ends.
 
     With `DASK_SCHEDULER_ADDRESS` set the workers are Dask's, which share the folders of projects
-    and runs; the project of one that dies goes on at another. A row has `project outcome pick page
+    and runs; the project of one that dies goes on at another. A row has `project outcome page
     says`: the decision's outcome or `error`, and the decision or the error in a sentence.
-
-    Raises:
-        PlaybookError: There is no Dask, or no scheduler at that address.
+    Without Dask, or a scheduler at that address, it is a PlaybookError.
     """
     names, futures = dict[str, str](), dict[Future[Row], str]()
     with _executor(workers) as executor:
@@ -90,7 +88,7 @@ def run_alone(project: str) -> Row:
 
 
 def _failed(project: str, sentence: str) -> Row:
-    return {"project": project, "outcome": "error", "pick": "", "page": "", "says": sentence}
+    return {"project": project, "outcome": "error", "page": "", "says": sentence}
 
 
 def _run_here(project: str) -> Row:
@@ -100,7 +98,6 @@ def _run_here(project: str) -> Row:
         return _failed(project, str(error))
     decision = json.loads((run_path / artifacts.RECORD).read_bytes())
     row = {"project": project, "outcome": decision["outcome"], "says": decision["summary"]}
-    row["pick"] = (decision["pick"] or {}).get("deployment", "")
     return row | {"page": str(run_path / "report.html")}
 
 

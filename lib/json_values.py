@@ -13,7 +13,6 @@ from lib.untrusted import as_list
 MAX_CHARACTERS = 1_000_000  # of an answer that is read as JSON
 MAX_DEPTH = 64
 MAX_STARTS = 100  # places where an object may begin
-CURRENCY = "$€£¥ "
 FENCE = re.compile(r"\A```\w*\s*\n(.*?)\n?```\Z", re.DOTALL)
 BRACE = re.compile(r"[{}]")
 
@@ -170,7 +169,7 @@ def _whole(number: str) -> float:
 
 def _number(value: Any) -> float | None:
     if isinstance(value, str):
-        text = normalise(value.strip().strip(CURRENCY), ["nfkc", "numbers"])
+        text = normalise(value.strip().strip("$€£¥ "), ["nfkc", "numbers"])
         value = text if re.fullmatch(r"-?[0-9]{1,300}(\.[0-9]+)?", text) else None
     with suppress(TypeError, OverflowError):  # no number, or an integer of more than 308 digits
         return None if isinstance(value, bool) else float(value)

@@ -78,8 +78,7 @@ def _object(line: bytes, where: str, wanted: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         part = line.strip() == b"{" or line.strip()[:1] != b"{"
         hint = "; every line must be one whole object" * part
-        text = f"{where}: not JSON: {error.msg}, column {error.colno}{hint}"
-        raise PlaybookError(text) from None
+        raise PlaybookError(f"{where}: not JSON: {error.msg}, column {error.colno}{hint}") from None
     except ValueError as error:
         raise PlaybookError(f"{where}: not usable JSON: {error}") from None
     if not isinstance(value, dict):

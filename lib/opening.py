@@ -1,6 +1,5 @@
 """Open a step: the brief with what this run sets differently, and what the step stands on."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,11 +64,9 @@ def open_run(
 
     Step 1 refuses what would fail in a later one, and says which keys are not set yet.
     An override `section__key=value` replaces a value of the brief from this step on; "" and 0
-    override nothing. What the step wrote before counts no more, and neither does a decision.
-
-    Raises:
-        PlaybookError: The brief is wrong, or an earlier step is missing or was made from something
-            else than what is there now.
+    override nothing. What the step wrote before counts no more, and neither does a decision. An
+    earlier step that is missing, or was made from something else than what is there now, is a
+    PlaybookError.
     """
     run = artifacts.run_directory(open_project(project).name, run_dir)
     artifacts.retire_decision(run)
@@ -130,9 +127,9 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     parts["asked"] = [d.model_dump(mode="json", exclude=unasked) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
     needs = brief.requirements
-    parts["load"] = [needs.slo_s, needs.max_ttft_p95_s, needs.max_itl_p95_s, needs.min_rps]
     results = [[d.name, *d.load_results] for d in brief.deployments if d.load_results]
-    parts["load"] += results
+    bars = [needs.slo_s, needs.max_ttft_p95_s, needs.max_itl_p95_s, needs.min_rps]
+    parts["load"] = [*bars, *results]
     wanted = reads.brief.split()
     if step == "01" and brief.candidates.source == "hub":
         wanted += ["size", "deployed"]
@@ -144,21 +141,17 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
     files["load"] = [name for name in names if (brief.folder / name).is_file()]
     paths = {name: brief.folder / name for part in wanted for name in files.get(part, ())}
     paths |= {f"data/{name}.csv": DATA / f"{name}.csv" for name in reads.data.split()}
-    for name, path in paths.items():
-        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    hashes |= {name: artifacts.sha256(path) for name, path in paths.items()}
     written = artifacts.inputs(run)
     return hashes | {f"{t}.parquet": written.get(f"{t}.parquet", "") for t in reads.steps.split()}
 
 
 def _standing(step: str, brief: Project, overridden: Overrides) -> str:
     below = READS[step].steps.replace(" ", ", ") or "the brief and data/ alone"
-    changes = [
+    changes = ", ".join(
         f"{key}: {value} (step {number})"
         for number, keys in sorted(overridden.items())
         for key, value in keys.items()
         if number <= step
-    ]
-    return (
-        f"{brief.name}: stands on {below}."
-        f" Set differently for this run: {', '.join(changes) or 'nothing'}."
     )
+    return f"{brief.name}: stands on {below}. Set differently for this run: {changes or 'nothing'}."

@@ -21,21 +21,14 @@ from lib import artifacts, preflight, untrusted
 from lib.errors import PlaybookError, did_you_mean
 from lib.opening import check_step, open_project
 
-SET_BY_RUNNER = ("project", "run_dir")
 PATHS = {n: artifacts.ROOT / f"notebooks/{stem}.ipynb" for n, stem in artifacts.NOTEBOOKS.items()}
 
-NO_PROGRESS = {"progress_bar": False}
-START_S = 600  # a kernel's, on a busy machine
 MANAGER = {"transport_encryption": "auto"}  # between runner and kernel: no warning
 KERNEL = {
     "config": Config({"KernelManager": MANAGER}),
     # A kernel stopped by Ctrl-C would write a traceback of its own.
     "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
 }
-DIED = (
-    "the kernel died, which is mostly too little memory;"
-    " what was measured is kept, the same command goes on from there"
-)
 
 
 class _WholeFiles(iorw.LocalHandler):  # type: ignore[misc]
@@ -71,10 +64,8 @@ def run(
 ) -> Path:
     """Execute the notebooks of a project, from `start` on, into the run directory it returns.
 
-    A parameter, its value as text, goes to every notebook that declares it.
-
-    Raises:
-        PlaybookError: Of a parameter, a step, a missing artefact or the first notebook to fail.
+    A parameter, its value as text, goes to every notebook that declares it. The first notebook
+    that fails is a PlaybookError.
     """
     declared, start = declared_parameters(), start.zfill(2)
     if start not in declared:
@@ -84,10 +75,10 @@ def run(
         if start > (last := max(n for n, names in declared.items() if name in names)):
             raise PlaybookError(f"parameter {name!r} is of step {last}: run with --from {last}")
     brief = open_project(project)
-    asks = start < "06"
-    preflight.refuse(brief, preflight.problems(brief) + (preflight.unset(brief) if asks else []))
+    unset = preflight.unset(brief) if start < "06" else []  # step 6 asks nobody
+    preflight.refuse(brief, preflight.problems(brief) + unset)
     WRITER.secrets = preflight.secrets(brief)
-    project, run_path = _place(project, run_dir)
+    project, run_path = absolute(project), artifacts.run_directory(brief.name, run_dir)
     with artifacts.alone(run_path / "run", wait_s=30), _noting_ctrl_c() as pressed:
         artifacts.sweep(run_path)
         artifacts.retire_decision(run_path)
@@ -109,10 +100,10 @@ def run(
 
 def copy(project: str) -> tuple[Path, list[Path]]:
     """Put the notebooks into a project's run directory, to step through; those there are kept."""
-    project, run_path = _place(project, "")
+    brief = open_project(project)
+    project, run_path = absolute(project), artifacts.run_directory(brief.name)
     paths = {number: run_path / path.name for number, path in PATHS.items()}
     kept = [path for path in paths.values() if path.exists()]
-    brief = open_project(project)
     ways = {project, brief.file, str(brief.folder), brief.name}  # by name, or as a fleet names it
     # As a notebook's file has it.
     parameters = [json.dumps(f"project = {json.dumps(way)}")[1:-1] for way in ways]
@@ -125,12 +116,6 @@ def copy(project: str) -> tuple[Path, list[Path]]:
         if path not in kept:
             _renew(number, project, run_path)
     return run_path, kept
-
-
-def _place(project: str, run_dir: str) -> tuple[str, Path]:
-    """The project as a notebook finds it from anywhere, and its run directory."""
-    run_path = artifacts.run_directory(open_project(project).name, run_dir)
-    return absolute(project), run_path
 
 
 def absolute(project: str) -> str:
@@ -167,7 +152,7 @@ def _sources(notebook: Any) -> list[str]:
 def _typed(texts: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Values in the type their notebook declares; papermill alone would guess or only warn."""
     types = {name: kind for names in declared.values() for name, kind in names.items()}
-    choices, values = sorted(types.keys() - SET_BY_RUNNER), dict[str, Any]()
+    choices, values = sorted(types.keys() - {"project", "run_dir"}), dict[str, Any]()
     for name, text in texts.items():
         if name not in choices:
             hint = f"{did_you_mean(name, choices)} What is none of them is set in the brief."
@@ -200,17 +185,19 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
 
 def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool) -> None:
     path, log = PATHS[number], run / PATHS[number].name
-    bar = {"desc": f"{number}/06 {path.stem[3:]:<15}", "leave": True}
-    bars = {"progress_bar": bar, "stdout_file": sys.stderr, "stderr_file": sys.stderr}
+    options: dict[str, Any] = {"progress_bar": False}
+    if progress:
+        bar = {"desc": f"{number}/06 {path.stem[3:]:<15}", "leave": True}
+        options = {"progress_bar": bar, "stdout_file": sys.stderr, "stderr_file": sys.stderr}
+    # Here, what a killed run leaves is replaced by the next.
+    manager = MANAGER | {"connection_file": str(run / ".kernel.json")}
+    options |= KERNEL | {"config": Config({"KernelManager": manager})}
     try:
         with artifacts.writing(log):
             _renew(number, parameters["project"], run)
-            options = (bars if progress else NO_PROGRESS) | KERNEL
-            # Here, what a killed run leaves is replaced by the next.
-            connection = {"connection_file": str(run / ".kernel.json")}
-            options["config"] = Config({"KernelManager": MANAGER | connection})
             place = str(log).replace("{", "{{").replace("}", "}}")  # papermill formats it
-            papermill.execute_notebook(place, place, parameters, start_timeout=START_S, **options)
+            # On a busy machine a kernel takes long to start.
+            papermill.execute_notebook(place, place, parameters, start_timeout=600, **options)
     except PapermillExecutionError as error:
         kind = "" if error.ename == "PlaybookError" else f"{error.ename}: "
         text = f"{path.stem}, cell {error.exec_count}: {kind}{error.evalue}"
@@ -218,4 +205,5 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
         saved = f"the executed notebook is {artifacts.path_name(log)}"
         raise PlaybookError(f"{text} ({saved})") from None
     except RuntimeError:  # DeadKernelError, or another where it dies as it starts
-        raise PlaybookError(f"{path.stem}: {DIED}") from None
+        died = "the kernel died, which is mostly too little memory; what was measured is kept"
+        raise PlaybookError(f"{path.stem}: {died}, the same command goes on from there") from None

@@ -34,8 +34,6 @@ ALIASES = """
     United Kingdom: Great Britain, Britain, England, Scotland, Wales, Northern Ireland
     Vatican City: Holy See · Vietnam: Viet Nam · Worldwide: world, global · Åland Islands: Åland
 """
-
-
 # The name of every country, group and region by CLDR's code, and the members of groups.
 _NAMES = {str(code): str(name) for code, name in Locale("en").territories.items()} | NAMES
 _NAMES = {code: name for code, name in _NAMES.items() if code not in NOWHERE}
@@ -63,10 +61,7 @@ def _by_spelling() -> dict[str, str]:
 
 
 def canonical(place: object) -> str:
-    """The name of a country, group or region however it is spelt; blank where nothing is given.
-
-    Raises a ValueError where there is no such place.
-    """
+    """The name of a place however it is spelt, "" where nothing is given; ValueError for none."""
     if not str(place).strip():
         return ""
     if name := _by_spelling().get(_folded(str(place))):

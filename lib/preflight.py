@@ -106,13 +106,12 @@ def notes(brief: Project) -> list[str]:
             with contextlib.suppress(PlaybookError):
                 ids = items["item_id"].tolist()
                 lines = endpoints.recorded_answers(deployment, brief.folder, ids)
-        lacking = [line["output"] is None and bool(line["error"]) for line in lines]
-        if any(lacking):
+        answered = [line for line in lines if line["output"] is not None or not line["error"]]
+        if n_lacking := len(lines) - len(answered):
             few = "above 2 % its score is not comparable"
-            rest = f"{sum(lacking)} of {len(lines)} items have no recorded answer; {few}"
+            rest = f"{n_lacking} of {len(lines)} items have no recorded answer; {few}"
             texts.append(f"deployment {deployment.name!r}: {rest}")
         by_token = deployment.price and not deployment.price.usd_per_hour
-        answered = [line for line, lacks in zip(lines, lacking, strict=True) if not lacks]
         if by_token and any(line["completion_tokens"] is None for line in answered):
             need = "prompt_tokens and completion_tokens to every line for its cost"
             texts.append(f"deployment {deployment.name!r}: add {need}")
@@ -143,9 +142,7 @@ def barred(brief: Project) -> dict[str, str]:
     hosts = {d.name: legal.host_objection(d, brief.policy) for d in brief.deployments}
     reasons = {name: f"not asked: {why}" for name, why in hosts.items() if why}
     with contextlib.suppress(PlaybookError):  # which is among the problems
-        models = hub.catalogue(brief)
-        named = models[models["repo_id"].isin([d.model for d in brief.deployments])]
-        judged = legal.judge(models, tables.licenses(), brief).loc[named.index]
+        judged = legal.judge(hub.catalogue(brief), tables.licenses(), brief)
         out = judged[judged["verdict"].isin(["review", "blocked"])].set_index("repo_id")
         by_model = (out["verdict"] + ": " + out["reasons"]).to_dict()
         candidates = [d for d in brief.deployments if not d.baseline and d.model in by_model]
@@ -225,11 +222,9 @@ def new(name: str) -> Path:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise PlaybookError(f"{name!r} is no name for a project: a-z, 0-9, dots and dashes, please")
     folder = PROJECTS / name
+    if folder.exists():
+        raise PlaybookError(f"{artifacts.path_name(folder)} is there already; choose another name")
     with artifacts.writing(folder):
-        if folder.exists():
-            raise PlaybookError(
-                f"{artifacts.path_name(folder)} is there already; choose another name"
-            )
         shutil.copytree(PROJECTS / TEMPLATE, folder)
         for path in (folder / "project.yaml", folder / "README.md"):
             path.write_text(path.read_text("utf-8").replace(TEMPLATE, name), "utf-8")

@@ -73,8 +73,8 @@ _OPENS = r"(?<![\w'])"
 NAMED = "(?:response|answer|assistant|reply|model|option|candidate|output|version)"
 
 
-def _of(pattern: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
-    return re.compile(pattern, flags)
+def _of(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
 
 
 _DENIED = rf"(?:.*[\W_])?(?:{_DOUBT})(?:[\W_].*)?"  # keys: wrong_label, worse, least_likely

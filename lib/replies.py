@@ -56,9 +56,6 @@ NO_FAILURE = {"", "0", "200", "none", "false", "ok", "success", "{}", "[]"}  # o
 PROVIDER_HEADERS = ("x-inference-provider", "x-provider", "x-portkey-provider", "cf-aig-provider")
 SERVED = ("served_model", "fingerprint", "provider")
 MOST_CHARACTERS = 1_000_000  # of an answer
-MOST_TOKENS = 10**9
-MOST_DOCUMENTS = 10**6
-DRAIN_S = 0.1
 THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|</?[a-z!][^<>]*>")
 
@@ -121,10 +118,7 @@ def check_error(reply: Any, *, part: bool = False) -> None:
 
 
 def finish_of(choice: Mapping[str, Any], usage: Row | None = None) -> str | None:
-    """Why an answer ended: stop, length or content_filter, None where nothing is said.
-
-    A ReplyError where the endpoint failed, or says why in a word that nobody knows.
-    """
+    """Why an answer ended: stop, length, content_filter or None; ReplyError if it failed."""
     reason, meaning = _meaning(choice.get("finish_reason"))
     if reason and not meaning:
         raise ReplyError(f"finish_reason {reason!r} is no known one", 422, usage)
@@ -180,9 +174,8 @@ def completion(reply: Any, headers: Mapping[str, str]) -> Row:
         finish = "refusal"
     thoughts = any(map(message.get, THOUGHTS)) or parts & THOUGHT_PARTS
     if thoughts and finish in (None, "stop") and not (output.strip() or tools):
-        raise ReplyError(
-            "no content, only reasoning_content: the server splits it wrongly", 422, usage
-        )
+        words = "no content, only reasoning_content: the server splits it wrongly"
+        raise ReplyError(words, 422, usage)
     provider = reply.get("provider") or next(filter(None, map(headers.get, PROVIDER_HEADERS)), None)
     served = map(as_text, (reply.get("model"), reply.get("system_fingerprint"), provider))
     facts = {"output": output, "tool_calls": tools or None, "finish_reason": finish}
@@ -204,13 +197,12 @@ def usage_of(usage: Any) -> Row:
 def thoughts_of(usage: Any) -> int:
     """The tokens of reasoning, 0 where not told."""
     details = as_dict(as_dict(usage).get("completion_tokens_details"))
-    told = details.get("reasoning_tokens", as_dict(usage).get("reasoning_tokens"))
-    return _tokens(told) or 0
+    return _tokens(details.get("reasoning_tokens", as_dict(usage).get("reasoning_tokens"))) or 0
 
 
 def _tokens(value: Any) -> int | None:
     number = as_number(value)
-    whole = number is not None and number.is_integer() and 0 <= number <= MOST_TOKENS
+    whole = number is not None and number.is_integer() and 0 <= number <= 10**9
     return int(number or 0) if whole else None
 
 
@@ -221,7 +213,7 @@ def ranking(reply: Any) -> Row:
     for result in reply["results"]:
         index = as_count(result["index"])
         score = as_number(result.get("relevance_score", result.get("score")))
-        if index is None or index >= MOST_DOCUMENTS or index in scores or score is None:
+        if index is None or index >= 10**6 or index in scores or score is None:
             raise ValueError("no score of a document")
         scores[index] = score
     usage = as_dict(reply.get("usage"))
@@ -256,7 +248,7 @@ async def read_events(response: httpx2.Response) -> Timed:
             if whole := event.data.startswith("[DONE]"):
                 # The end of the body frees the connection for the next request.
                 with contextlib.suppress(TimeoutError, httpx2.HTTPError):
-                    async with asyncio.timeout(DRAIN_S):
+                    async with asyncio.timeout(0.1):
                         _ = [event async for event in events]
                 break
             chunk = json.loads(event.data or "{}")

@@ -23,7 +23,6 @@ NUMBER = pa.Column(float, pa.Check.ge(0.0), nullable=True)
 AT_LEAST_ONE = pa.Column(float, pa.Check.ge(1), nullable=True)
 COUNT, AMOUNT = pa.Column(int, pa.Check.ge(1)), pa.Column(float, pa.Check.gt(0))
 DAY = pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$"))
-SOURCED = {"source_url": TEXT, "checked_on": DAY}
 
 Schema = dict[str, pa.Column]
 Row = dict[str, Any]  # of any table, or what stands for one: an answer, the terms of a licence
@@ -122,7 +121,7 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
     A PlaybookError, which names file, column and value, where it is missing or breaks its schema.
     """
     keys, columns = SCHEMAS[name]
-    path, columns = path or DATA / f"{name}.csv", columns | SOURCED
+    path, columns = path or DATA / f"{name}.csv", columns | {"source_url": TEXT, "checked_on": DAY}
     text = {key: str for key, column in columns.items() if "str" in str(column.dtype)}
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])

@@ -27,15 +27,13 @@ def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[s
     version of it. A run cannot vouch for itself: `record` and `brief` are the SHA-256 that the
     verifier expects of `06_decision.json` and of the project's file.
     """
-    path = run / "06_decision.json"
     try:
         decision = read(run)
     except PlaybookError as error:
         return INCOMPARABLE, [str(error)]
-    wrong = [f"{path.name} is not the record expected"] * (
-        bool(record) and artifacts.sha256(path) != record
-    )
-    wrong += [f"{name} is another than in the record" for name in _changed(run, decision)]
+    wrong = [f"{name} is another than in the record" for name in _changed(run, decision)]
+    if record and record != artifacts.sha256(run / artifacts.RECORD):
+        wrong.insert(0, f"{artifacts.RECORD} is not the record expected")
     if brief and brief not in decision["inputs"].values():
         wrong.append("the brief is not the one expected")
     if wrong:
@@ -69,10 +67,9 @@ def _changed(run: Path, decision: Row) -> Iterator[str]:
     for name, expected in (hashes | decision["outputs"]).items():
         if artifacts.sha256(run / name) != expected:
             yield name
-    known = artifacts.inputs(run).get(artifacts.RECORD)
     if artifacts.manifest_digest(run) != decision.get("manifest"):
         yield "manifest.json"
-    elif artifacts.sha256(run / artifacts.RECORD) != known:
+    elif artifacts.sha256(run / artifacts.RECORD) != artifacts.inputs(run).get(artifacts.RECORD):
         yield f"{artifacts.RECORD} (by manifest.json)"
 
 
@@ -117,10 +114,9 @@ def _plain(value: Any) -> Any:
 def diff(first: Path, second: Path) -> list[str]:
     """What changed from one run to another, a sentence each; first whether they compare at all."""
     one, two = read(first), read(second)
-    lines = []
     alike = _items(one) == _items(two) and one["project"]["metric"] == two["project"]["metric"]
     compare = "compare" if alike else "do not compare: items or metric differ"
-    lines.append(f"The scores {compare}.")
+    lines = [f"The scores {compare}."]
     for name in sorted(one["inputs"].keys() | two["inputs"].keys()):
         stale = one["inputs"].get(name) != two["inputs"].get(name)
         if stale and not name.endswith((".parquet", " in the brief")):
@@ -137,13 +133,11 @@ def diff(first: Path, second: Path) -> list[str]:
     lines += [f"Only in the second: {name}." for name in new.index.difference(old.index)]
     for name in old.index.intersection(new.index):
         lines += _moved(name, old.loc[name], new.loc[name])
-    picks = [(record["pick"] or {}).get("deployment", record["outcome"]) for record in (one, two)]
-    lines.append(
-        f"The pick is {picks[0]}, as before."
-        if picks[0] == picks[1]
-        else f"The pick was {picks[0]}, now {picks[1]}."
+    was, now = (
+        (record["pick"] or {}).get("deployment", record["outcome"]) for record in (one, two)
     )
-    return lines
+    pick = f"is {was}, as before" if was == now else f"was {was}, now {now}"
+    return [*lines, f"The pick {pick}."]
 
 
 def _items(decision: Row) -> str:

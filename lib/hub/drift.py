@@ -179,8 +179,8 @@ def _hub_verdicts(
             verdict = "blocked" if row["verdict"] == "blocked" else "review"
             row |= {"verdict": verdict, "reasons": f"{row['reasons']}; {note}"}
         results.append(row)
-    columns = ["license", *JUDGED]
-    return judged.assign(**pd.DataFrame(results, judged.index, columns).astype("str"))
+    table = pd.DataFrame(results, judged.index, ["license", *JUDGED])
+    return judged.assign(**table.astype("str"))
 
 
 def _hub_sizes(
@@ -236,11 +236,7 @@ def drift_texts(drifts: pd.DataFrame, repo_ids: pd.Series[str]) -> pd.Series[str
 
 
 def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
-    """Stop the run where a drift changes a verdict and nobody has accepted it.
-
-    Raises:
-        PlaybookError: Lists the drifts, and what to add to the brief to accept them.
-    """
+    """PlaybookError where a drift changes a verdict and nobody accepted it: says how to do so."""
     grave = drifts[drifts["changes_verdict"] & ~drifts["accepted"]]
     if brief.hub.stop_on == "deployed":
         deployed = [deployment.model.lower() for deployment in brief.deployments]

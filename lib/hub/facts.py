@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.artifacts import write_bytes
 from lib.brief import Require
-from lib.tables import Row, rows
+from lib.tables import Row, parts, rows
 from lib.untrusted import as_number, as_text
 
 # The facts that are compared, and kept.
@@ -85,7 +85,7 @@ def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) ->
     """
     judged = []
     for row in rows(metadata, GATE):
-        row["kinds"] = set(str(row["formats"] or "").split(";")) - {""}
+        row["kinds"] = {*parts(row["formats"])}
         checks = list(_checks(row, require, today))
         reasons = [why for _, holds, why in checks if holds is False]
         unknown = [fact for fact, holds, _ in checks if holds is None]

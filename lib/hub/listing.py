@@ -19,7 +19,6 @@ EXPAND = """baseModels cardData downloads gguf likes pipeline_tag safetensors ta
     trendingScore""".split()
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}
 PAGES = 10  # read of a list at most; the anonymous quota is 500 requests in five minutes
-COPIES = ("quantized", "adapter")  # the same model again, in other numbers or with an addition
 FORMAT = re.compile(r"(?i)awq|gptq|gguf|exl\d|bnb|mlx|qat|onnx|fp[48]|int[48]|[2-8]-?bit|w\da\d")
 MISSING = (401, 403, 404, 410)
 PROBLEMS = dict.fromkeys((401, 403), "the Hub refuses HF_TOKEN; check or unset it")
@@ -54,7 +53,6 @@ def queries(wanted: Wanted) -> list[dict[str, Any]]:
     tags = [f"license:{name.partition(': ')[0]}" for name in wanted.licenses]
     tags += ["license:other"] * bool(wanted.known)
     ranges = [{"min": low, "max": high} for low, high in wanted.sizes] or [{}]
-    every = product(dict.fromkeys(tags), wanted.tasks or [""], ranges)
     return [
         {
             "filter": [tag],
@@ -67,7 +65,7 @@ def queries(wanted: Wanted) -> list[dict[str, Any]]:
             "limit": min(max(wanted.rest.limit, 100), 1000),
             "expand": EXPAND,
         }
-        for tag, task, sizes in every
+        for tag, task, sizes in product(dict.fromkeys(tags), wanted.tasks or [""], ranges)
     ]
 
 
@@ -136,5 +134,5 @@ def _repo(raw: object, popularity: str) -> Repo | None:
         "licenses": licenses,
         "downloads": facts["downloads"] or 0,
         "score": as_number(raw.get(popularity)) or 0.0,
-        "copy": gguf_only or (kind in COPIES and not own_release),
+        "copy": gguf_only or (kind in ("quantized", "adapter") and not own_release),
     }

@@ -22,7 +22,6 @@ SOURCES = ("auto", "hub", "catalogue")
 ROUTER = "https://router.huggingface.co"
 # Nobody's lineage is longer; a chain that is stays unresolved, which step 1 calls review.
 GENERATIONS = 5
-ANONYMOUS = 500  # API requests in five minutes without a token
 EXPAND = """baseModels cardData config createdAt downloads gated gguf likes sha tags
     inferenceProviderMapping lastModified safetensors siblings""".split()
 FILES = {"securityStatus": True, "blobs": True}  # huggingface_hub refuses them beside `expand`
@@ -39,10 +38,6 @@ MEASURES = """input_usd_per_million output_usd_per_million first_token_latency_m
     throughput_tps""".split()
 PROVIDERS = dict.fromkeys(("repo_id", "provider", "status", "retrieved_at"), "str")
 PROVIDERS |= {"context_length": "Int64"} | dict.fromkeys(MEASURES, "float")
-NOT_ASKED = (
-    "check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it again: what was answered is"
-    " kept; a notebook goes on without the Hub as source 'auto'"
-)
 
 
 class Pulled(NamedTuple):
@@ -63,13 +58,10 @@ def pull(
 ) -> Pulled:
     """Ask the Hub about every model: its facts, files, security scan, config.json and providers.
 
-    `source` is `hub` (or a PlaybookError), `catalogue` (opens no socket) or `auto`: the Hub, or
-    else the catalogue. `cache` keeps raw answers for `max_age_days`. Of the `metadata`, a row per
-    row of `models`, sizes are in 1e9 bytes and parameters, and `problem` says what could not be
-    asked; `providers` has a row per offer.
-
-    Raises:
-        PlaybookError: Unknown source, or `hub` cannot be reached.
+    `source` is `hub` (a PlaybookError where it cannot be reached), `catalogue` (opens no socket)
+    or `auto`: the Hub, or else the catalogue. `cache` keeps raw answers for `max_age_days`. Of the
+    `metadata`, a row per row of `models`, sizes are in 1e9 bytes and parameters, and `problem`
+    says what could not be asked; `providers` has a row per offer.
     """
     if not timeout_s > 0:
         raise PlaybookError(f"timeout_s {timeout_s!r} must be above zero")
@@ -90,8 +82,11 @@ def pull(
             if "answer" not in routing and n_missed < len(ids):  # else it is no news
                 say("the router's list could not be had: prices and speeds stay unknown")
     if source == "hub" and n_missed:
-        what = f"{n_missed} of {len(ids)} models ({as_text(hub.lost)})"
-        raise PlaybookError(f"the Hub at {host()!r} could not be asked about {what}; {NOT_ASKED}")
+        raise PlaybookError(
+            f"the Hub at {host()!r} could not be asked about {n_missed} of {len(ids)} models"
+            f" ({as_text(hub.lost)}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it"
+            " again: what was answered is kept; a notebook goes on without the Hub as source 'auto'"
+        )
     facts = [metadata_row(row, answers.get(row["repo_id"], {})) for row in rows(models)]
     metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
     offered = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)
@@ -103,8 +98,7 @@ def _add_bases(answers: JSON, hub: Client, max_age_days: float) -> None:
     in_catalogue, pages = same_names(tables.models()), JSON()
 
     def on_page(page: JSON) -> list[str]:
-        facts = page_facts(page, str(page.get("id")))
-        names = base_names(facts["base_models"])
+        names = base_names(page_facts(page, str(page.get("id")))["base_models"])
         return [name for name in names if valid_id(name) and name.lower() not in in_catalogue]
 
     tops = {name: as_dict(one.get("model", {}).get("answer")) for name, one in answers.items()}
@@ -144,7 +138,7 @@ def budget(
     api, files = len(gaps) - gaps.count("config"), gaps.count("config")
     ask = f"to ask: {api} API requests and {files} files"
     if is_hub() and not hub.with_token:
-        ask += f"; without a token the Hub answers {ANONYMOUS} API requests in 5 minutes"
+        ask += "; without a token the Hub answers 500 API requests in 5 minutes"
     return f"{len(ids)} models, {n_kept} answers kept; {ask}"
 
 
@@ -219,8 +213,7 @@ def download_gguf(spec: str, revision: str) -> Path:
     except (errors.LocalEntryNotFoundError, *UNREACHABLE):
         reason = f"not in the local cache, and {host()!r} cannot be asked; connect and run again"
     except errors.HfHubHTTPError as error:
-        code = error.response.headers.get("X-Error-Code")
-        reason = refusal(error.response.status_code, code)
+        reason = refusal(error.response.status_code, error.response.headers.get("X-Error-Code"))
     except httpx2.HTTPError as error:
         reason = f"the download broke off ({type(error).__name__}): run the step again"
     except OSError as error:

@@ -19,7 +19,6 @@ from lib.legal import CLASSES, base_names, class_of, keys_on_hub
 from lib.sizing import BOUNDS, wanted_tiers
 from lib.tables import Row, rows
 
-TIMEOUT_S = 30.0
 # These answer text as well; the Hub lists most of today's general models under the second.
 CHAT = ["text-generation", "image-text-to-text"]
 MODALITY = {"text-generation": "text"} | dict.fromkeys(
@@ -34,8 +33,7 @@ OF_BASE = """family license modality total_params_b active_params_b context_leng
 def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFrame, str]:
     """The catalogue, or what the brief wants of the whole Hub, and that in one sentence.
 
-    Raises:
-        PlaybookError: The Hub cannot be read, or nothing passes.
+    A PlaybookError where the Hub cannot be read, or nothing passes.
     """
     shipped, as_of = tables.models(), (today or date.today()).isoformat()
     models = catalogue(brief, as_of=as_of)
@@ -51,13 +49,11 @@ def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFra
 
 
 def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
-    """The shipped catalogue and the brief's own `models`, as rows of it; none may be there twice.
+    """The shipped catalogue and the brief's own `models`, as rows of it.
 
     What an own row leaves out it has from its first base: a fine-tune keeps the shape and, as far
-    as nobody says otherwise, the licence. Its country is its own.
-
-    Raises:
-        PlaybookError: A model is in the catalogue, or is there twice.
+    as nobody says otherwise, the licence. Its country is its own. One that is in the catalogue, or
+    there twice, is a PlaybookError.
     """
     shipped, added = tables.models(), list[Row]()
     by_name = {row["repo_id"].lower(): row for row in rows(shipped)}
@@ -92,11 +88,8 @@ def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
 
 
 def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.DataFrame, str]:
-    """The most popular first, then the models the brief names, then what any was made from.
-
-    A model that the catalogue knows keeps its row.
-    """
-    licenses, hub = tables.licenses(), Client(TIMEOUT_S)
+    """The most popular, the models the brief names, and all bases; the catalogue's rows stay."""
+    licenses, hub = tables.licenses(), Client(timeout_s=30.0)
     wanted = _search_terms(brief, catalogue, licenses)
     # One list per licence, task and range of sizes, put together; the most popular first.
     lists = list(hub.each(partial(read_list, hub, wanted), queries(wanted)))
@@ -104,10 +97,8 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
     order = sorted(repos.values(), key=lambda r: (-r["score"], -r["downloads"], r["repo_id"]))
     originals = [repo["repo_id"] for repo in order if not repo["copy"]][: wanted.rest.limit]
     if not originals:
-        raise PlaybookError(
-            f"candidates: nothing in the Hub API passes ({wanted});"
-            " loosen candidates, or set candidates.source to catalogue"
-        )
+        way = "loosen candidates, or set candidates.source to catalogue"
+        raise PlaybookError(f"candidates: nothing in the Hub API passes ({wanted}); {way}")
     # Rows by lower-case name: the catalogue's, or else as the Hub describes a repository.
     describe = describer(catalogue, licenses, as_of)
     rows_by_name: dict[str, Row | None] = {key: describe(repo) for key, repo in repos.items()}
@@ -181,10 +172,8 @@ def _sizes(brief: Project) -> list[tuple[float, float]]:
     low = rest.min_params_b or (ranges[0][0] if ranges else 0.0)
     high = rest.max_params_b or (ranges[-1][1] if ranges else math.inf)
     if low > high:
-        raise PlaybookError(
-            f"candidates: no size lies from {low:g}B to {high:g}B;"
-            " give min_params_b and max_params_b, or another size.tier"
-        )
+        way = "give min_params_b and max_params_b, or another size.tier"
+        raise PlaybookError(f"candidates: no size lies from {low:g}B to {high:g}B; {way}")
     return [(low, high)]
 
 

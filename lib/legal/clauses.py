@@ -60,9 +60,8 @@ def assess(
         "territory": _territories(terms, company, multimodal),
         "outputs": _outputs(terms, company),
     }
-    sections = terms.get("sections", {})
     return [
-        finding._replace(cites=sections.get(finding.cites or obligation, ""))
+        finding._replace(cites=terms.get("sections", {}).get(finding.cites or obligation, ""))
         for obligation, findings in by_obligation.items()
         for finding in findings
     ]

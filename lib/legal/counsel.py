@@ -42,11 +42,10 @@ def for_counsel(
     def texts_of(*repo_ids: str) -> list[Row]:
         """The texts of some models, then those of their base models."""
         keys = _keys(models, repo_ids)
-        line = [base for name in repo_ids for base in ancestors(name, direct)]
-        of_bases = {False: keys, True: _keys(models, line) - keys}
-        return [
-            texts[k] | {"of_base": base} for base in of_bases for k in texts if k in of_bases[base]
-        ]
+        inherited = _keys(models, [base for name in repo_ids for base in ancestors(name, direct)])
+        own = [text | {"of_base": False} for key, text in texts.items() if key in keys]
+        rest = [text | {"of_base": True} for key, text in texts.items() if key in inherited - keys]
+        return own + rest
 
     sections = _sections(others, findings, texts, brief)
     for section in sections:

@@ -26,6 +26,7 @@ STANDARD = frozenset(
     Xnet ZPL-2.1""".split()
 )
 T = TypeVar("T")
+_licensing = cache(spdx.get_spdx_licensing)
 VERSION = re.compile(r"-(only|or-later)$|\+$")  # which names the text: `-or-later` offers it too
 
 
@@ -130,6 +131,3 @@ def _by_name(name: str | None, table: dict[str, Terms]) -> Terms | None:
         several = f"{name} ({' or '.join(sorted(keys))})"
         return _unknown_terms(several, f"the text of {several} has not been read")
     return table[keys.pop()] if keys else None
-
-
-_licensing = cache(spdx.get_spdx_licensing)

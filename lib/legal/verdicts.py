@@ -23,7 +23,6 @@ from lib.tables import parts, rows
 JUDGED = ["license_class", "verdict", "conditions", "reasons", "exception"]
 USUAL = ["no condition but the usual notices", "its licence sets conditions"]
 FIRST_RELEASE = "none"  # a base model cell that is no name: built on nobody else's work
-REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # Texts that no other terms may be added to. BY-SA works may go under GPL 3, by counsel's judgement.
 NOT_TOGETHER = {("gpl-2.0", "apache-2.0")}
 COUNSEL = {"cc-by-sa", "gpl-3"}
@@ -203,7 +202,7 @@ def descent(
         party, made_of = "" if name == repo_id else f"base {name}: ", direct.get(name)
         if name not in by_repo:
             why = f"base {name} is not in data/models.csv, so its licence is not known"
-            if not REPOSITORY.fullmatch(name):
+            if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
                 why = f"base {name} is no repository, so its licence is not known"
         elif made_of is None:
             why = f"{party}it names no base model, and nobody calls it a first release"

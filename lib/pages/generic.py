@@ -21,7 +21,6 @@ MOST_MATRICES, MOST_LABELS, MOST_CONFUSIONS = 6, 20, 15
 Colours = Mapping[str, Any]
 Means = pd.DataFrame | None
 Panels = Sequence[tuple[str, pd.DataFrame]]
-NO_REFERENCES: Mapping[str, float] = {}
 
 
 @styled
@@ -51,7 +50,7 @@ def shares(
 
 @styled
 def multiples(
-    tables: Panels, *, title: str, caption: str, references: Mapping[str, float] = NO_REFERENCES
+    tables: Panels, *, title: str, caption: str, references: Mapping[str, float] = {}
 ) -> Figure:
     """A panel of dots and intervals per metric or group, with the same deployments in each row.
 

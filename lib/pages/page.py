@@ -182,7 +182,6 @@ FOLDER = FileSystemLoader(Path(__file__).parent)
 PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
-PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark}
+PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "percent": percent}
 PAGES.filters["figure"] = lambda value: "" if value is None else number(value)
-PAGES.filters["percent"] = percent
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}

@@ -23,7 +23,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from lib import artifacts
@@ -41,12 +41,10 @@ QUALIFIES = {"qualifies": BLUE, "not decided": AMBER, "does not qualify": RED}
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "."]
 HALO = [withStroke(linewidth=2.5, foreground="white")]
 LABELLED = 11  # names stand beside the points where there are fewer than a dozen
-STYLE = sns.axes_style("whitegrid") | {
-    **{"font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.labelsize": 9},
-    **{"xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "text.color": INK},
-    **{"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6"},
-    "axes.titlesize": 10,
-}
+STYLE = sns.axes_style("whitegrid") | {"font.sans-serif": ["DejaVu Sans"], "text.color": INK}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6"}
+STYLE |= {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 10, "legend.fontsize": 9}
+STYLE |= {"xtick.labelsize": 9, "ytick.labelsize": 9}
 # What turns with the page's theme; black is what matplotlib leaves unsaid.
 THEME = {INK: "ink", "#262626": "ink", "#000000": "ink", GREY: "soft", "#ffffff": "page"}
 THEME |= {"#e6e6e6": "line", "#cccccc": "line"}
@@ -215,12 +213,7 @@ def scale(ax: Axes, which: Literal["x", "y"], values: pd.Series[float], prefix: 
         axis.set_minor_locator(NullLocator())
     else:
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(plain(prefix))
-
-
-def plain(prefix: str = "") -> FuncFormatter:
-    """Tick labels in plain numbers, such as 0.01, 10 and 1,000."""
-    return FuncFormatter(lambda v, _: safe(prefix) + number(v, digits=6))
+    axis.set_major_formatter(lambda v, _: safe(prefix) + number(v, digits=6))
 
 
 def intervals(table: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:

@@ -38,21 +38,16 @@ PACKED, PACKED_SHARE = re.compile(r"(U8|U32|I8|I32|F4|F8_E\w+)"), 0.05
 NAMED = r"(?i)(?:^|[-_ ])(\d+(?:\.\d+)?)([BM])(?=$|[-_ .])"
 # Where the layers are not known, the cache counts as a fifth of the weights.
 CACHE_SHARE, GUESSED = 0.2, "weights plus 20 %"
-ALONE = {"concurrent_requests": 1}
 OUTSIDE = "outside the tier"
-LINEAGE = "a base model, listed only because others were made from it"
 # Activations and the runtime took 2 to 11 % of the memory in five published vLLM logs.
 RUNTIME = 1.05
-GIB = 2**30
-LAYERS = re.compile(r"(\d+)x(\d+)(?:@(\d+))?")
 MEMORY_FACTS = ["file_gb", "layers", "kv_heads", "head_dim"]
 
 
 def wanted_tiers(size: Size, closed_models: pd.DataFrame) -> list[str]:
     """The tiers a brief looks at: its own, and one down where fine-tuning is planned.
 
-    Raises:
-        PlaybookError: The closed model to be replaced is not in the table; names the nearest.
+    A closed model to be replaced that is not in the table is a PlaybookError.
     """
     if size.tier == "any":
         return [*TIERS, "between"]
@@ -97,22 +92,21 @@ def shortlist(
     sized["too_small"] = _too_small(sized, hardware, size, deployments)
     # The first objection that holds is why a model is not shortlisted.
     wanted, standing = f"; wanted {' or '.join(tiers)}", "tier " + tier
-    named = sized["repo_id"].isin([deployment.model for deployment in deployments])
+    outside, between = ~tier.isin(tiers), standing.replace("tier between", "between the tiers")
+    unnamed = ~sized["repo_id"].isin([deployment.model for deployment in deployments])
+    lineage = "a base model, listed only because others were made from it"
     objections = [
         (~sized["verdict"].isin(["allowed", "conditional"]), "step 1: " + sized["verdict"]),
-        (~named & (sized["listed_for"] == "lineage"), LINEAGE),
-        (~named & (tier == "unknown"), "parameter count unknown"),
-        (
-            ~named & ~tier.isin(tiers),
-            standing.replace("tier between", "between the tiers") + wanted,
-        ),
+        (unnamed & (sized["listed_for"] == "lineage"), lineage),
+        (unnamed & (tier == "unknown"), "parameter count unknown"),
+        (unnamed & outside, between + wanted),
     ]
     barred, texts = zip(*objections, strict=True)
     sized["shortlisted"] = ~np.logical_or.reduce(barred)
     machine = ", fits on " + sized["fits_on"].fillna("no machine of data/hardware.csv")
     fits = standing + machine.mask(sized["memory_gb"].isna(), ", memory unknown")
-    outside = f"{OUTSIDE}: " + standing + wanted
-    sized["why"] = np.select(barred, texts, default=outside.where(~tier.isin(tiers), fits))
+    fits = fits.mask(outside, f"{OUTSIDE}: " + standing + wanted)
+    sized["why"] = np.select(barred, texts, default=fits)
     # A context that is too short is said, and bars nothing.
     short = sized["shortlisted"] & (sized["context_length"] < size.context_tokens)
     note = f" tokens is less than the {size.context_tokens:,} of size.context_tokens"
@@ -124,12 +118,9 @@ def shortlist(
 def _too_small(
     sized: pd.DataFrame, hardware: pd.DataFrame, size: Size, deployments: Sequence[Deployment]
 ) -> pd.Series[str]:
-    """For each model, a line for every deployment whose machine cannot hold it at all.
-
-    That is the weights at its own precision, and the cache of one request if layers are known.
-    """
+    """For each model, a line for every deployment whose machine cannot hold it and one request."""
     room_of: dict[Any, float] = hardware.set_index("hardware")["usable_gb"].to_dict()
-    size = size.model_copy(update=ALONE)
+    size = size.model_copy(update={"concurrent_requests": 1})
     lines = dict[str, list[str]]()
     for deployment in deployments:
         endpoint, room = deployment.endpoint, room_of.get(deployment.hardware)
@@ -221,7 +212,7 @@ def cache_gb(kv_layout: str, context_tokens: int) -> float:
     """One request's keys and values in BF16, in 1e9 bytes; `kv_layout` is as in `config_facts`."""
     elements = sum(
         int(count) * int(size) * min(context_tokens, int(window or context_tokens))
-        for count, size, window in LAYERS.findall(kv_layout)
+        for count, size, window in re.findall(r"(\d+)x(\d+)(?:@(\d+))?", kv_layout)
     )
     return elements * 2 / 1e9
 
@@ -274,6 +265,6 @@ def against_measurements(measurements: pd.DataFrame) -> pd.DataFrame:
     size = np.where(measurements["kv_dtype"].str.startswith("fp8"), 1, 2)
     split = measurements["kv_heads"].clip(upper=measurements["tensor_parallel"])
     predicted = elements * size / split.fillna(1)  # a latent cache is whole on each device
-    measured = measurements["kv_gib"] * GIB / measurements["kv_tokens"] / 1e3
+    measured = measurements["kv_gib"] * 2**30 / measurements["kv_tokens"] / 1e3
     table = measurements.assign(measured_kb=measured, predicted_kb=predicted)
     return table.assign(error=predicted / measured - 1)
