@@ -37,13 +37,13 @@ ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "ve
 MOST_LINES = {
     "file": 300,
     "room": 1500,
-    "evaluate": 3018,
-    "ground": 2000,
-    "endpoints": 1523,
+    "evaluate": 3000,
+    "ground": 1973,
+    "endpoints": 1521,
     "decide": 1620,
-    "pages": 1516,
+    "pages": 1507,
     "decide and pages": 3136,
-    "lib": 16_307,
+    "lib": 16_098,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"

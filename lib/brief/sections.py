@@ -182,7 +182,7 @@ class Speed(Section):
     """
 
     budget_s: Positive = 40.0
-    budget_requests: int = Field(default=1500, ge=50)
+    budget_requests: int = Field(default=1500, ge=50, le=100_000)
     prefix: Literal["unique", "shared"] = "unique"
 
     @model_validator(mode="before")
@@ -193,7 +193,7 @@ class Speed(Section):
             return keys
         try:
             usual = float(keys.get("probe_s", 5.0)) * int(keys.get("max_probes", 8))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return keys  # refused as unknown
         return {"budget_s": usual} | {k: v for k, v in keys.items() if k not in OLDER_SPEED}
 

@@ -106,15 +106,15 @@ def capacity(
         if high == math.inf:  # no load broke it
             middle, high = low or NAN, NAN
         least = brief.requirements.min_rps or middle / 2
-        within = [load for load in loads if least <= load["offered_rps"] <= low]
-        requests_within = [r for load in within for r in load["requests"]]
+        # Several machines may bear min_rps together; how far apart tokens come no queue can say.
+        leasts = {"itl_s": least if least <= low else middle / 2}
         disturbed = any(map(estimate.disturbance, loads))
         row = {"deployment": name, "repo_id": sent["repo_id"].iloc[0], "n": len(sent)}
         row |= {"max_rps": middle, "low": low, "high": high, "disturbed": disturbed}
         undecided = disturbed or answer.method == "modelled"
         row |= {"low": 0.0, "high": NAN} if undecided else {}
         for column, names in P95S.items():
-            value, *bounds = _p95(requests_within, column)
+            value, *bounds = _p95(loads, leasts.get(column, least), low, column)
             row |= dict(zip(names, [value, *([NAN] * 2 if undecided else bounds)], strict=True))
         missed = [estimate.reasons(r, slo_s) for load in loads for r in load["requests"]]
         binds = Counter(itertools.chain.from_iterable(missed)).most_common(1)
@@ -123,11 +123,12 @@ def capacity(
     return pd.DataFrame(table, columns=CAPACITY)
 
 
-def _p95(requests: list[Row], column: str) -> tuple[float, float, float]:
-    """The 95th percentile with its interval; the tokens of what was not answered never came."""
+def _p95(loads: list[Row], least: float, most: float, column: str) -> tuple[float, float, float]:
+    """The 95th percentile at such loads; the tokens of what was not answered never came."""
+    requests = [load["requests"] for load in loads if least <= load["offered_rps"] <= most]
     values = [
         r[column] if column == "latency_s" or r["outcome"] == "ok" else math.inf
-        for r in requests
+        for r in itertools.chain.from_iterable(requests)
         if column != "itl_s" or r["completion_tokens"] != 1  # which has nothing between tokens
     ]
     return (NAN, NAN, NAN) if pd.isna(values).any() else stats.quantile(values, 0.95)

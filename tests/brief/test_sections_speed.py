@@ -22,7 +22,16 @@ def test_older_keys_are_a_budget(keys: dict[str, float], budget_s: float) -> Non
     assert Speed(**keys).budget_s == budget_s
 
 
-@pytest.mark.parametrize("keys", [{"probe_s": "long"}, {"probe_s": -1}, {"probes": 3}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"probe_s": "long"},
+        {"probe_s": -1},
+        {"probes": 3},
+        {"max_probes": float("inf")},
+        {"budget_requests": 10**9},
+    ],
+)
 def test_nonsense_is_refused(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Speed(**keys)

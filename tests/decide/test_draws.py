@@ -148,10 +148,14 @@ def test_a_latency_that_is_not_known_meets_no_bar(tmp_path: Path) -> None:
     assert certainty(rows, scored, bars)["p_qualifies"].to_list() == [0.0]
 
 
-def test_p95_is_drawn_with_the_capacity_where_that_is_of_the_objective(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bar", [{"max_p95_s": 1.0}, {"max_p95_s": 1.0, "max_ttft_p95_s": 0.5}])
+def test_p95_is_drawn_with_the_capacity_where_that_is_of_the_objective(
+    bar: dict[str, float], tmp_path: Path
+) -> None:
     scored = answers(a=RIGHT > 1)
     load = {"slo_s": 1.0, "p95_s": NAN, "max_rps": 2.0, "rps_low": 1.0, "rps_high": 4.0}
-    bars = brief(tmp_path, "requirements", {"max_p95_s": 1.0, "min_rps": 2.0})
+    load |= dict.fromkeys(["ttft_p95_s", "ttft_low", "ttft_high"], NAN)
+    bars = brief(tmp_path, "requirements", {"min_rps": 2.0, **bar})
     sure = certainty(measured(scored, a=load), scored, bars)
     assert sure["p_qualifies"].iloc[0] == pytest.approx(0.5, abs=0.05)
 

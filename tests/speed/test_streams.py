@@ -202,6 +202,12 @@ def test_objectives_on_tokens(
     if not binds:
         assert row["ttft_low"] == pytest.approx(1.0, abs=0.01) == row["ttft_high"]
         assert row["itl_low"] == pytest.approx(0.1, abs=0.01) == row["itl_high"]
+        # Only several machines bear so much: a latency at it is not known, a pace of tokens is.
+        needs = project.requirements.model_copy(update={"min_rps": 1e6})
+        project = project.model_copy(update={"requirements": needs})
+        (row,) = speed.capacity(project, requests).to_dict("records")
+        assert row["itl_high"] == pytest.approx(0.1, abs=0.01)
+        assert math.isnan(row["p95_s"]) and math.isnan(row["ttft_p95_s"])
     loads = speed.summarise(requests, slo_s=20)
     assert loads["ttft_p95_s"].between(0.99, 1.01).all()
     assert loads["itl_p95_s"].between(0.099, 0.101).all()
