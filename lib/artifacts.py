@@ -216,10 +216,10 @@ def manifest_digest(run: Path) -> str:
     """SHA-256 of the manifest but for the record's entry, which holds it; "" if tampered with."""
     manifest = _manifest(run)
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-    entry = manifest["files"].pop(RECORD, {"made_from": manifest["steps"].get("06")})
-    honest = entry.keys() - {"sha256"} == {"made_from"}
-    honest &= entry["made_from"] == manifest["steps"].get("06")
-    if not honest or (run / "manifest.json").read_bytes() != text:
+    of_step = {"made_from": manifest["steps"].get("06")}
+    entry = manifest["files"].pop(RECORD, of_step)
+    honest = {key: entry[key] for key in entry.keys() - {"sha256"}} == of_step
+    if not honest or sha256(run / "manifest.json") != hashlib.sha256(text).hexdigest():
         return ""
     return hashlib.sha256(json.dumps(manifest, indent=1, sort_keys=True).encode()).hexdigest()
 

@@ -150,5 +150,6 @@ def _moved(name: str, old: "pd.Series[Any]", new: "pd.Series[Any]") -> Iterator[
         low, high, now = old[f"{ends}_low"], old[f"{ends}_high"], new[value]
         if now < low or now > high:
             yield f"{name}: {value} was {tables.number(old[value])}, now {tables.number(now)}."
-    if old["price"] != new["price"]:
-        yield f"{name}: the price was {old['price']}, now {new['price']}."
+    was, price = ("not known" if pd.isna(row["price"]) else row["price"] for row in (old, new))
+    if was != price:
+        yield f"{name}: the price was {was}, now {price}."

@@ -39,11 +39,11 @@ MOST_LINES = {
     "room": 1500,
     "evaluate": 3000,
     "ground": 1973,
-    "endpoints": 1521,
+    "endpoints": 1523,
     "decide": 1620,
     "pages": 1507,
     "decide and pages": 3136,
-    "lib": 16_098,
+    "lib": 16_101,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"

@@ -188,6 +188,27 @@ def test_no_record_cannot_be_compared(run: Path, content: str) -> None:
     )
 
 
+@pytest.mark.parametrize("content", [None, "", "{}", '{"files": {"06_decision.json": {}}}'])
+def test_a_manifest_that_is_gone_or_spoilt_is_found(run: Path, content: str | None) -> None:
+    (run / "manifest.json").unlink()
+    if content is not None:
+        (run / "manifest.json").write_text(content)
+    status, findings = verify.verify(run)
+    assert status == 10 and any("manifest.json" in finding for finding in findings)
+
+
+def test_a_price_that_was_never_known_has_not_moved() -> None:
+    figures = {column: float("nan") for ends in verify.MOVES.values() for column in
+               (f"{ends}_low", f"{ends}_high")}  # fmt: skip
+    row = pd.Series(
+        figures | dict.fromkeys(verify.MOVES, float("nan")) | {"price": None}, dtype=object
+    )
+    assert list(verify._moved("a", row, row)) == []
+    new = row.copy()
+    new["price"] = "$1/hour"
+    assert list(verify._moved("a", row, new)) == ["a: the price was not known, now $1/hour."]
+
+
 def test_another_brief_than_expected(run: Path) -> None:
     status, findings = verify.verify(run, brief="0" * 64)
     assert (status, findings) == (10, ["the brief is not the one expected"])

@@ -195,8 +195,10 @@ def client(served: Served, *, timeout_s: float) -> openai.AsyncOpenAI:
     }
     # A proxy set for the outside world must not see requests to our own port.
     proxied = not _on_this_machine(url)
+    # llama.cpp closes a connection that it kept just as the next request comes.
+    limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100 * proxied)
     try:
-        http = openai.DefaultAsyncHttpxClient(trust_env=proxied, event_hooks=hooks)
+        http = openai.DefaultAsyncHttpxClient(trust_env=proxied, event_hooks=hooks, limits=limits)
     except (ValueError, httpx2.InvalidURL):  # which quotes it, and perhaps a password
         raise PlaybookError("HTTPS_PROXY, or another proxy in the environment, is no URL") from None
     return openai.AsyncOpenAI(
