@@ -11,7 +11,7 @@ help:       ## list the targets
 playbook: .venv/ready  ## set up and run the shipped example to runs/review-sentiment/
 	$(BIN)/python -m lib run review-sentiment
 
-CHECKS := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy lib && $(BIN)/python -m pytest -q -n logical --dist loadgroup
+CHECKS := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy lib && $(BIN)/python -m pytest -q
 
 test: .venv/ready  ## set up, check style and types, run the tests and the main job
 	$(CHECKS)

@@ -26,17 +26,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
-# What takes longest goes first, so that no core waits for it at the end.
-LONG = ("test_crash.py", "test_playbook.py", "test_secrets.py", "test_hostile_input.py")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The main job first leaves its answers for the notebooks, which nbval then runs in order.
-    items.sort(key=lambda item: (item.path.suffix == ".ipynb", item.path.name not in LONG))
+    items.sort(key=lambda item: item.path.suffix == ".ipynb")
     for item in items:
-        notebook = item.path.suffix == ".ipynb"
-        place = item.path.parent.name if notebook else item.path.name
-        group = "notebooks" if place == "test_playbook.py" else place
-        item.add_marker(pytest.mark.xdist_group(group))
-        if notebook:
+        if item.path.suffix == ".ipynb":
             item.output_timeout = 600  # type: ignore[attr-defined]  # nbval's own is 5 s
