@@ -81,8 +81,8 @@ def _new(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     brief = open_project(args.project)
     table, problems = preflight.check(brief)
-    shown = pages.table(table, rows=99, empty="There is no endpoint to ask.")
-    sys.stdout.write(f"{shown.text}\n")
+    view = pages.table(table, rows=99, empty="There is no endpoint to ask.")
+    sys.stdout.write(f"{view.text}\n")
     if len(table):
         text = "Calls are the answers of step 4 and at most the loads of step 5; dollars the most."
         sys.stdout.write(f"{text}\n")

@@ -26,25 +26,25 @@ FORECAST = "calls usd_high minutes".split()
 
 def problems(brief: Project) -> list[str]:
     """A sentence for everything in a project that would fail in a later step; nothing is sent."""
-    found, hardware = list[str](), tables.hardware()
+    sentences, hardware = list[str](), tables.hardware()
 
     def attempt(check: Callable[..., Any], *args: Any) -> Any:
         try:
             return check(*args)
         except PlaybookError as error:
-            found.append(str(error).removeprefix(f"{brief.file}: "))
+            sentences.append(str(error).removeprefix(f"{brief.file}: "))
         except ValidationError:
             return None  # of the kind's options: `evaluate.problems` says why
 
     in_projects = brief.folder.parent == PROJECTS.resolve()
     if in_projects and Path(brief.file).name == "project.yaml" and brief.folder.name != brief.name:
         where = f"its runs would go to runs/{brief.name}/, those of another project"
-        found.append(f"name: {brief.name} lies in the folder {brief.folder.name}: {where}")
+        sentences.append(f"name: {brief.name} lies in the folder {brief.folder.name}: {where}")
     # Models, licences and sizes by their names.
     models = attempt(hub.catalogue, brief)
     if models is not None:
         attempt(legal.judge, models, tables.licenses(), brief)
-        found += hub.unknown_models(brief, models) if brief.candidates.source != "hub" else []
+        sentences += hub.unknown_models(brief, models) if brief.candidates.source != "hub" else []
     attempt(sizing.wanted_tiers, brief.size, tables.closed_models())
     # Items and other files beside the brief.
     items = attempt(evaluate.load_items, brief) if brief.evaluation.items else None
@@ -59,17 +59,17 @@ def problems(brief: Project) -> list[str]:
         # Prices and options.
         attempt(endpoints.price_of, deployment, hardware)
         attempt(endpoints.request_options, brief, deployment)
-    return found
+    return sentences
 
 
 def unset(brief: Project) -> list[str]:
     """A sentence for each deployment, and the judge, whose key or URL is not in the environment."""
     judge = brief.evaluation.judge
-    named = [(f"deployment {d.name!r}", d.endpoint) for d in _live(brief)]
-    named += [("evaluation.judge", judge.endpoint)] if judge else []
+    endpoint_of = [(f"deployment {d.name!r}", d.endpoint) for d in _live(brief)]
+    endpoint_of += [("evaluation.judge", judge.endpoint)] if judge else []
     lacking = [
         (who, name)
-        for who, endpoint in named
+        for who, endpoint in endpoint_of
         if endpoint
         for name in (endpoint.api_key_env, endpoint.base_url_env)
         if name and not os.environ.get(name)
@@ -81,12 +81,12 @@ def unset(brief: Project) -> list[str]:
 def secrets(brief: Project) -> list[str]:
     """The Hub's token, and the secrets of all endpoints the brief names: those worth a search."""
     judge = brief.evaluation.judge
-    named = [d.endpoint for d in brief.deployments] + ([judge.endpoint] if judge else [])
-    found = [os.environ.get("HF_TOKEN", "")]
-    for one in filter(None, named):
+    every = [d.endpoint for d in brief.deployments] + ([judge.endpoint] if judge else [])
+    texts = [os.environ.get("HF_TOKEN", "")]
+    for one in filter(None, every):
         url = os.environ.get(one.base_url_env or "", "")
-        found += endpoints.Served(url, "", one.api_key_env).secrets
-    return [text for text in dict.fromkeys(found) if len(text) >= 8]  # one of "x" is in any text
+        texts += endpoints.Served(url, "", one.api_key_env).secrets
+    return [text for text in dict.fromkeys(texts) if len(text) >= 8]  # one of "x" is in any text
 
 
 def notes(brief: Project) -> list[str]:
@@ -126,8 +126,8 @@ def refuse(brief: Project, sentences: Iterable[str], *, then: str = "") -> None:
 
 def _live(brief: Project) -> list[Deployment]:
     """The deployments that are asked: neither published nor recorded."""
-    asked = [d for d in brief.deployments if d.endpoint and not d.published]
-    return [d for d in asked if d.endpoint and not d.endpoint.recorded]
+    measurable = [d for d in brief.deployments if d.endpoint and not d.published]
+    return [d for d in measurable if d.endpoint and not d.endpoint.recorded]
 
 
 def anyone_left(brief: Project, run: Path) -> None:
@@ -156,8 +156,8 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     What the licence or the policy bars is not called, and its row says why. Minutes count the
     calls of step 4 at the latency of this one call, and the loads of step 5.
     """
-    found = [*problems(brief), *unset(brief), *filter(None, [hub.token_problem()])]
-    judge, told, items = brief.evaluation.judge, " ".join(found), pd.DataFrame()
+    sentences = [*problems(brief), *unset(brief), *filter(None, [hub.token_problem()])]
+    judge, told, items = brief.evaluation.judge, " ".join(sentences), pd.DataFrame()
     with contextlib.suppress(PlaybookError):  # which is among the problems
         items = evaluate.load_items(brief)
     refused = barred(brief)
@@ -171,14 +171,14 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     judges = [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in told else []
     table: list[dict[str, Any]] = [{"deployment": n, "works": why} for n, why in refused.items()]
     if refused and not {d.name for d in brief.deployments if not d.baseline} - refused.keys():
-        found.append("deployments: the policy lets nobody through who could be chosen")
+        sentences.append("deployments: the policy lets nobody through who could be chosen")
     for deployment in ready + judges:
         few = items.head(0 if deployment in judges else 1)
         row = _first_call(brief, deployment, few)
         if row["works"] != "yes":
-            found.append(f"{deployment.name}: {row['works']}")
+            sentences.append(f"{deployment.name}: {row['works']}")
         table.append(row | _forecast(brief, deployment, plans, row.get("latency_s") or 0.0))
-    return pd.DataFrame(table, columns=[*ASKED, *FORECAST]), found
+    return pd.DataFrame(table, columns=[*ASKED, *FORECAST]), sentences
 
 
 def _first_call(brief: Project, deployment: Deployment, items: pd.DataFrame) -> dict[str, Any]:
@@ -203,17 +203,17 @@ def _forecast(
     brief: Project, deployment: Deployment, plans: list[pd.DataFrame], latency_s: float
 ) -> dict[str, Any]:
     """Calls, most dollars and minutes of steps 4 and 5."""
-    columns, named = ["calls", "cached", "usd_high"], deployment.name
-    asked, loaded = (p.loc[p["deployment"] == named, columns].astype(float).sum() for p in plans)
+    columns, name = ["calls", "cached", "usd_high"], deployment.name
+    answers, loads = (p.loc[p["deployment"] == name, columns].astype(float).sum() for p in plans)
     local = deployment.endpoint and deployment.endpoint.local
     at_once = 1 if local else deployment.limits.concurrency or brief.evaluation.concurrency
-    seconds = (asked["calls"] - asked["cached"]) * latency_s / at_once
-    seconds += brief.speed.budget_s if loaded["calls"] else 0.0
-    usd = asked["usd_high"] + loaded["usd_high"]
+    seconds = (answers["calls"] - answers["cached"]) * latency_s / at_once
+    seconds += brief.speed.budget_s if loads["calls"] else 0.0
+    usd = answers["usd_high"] + loads["usd_high"]
     with contextlib.suppress(PlaybookError):  # a judge's price need not be known
         hourly = endpoints.price_of(deployment, tables.hardware()).usd_per_hour
         usd += (hourly or 0.0) * seconds / 3600
-    calls = int((asked + loaded)["calls"] - asked["cached"] - loaded["cached"])
+    calls = int((answers + loads)["calls"] - answers["cached"] - loads["cached"])
     return {"calls": calls, "usd_high": usd, "minutes": seconds / 60}
 
 

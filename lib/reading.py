@@ -61,8 +61,8 @@ def find_preference(text: str) -> str | None:
     """
     for name, letter, digit in (("first", "A", "1"), ("second", "B", "2")):
         numbered = rf"(?i:(?:the )?{words.NAMED})\s*#?[(\[*]*(?:{letter}|{digit})\b[)\]*]*"
-        named = rf"(?i:(?:the )?{name} (?:{words.NAMED}|one))"
-        text = re.sub(rf"\b(?:{numbered}|{named}\b)", letter, text)
+        label = rf"(?i:(?:the )?{name} (?:{words.NAMED}|one))"
+        text = re.sub(rf"\b(?:{numbered}|{label}\b)", letter, text)
     text = re.sub(r" than (?:[AB]\b|the (?:first|second|other)(?: one)?\b)", "", text)
     value = _read(text, _labels(("A", "B", "tie"), words.PREFERENCES, words.PREFERRED))
     return {"A": "first", "B": "second", "tie": "tie"}.get(value or "")
@@ -185,25 +185,25 @@ def _from_json(text: str, kind: _Kind) -> tuple[bool, Any]:
     return whole or keyed, results.pop() if len(results) == 1 else None
 
 
-def _member(value: Any, kind: _Kind, *, named: bool = False) -> Any:
+def _member(value: Any, kind: _Kind, *, needs_name: bool = False) -> Any:
     """The one value that a JSON value gives; truths, nulls and shares from 0 to 1 are no label.
 
     A number is one only where it is `named`, by an answer's key.
     """
     if isinstance(value, list):
-        return _member(value[0], kind, named=named) if len(value) == 1 else None
+        return _member(value[0], kind, needs_name=needs_name) if len(value) == 1 else None
     if isinstance(value, dict):
         answers = [key for key in value if words.IS_ANSWER.fullmatch(key)]
         no_answer = words.ASIDE_OR_COUNT.fullmatch if kind.rated else words.ASIDE.fullmatch
         keys = answers or [k for k in value if not no_answer(k) and kind.value(k) is None]
-        members = (_member(value[key], kind, named=bool(answers)) for key in keys)
+        members = (_member(value[key], kind, needs_name=bool(answers)) for key in keys)
         results = {member for member in members if member is not None}
         flags = {kind.value(k): flag for k, flag in value.items() if isinstance(flag, bool)}
         sound = all((name in results) == flag for name, flag in flags.items() if name is not None)
         return results.pop() if len(results) == 1 and sound else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         share = isinstance(value, float) and 0 <= value <= 1
-        value = f"{value:g}" if kind.rated or (named and not share) else None
+        value = f"{value:g}" if kind.rated or (needs_name and not share) else None
     if not isinstance(value, str):
         return None
     text, values = _tokens(without_layout(value), kind)
@@ -292,9 +292,9 @@ def _list_of(text: str) -> list[str] | None:
         if any(another != value for another in objects):
             return []
         lists = {key: v for key, v in value.items() if isinstance(v, list)}
-        named = [v for key, v in lists.items() if words.IS_ANSWER.fullmatch(key)]
-        named = named or [v for key, v in lists.items() if not words.ASIDE.fullmatch(key)]
-        value = named[0] if len(named) == 1 else [None] * len(lists)
+        picks = [v for key, v in lists.items() if words.IS_ANSWER.fullmatch(key)]
+        picks = picks or [v for key, v in lists.items() if not words.ASIDE.fullmatch(key)]
+        value = picks[0] if len(picks) == 1 else [None] * len(lists)
     texts = [str(member) for member in value] if isinstance(value, list) else []
     sound = all(re.fullmatch("[0-9]{1,6}", text) for text in texts)
     return (texts if sound else []) if texts else None

@@ -52,9 +52,9 @@ def bill_of_materials(
     elements = _elements(record, facts, figures).items()
     model["properties"] = [{"name": name, "value": str(v or UNKNOWN)} for name, v in elements]
     # The items that were asked: they say what the figures stand for, and trained nothing.
-    asked = record["brief"]["evaluation"]["items"]
-    items = {"type": "data", "bom-ref": "items", "name": asked or UNKNOWN}
-    items |= _hashes(record["inputs"].get(asked))
+    items_file = record["brief"]["evaluation"]["items"]
+    items = {"type": "data", "bom-ref": "items", "name": items_file or UNKNOWN}
+    items |= _hashes(record["inputs"].get(items_file))
     refs = [model["bom-ref"], "items"]
     uses = [{"ref": "system", "dependsOn": refs}, *({"ref": ref} for ref in refs)]
     return bill | {"components": [model, items], "dependencies": uses}
@@ -106,8 +106,8 @@ def _card(record: Row, scores: list[Row], figures: Row) -> Row:
 def _metric(row: Row, name: str, value: str = "value", stem: str = "", part: str = "") -> Row:
     """A figure of a row with the bounds that it has; empty without a figure."""
     columns = {"value": value, "lowerBound": f"{stem}low", "upperBound": f"{stem}high"}
-    known = {k: row[c] for k, c in columns.items() if row[c] is not None and math.isfinite(row[c])}
-    words = {key: f"{number:.6g}" for key, number in known.items()}
+    facts = {k: row[c] for k, c in columns.items() if row[c] is not None and math.isfinite(row[c])}
+    words = {key: f"{number:.6g}" for key, number in facts.items()}
     if not (text := words.pop("value", "")):
         return {}
     interval = {"confidenceInterval": words} if words else {}

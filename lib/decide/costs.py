@@ -42,13 +42,13 @@ def cost(
     a bootstrap interval. What is not known is missing, never zero.
     """
     loads = capacity.set_index("deployment").to_dict("index")
-    asked = {name: rows for name, rows in answers.groupby("deployment")}
-    known = [d for d in brief.deployments if d.name in loads or d.name in asked]
+    answers_by_name = {name: rows for name, rows in answers.groupby("deployment")}
+    with_figures = [d for d in brief.deployments if d.name in loads or d.name in answers_by_name]
     rows = []
-    for deployment in known:
+    for deployment in with_figures:
         load: Mapping[Any, Any] = loads.get(deployment.name, UNMEASURED)
         rate = price_of(deployment, hardware)
-        row = _parts(deployment, rate, load, asked.get(deployment.name, answers[:0]))
+        row = _parts(deployment, rate, load, answers_by_name.get(deployment.name, answers[:0]))
         rows.append(row | _bill(row, brief.traffic, brief.requirements))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -187,18 +187,18 @@ def crossings(curves: pd.DataFrame) -> pd.DataFrame:
     groups = list(curves.dropna(subset=["usd"]).groupby(["hourly", "deployment"], sort=False))
     machines = [(name, curve) for (hourly, name), curve in groups if hourly]
     apis = [(name, curve) for (hourly, name), curve in groups if not hourly]
-    for (machine, own), (api, theirs) in product(machines, apis):
+    for (machine, curve), (api, other) in product(machines, apis):
         pairs = ("usd", "usd"), ("low", "high"), ("high", "low")
-        found = [_from(own[a].to_numpy(float), theirs[b].to_numpy(float)) for a, b in pairs]
-        rows.append((machine, api, *found))
+        bounds = [_from(curve[a].to_numpy(float), other[b].to_numpy(float)) for a, b in pairs]
+        rows.append((machine, api, *bounds))
     return pd.DataFrame(rows, columns="machine api requests_per_day low high".split())
 
 
-def _from(own: Amounts, theirs: Amounts) -> float:
+def _from(machine: Amounts, api: Amounts) -> float:
     """The least volume from which on the own machine is never dearer again."""
-    if np.isnan(own).any() or np.isnan(theirs).any():
+    if np.isnan(machine).any() or np.isnan(api).any():
         return NAN
-    dearer = np.flatnonzero(own > theirs)
+    dearer = np.flatnonzero(machine > api)
     if not len(dearer):
         return 0.0
     after = dearer[-1] + 1

@@ -232,18 +232,18 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
     noise = np.random.default_rng(1).standard_normal(gain.shape)
     bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
     # Every number of items: their mean, the bound that is tested, the choice, its true gain.
-    found = []
+    worths = []
     for more in MORE_ITEMS:
         fresh = draws.figures["min_quality"] + noise * error * np.sqrt(n / more)
         mean = (n * measured + more * fresh) / (n + more)
-        shown = mean - Z95 * error * np.sqrt(n / (n + more)) >= bar
+        meets_bar = mean - Z95 * error * np.sqrt(n / (n + more)) >= bar
         seen = {
             "min_quality": mean,
             "max_usd_per_1k": dollars + 0 * mean,
             "min_rps": load + 0 * mean,
         }
-        then = first_choice(draws._replace(figures=seen), shown & open_to, brief.objective)
+        then = first_choice(draws._replace(figures=seen), meets_bar & open_to, brief.objective)
         then = np.where(then < 0, at, then)
         better = np.where(fit[draw, then], gain[draw, then] - gain[draw, at], 0.0)
-        found.append((more, float((then != at).mean()), float(better.mean())))
-    return pd.DataFrame(found, columns=columns)
+        worths.append((more, float((then != at).mean()), float(better.mean())))
+    return pd.DataFrame(worths, columns=columns)

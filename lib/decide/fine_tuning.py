@@ -27,9 +27,9 @@ def fine_tuning(
     below = tiers[0] if len(tiers) == 2 else "none"
     if brief.size.fine_tuning != "planned":
         return None
-    asked = table[table["standing"] == "candidate"].merge(metadata[["repo_id", "tier"]])
+    pool = table[table["standing"] == "candidate"].merge(metadata[["repo_id", "tier"]])
     # The gap: a figure that is not comparable leaves none.
-    quality = asked[["quality", "quality_high", "quality_low"]].where(asked["comparable"] != "no")
+    quality = pool[["quality", "quality_high", "quality_low"]].where(pool["comparable"] != "no")
     gap = (brief.requirements.min_quality or float("nan")) - quality.astype(float)
     # Before and after: the pairs of step 4, from either side.
     base_of = {model.repo_id: parts(model.base_model) for model in brief.models}
@@ -39,18 +39,18 @@ def fine_tuning(
     turned[ENDS] *= -1
     after = concat([pairs, turned])[["deployment", *COLUMNS[6:]]]
     after = Frame(tuned, columns=["deployment", "other"], dtype="str").merge(after, how="left")
-    asked = asked.join(gap.set_axis(GAPS, axis=1)).merge(after, on="deployment", how="left")
-    asked = asked[asked["tier"].eq(below) | asked["other"].notna()].sort_values("gap")
-    if asked.empty and below == "none":
+    pool = pool.join(gap.set_axis(GAPS, axis=1)).merge(after, on="deployment", how="left")
+    pool = pool[pool["tier"].eq(below) | pool["other"].notna()].sort_values("gap")
+    if pool.empty and below == "none":
         return None
-    asked["derivatives"] = asked["repo_id"].map(_derivatives(brief, shortlist, metadata))
+    pool["derivatives"] = pool["repo_id"].map(_derivatives(brief, shortlist, metadata))
     says = [f"Of the tier below ({below}) no gap to a bar is known"]
-    for row in rows(asked.dropna(subset="gap"))[:1]:
+    for row in rows(pool.dropna(subset="gap"))[:1]:
         says = [f"{row['deployment']} is nearest to the bar, with {_points(row, GAPS)} to gain"]
         says = [f"{row['deployment']} reaches the bar as it is"] if row["gap"] <= 0 else says
-    for row in rows(asked.dropna(subset="difference")):
+    for row in rows(pool.dropna(subset="difference")):
         says.append(f"{row['deployment']} gained {_points(row, ENDS)} over {row['other']}")
-    return {"candidates": rows(asked, COLUMNS), "sentence": f"{'; '.join(says)}."}
+    return {"candidates": rows(pool, COLUMNS), "sentence": f"{'; '.join(says)}."}
 
 
 def _points(row: Row, names: list[str]) -> str:

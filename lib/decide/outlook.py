@@ -111,8 +111,8 @@ def _wrong(loss: Any, objective: str) -> list[str]:
 
 def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
     """Whether it may replace the baseline: the verdict of step 4, with the difference."""
-    asked = set(scored["deployment"])
-    names = [d.name for d in brief.deployments if d.baseline and d.name in asked]
+    answering = set(scored["deployment"])
+    names = [d.name for d in brief.deployments if d.baseline and d.name in answering]
     if not names or chosen.empty or not (verdict := chosen["against_baseline"].iloc[0]):
         return []
     both = scored[scored["deployment"].isin([chosen.index[0], *names])]

@@ -47,14 +47,14 @@ def availability(brief: Project, metadata: Frame) -> Frame:
     known; `lifetime`, what that rests on.
     """
     attested = [model.repo_id for model in brief.models]
-    known = {row["repo_id"]: row for row in rows(metadata, ["repo_id", "providers", "revision"])}
+    facts = {row["repo_id"]: row for row in rows(metadata, ["repo_id", "providers", "revision"])}
     table = []
     for deployment in brief.deployments:
-        model = known.get(deployment.model, {})
+        model = facts.get(deployment.model, {})
         providers = model.get("providers")
         n = float("nan") if providers is None else float(len(parts(providers)))
-        own = _has_machine(deployment) and (not deployment.host or deployment.model in attested)
-        table.append((deployment.name, n, own, *_lifetime(deployment, model.get("revision"))))
+        ours = _has_machine(deployment) and (not deployment.host or deployment.model in attested)
+        table.append((deployment.name, n, ours, *_lifetime(deployment, model.get("revision"))))
     columns = "deployment n_providers own_host retires_on lifetime".split()
     return pd.DataFrame(table, columns=columns)
 
@@ -93,11 +93,11 @@ def estimated_load(brief: Project, shortlist: Frame, answers: Frame, capacity: F
     models, nan = {row["repo_id"]: row for row in rows(shortlist)}, float("nan")
     texts = dict[str, str]()
     for d in brief.deployments:
-        model, own = models.get(d.model, {}), bytes_of(d.precision)
+        model, bytes_each = models.get(d.model, {}), bytes_of(d.precision)
         weights, total, active = (
             model.get(name) or nan for name in ("weights_gb", "total_params_b", "active_params_b")
         )
-        active_gb = active * (weights / total if math.isnan(own) else own)
+        active_gb = active * (weights / total if math.isnan(bytes_each) else bytes_each)
         rps = bandwidth.get(d.hardware, nan) / active_gb / (tokens.get(d.name) or nan)
         texts[d.name] = f"about {number(rps)}/s one at a time, estimated" * (rps > 0)
     return pd.DataFrame({"deployment": texts.keys(), "estimated_load": texts.values()})

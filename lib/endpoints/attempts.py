@@ -100,8 +100,8 @@ async def answer_call(link: Link, call: Call) -> Row:
     if attempt.hopeless:
         raise Refused(error)
     record = blank(call.key, link.served.model) | attempt.facts | {"error": error}
-    known = {"usd": None if math.isnan(usd) else usd, "deployment": link.job.deployment.name}
-    return record | known | {"retries": retries, "cached": False}
+    facts = {"usd": None if math.isnan(usd) else usd, "deployment": link.job.deployment.name}
+    return record | facts | {"retries": retries, "cached": False}
 
 
 async def _take_turn(link: Link, call: Call) -> tuple[_Attempt, float]:

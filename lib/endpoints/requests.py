@@ -128,8 +128,8 @@ def one_value(name: str, kind: str = "string", **limits: Any) -> dict[str, Any]:
 
 def refuses_schema(status: int, words: str, body: Mapping[str, Any]) -> bool:
     """Whether an endpoint's error says that it takes no JSON schema, which the body asks for."""
-    asked = "response_format" in body and status in (400, 422)
-    return asked and bool(re.search("response_format|json_schema|guided|structured", words))
+    may_refuse = "response_format" in body and status in (400, 422)
+    return may_refuse and bool(re.search("response_format|json_schema|guided|structured", words))
 
 
 COLUMNS = ["deployment", "repo_id", "admitted", "verdict", "why", "exception"]

@@ -134,10 +134,10 @@ def perform(
 ) -> dict[str, Row]:
     """Perform every call that has no answer yet; returns the records of all calls by key.
 
-    A record has `key served error cached` and `attempts.FACTS`. Those `cached` are from another
-    run; what `total_timeout_s` left unasked says so in `error`. All calls of a `session` share
-    that time, and all of a run `evaluation.max_usd`. An endpoint that refuses or is down and a
-    budget used up are PlaybookErrors: what was answered is kept.
+    A record has `key served error cached deployment` and `attempts.FACTS`. Those `cached` are from
+    another run; what `total_timeout_s` left unasked says so in `error`. All calls of a `session`
+    share that time, and all of a run `evaluation.max_usd`. An endpoint that refuses or is down and
+    a budget used up are PlaybookErrors: what was answered is kept.
     """
     alone, session = session is None, session or Session(brief, run)
     # Who makes which calls; every price must be known before anything is asked.

@@ -119,9 +119,9 @@ def spending(run: Path) -> list[str]:
     columns = ["deployment", "cached", "retries", "usd"]
     records = pd.DataFrame(endpoints.read_records(run / STORE).values(), columns=columns)
     records = records.astype({"retries": float, "usd": float})
-    asked, sentences = records[~records["cached"].astype(bool)], list[str]()
-    judged = asked["deployment"].eq("judge")
-    for who, calls in ("the deployments", asked[~judged]), ("the judge", asked[judged]):
+    calls_made, sentences = records[~records["cached"].astype(bool)], list[str]()
+    judged = calls_made["deployment"].eq("judge")
+    for who, calls in ("the deployments", calls_made[~judged]), ("the judge", calls_made[judged]):
         unpriced = calls["usd"].isna().sum()
         usd = f", ${number(calls['usd'].sum())} at token prices" * bool(calls["usd"].sum())
         usd += f", {unpriced:,} at no known price" * bool(unpriced)

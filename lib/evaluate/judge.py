@@ -202,8 +202,8 @@ def flaw(brief: Project, checked: pd.DataFrame) -> str:
     judge, judged = judge_of(brief), checked[checked["judge_error"] == ""]
     if len(judged) < 2:
         return "cannot be measured"
-    shown = kinds.of(brief.evaluation.kind).RATED or rates(checked, judge.pass_labels).youden > 0
-    return "" if shown else "is not shown to be better than chance"
+    tells = kinds.of(brief.evaluation.kind).RATED or rates(checked, judge.pass_labels).youden > 0
+    return "" if tells else "is not shown to be better than chance"
 
 
 def trust(brief: Project, checked: pd.DataFrame) -> str:

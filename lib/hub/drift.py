@@ -202,8 +202,8 @@ def _hub_sizes(
         total_params_b=judged["total_params_b"].mask(moved),
     )
     tiers = wanted_tiers(brief.size, tables.closed_models())
-    machines, asked = tables.hardware(), brief.deployments
-    return shortlist(table, machines, brief.size, tiers=tiers, deployments=asked)
+    machines, deployments = tables.hardware(), brief.deployments
+    return shortlist(table, machines, brief.size, tiers=tiers, deployments=deployments)
 
 
 def consequence(drift: Row, was: Row, now: Row) -> tuple[str, bool]:

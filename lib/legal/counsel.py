@@ -43,9 +43,9 @@ def for_counsel(
         """The texts of some models, then those of their base models."""
         keys = _keys(models, repo_ids)
         inherited = _keys(models, [base for name in repo_ids for base in ancestors(name, direct)])
-        own = [text | {"of_base": False} for key, text in texts.items() if key in keys]
+        own_texts = [text | {"of_base": False} for key, text in texts.items() if key in keys]
         rest = [text | {"of_base": True} for key, text in texts.items() if key in inherited - keys]
-        return own + rest
+        return own_texts + rest
 
     sections = _sections(others, findings, texts, brief)
     for section in sections:

@@ -70,8 +70,8 @@ def findings(
     by_repo, direct = {row["repo_id"]: row for row in facts}, bases(models)
     by_model = {}
     for repo_id, row in by_repo.items():
-        terms, own = read(row["license"], row["modality"])
-        about, texts = terms + _country(row["country"], policy, "developer"), {repo_id: own}
+        terms, own_terms = read(row["license"], row["modality"])
+        about, texts = terms + _country(row["country"], policy, "developer"), {repo_id: own_terms}
         for base in (by_repo[name] for name in ancestors(repo_id, direct) if name in by_repo):
             name = base["repo_id"]
             about += _country(base["country"], policy, f"developer of base {name}")
@@ -79,18 +79,18 @@ def findings(
             if (base["license"], base["modality"]) == (row["license"], row["modality"]):
                 continue
             about += [f._replace(clause=f"base {name}: {f.clause}") for f in base_terms]
-            if base["license"] is not None and _disagree(own, texts[name]):
+            if base["license"] is not None and _disagree(own_terms, texts[name]):
                 clause = f"relabelled: tagged {row['license']}, but its base {name} is "
                 about.append(Finding(REVIEW, "relabelled", clause + base["license"], "lineage"))
         by_model[repo_id] = [*about, *descent(repo_id, direct, by_repo), *conflicts(texts, brief)]
     return by_model
 
 
-def _disagree(own: list[Terms], of_base: list[Terms]) -> bool:
+def _disagree(own_terms: list[Terms], of_base: list[Terms]) -> bool:
     """Whether a tag is milder than its base's, or the terms of one vendor stand over another's."""
-    families, others = ({terms["license"][:5] for terms in texts} for texts in (own, of_base))
+    families, others = ({terms["license"][:5] for terms in texts} for texts in (own_terms, of_base))
     vendors = families | others <= VENDORS and not families & others
-    return rank(own) < rank(of_base) or vendors
+    return rank(own_terms) < rank(of_base) or vendors
 
 
 def _country(country: str | None, policy: Policy, party: str) -> list[Finding]:

@@ -127,8 +127,8 @@ def _too_small(
         if endpoint is None or endpoint.recorded or room is None:
             continue
         precision = deployment.precision or (endpoint.gguf or "").rpartition("/")[2]
-        own = estimate(sized[sized["repo_id"] == deployment.model], size, precision=precision)
-        least = own["memory_gb"].where(own["memory_basis"] != GUESSED, RUNTIME * own["weights_gb"])
+        fit = estimate(sized[sized["repo_id"] == deployment.model], size, precision=precision)
+        least = fit["memory_gb"].where(fit["memory_basis"] != GUESSED, RUNTIME * fit["weights_gb"])
         for memory in least[least > room]:
             text = f"{deployment.hardware} holds {room:,.3g} GB, the model takes {memory:,.3g} GB"
             text += " or more: give its precision if it is lower, or another hardware"
@@ -234,12 +234,12 @@ def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.Dat
     """
     facts = models.reindex(columns=MEMORY_FACTS).astype("Float64").astype(float)
     published = models.reindex(columns=["quantization"])["quantization"].map(bytes_of).astype(float)
-    planned, own = BYTES[size.precision], bytes_of(precision)
-    per_weight = published.where(published < planned, planned) if np.isnan(own) else own
+    planned, each = BYTES[size.precision], bytes_of(precision)
+    per_weight = published.where(published < planned, planned) if np.isnan(each) else each
     total, files = models["total_params_b"], facts["file_gb"]
     computed = total * per_weight
     agree = (files - computed).abs() <= FILES_AGREE * computed
-    fewer = (files < computed) & (files > LEAST_BYTES * total) & np.isnan(own)
+    fewer = (files < computed) & (files > LEAST_BYTES * total) & np.isnan(each)
     weights = files.where(agree | fewer, computed)
     layout, tokens = models.reindex(columns=["kv_layout"])["kv_layout"], size.context_tokens
     by_layer = layout.map(lambda text: cache_gb(text, tokens), na_action="ignore").astype(float)

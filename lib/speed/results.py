@@ -113,8 +113,8 @@ def _verdict(load: Row, needs: Requirements) -> tuple[str, str]:
         tails = {"TTFT": load["ttft_p99_s"], "inter-token latency": load["itl_p99_s"]}
         kept = [share <= 0.99 and tails[n] <= objectives[n][1] for n in tails if n in objectives]
         unknown |= not all(kept)
-    shown = all_s <= needs.slo_s and load["answered"] >= LEAST and not unknown
-    return ("passed" if shown else "unresolved"), ""
+    passes = all_s <= needs.slo_s and load["answered"] >= LEAST and not unknown
+    return ("passed" if passes else "unresolved"), ""
 
 
 def _last(name: str) -> str:
@@ -195,8 +195,8 @@ def _guidellm(report: Row, where: str) -> Iterator[Row]:
         get = partial(_number, benchmark, here)
         kind = _at(benchmark, "config.strategy.type_")
         if kind not in OPEN + CLOSED:
-            known = f"has no one rate; known: {', '.join(OPEN + CLOSED)}"
-            raise PlaybookError(f"{here}: config.strategy.type_ {kind!r:.80} {known}")
+            reason = f"has no one rate; known: {', '.join(OPEN + CLOSED)}"
+            raise PlaybookError(f"{here}: config.strategy.type_ {kind!r:.80} {reason}")
         codes = {as_text(_at(one, "code")) for one in as_list(benchmark.get("warnings"))}
         if "dataset_incomplete" in codes:
             raise PlaybookError(f"{here}: incomplete, its data ended before the run did")

@@ -34,8 +34,8 @@ def pairs(graded: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     of items won minus the share lost. Two that were only compared to the baseline are told apart
     by what each scored against it. The columns and Holm's adjustment are as in `compare_pairs`.
     """
-    asked = set(scored["deployment"])
-    names = [n for n in dict.fromkeys([*graded["deployment"], *graded["other"]]) if n in asked]
+    answering = set(scored["deployment"])
+    names = [n for n in dict.fromkeys([*graded["deployment"], *graded["other"]]) if n in answering]
     rows = [pair_row(*_contest(graded, *two), *two) for two in combinations(names, 2)]
     return with_verdicts(rows, twins(scored))
 

@@ -103,6 +103,24 @@ def test_a_prompt_longer_than_the_usual_context_is_answered(tmp_path: Path) -> N
     assert asked["prompt_tokens"].max() > deployments.LEAST_CONTEXT > asked["prompt_tokens"].min()
 
 
+def test_a_server_on_this_machine_is_not_met_on_a_connection_that_it_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llama.cpp closes some that were kept as the next request comes: each has its own."""
+    made, connect = list[object](), openai_stub.Connection.connection_made
+
+    def count(connection: openai_stub.Connection, transport: Any) -> None:
+        made.append(transport)
+        connect(connection, transport)
+
+    monkeypatch.setattr(openai_stub.Connection, "connection_made", count)
+    with openai_stub.running() as stub:
+        project = brief({"base_url": stub.url}, concurrency=1)
+        rows = [{"item_id": str(n), "input": str(n), "target": ""} for n in range(5)]
+        answers.ask(project, project.deployments, pd.DataFrame(rows), tmp_path, progress=False)
+    assert len(made) == len(stub.requests) == 5
+
+
 def test_a_server_stops_with_its_block_and_after_an_exception(tmp_path: Path) -> None:
     with serving(SMOL, logs=tmp_path) as served:
         (child,) = children()

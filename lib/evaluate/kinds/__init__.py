@@ -36,29 +36,29 @@ def options_of(brief: Project) -> Any:
 
 def problems(brief: Project) -> list[str]:
     """A sentence for each key of a brief that does not go with its kind of task."""
-    evaluation, found = brief.evaluation, list[str]()
+    evaluation, sentences = brief.evaluation, list[str]()
     try:
         kind, by_name = of(evaluation.kind), f"kind {evaluation.kind!r}"
         lacking = [d.name for d in brief.deployments if getattr(d, kind.NEEDS) is None]
-        found += [f"deployment {name!r} needs {kind.NEEDS} for {by_name}" for name in lacking]
+        sentences += [f"deployment {name!r} needs {kind.NEEDS} for {by_name}" for name in lacking]
         if kind.ASKS_ITEMS and not evaluation.items:
-            found.append(f"{by_name} needs items: the name of a file of items")
+            sentences.append(f"{by_name} needs items: the name of a file of items")
         if kind.JUDGED_BY and evaluation.judge is None:
-            found.append(f"{by_name} needs judge")
+            sentences.append(f"{by_name} needs judge")
         wording = evaluation.judge.user if evaluation.judge else "".join(kind.JUDGED_BY)
         absent = [place for place in kind.JUDGED_BY if place not in wording]
-        found += [f"judge.user must contain {place} for {by_name}" for place in absent]
+        sentences += [f"judge.user must contain {place} for {by_name}" for place in absent]
         if not kind.ASKS_ITEMS and evaluation.strategy == "racing":
-            found.append(f"{by_name} asks no items to race on: strategy: full")
+            sentences.append(f"{by_name} asks no items to race on: strategy: full")
         if not kind.ASKS_ITEMS and evaluation.slices:
-            found.append(f"slices: {by_name} reads no items to slice")
-        found = [f"evaluation: {text}" for text in found]
+            sentences.append(f"slices: {by_name} reads no items to slice")
+        sentences = [f"evaluation: {text}" for text in sentences]
         options = options_of(brief)
-        if not found:  # what the kind's own check may rely on
+        if not sentences:  # what the kind's own check may rely on
             kind.check(brief, options)
     except ValidationError as error:
         others = set(Evaluation.model_fields)
-        found += problem_sentences(error, model=kind.Options, at=("evaluation",), others=others)
+        sentences += problem_sentences(error, model=kind.Options, at=("evaluation",), others=others)
     except (PlaybookError, ValueError) as error:
-        found.append(f"evaluation: {str(error).removeprefix('evaluation: ')}")
-    return found
+        sentences.append(f"evaluation: {str(error).removeprefix('evaluation: ')}")
+    return sentences

@@ -167,19 +167,19 @@ def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dic
     }
 
 
-def _ranking(brief: Project, output: str, shown: list[str]) -> tuple[list[str], int] | None:
+def _ranking(brief: Project, output: str, names: list[str]) -> tuple[list[str], int] | None:
     """All documents in the order an output puts them, and how much of it was passed over.
 
     What the output does not mention comes last, and ties stay, in the order shown.
     """
     if options_of(brief).ranking.method == "listwise":
-        order = find_order(output, len(shown))
-        first = [shown[number - 1] for number in order or ()]
-        return ([*first, *(d for d in shown if d not in set(first))], 0) if order else None
+        order = find_order(output, len(names))
+        first = [names[number - 1] for number in order or ()]
+        return ([*first, *(d for d in names if d not in set(first))], 0) if order else None
     answers = as_dict(json_or_none(output))
     values = {name: _value(brief, answer) for name, answer in answers.items()}
-    usable = {name: v for name, v in values.items() if v is not None and name in shown}
-    ranked = sorted(shown, key=lambda name: -usable.get(name, -math.inf))
+    usable = {name: v for name, v in values.items() if v is not None and name in names}
+    ranked = sorted(names, key=lambda name: -usable.get(name, -math.inf))
     return (ranked, len(values) - len(usable)) if usable else None
 
 
@@ -201,9 +201,9 @@ def score(brief: Project, usable: pd.DataFrame, *, items: pd.DataFrame, **_: Any
     """
     k = options_of(brief).ranking.k
     item_of = {item["item_id"]: item for item in rows(items)}
-    shown = {name: [d for d, _ in documents(item)] for name, item in item_of.items()}
+    documents_of = {name: [d for d, _ in documents(item)] for name, item in item_of.items()}
     pairs = zip(usable["item_id"], usable["output"], strict=True)
-    ranked = [_ranking(brief, str(output), shown[name]) for name, output in pairs]
+    ranked = [_ranking(brief, str(output), documents_of[name]) for name, output in pairs]
     # One query per answer: the same item is there once for every deployment.
     orders = {str(n): order[0] for n, order in enumerate(ranked) if order}
     targets = {str(n): item_of[name]["target"] for n, name in enumerate(usable["item_id"])}
