@@ -32,7 +32,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         poll = self._selector.select  # type: ignore[attr-defined]
 
         def select(timeout: float | None) -> Any:
-            self.now += timeout or 0.0
+            self.now += float(timeout or 0.0)  # numpy's scalars are no real clock's
             return poll(0)
 
         self._selector.select = select  # type: ignore[attr-defined]

@@ -175,7 +175,7 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     for deployment in ready + judges:
         few = items.head(0 if deployment in judges else 1)
         row = _first_call(brief, deployment, few)
-        if row["works"] != "yes":
+        if not row["works"].startswith("yes"):
             sentences.append(f"{deployment.name}: {row['works']}")
         table.append(row | _forecast(brief, deployment, plans, row.get("latency_s") or 0.0))
     return pd.DataFrame(table, columns=[*ASKED, *FORECAST]), sentences
@@ -193,10 +193,14 @@ def _first_call(brief: Project, deployment: Deployment, items: pd.DataFrame) -> 
         with TemporaryDirectory() as folder:
             jobs = [(deployment, [call])]
             record = endpoints.perform(jobs, Path(folder), brief=alone, progress=False)[call.key]
+            outcome = "answered"
+            if len(items) and not record["error"]:
+                outcome = evaluate.first_outcome(alone, deployment, items, Path(folder))
     except PlaybookError as error:
         return row | {"works": str(error).removeprefix(f"deployment {deployment.name!r}: ")}
     served = record.get("served_model") or record["served"]
-    return record | row | {"served_model": served, "works": record["error"] or "yes"}
+    works = "yes" if outcome == "answered" else f"yes, but this answer does not count: {outcome}"
+    return record | row | {"served_model": served, "works": record["error"] or works}
 
 
 def _forecast(

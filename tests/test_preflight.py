@@ -156,6 +156,28 @@ def test_one_call_says_whether_an_endpoint_works_and_what_a_run_takes(
     assert row["completion_tokens"] is not None and row["latency_s"] > 0
 
 
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        (openai_stub.Reply("Let me think about it"), "unparsed"),
+        (openai_stub.Reply("Let me", finish_reason="length"), "truncated"),
+        (openai_stub.Reply("I cannot", finish_reason="content_filter"), "refused"),
+        (openai_stub.Reply("<think>so</think>"), "empty"),
+    ],
+)
+def test_a_first_answer_that_will_not_count_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: openai_stub.Reply, outcome: str
+) -> None:
+    """Every other answer may be like it, and the whole of step 4 be asked for nothing."""
+    monkeypatch.setenv("SOME_API_KEY", "x")
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path / "runs"))
+    with openai_stub.running(lambda _: reply) as stub:
+        table, problems = preflight.check(hosted(tmp_path, stub.url))
+        assert len(stub.requests) == 1
+    assert table["works"].iloc[0] == f"yes, but this answer does not count: {outcome}"
+    assert problems == []
+
+
 def test_what_the_licence_bars_is_said_before_anything_is_asked(tmp_path: Path) -> None:
     with openai_stub.running() as stub:
         base = "meta-llama/Llama-3.1-8B-Instruct"

@@ -106,10 +106,13 @@ def _quality(rows: pd.DataFrame, scored: pd.DataFrame, rng: np.random.Generator,
     firsts = list(dict.fromkeys(rows["deployment"].map(one_of)))
     models = rows.set_index("deployment").loc[firsts]
     error = ((models["quality_high"] - models["quality_low"]) / 2 / Z95).to_numpy(float)
-    scores, _ = by_item(scored[scored["deployment"].isin(firsts)])
-    shared = scores.reindex(columns=firsts).corr(min_periods=10).fillna(0.0).to_numpy(copy=True)
+    scores, group = by_item(scored[scored["deployment"].isin(firsts)])
+    # What two share on an item they need not share within a cluster.
+    unit = scores.index if group is None else group.where(group != "", "\0" + group.index)
+    totals = (scores - scores.mean()).groupby(unit).sum(min_count=1).reindex(columns=firsts)
+    shared = totals.corr(min_periods=10).fillna(0.0).to_numpy(copy=True)
     np.fill_diagonal(shared, 1.0)
-    deviation = max(np.mean(error * np.sqrt(models["n"].to_numpy(float))), 1e-9)
+    deviation = max(float(scores.std().mean()), 1e-9)
     values, scatter = models["quality"].to_numpy(float), shared * np.outer(error, error)
     drawn = shrinkage(values, scatter, deviation, rng, n)
     return drawn[:, [firsts.index(one_of[name]) for name in rows["deployment"]]]

@@ -10,6 +10,7 @@ from lib.evaluate.steps import (
     calibrate,
     compare,
     detail,
+    first_outcome,
     gather,
     judge_notes,
     non_inferiority,
@@ -20,6 +21,7 @@ from lib.evaluate.steps import (
 
 __all__ = [
     "as_deployment", "ask", "by_slice", "calibrate", "compare", "detail", "dry_run",
-    "forecast", "gather", "judge_notes", "load_items", "load_labelled", "non_inferiority", "plan",
-    "problems", "score", "side_by_side", "slice_winners", "spending", "summarise", "unreadable",
+    "first_outcome", "forecast", "gather", "judge_notes", "load_items", "load_labelled",
+    "non_inferiority", "plan", "problems", "score", "side_by_side", "slice_winners", "spending",
+    "summarise", "unreadable",
 ]  # fmt: skip

@@ -92,6 +92,17 @@ def score(brief: Project, gathered: Gathered, items: pd.DataFrame) -> pd.DataFra
     return answers.assign(**scored.set_index(answers.index))
 
 
+def first_outcome(brief: Project, deployment: Deployment, item: pd.DataFrame, run: Path) -> str:
+    """The `outcome` of an item that was asked, as far as it shows before a judge sees it."""
+    kind = kinds.of(brief.evaluation.kind)
+    if len(answers.plan(brief, deployment, item).parts[0]) > 1:
+        return "answered"  # one call of several says nothing of it
+    texts = answers.ask(brief, [deployment], item, run, progress=False)
+    if kind.JUDGED_BY:
+        return visible_answers(brief, texts)["unusable"].iloc[0] or "answered"
+    return str(score(brief, Gathered(texts, None, {}), item)["outcome"].iloc[0])
+
+
 def unreadable(scored: pd.DataFrame) -> pd.DataFrame:
     """Up to three answers that cannot be read, where over 5 %: `deployment share output`."""
     came = scored[scored["outcome"] != "failed"]

@@ -86,6 +86,26 @@ def test_what_is_far_apart_is_not_shrunk() -> None:
     assert drawn.std(axis=0) == pytest.approx([0.0316] * 3, rel=0.1)
 
 
+def test_in_clusters_a_difference_is_as_unsure_as_the_clusters_make_it() -> None:
+    """Two share how hard an item is, but each has clusters of its own that it is good at."""
+    rng, n_clusters, size = np.random.default_rng(9), 60, 10
+    cluster = np.repeat(np.arange(n_clusters), size)
+    skill = rng.standard_normal((n_clusters, 2))[cluster] + [0.9, -0.6]
+    own = rng.standard_normal((len(cluster), 2))
+    right = (skill + 0.3 * own + 3 * rng.standard_normal((len(cluster), 1)) > 0).astype(float)
+    scored = answers(a=right[:, 0], b=right[:, 1]).assign(group=np.tile(cluster.astype(str), 2))
+    rows = measured(scored)
+    for name in ("a", "b"):
+        part = scored[scored["deployment"] == name]
+        bounds = interval(part["score"], part["group"])
+        columns = ["quality", "quality_low", "quality_high"]
+        rows.loc[rows["deployment"] == name, columns] = list(bounds)
+    drawn = draws.joint_draws(rows, scored, n=20_000).figures["min_quality"]
+    difference = (right[:, 0] - right[:, 1]).reshape(n_clusters, size).mean(axis=1)
+    error = difference.std(ddof=1) / np.sqrt(n_clusters)
+    assert np.diff(drawn).std() == pytest.approx(error, rel=0.15)
+
+
 @pytest.mark.parametrize("names", [["a"], []])
 def test_one_candidate_or_none(names: list[str], tmp_path: Path) -> None:
     scored = answers(a=RIGHT > 2)
