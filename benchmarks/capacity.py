@@ -324,10 +324,11 @@ def rows(runs: int = 20, only: str = "", first: int = 0) -> Iterator[Row]:
             half = (min(answer.high, 1e9) - answer.low) / 2
             covers = answer.low <= family.truth <= answer.high
             figures = np.array([half, answer.middle, other]) / family.truth
-            found.append([covers, *figures, figures[2] >= 1.1])
+            too_high = answer.low >= 1.1 * family.truth, figures[2] >= 1.1
+            found.append([covers, *figures, *too_high])
         table = np.array(found, float)
-        (covers, *_, met), median = table.mean(0), np.median(table, axis=0)
-        words = f"{covers:.0%} hold, +-{median[1]:.1%}, median {median[2]:.2f}"
+        (covers, *_, ours, met), median = table.mean(0), np.median(table, axis=0)
+        words = f"{covers:.0%} hold, +-{median[1]:.1%}, median {median[2]:.2f}, {ours:.0%} too high"
         peer = f"guidellm {median[3]:.2f}, {met:.0%} too high by 10 %"
         yield f"capacity {family.name}", words, ">= 90 % hold", bool(covers >= 0.9), peer
 

@@ -172,6 +172,8 @@ def _load(
     answered, errors, cut = map(int, counts)
     if not answered:
         raise PlaybookError(f"{where}: no request was answered, so its latencies are none")
+    if not rate:
+        raise PlaybookError(f"{where}: its rate is 0, at which nothing is offered")
     seconds = {share: s for share, s in seconds.items() if s > 0}
     if 0.95 not in seconds:
         way = "run vllm bench serve with --percentile-metrics ttft,e2el --metric-percentiles 95,99"
@@ -263,5 +265,5 @@ def _vllm(run: Row, where: str) -> Iterator[Row]:
         **{f"itl_{p}_s": _tokens_s(get(f"{p}_tpot_ms", NAN)) for p in TAILS},
         "prompt_tokens": get("total_input_tokens", NAN) / answered,
         "completion_tokens": get("total_output_tokens", NAN) / answered,
-        "disturbed": get("duration", 0) > LATE * lasts + max(load["seconds"].values()),
+        "disturbed": get("duration") > LATE * lasts + max(load["seconds"].values()),
     }

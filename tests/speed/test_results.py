@@ -403,6 +403,8 @@ def test_a_client_that_was_late_decides_nothing(tmp_path: Path, file: Json) -> N
         (guide(guide_load({"type_": "constant"})), "config.strategy.rate must be a number"),
         (vllm(ramp_up_strategy="linear"), "ramp_up_strategy 'linear' has no one rate"),
         (vllm(request_rate="fast"), "request_rate must be a number from 0, not 'fast'"),
+        (vllm(duration=60.0) | {"request_rate": 0.0}, "its rate is 0, at which nothing is offered"),
+        (vllm(duration=None), "duration must be a number from 0, not None"),
         (vllm(p95_e2el_ms="400"), "p95_e2el_ms must be a number from 0, not '400'"),
         (vllm(p95_e2el_ms=-1.0), "p95_e2el_ms must be a number from 0, not -1"),
         (vllm(model_id="/models/other-7b"), "model '/models/other-7b', but 'd' is of acme/d"),
