@@ -18,7 +18,7 @@ test: .venv/ready  ## set up, check style and types, run the tests and the main 
 
 test-all: .venv/ready  ## the same with what is slow, or needs Dask or a browser (Debian's chromium)
 	$(BIN)/pip install -q -e '.[browser,fleet]' -c constraints.txt || echo "tests that need Playwright or Dask are skipped"
-	$(CHECKS) -m ""
+	$(CHECKS) -m "not short"
 
 lab: .venv/ready  ## open JupyterLab at notebooks/, or with PROJECT=name at copies of its own
 	$(BIN)/python -m lib lab $(PROJECT)

@@ -31,8 +31,12 @@ def ci(bin_: Path, **scripts: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_ci_runs_the_tests(tmp_path: Path) -> None:
-    done = ci(tmp_path / "bin")
-    assert done.returncode == 0 and done.stdout == "make test\n"  # and nothing after it
+    """Also where Chromium is not to be had: what needs it is then skipped, and that is said."""
+    done = ci(tmp_path / "bin", chromium="#!/bin/sh\n")
+    assert done.returncode == 0 and done.stdout == "make test-all\n"  # and nothing after it
+    done = ci(tmp_path / "bare", **{"apt-get": "#!/bin/sh\nexit 100\n"})
+    told = "no Chromium: its tests are skipped\nmake test-all\n"
+    assert done.returncode == 0 and done.stdout == told
 
 
 def test_ci_is_red_when_a_test_is(tmp_path: Path) -> None:
@@ -41,7 +45,7 @@ def test_ci_is_red_when_a_test_is(tmp_path: Path) -> None:
 
 def test_pytest_leaves_out_by_default_what_test_all_adds() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    assert re.search(r"^test-all:.*\n(\t.*\n)*\t\$\(CHECKS\) -m \"\"$", makefile, re.M)
+    assert re.search(r"^test-all:.*\n(\t.*\n)*\t\$\(CHECKS\) -m \"not short\"$", makefile, re.M)
     assert "-m 'not browser and not slow'" in (ROOT / "pyproject.toml").read_text("utf-8")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -211,6 +212,7 @@ def kill_one(house: House, run: Path, choice: random.Random, before_now: Counter
         house.stub.wait()
         house.stub = house.new_stub()
     out, err = child.communicate()
+    err = KERNEL_END.sub("", err)
     assert "Traceback" not in err, err
     if killed == "runner":
         assert child.returncode in (-9, *STATUS.values())  # it may have been at its end
@@ -228,10 +230,13 @@ def without_times(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=TIMES, errors="ignore")
 
 
-KILLS = 8  # of one run
+KILLS = 9  # of one run
+ROUNDS = [pytest.param(1, 1, marks=pytest.mark.short), pytest.param(6, 2, marks=pytest.mark.slow)]
+# ipykernel's own, of a kernel that ends while it writes.
+KERNEL_END = re.compile(r"ERROR:tornado\.general:Uncaught.*?zmq\.error\.\S+ [^\n]*\n", re.S)
 
 
-@pytest.mark.parametrize(("rounds", "seed"), [(1, 1), pytest.param(7, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("rounds", "seed"), ROUNDS)
 def test_kills_at_random_change_nothing(tmp_path: Path, rounds: int, seed: int) -> None:
     house, choice, killed = House(tmp_path), random.Random(seed), Counter[str]()
     try:
