@@ -18,7 +18,12 @@ Z95 = 1.959964  # half an interval in standard errors
 SPREADS = np.geomspace(0.005, 3, 40)  # of the true qualities, in standard deviations of an item
 USUAL_SPREAD = 0.05  # scale of the same: about 2 points where 85 % are right
 LATENCIES = ("max_p95_s", "max_ttft_p95_s", "max_itl_p95_s")
-AIMS = {"cheapest": "max_usd_per_1k", "best": "min_quality", "fastest": "min_rps"}
+# What an objective asks for, and what decides a tie of it, as in `TIES`.
+AIMS = {
+    "cheapest": ("max_usd_per_1k", "min_quality"),
+    "best": ("min_quality", "max_usd_per_1k"),
+    "fastest": ("min_rps", "max_usd_per_1k"),
+}
 DOLLARS = ("max_usd_per_1k", "max_usd_per_month")
 MORE_ITEMS = (25, 50, 100, 200, 400, 800, 1600)
 
@@ -56,7 +61,7 @@ def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame
     """
     meets = meets_all(draws, brief.requirements)
     best = first_choice(draws, meets, brief.objective)
-    gains = [draws.gain(requirement) for requirement in AIMS.values()]
+    gains = [draws.gain(requirement) for requirement, _ in AIMS.values()]
     shares = {
         "p_pick": (best[:, None] == np.arange(len(draws.names))).mean(axis=0),
         "p_qualifies": meets.mean(axis=0),
@@ -187,11 +192,16 @@ def meets_all(draws: Draws, bars: Requirements) -> Flags:
 
 
 def first_choice(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]:
-    """The column of whoever qualifies and is first by the objective, by draw; -1 where nobody."""
-    worth = draws.gain(AIMS[objective])
-    worth = np.where(meets & ~np.isnan(worth), worth, -np.inf)
-    nobody = np.full((len(worth), 1), -np.inf)  # who comes first where all are worth as little
-    return np.asarray(np.hstack([nobody, worth]).argmax(axis=1) - 1)
+    """The column of whoever qualifies and is first by the objective, by draw; -1 where nobody.
+
+    What is drawn decides a tie as `TIES` says; the last word has the order, as in `choose`.
+    """
+    left = meets & (draws.gain(AIMS[objective][0]) > -np.inf)
+    for aim in AIMS[objective]:
+        worth = np.where(left & ~np.isnan(draws.gain(aim)), draws.gain(aim), -np.inf)
+        most = worth.max(axis=1, keepdims=True, initial=-np.inf)
+        left &= np.isclose(worth, most, rtol=1e-9, atol=0.0)
+    return np.asarray(np.hstack([~left.any(axis=1, keepdims=True), left]).argmax(axis=1) - 1)
 
 
 def regret(draws: Draws, brief: Project, choice: str) -> Regret:
@@ -231,7 +241,7 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
     at, fit = draws.names.index(choice), meets_all(draws, brief.requirements)
     priceless = np.isnan(draws.figures["max_usd_per_month"]).all()
     saved = "max_usd_per_1k" if priceless else "max_usd_per_month"
-    gain = draws.gain(saved if brief.objective == "cheapest" else AIMS[brief.objective])
+    gain = draws.gain(saved if brief.objective == "cheapest" else AIMS[brief.objective][0])
     noise = np.random.default_rng(1).standard_normal(gain.shape)
     bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
     # Every number of items: their mean, the bound that is tested, the choice, its true gain.

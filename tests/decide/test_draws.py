@@ -139,6 +139,40 @@ def test_the_chances_are_those_of_the_gates_and_the_objective(tmp_path: Path) ->
     assert 0 < sure.loc["good", "p_pick"] < sure.loc["good", "p_qualifies"]
 
 
+@pytest.mark.parametrize("names", [["weak", "strong"], ["weak", "middle", "strong"]])
+def test_of_the_same_dollars_the_better_one_is_the_right_choice(
+    names: list[str], tmp_path: Path
+) -> None:
+    right = {"weak": RIGHT > 4, "middle": RIGHT > 3, "strong": RIGHT > 0}
+    found = []
+    for order in (names, names[::-1]):
+        scored = answers(**{name: right[name] for name in order})
+        rows = measured(scored, **{name: usd(0.5) for name in order})
+        sure = certainty(rows, scored, brief(tmp_path)).set_index("deployment")
+        found.append(sure["p_pick"][names].to_list())
+    assert found[0] == pytest.approx(found[1], abs=0.01)
+    assert found[0][-1] > 0.95 and sum(found[0]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("objective", "figures", "choice"),
+    [
+        ("cheapest", {"max_usd_per_1k": [0.3, 0.1 + 0.2, 0.3], "min_quality": [0.5, 0.9, 0.7]}, 1),
+        ("best", {"max_usd_per_1k": [3.0, 2.0, 1.0], "min_quality": [0.9, 0.9, 0.7]}, 1),
+        ("fastest", {"max_usd_per_1k": [3.0, NAN, 1.0], "min_rps": [9.0, 9.0, 9.0]}, 2),
+        ("fastest", {"max_usd_per_1k": [NAN, NAN, 1.0], "min_rps": [9.0, 9.0, 2.0]}, 0),
+        ("fastest", {"max_usd_per_1k": [3.0, 2.0, 2.0], "min_rps": [np.inf] * 3}, 1),
+        ("cheapest", {"max_usd_per_1k": [NAN] * 3, "min_quality": [0.9] * 3}, -1),
+    ],
+)
+def test_a_tie_in_a_draw_goes_to_the_next_aim(
+    objective: str, figures: dict[str, list[float]], choice: int
+) -> None:
+    drawn = {name: np.array([values]) for name, values in figures.items()}
+    of = draws.Draws(["a", "b", "c"], drawn, pd.DataFrame())
+    assert draws.first_choice(of, np.ones((1, 3), bool), objective).tolist() == [choice]
+
+
 @pytest.mark.parametrize(
     "unknown",
     [PUBLISHED, {"comparable": "no"}, {"quality_low": NAN, "quality_high": NAN}],
