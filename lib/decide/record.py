@@ -47,6 +47,8 @@ def decision_record(
     order, rule = choose(table, brief.objective)
     facts = table[["deployment", "repo_id", "hardware"]].merge(metadata[["repo_id", *FACTS]])
     facts = facts.rename(columns={"repo_id": "model"}).set_index("deployment", drop=False)
+    if named := outlook["provisional"]:
+        outlook = outlook | {"provisional": rows(facts.loc[[named["deployment"]]])[0] | named}
     pick, runner_up = [*rows(facts.loc[order[:2]]), None, None][:2]
     candidates = table.loc[table["standing"] == "candidate", "deployment"]
     miss = None if order else nearest_miss(checks[checks["deployment"].isin(candidates)])

@@ -45,7 +45,7 @@ def decision_page(
     configurations = {row["deployment"]: row for row in rows(tradeoffs)}
     tables = {"rules": rules, "rows": configurations, "checks": rows(checks)}
     tables["figures"] = {name: Markup(svg) for name, svg in figures.items()}
-    conditions = (decision["pick"] or {}).get("conditions") or ""
+    conditions = (decision["pick"] or decision["provisional"] or {}).get("conditions") or ""
     tables["duties"] = re.split(r"(?<=\)); ", conditions) if conditions else []
     return PAGES.get_template("decision.html.j2").render(decision=decision, **tables)
 

@@ -65,6 +65,7 @@ def decide(
     measured: pd.DataFrame,
     bars: dict[str, float] | None = None,
     facts: pd.DataFrame | None = None,
+    provisional: dict[str, Any] | None = None,
     **more: Any,
 ) -> tuple[dict[str, Any], Project, Path]:
     raw = BASE | {"requirements": bars or {}} | more
@@ -80,7 +81,7 @@ def decide(
         checks=checks,
         metadata=metadata() if facts is None else facts,
         shortlist=shortlist(),
-        outlook=OUTLOOK,
+        outlook=OUTLOOK | {"provisional": provisional},
     )
     record.write_decision(done, run)
     done = json.loads((run / "06_decision.json").read_text(encoding="utf-8"))
@@ -149,6 +150,18 @@ def test_not_decided_yet(tmp_path: Path) -> None:
     assert done["summary"].startswith(
         "No configuration is shown to qualify yet; the nearest is b: about "
     )
+
+
+def test_a_provisional_choice_bears_the_duties_of_its_licence(tmp_path: Path) -> None:
+    facts = metadata()
+    facts.loc[facts["repo_id"] == "org/b", "conditions"] = "Notice with every copy (§3)"
+    chances = {"p_qualifies": 0.7, "p_meets": {"min_quality": 0.7}, "would_settle": "more items"}
+    named = {"deployment": "b", "model": "org/b"} | chances
+    open_ = table(b={"quality_low": 0.7})
+    done, _, _ = decide(tmp_path, open_, {"min_quality": 0.8}, facts, provisional=named)
+    assert done["pick"] is None and done["provisional"].items() >= named.items()
+    known = [done["provisional"][name] for name in ("license", "verdict", "conditions")]
+    assert known == ["mit", "conditional", "Notice with every copy (§3)"]
 
 
 def test_calls_that_failed_are_no_ground_for_a_pick(tmp_path: Path) -> None:

@@ -295,6 +295,16 @@ def test_what_is_provisional_is_marked_so() -> None:
     text = page(record, tradeoffs().assign(pick=False)).text
     assert "Not decided; provisional: gemma3-270m-2cpu" in text
     assert "Probably meets everything 94%" in text and "Use " not in text
+    assert "google/gemma-3-270m (provisional). Its revision" in text  # an older record
+
+
+def test_the_duties_of_what_is_provisional_are_told() -> None:
+    named = CONFIGURATION | {"revision": "9b0c"}
+    record = decision(outcome="not decided", pick=None, runner_up=None, provisional=named)
+    text = page(record, tradeoffs().assign(pick=False)).text
+    assert "google/gemma-3-270m (provisional), gemma: conditional. Revision 9b0c ." in text
+    assert "1 licence duty before you ship" in text and "No duty on record." not in text
+    assert "see https://ai.google.dev/gemma/terms." in text
 
 
 def test_what_fine_tuning_has_to_gain_is_shown_where_it_is_planned() -> None:
