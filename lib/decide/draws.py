@@ -225,9 +225,11 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
 
     Every draw is taken for the truth, the items are drawn from it, the bound of the interval that
     they give is tested again, and the choice is made anew (preposterior analysis; Raiffa and
-    Schlaifer 1961). `worth` is the gain over keeping the choice, where the new one truly
-    qualifies: dollars a month, per 1,000 requests without traffic, or points of quality where the
-    objective is `best`. `p_other` is how often the choice would change.
+    Schlaifer 1961); one that still meets the bar yields for quality only where the other is better
+    by 1.96 standard errors of their difference, taken as independent. `worth` is the gain over
+    keeping the choice, where the new one truly qualifies, and not below 0, as it may be kept:
+    dollars a month, per 1,000 requests without traffic, or points of quality where the objective
+    is `best`. `p_other` is how often the choice would change.
     """
     columns, rows = ["items", "p_other", "worth"], draws.table
     if choice not in draws.names:
@@ -244,19 +246,24 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
     gain = draws.gain(saved if brief.objective == "cheapest" else AIMS[brief.objective][0])
     noise = np.random.default_rng(1).standard_normal(gain.shape)
     bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
+    ahead = {"cheapest": dollars < dollars[at], "fastest": load > load[at]}  # whatever the quality
     # Every number of items: their mean, the bound that is tested, the choice, its true gain.
     worths = []
     for more in MORE_ITEMS:
         fresh = draws.figures["min_quality"] + noise * error * np.sqrt(n / more)
         mean = (n * measured + more * fresh) / (n + more)
-        meets_bar = mean - Z95 * error * np.sqrt(n / (n + more)) >= bar
+        after = error * np.sqrt(n / (n + more))
+        may = (mean - Z95 * after >= bar) & open_to
+        shown = mean - mean[:, [at]] > Z95 * np.hypot(after, after[at])
+        shown |= ahead.get(brief.objective, False) | ~may[:, [at]]
+        shown[:, at] = True
         seen = {
             "min_quality": mean,
             "max_usd_per_1k": dollars + 0 * mean,
             "min_rps": load + 0 * mean,
         }
-        then = first_choice(draws._replace(figures=seen), meets_bar & open_to, brief.objective)
+        then = first_choice(draws._replace(figures=seen), may & shown, brief.objective)
         then = np.where(then < 0, at, then)
         better = np.where(fit[draw, then], gain[draw, then] - gain[draw, at], 0.0)
-        worths.append((more, float((then != at).mean()), float(better.mean())))
+        worths.append((more, float((then != at).mean()), max(float(better.mean()), 0.0)))
     return pd.DataFrame(worths, columns=columns)

@@ -263,6 +263,27 @@ def test_more_items_are_worth_what_they_may_save(tmp_path: Path) -> None:
         assert worth["worth"].max() <= 60
 
 
+@pytest.mark.parametrize(
+    ("objective", "price"), [("best", 90.0), ("cheapest", 30.0)], ids=["best", "same dollars"]
+)
+def test_few_items_do_not_break_a_tie_of_quality(
+    objective: str, price: float, tmp_path: Path
+) -> None:
+    """`cheap` is the choice of a tie though 3 of 100 answers fewer are right; 25 more show little.
+
+    A better one that is far off is shown: there the choice does change.
+    """
+    project = brief(tmp_path, "requirements", {}).model_copy(update={"objective": objective})
+    changes = []
+    for wrong in (23, 60):
+        scored = answers(cheap=np.arange(ITEMS) >= wrong, dear=np.arange(ITEMS)[::-1] >= 20)
+        rows = measured(scored, cheap=usd(30.0), dear=usd(price))
+        checks = decision.check(rows, project.requirements)
+        worth = draws.worth_of_items(checks, draws.joint_draws(rows, scored), project, "cheap")
+        changes.append(worth["p_other"].iloc[0])
+    assert changes[0] < 0.1 and changes[1] > 0.9
+
+
 def test_nothing_is_worth_asking_where_nobody_was_chosen(tmp_path: Path) -> None:
     scored = answers(a=RIGHT > 1)
     rows = measured(scored)

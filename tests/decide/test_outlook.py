@@ -54,6 +54,15 @@ def test_nobody_leaves_with_empty_hands(project: Project) -> None:
     assert second.startswith("To settle it: about")
 
 
+def test_what_may_be_kept_is_worth_no_less_than_nothing(tmp_path: Path) -> None:
+    """More items may hide that the cheaper one qualifies; nobody has to heed them."""
+    project = brief(tmp_path, "requirements", {"min_quality": 0.68})
+    said = outlook(answers(a=RIGHT > 1, b=RIGHT > 1), project, a=usd(30.0), b=usd(90.0))
+    assert said["provisional"] is None
+    assert [row["worth"] for row in said["more_items"]] == [0.0] * len(said["more_items"])
+    assert "More items are not worth their labelling: stop here." in said["sentences"]
+
+
 def test_where_all_miss_nobody_is_provisional(project: Project) -> None:
     said = outlook(answers(a=RIGHT > 6), project)
     assert said["provisional"] is None and said["more_items"] == []
