@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pandas as pd
 
@@ -12,8 +13,8 @@ from lib.decide.costs import PRICES, at_traffic
 from lib.decide.decision import BARS, TIES, check, choose, qualify
 from lib.decide.draws import LATENCIES
 
-STEPS = (1.05, 1.2, 1.5, 2.0, 4.0, 10.0)  # factors tried, the nearest first
-HALVINGS = 6  # of the gap between the last factor that holds and the first that flips
+STEPS = (1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 4.0, 10.0)  # factors tried, the nearest first
+HALVINGS = 10  # of the gap between the last factor that holds and the first that flips: to 0.1 %
 COLUMNS = ["change", "value", "flips_at", "factor", "pick"]
 
 Pick = Callable[[float], str]  # by the factor of a figure
@@ -23,16 +24,16 @@ def flip_points(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
     """The smallest change of each figure that changes the pick, the nearest first.
 
     Columns: the `change`, the `value` now and the one that it `flips_at`, the `factor` between
-    them, and the `pick` then ("none" where nobody qualifies). `flips_at` is missing where no
-    factor from a tenth to ten changes the pick. Last come changes that have no value: the pick
+    them, and the `pick` then ("none" where nobody qualifies). `flips_at` is missing where none of
+    `STEPS`, up to ten or down to a tenth, changes the pick; a flip in a window narrower than they
+    lie apart, as by whole machines, may be missed. Last come changes that have no value: the pick
     withdrawn, or its licence turned to review, a requirement without a measured figure dropped,
     and another objective.
     """
     now = first(table, brief)
     rows: list[tuple[str, float, float, float, str]] = []
     for change, value, pick_at in _figures(table, brief):
-        flips = [flip for up in (True, False) if (flip := _nearest(pick_at, now, up))]
-        factor, pick = min(flips, key=lambda f: abs(math.log(f[0])), default=(math.nan, now))
+        factor, pick = _nearest(pick_at, now)
         rows.append((change, value, value * factor, factor, pick))
     rows.sort(key=lambda row: abs(math.log(row[3])) if row[3] > 0 else math.inf)
     kept = table[table["deployment"] != now]
@@ -82,20 +83,20 @@ def _figures(table: pd.DataFrame, brief: Project) -> Iterator[tuple[str, float, 
             yield f"the bar on {bar.noun}", threshold, moved("requirements", name, threshold)
 
 
-def _nearest(pick_at: Pick, now: str, up: bool) -> tuple[float, str] | None:
-    """The least factor upwards or downwards that changes the pick, and the pick there."""
-    held = 1.0
-    for step in STEPS:
-        flips = step if up else 1 / step
-        if (pick := pick_at(flips)) != now:
-            break
-        held = flips
-    else:
-        return None
-    for _ in range(HALVINGS):
-        middle = math.sqrt(held * flips)
-        if (there := pick_at(middle)) == now:
-            held = middle
-        else:
-            flips, pick = middle, there
-    return flips, pick
+def _nearest(pick_at: Pick, now: str) -> tuple[float, str]:
+    """The factor nearest to 1, up or down, that changes the pick, and the pick there."""
+    for last, step in pairwise((1.0, *STEPS)):
+        found = []
+        for held, flips in ((last, step), (1 / last, 1 / step)):
+            if (pick := pick_at(flips)) == now:
+                continue
+            for _ in range(HALVINGS):
+                middle = math.sqrt(held * flips)
+                if (there := pick_at(middle)) == now:
+                    held = middle
+                else:
+                    flips, pick = middle, there
+            found.append((flips, pick))
+        if found:
+            return min(found, key=lambda flip: abs(math.log(flip[0])))
+    return math.nan, now

@@ -51,6 +51,28 @@ def test_prices_and_bars_flip_where_arithmetic_says(
     assert flips.index[0] == "the bar on quality"  # the nearest first: 2.5 % against 33 %
 
 
+@pytest.mark.parametrize("price", [0.592, 0.58, 0.56, 0.51, 0.43, 0.31, 0.21, 0.073])
+def test_a_flip_is_stated_to_a_thousandth(price: float, project: Project) -> None:
+    """In every gap of the factors: each price flips where it reaches the other."""
+    rows = table(good=GOOD | usd(0.6), cheap=CHEAP | usd(price))
+    flips = flip_points(rows, project).set_index("change")["flips_at"]
+    found = [flips[f"price of {name} ($ per 1,000 requests)"] for name in ("good", "cheap")]
+    assert found == pytest.approx([price, 0.6], rel=0.001)
+
+
+def test_one_machine_more_flips_in_a_narrow_window(tmp_path: Path) -> None:
+    """2.97 of machines that bear 5/s; at 3 a fourth is bought, which pays only from 3.08 on."""
+    folder = tmp_path / "traffic"
+    folder.mkdir()
+    full = 5 * 86_400
+    project = brief(folder, "traffic", {"requests_per_day": int(2.97 * full), "peak_factor": 1})
+    rows = table(api=usd(1.3 * 24_000 / full), own={})
+    rows.loc[1, ["usd_per_hour", "rps", "rps_most"]] = 1.0, 5.0, 5.0
+    flips = flip_points(at_traffic(rows, project), project).set_index("change")
+    assert flips.loc["requests a day", "pick"] == "api"
+    assert flips.loc["requests a day", "flips_at"] == pytest.approx(3 * full, rel=0.001)
+
+
 def test_every_flip_is_one_and_nothing_nearer_is(measured: pd.DataFrame, project: Project) -> None:
     row = flip_points(measured, project).set_index("change").loc["the bar on quality"]
     for bar, pick in ((row["flips_at"], "good"), (row["flips_at"] * 0.995, "cheap")):
