@@ -18,12 +18,8 @@ Z95 = 1.959964  # half an interval in standard errors
 SPREADS = np.geomspace(0.005, 3, 40)  # of the true qualities, in standard deviations of an item
 USUAL_SPREAD = 0.05  # scale of the same: about 2 points where 85 % are right
 LATENCIES = ("max_p95_s", "max_ttft_p95_s", "max_itl_p95_s")
-# What an objective asks for, and what decides a tie of it, as in `TIES`.
-AIMS = {
-    "cheapest": ("max_usd_per_1k", "min_quality"),
-    "best": ("min_quality", "max_usd_per_1k"),
-    "fastest": ("min_rps", "max_usd_per_1k"),
-}
+AIMS = {"cheapest": "max_usd_per_1k", "best": "min_quality", "fastest": "min_rps"}
+AIMS_IN_A_TIE = {"cheapest": "min_quality", "best": "max_usd_per_1k", "fastest": "max_usd_per_1k"}
 DOLLARS = ("max_usd_per_1k", "max_usd_per_month")
 MORE_ITEMS = (25, 50, 100, 200, 400, 800, 1600)
 
@@ -61,7 +57,7 @@ def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame
     """
     meets = meets_all(draws, brief.requirements)
     best = first_choice(draws, meets, brief.objective)
-    gains = [draws.gain(requirement) for requirement, _ in AIMS.values()]
+    gains = [draws.gain(requirement) for requirement in AIMS.values()]
     shares = {
         "p_pick": (best[:, None] == np.arange(len(draws.names))).mean(axis=0),
         "p_qualifies": meets.mean(axis=0),
@@ -196,8 +192,8 @@ def first_choice(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]
 
     What is drawn decides a tie as `TIES` says; the last word has the order, as in `choose`.
     """
-    left = meets & (draws.gain(AIMS[objective][0]) > -np.inf)
-    for aim in AIMS[objective]:
+    left = meets & (draws.gain(AIMS[objective]) > -np.inf)
+    for aim in (AIMS[objective], AIMS_IN_A_TIE[objective]):
         worth = np.where(left & ~np.isnan(draws.gain(aim)), draws.gain(aim), -np.inf)
         most = worth.max(axis=1, keepdims=True, initial=-np.inf)
         left &= np.isclose(worth, most, rtol=1e-9, atol=0.0)
@@ -225,11 +221,10 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
 
     Every draw is taken for the truth, the items are drawn from it, the bound of the interval that
     they give is tested again, and the choice is made anew (preposterior analysis; Raiffa and
-    Schlaifer 1961); one that still meets the bar yields for quality only where the other is better
-    by 1.96 standard errors of their difference, taken as independent. `worth` is the gain over
-    keeping the choice, where the new one truly qualifies, and not below 0, as it may be kept:
-    dollars a month, per 1,000 requests without traffic, or points of quality where the objective
-    is `best`. `p_other` is how often the choice would change.
+    Schlaifer 1961); while it meets the bar, quality changes it only beyond 1.96 standard errors of
+    the difference, as if independent. `worth` is the gain where the new one truly qualifies, at
+    least 0 as the choice may be kept: dollars a month, per 1,000 requests without traffic, or
+    points of quality where the objective is `best`. `p_other` is how often the choice would change.
     """
     columns, rows = ["items", "p_other", "worth"], draws.table
     if choice not in draws.names:
@@ -243,26 +238,22 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
     at, fit = draws.names.index(choice), meets_all(draws, brief.requirements)
     priceless = np.isnan(draws.figures["max_usd_per_month"]).all()
     saved = "max_usd_per_1k" if priceless else "max_usd_per_month"
-    gain = draws.gain(saved if brief.objective == "cheapest" else AIMS[brief.objective][0])
+    gain = draws.gain(saved if brief.objective == "cheapest" else AIMS[brief.objective])
     noise = np.random.default_rng(1).standard_normal(gain.shape)
     bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
-    ahead = {"cheapest": dollars < dollars[at], "fastest": load > load[at]}  # whatever the quality
+    leads = {"cheapest": dollars < dollars[at], "fastest": load > load[at]}
+    ahead = leads.get(brief.objective, False) | (np.arange(len(load)) == at)  # whatever the items
     # Every number of items: their mean, the bound that is tested, the choice, its true gain.
     worths = []
     for more in MORE_ITEMS:
         fresh = draws.figures["min_quality"] + noise * error * np.sqrt(n / more)
         mean = (n * measured + more * fresh) / (n + more)
-        after = error * np.sqrt(n / (n + more))
-        may = (mean - Z95 * after >= bar) & open_to
-        shown = mean - mean[:, [at]] > Z95 * np.hypot(after, after[at])
-        shown |= ahead.get(brief.objective, False) | ~may[:, [at]]
-        shown[:, at] = True
-        seen = {
-            "min_quality": mean,
-            "max_usd_per_1k": dollars + 0 * mean,
-            "min_rps": load + 0 * mean,
-        }
-        then = first_choice(draws._replace(figures=seen), may & shown, brief.objective)
+        after = Z95 * error * np.sqrt(n / (n + more))
+        may = (mean - after >= bar) & open_to
+        may &= ahead | (mean - mean[:, [at]] > np.hypot(after, after[at])) | ~may[:, [at]]
+        usd, rps = dollars + 0 * mean, load + 0 * mean
+        seen = {"min_quality": mean, "max_usd_per_1k": usd, "min_rps": rps}
+        then = first_choice(draws._replace(figures=seen), may, brief.objective)
         then = np.where(then < 0, at, then)
         better = np.where(fit[draw, then], gain[draw, then] - gain[draw, at], 0.0)
         worths.append((more, float((then != at).mean()), max(float(better.mean()), 0.0)))

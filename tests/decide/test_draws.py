@@ -144,11 +144,12 @@ def test_of_the_same_dollars_the_better_one_is_the_right_choice(
     names: list[str], tmp_path: Path
 ) -> None:
     right = {"weak": RIGHT > 4, "middle": RIGHT > 3, "strong": RIGHT > 0}
-    found = []
+    found, free = [], brief(tmp_path, "requirements", {})
     for order in (names, names[::-1]):
         scored = answers(**{name: right[name] for name in order})
         rows = measured(scored, **{name: usd(0.5) for name in order})
-        sure = certainty(rows, scored, brief(tmp_path)).set_index("deployment")
+        rows = rows.set_index("deployment").loc[order].reset_index()
+        sure = certainty(rows, scored, free).set_index("deployment")
         found.append(sure["p_pick"][names].to_list())
     assert found[0] == pytest.approx(found[1], abs=0.01)
     assert found[0][-1] > 0.95 and sum(found[0]) == pytest.approx(1)
