@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import re
 import shutil
 import socket
 import subprocess
@@ -212,8 +211,8 @@ def kill_one(house: House, run: Path, choice: random.Random, before_now: Counter
         house.stub.wait()
         house.stub = house.new_stub()
     out, err = child.communicate()
-    err = KERNEL_END.sub("", err)
-    assert "Traceback" not in err, err
+    # Whatever escapes passes through our command; a kernel that ends may log an error of its own.
+    assert f'File "{artifacts.ROOT}/lib/' not in err, err
     if killed == "runner":
         assert child.returncode in (-9, *STATUS.values())  # it may have been at its end
     elif child.returncode not in STATUS.values():
@@ -232,8 +231,6 @@ def without_times(table: pd.DataFrame) -> pd.DataFrame:
 
 KILLS = 9  # of one run
 ROUNDS = [pytest.param(1, 1, marks=pytest.mark.short), pytest.param(6, 2, marks=pytest.mark.slow)]
-# ipykernel's own, of a kernel that ends while it writes.
-KERNEL_END = re.compile(r"ERROR:tornado\.general:Uncaught.*?zmq\.error\.\S+ [^\n]*\n", re.S)
 
 
 @pytest.mark.parametrize(("rounds", "seed"), ROUNDS)

@@ -40,10 +40,10 @@ MOST_LINES = {
     "evaluate": 3000,
     "ground": 1973,
     "endpoints": 1523,
-    "decide": 1620,
+    "decide": 1634,
     "pages": 1507,
-    "decide and pages": 3136,
-    "lib": 16_101,
+    "decide and pages": 3141,
+    "lib": 16_164,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"

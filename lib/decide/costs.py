@@ -121,7 +121,7 @@ def _replicas(
     peak = np.maximum(volumes / 86_400 * traffic.peak_factor, requirements.min_rps or 0.0)
     if not traffic.min_replicas:
         return np.zeros_like(volumes)
-    return np.maximum(np.ceil(peak / rps), traffic.min_replicas) + traffic.spare
+    return np.maximum(np.ceil(peak / rps - 1e-9), traffic.min_replicas) + traffic.spare
 
 
 def monthly(
@@ -139,7 +139,7 @@ def monthly(
     def dollars(rps: float) -> Amounts:
         hours = _replicas(rps, traffic, requirements, volumes) * HOURS
         if not traffic.min_replicas:
-            hours = np.ceil(volumes / rps / 3600) * DAYS + traffic.spare * HOURS
+            hours = np.ceil(volumes / rps / 3600 - 1e-9) * DAYS + traffic.spare * HOURS
         return hours * float(row["usd_per_hour"])
 
     planned, best = dollars(row["rps"]), dollars(row["rps_most"])

@@ -35,10 +35,15 @@ def assess(loads: list[Row], slo_s: float, ttft_s: float | None = None) -> Answe
 
     With an objective on the first token the queue before it bears what it bears, too.
     """
-    # Between the greatest load that passed and the least that failed.
-    verdicts = [(load["offered_rps"], verdict(load, slo_s)[0]) for load in loads]
-    least = min((rate for rate, word in verdicts if word == "failed"), default=math.inf)
-    most = max((rate for rate, word in verdicts if word == "passed" and rate < least), default=0.0)
+    # Between the greatest load that passed and the least that failed; as a load ends before a
+    # backlog of one SLO shows, what passed bears a little less for good.
+    rated = [(float(load["offered_rps"]), verdict(load, slo_s)[0], load) for load in loads]
+    least = min((rate for rate, word, _ in rated if word == "failed"), default=math.inf)
+    most = 0.0
+    for rate, word, load in rated:
+        if word == "passed" and rate < least:
+            unseen = slo_s / load["requests"][-1]["due_s"] if least < math.inf else 0.0
+            most = max(most, rate / (1 + unseen))
     middle = math.sqrt((most or least / 4) * least) if least < math.inf else most
     measured = Answer(most, middle, least, "measured")
     outcomes = [r["outcome"] for load in loads for r in load["requests"]]
@@ -46,10 +51,9 @@ def assess(loads: list[Row], slo_s: float, ttft_s: float | None = None) -> Answe
     if failed or outcomes.count("ok") < LEAST:
         return measured
     rng = np.random.default_rng(1)
-    rates = queue_model.bearable_rates(*_one_clock(loads), slo_s, rng)
-    if ttft_s:
-        first = queue_model.bearable_rates(*_one_clock(loads, "ttft_s"), ttft_s, rng)
-        rates = np.minimum(rates, first)
+    limits = {"latency_s": slo_s} | ({"ttft_s": ttft_s} if ttft_s else {})
+    fits = [(queue_model.drawn_queues(*_one_clock(loads, of), rng), s) for of, s in limits.items()]
+    rates = np.min([queue_model.bearable_rates(*one, rng) for one in fits], axis=0)
     low, middle, high = np.quantile(rates, [TAIL, 0.5, 1 - TAIL], method="nearest").tolist()
     if middle < math.inf:
         wider = 1 + SMALL / len(outcomes)
@@ -59,7 +63,14 @@ def assess(loads: list[Row], slo_s: float, ttft_s: float | None = None) -> Answe
     # No queue says how far apart tokens come: a load below that misses it contradicts the model.
     slow = [[r.get("slow") == "inter-token latency" for r in load["requests"]] for load in loads]
     far = [load["offered_rps"] for load, s in zip(loads, slow, strict=True) if np.mean(s) > MISSES]
-    if low > least or most > high or min(far, default=math.inf) <= high:
+    # Nor may one beyond it be answered in time, unless it ends before the model has it late.
+    for rate, word, load in rated:
+        if rate > high and word != "failed":
+            due = np.array([r["due_s"] for r in load["requests"]])
+            late = np.max([queue_model.late_shares(queues, due, s) for queues, s in fits], axis=0)
+            seen = late_requests(load, slo_s).mean() + NORMAL_99 * 0.5 / math.sqrt(len(due))
+            far += [high] * bool(np.quantile(late, TAIL) > seen)
+    if low > least or min(far, default=math.inf) <= high:
         return measured
     probes = any(load["purpose"] == "probe" for load in loads)
     return Answer(low, middle, high, "modelled and confirmed" if probes else "modelled")

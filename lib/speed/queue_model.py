@@ -40,6 +40,14 @@ class Shape(NamedTuple):
         return np.asarray(1.0 + self.slope * (np.clip(k, 1, self.slots) - 1.0))
 
 
+class Queues(NamedTuple):
+    """Shapes that may be, the work of requests drawn under each, and the most seen in flight."""
+
+    shapes: list[Shape]
+    work: Floats  # a row for each shape
+    peak: int
+
+
 class Candidate(NamedTuple):
     """A shape that may be, with each request's log-likelihood and work under it."""
 
@@ -144,11 +152,8 @@ def misses(due: Floats, work: Floats, shapes: list[Shape], slo_s: float) -> Floa
     return np.asarray(late / ended)
 
 
-def bearable_rates(came: Floats, went: Floats, slo_s: float, rng: np.random.Generator) -> Floats:
-    """Poisson rates at which 5 % are late, one of each draw; infinite: beyond what was seen.
-
-    Requests are on one clock, by arrival.
-    """
+def drawn_queues(came: Floats, went: Floats, rng: np.random.Generator) -> Queues:
+    """Queues that may be behind what was seen: requests on one clock, by arrival."""
     n, gone = len(came), np.searchsorted(np.sort(went), came)
     peak = int((np.arange(1, n + 1) - gone).max())
     candidates = fit(came, went, peak)
@@ -162,7 +167,19 @@ def bearable_rates(came: Floats, went: Floats, slo_s: float, rng: np.random.Gene
         blocks = rng.choice(len(weight), -(-LENGTH // block), p=weight / weight.sum())
         places = (blocks[:, None] * block + np.arange(block)).ravel()[:LENGTH] % n
         work[row] = np.maximum(candidates[i].work[places], 0.0)
+    return Queues(shapes, work, peak)
+
+
+def late_shares(queues: Queues, due: Floats, slo_s: float) -> Floats:
+    """The share that each of the queues answers too late of requests due at these times."""
+    work = queues.work[:, : len(due)]
+    return misses(np.tile(due[: work.shape[1]], (N_DRAWS, 1)), work, queues.shapes, slo_s)
+
+
+def bearable_rates(queues: Queues, slo_s: float, rng: np.random.Generator) -> Floats:
+    """Poisson rates at which 5 % are late, one of each queue; infinite: beyond what was seen."""
     # Simulate each at shares of the most that it could finish; more than that piles up.
+    shapes, work, peak = queues
     k = np.arange(1, 2 * peak + 1)
     served = [(np.minimum(k, shape.slots) / shape.slowdown(k)).max() for shape in shapes]
     most = np.array(served) / work.mean(1)

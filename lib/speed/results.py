@@ -19,6 +19,7 @@ import numpy as np
 from lib.artifacts import path_name
 from lib.brief import Deployment, Project, Requirements
 from lib.errors import PlaybookError
+from lib.speed.estimate import NORMAL_99
 from lib.speed.queue_model import MISSES
 from lib.tables import Row
 from lib.untrusted import as_dict, as_list, as_number, as_text
@@ -105,8 +106,9 @@ def _verdict(load: Row, needs: Requirements) -> tuple[str, str]:
     objectives = {noun: (p95, most) for noun, (p95, most) in p95s.items() if most}
     if missed := [noun for noun, (p95, most) in objectives.items() if p95 > most]:
         return "failed", missed[0]
-    # So many of those answered are 95 % of all: the next percentile that the file has.
+    # So many of those answered are surely 95 % of all: the next percentile that the file has.
     share = (1 - MISSES) * load["n"] / load["answered"]
+    share += NORMAL_99 * math.sqrt(MISSES * (1 - MISSES) / load["n"])
     all_s = min((s for q, s in load["seconds"].items() if q > share - 1e-9), default=math.inf)
     unknown = any(math.isnan(p95) for p95, _ in objectives.values())
     if load["answered"] < load["n"]:  # of tokens that is p99, where there is one

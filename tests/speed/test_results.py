@@ -55,7 +55,7 @@ def vllm(*, n: int = 200, failed: int = 0, seconds: float = 0.4, **changes: Any)
         "request_throughput": 3.9,
         "median_e2el_ms": 250.0,
         "p95_e2el_ms": seconds * 1000,
-        "p99_e2el_ms": 1.5 * seconds * 1000,
+        "p99_e2el_ms": 1.2 * seconds * 1000,
         "p95_ttft_ms": 80.0,
         "p99_ttft_ms": 120.0,
     } | changes
@@ -69,7 +69,7 @@ def default_vllm(**changes: Any) -> Json:
 
 def spread(p95: float, *, p99: float | None = None, count: int = 200) -> Json:
     """A GuideLLM distribution by status; of nothing all of it is zero."""
-    p99 = p95 * 1.5 if p99 is None else p99
+    p99 = p95 * 1.2 if p99 is None else p99
     percentiles = {"p001": 0.01, "p01": 0.02, "p05": 0.05, "p10": 0.06, "p25": 0.07}
     percentiles |= {"p50": p95 / 2, "p75": p95 * 0.8, "p90": p95 * 0.9, "p95": p95, "p99": p99}
     percentiles |= {"p999": p99 * 1.2}
@@ -241,9 +241,9 @@ def test_the_source_names_how_requests_arrive(tmp_path: Path, burstiness: str, w
 
 
 def test_open_loops_bound_the_capacity(tmp_path: Path) -> None:
-    files = [vllm(request_rate=r, seconds=s) for r, s in [(8.0, 0.9), (2.0, 0.3), (4.0, 0.45)]]
+    files = [vllm(request_rate=r, seconds=s) for r, s in [(8.0, 0.9), (2.0, 0.3), (4.0, 0.41)]]
     (row,) = capacity(tmp_path, *files, vllm(request_rate="inf", seconds=0.1))
-    assert (row["low"], row["max_rps"], row["high"], row["p95_s"]) == (4.0, 4.0, 8.0, 0.45)
+    assert (row["low"], row["max_rps"], row["high"], row["p95_s"]) == (4.0, 4.0, 8.0, 0.41)
     assert (
         row["basis"]
         == "read from load-0.json, load-1.json, load-2.json (vllm bench serve, poisson)"
@@ -295,12 +295,12 @@ CAPPED = {"p95_e2el_including_client_queue_ms": 450.0, "p99_e2el_including_clien
 @pytest.mark.parametrize(
     ("file", "bars", "verdict"),
     [
-        # Of 200, 8 failed and p99 of the others is late: more than 5 % of all miss it.
-        (vllm(failed=8, seconds=0.3), {"max_ttft_p95_s": 0.1}, "unresolved"),
-        (vllm(failed=8, seconds=0.3), {"max_ttft_p95_s": 0.13}, "passed"),
-        (guide(guide_load(rate(4.0), p95=0.3, counts=(192, 8, 0))), {"max_ttft_p95_s": 0.07},
+        # Of 800, 8 failed and p99 of the others is late: more than 5 % of all miss it.
+        (vllm(n=800, failed=8, seconds=0.3), {"max_ttft_p95_s": 0.1}, "unresolved"),
+        (vllm(n=800, failed=8, seconds=0.3), {"max_ttft_p95_s": 0.13}, "passed"),
+        (guide(guide_load(rate(4.0), p95=0.3, counts=(792, 8, 0))), {"max_ttft_p95_s": 0.07},
          "unresolved"),
-        (guide(guide_load(rate(4.0), p95=0.3, counts=(192, 8, 0))), {"max_ttft_p95_s": 0.1},
+        (guide(guide_load(rate(4.0), p95=0.3, counts=(792, 8, 0))), {"max_ttft_p95_s": 0.1},
          "passed"),
         # Latency counts the client's queue, the time to the first token leaves it out.
         (vllm(max_concurrency=4, **CAPPED), {"max_ttft_p95_s": 0.1}, "unresolved"),
@@ -326,8 +326,11 @@ def test_a_latency_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_few_answers_show_no_p95(tmp_path: Path) -> None:
-    verdicts = [loads(tmp_path, vllm(n=n))[0]["verdict"] for n in (58, 59)]
+    """A p95 at the objective shows nothing: what is surely 95 % of so many must be within it."""
+    verdicts = [loads(tmp_path, vllm(n=n))[0]["verdict"] for n in (100, 200)]
     assert verdicts == ["unresolved", "passed"]
+    assert loads(tmp_path, vllm(n=200, seconds=0.45))[0]["verdict"] == "unresolved"
+    assert loads(tmp_path, vllm(n=200, seconds=0.9))[0]["verdict"] == "failed"
 
 
 def test_one_side_alone_is_one_bound(tmp_path: Path) -> None:
@@ -351,9 +354,10 @@ def test_a_closed_loop_is_shown_and_is_no_capacity(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("counts", "p95", "p99", "verdict"),
     [
-        ((200, 0, 0), 0.4, 9.9, "passed"),
+        ((200, 0, 0), 0.4, 9.9, "unresolved"),  # 200 do not show that 95 % of all are
+        ((200, 0, 0), 0.4, 0.5, "passed"),
         ((198, 2, 0), 0.4, 9.9, "unresolved"),  # 95 % of all are 96 % of those answered
-        ((198, 2, 0), 0.4, 0.5, "passed"),
+        ((198, 2, 0), 0.4, 0.4, "passed"),
         ((198, 0, 2), 0.4, 9.9, "unresolved"),
         ((189, 11, 0), 0.1, 0.1, "failed"),
         ((180, 0, 20), 0.1, 0.1, "unresolved"),  # cut at the end: it may have been answered
@@ -489,7 +493,7 @@ def test_only_step_5_stands_on_the_files(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_requirement_is_met_only_where_the_bound_meets_it(
     tmp_path: Path, basis: str, min_rps: float, rps: str, p95: str
 ) -> None:
-    files = [vllm(request_rate=r, seconds=s) for r, s in [(4.0, 0.45), (8.0, 0.9)]]
+    files = [vllm(request_rate=r, seconds=s) for r, s in [(4.0, 0.41), (8.0, 0.9)]]
     project = brief(tmp_path, *files, price={"usd_per_hour": 3.6}, hardware=None)
     bounds = speed.capacity(project, NOTHING)
     answers = pd.DataFrame(columns=["deployment", "outcome", "prompt_tokens", "completion_tokens"])
