@@ -402,3 +402,31 @@ def test_published_figures_are_quoted_and_nothing_is_sent(tmp_path: Path) -> Non
     assert table["max_rps"].tolist() == [2, 10, 20]
     assert table[["low", "high", "p95_s"]].isna().all(axis=None)
     assert table["basis"].str.startswith("published (Together AI").all()
+
+
+def first_come(rate: float, n: int, *, slots: int, service_s: float, seed: int) -> dict[str, Any]:
+    """A load as it is kept, of a server with so many slots and a fixed time of service."""
+    gaps = np.random.default_rng(seed).exponential(1.0, n)
+    due = np.cumsum(gaps) * (n / rate / gaps.sum())
+    free, requests = [0.0] * slots, []
+    for at in due.tolist():
+        free.sort()
+        free[0] = max(at, free[0]) + service_s
+        facts = {"due_s": at, "late_s": 0.0, "latency_s": free[0] - at, "outcome": "ok"}
+        requests.append(facts)
+    head = {"purpose": "probe", "offered_rps": rate, "stopped": False, "waited": 0.0}
+    return head | {"requests": requests}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_load_too_short_for_its_backlog_does_not_outdo_what_a_server_can_finish(
+    seed: int,
+) -> None:
+    """Four slots of 0.15 s finish 26.7 a second; six seconds at 26.4 are answered in time."""
+    loads = [
+        first_come(rate, n, slots=4, service_s=0.15, seed=10 * seed + at)
+        for at, (rate, n) in enumerate([(12.7, 40), (25.5, 40), (51.0, 80), (16.1, 104),
+                                        (26.4, 170), (36.7, 225)])
+    ]  # fmt: skip
+    answer = estimate.assess(loads, 0.6)
+    assert 15 < answer.low < answer.middle < 26.7
