@@ -178,6 +178,8 @@ OLDER_SPEED = {"probe_s", "min_requests", "max_probes", "ceiling_rps"}
 class Speed(Section):
     """What a deployment's load may take, in seconds and requests; a load that began is ended.
 
+    A slow one may take as long as 60 of its answers: less would show nothing.
+
     With `prefix: unique` no prompt begins like one before, so no cache of prompts is measured.
     """
 

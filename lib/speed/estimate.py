@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import linregress, norm, t
 
+from lib.brief import Limits
 from lib.speed import queue_model
 from lib.speed.queue_model import MISSES, Floats
 from lib.tables import Row
@@ -136,6 +137,19 @@ def disturbance(record: Row) -> bool:
     usual = np.median([r["latency_s"] for r in record["requests"]])
     unpunctual = late > max(LATE_S, LATE_SHARE * usual)
     return bool(record["offered_rps"] and (unpunctual or record["waited"] > WAITED))
+
+
+def allowed_rps(limits: Limits, done: list[Row], calls: float) -> float:
+    """The requests a second that an endpoint allows, of so many calls and the tokens of `done`.
+
+    Where a request's tokens are not known, their limit is not kept.
+    """
+    taken = [r["prompt_tokens"] + r["completion_tokens"] for load in done for r in load["requests"]
+             if r.get("prompt_tokens") and r.get("completion_tokens")]  # fmt: skip
+    a_minute = (limits.requests_per_minute or math.inf) / calls
+    if taken and limits.tokens_per_minute:
+        a_minute = min(a_minute, limits.tokens_per_minute / float(np.mean(taken)))
+    return a_minute / 60
 
 
 def throughput(record: Row) -> float:

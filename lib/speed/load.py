@@ -21,6 +21,7 @@ Send = Callable[[int, float], Awaitable[Row]]  # the number of a request, and wh
 BORNE = 0.75  # the least answers for each request offered, where a rate may still be doubled
 AT_ONCE = 10  # requests of a load for each that it has in flight
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long a load around the answer lasts at least
+MEDIANS = 60  # latencies that a search may take, where that is more than the brief's seconds
 AIMS = (0.7, 1.15, 1.0)  # of the answer so far, to check and to refine it
 WARM_UP_S, PAUSE_S = 10.0, 5.0  # the pause is after requests that failed or were cut
 
@@ -84,31 +85,37 @@ async def _open(load: Load, one: Send, slo_s: float, seed: int) -> None:
     await asyncio.gather(*late, return_exceptions=True)
 
 
-def next_load(done: list[Row], brief: Project) -> Load | None:
-    """What to offer next, or None where the capacity is known as well as may be spent on it."""
+def next_load(done: list[Row], brief: Project, allowed_rps: float = math.inf) -> Load | None:
+    """What to offer next, or None where the capacity is known as well as may be spent on it.
+
+    Nothing is offered above `allowed_rps`, which is what the endpoint allows.
+    """
     needs, most_s, most_n = brief.requirements, brief.speed.budget_s, brief.speed.budget_requests
     left_n = most_n - sum(len(r["requests"]) for r in done)
-    left_s = most_s - sum(r["took_s"] for r in done)
     current = conclusive_loads(done)
     ramp, probes = ([r for r in current if r["purpose"] == name] for name in ("ramp", "probe"))
-    if left_n < 20 or (left_s <= 0 and probes):
-        return None
     each_n = max(most_n // 40, 8)
     if not current:
-        return Load("warm-up", 0.0, 2 * each_n, min(most_s / 4, WARM_UP_S))
+        n = int(max(min(2 * each_n, allowed_rps * WARM_UP_S), 1))
+        return Load("warm-up", 0.0, n, min(most_s / 4, WARM_UP_S))
     # Twice the rate each time, from that of one request after the other.
     last = [r["latency_s"] for r in current[0]["requests"]][-each_n:]
     usual_s = max(float(np.median(last)), 1e-3)
-    rate = float(f"{2 ** len(ramp) / usual_s:.3g}")
+    left_s = max(most_s, MEDIANS * usual_s) - sum(r["took_s"] for r in done)
+    if left_n < 20 or (left_s <= 0 and probes):
+        return None
+    rate = min(float(f"{2 ** len(ramp) / usual_s:.3g}"), allowed_rps)
     n = int(max(min(each_n, rate * most_s / 15), AT_ONCE * 2 ** len(ramp)))
-    borne = not ramp or throughput(ramp[-1]) > BORNE * ramp[-1]["offered_rps"]
-    if not probes and borne and (n < left_n / 5 or not ramp):
+    last_rps = ramp[-1]["offered_rps"] if ramp else 0.0
+    borne = not ramp or (throughput(ramp[-1]) > BORNE * last_rps and last_rps < allowed_rps)
+    if not probes and borne and (not ramp or (n < left_n / 3 and left_s > 0)):
         return Load("ramp", rate, n)
     # Around the answer.
     if len(probes) == len(AIMS):
         return None
     middle = assess([*ramp, *probes], needs.slo_s, needs.max_ttft_p95_s).middle
     most = middle if 0 < middle < math.inf else max(map(throughput, ramp))
-    rate, share = float(f"{AIMS[len(probes)] * most:.3g}"), 1 / (len(AIMS) - len(probes))
+    share = 1 / (len(AIMS) - len(probes))
+    rate = min(float(f"{AIMS[len(probes)] * most:.3g}"), allowed_rps)
     lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * needs.slo_s)
     return Load("probe", rate, max(int(min(share * left_n, rate * lasts_s)), 10))

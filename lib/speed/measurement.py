@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 import numpy as np
@@ -23,8 +23,8 @@ from lib.brief import Deployment, Project
 from lib.endpoints import Budget, Call, Served, run_blocking
 from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
-from lib.replies import WRONG_SHAPE
-from lib.speed import load
+from lib.replies import WRONG_SHAPE, Timed
+from lib.speed import estimate, load
 from lib.speed.estimate import conclusive_loads, disturbance
 from lib.speed.load import Load
 from lib.speed.summary import silent_deployments
@@ -35,15 +35,16 @@ TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 STORE = "05_probes.jsonl"
 COLUMNS = """deployment repo_id probe purpose offered_rps stopped waited due_s late_s ttft_s
     ttft_content_s itl_s slow latency_s outcome error prompt_tokens completion_tokens
-    cached_tokens""".split()
+    cached_tokens allowed_rps""".split()
 
 Items = list[list[Call]]  # the calls of each
 
 
 async def offer(
-    brief: Project, served: Served, items: Items, following: Load, done: list[Row]
-) -> Row:
-    """Send a load to an endpoint; returns it with a record of each of its requests.
+    brief: Project, served: Served, items: Items, following: Load, done: list[Row],
+    at_once: int | None = None,
+) -> Row:  # fmt: skip
+    """Send a load to an endpoint, so many calls `at_once`; returns it with its requests.
 
     It asks for token counts until the endpoint's first answer refuses to count.
     """
@@ -51,6 +52,11 @@ async def offer(
     needs, clock = brief.requirements, asyncio.get_running_loop().time
     objectives = [("TTFT", "ttft_s", needs.max_ttft_p95_s)]
     objectives += [("inter-token latency", "itl_s", needs.max_itl_p95_s)]
+    in_turn = asyncio.Semaphore(at_once or sum(map(len, items)))
+
+    async def stream(call: Call, **usage: Any) -> Timed:
+        async with in_turn:
+            return await endpoints.stream(api, served.model, call, **usage)
 
     async def send(number: int, due_at: float) -> Row:
         """What became of an item: ok or failed, when it began to come, its tokens."""
@@ -58,9 +64,7 @@ async def offer(
         usage = {"stream_options": {"include_usage": True}} if counts else {}
         calls = items[number]
         try:
-            timed = await asyncio.gather(
-                *(endpoints.stream(api, served.model, call, **usage) for call in calls)
-            )
+            timed = await asyncio.gather(*(stream(call, **usage) for call in calls))
         except FAILURES as failure:
             status = failure.status_code if isinstance(failure, openai.APIStatusError) else 500
             if usage and status in (400, 422) and number == 0:
@@ -104,6 +108,15 @@ class _Search(NamedTuple):
     items: Items
     key: str
 
+    def allowed_rps(self, done: list[Row]) -> float:
+        """The requests a second that the endpoint allows, by the tokens of the first load."""
+        calls = sum(map(len, self.items)) / len(self.items)
+        return estimate.allowed_rps(self.deployment.limits, done[:1], calls)
+
+    def following(self, done: list[Row]) -> Load | None:
+        """The load that comes after those."""
+        return load.next_load(done, self.brief, self.allowed_rps(done))
+
     def turn(self, done: list[Row], n: int) -> Items:
         """The next n items, each with a prefix that no cache has, unless the brief shares them."""
         first = sum(len(record["requests"]) for record in done) % len(self.items)
@@ -133,7 +146,8 @@ def _searches(brief: Project, items: pd.DataFrame, deployments: list[Deployment]
         if calls := evaluate.plan(brief, deployment, items).by_item():
             bodies = [[call.body for call in item] for item in calls]
             who = endpoints.identity(deployment, threads=True), endpoints.machine()
-            key = endpoints.key_of(*who, brief.speed.model_dump(), objectives, bodies)
+            spend = brief.speed.model_dump() | deployment.limits.model_dump(exclude_none=True)
+            key = endpoints.key_of(*who, spend, objectives, bodies)
             searches.append(_Search(brief, deployment, calls, key))
     return searches
 
@@ -159,13 +173,13 @@ def dry_run(
 def _resumed(search: _Search, kept: dict[str, Row]) -> tuple[list[Row], Load | None]:
     """The loads that are on disk, and the one that follows; without those that decide nothing."""
     done = list[Row]()
-    while following := load.next_load(done, search.brief):
+    while following := search.following(done):
         if not (record := kept.get(endpoints.key_of(search.key, len(done), following))):
             break
         done.append(record)
     if any(map(disturbance, conclusive_loads(done))):
         done = list(itertools.takewhile(lambda record: not disturbance(record), done))
-        following = load.next_load(done, search.brief)
+        following = search.following(done)
     return done, following
 
 
@@ -218,12 +232,15 @@ def _loads(
             turn = search.turn(done, following.n)
             paying = budget.paying(search.deployment, turn) if budget else nullcontext(list[Row]())
             with paying as requests:
-                record = run_blocking(offer, search.brief, served, turn, following, done)
+                at_once = search.deployment.limits.concurrency
+                record = run_blocking(offer, search.brief, served, turn, following, done, at_once)
                 requests += record["requests"]
             if not done and all(r["outcome"] != "ok" for r in record["requests"]):
                 yield record  # which is not kept: it says nothing of the load
                 return
+            if (most_rps := search.allowed_rps([*done, record])) < math.inf:
+                record["allowed_rps"] = most_rps
             append({"key": endpoints.key_of(search.key, len(done), following), **record})
             done.append(record)
             yield record
-            following = load.next_load(done, search.brief)
+            following = search.following(done)

@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib import stats
@@ -102,7 +103,8 @@ def capacity(
     for name, sent in measured.groupby("deployment", sort=False):
         loads = estimate.conclusive_loads(list(_loads(sent).values()))
         answer = estimate.assess(loads, slo_s, brief.requirements.max_ttft_p95_s)
-        low, middle, high = answer[:3]
+        allowed = sent["allowed_rps"].dropna().min()  # more is refused, whatever it could do
+        low, middle, high = (float(np.fmin(rps, allowed)) for rps in answer[:3])
         if high == math.inf:  # no load broke it
             middle, high = low or NAN, NAN
         least = brief.requirements.min_rps or middle / 2

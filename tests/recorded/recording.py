@@ -49,7 +49,7 @@ def place(run: Path) -> None:
                 append(blank(key, deployment.model) | facts)
     loads = {(p["model"], tuple(p["load"])): p["record"] for p in _lines("loads.jsonl")}
 
-    async def offer(brief: Any, served: Any, items: Any, following: Any, done: Any) -> Any:
+    async def offer(brief: Any, served: Any, items: Any, following: Any, done: Any, _: Any) -> Any:
         assert (served.model, (*following, len(done))) in loads, AGAIN
         return loads[served.model, (*following, len(done))]
 
@@ -70,7 +70,7 @@ def record_loads() -> None:
     brief, real, lines = open_project(HERE / "project.yaml"), measurement.offer, list[str]()
     live = [d for d in brief.deployments if d.endpoint and d.endpoint.base_url]
 
-    async def offer(brief: Any, served: Any, items: Any, following: Any, done: Any) -> Any:
+    async def offer(brief: Any, served: Any, items: Any, following: Any, done: Any, _: Any) -> Any:
         record = await real(brief, served, items, following, done)
         facts = {"model": served.model, "load": [*following, len(done)], "record": record}
         lines.append(json.dumps(facts, separators=(",", ":")) + "\n")

@@ -252,3 +252,42 @@ def test_an_endpoint_that_will_not_count_tokens_is_measured_all_the_same(tmp_pat
         project = brief({"base_url": stub.url})
         requests = measure(project, tmp_path)
     assert (requests["outcome"] == "ok").all()
+
+
+# --- what the endpoint allows
+
+
+@pytest.mark.parametrize(
+    ("limits", "evaluation"),
+    [
+        ({"requests_per_minute": 120}, None),
+        ({"tokens_per_minute": 1320}, None),  # of 11 each
+        ({"requests_per_minute": 360}, RANKING),  # three calls each
+    ],
+)
+def test_no_more_is_offered_than_the_endpoint_allows_and_that_bounds_its_capacity(
+    tmp_path: Path, limits: dict[str, Any], evaluation: Any
+) -> None:
+    with openai_stub.running(Reply(delay_s=0.1)) as stub:
+        project = brief(
+            {"base_url": stub.url},
+            evaluation=evaluation,
+            deployment={"limits": limits},
+            speed={"budget_requests": 1000, "budget_s": 300},
+        )
+        requests = measure(project, tmp_path, queries(30) if evaluation else None)
+    assert requests["offered_rps"].max() == pytest.approx(2.0)
+    (row,) = speed.capacity(project, requests).to_dict("records")
+    assert row["low"] > 1.5 and row["high"] == pytest.approx(2.0)
+
+
+def test_no_more_calls_are_sent_at_once_than_the_endpoint_allows(tmp_path: Path) -> None:
+    with openai_stub.running(Reply(delay_s=0.5)) as stub:
+        project = brief(
+            {"base_url": stub.url},
+            deployment={"limits": {"concurrency": 2}},
+            speed={"budget_requests": 900, "budget_s": 300},
+        )
+        (row,) = speed.capacity(project, measure(project, tmp_path)).to_dict("records")
+        assert stub.most_active == 2
+    assert 3.0 < row["low"] <= row["high"] < 4.2  # two slots of half a second
