@@ -8,7 +8,7 @@ from scipy.stats import linregress, norm, t
 
 from lib.brief import Limits
 from lib.speed import queue_model
-from lib.speed.queue_model import MISSES, Floats
+from lib.speed.queue_model import MISSES, Floats, Queues
 from lib.tables import Row
 
 TAIL = 0.02  # outside the interval, on each side
@@ -64,17 +64,22 @@ def assess(loads: list[Row], slo_s: float, ttft_s: float | None = None) -> Answe
     # No queue says how far apart tokens come: a load below that misses it contradicts the model.
     slow = [[r.get("slow") == "inter-token latency" for r in load["requests"]] for load in loads]
     far = [load["offered_rps"] for load, s in zip(loads, slow, strict=True) if np.mean(s) > MISSES]
-    # Nor may one beyond it be answered in time, unless it ends before the model has it late.
-    for rate, word, load in rated:
-        if rate > high and word != "failed":
-            due = np.array([r["due_s"] for r in load["requests"]])
-            late = np.max([queue_model.late_shares(queues, due, s) for queues, s in fits], axis=0)
-            seen = late_requests(load, slo_s).mean() + NORMAL_99 * 0.5 / math.sqrt(len(due))
-            far += [high] * bool(np.quantile(late, TAIL) > seen)
-    if low > least or min(far, default=math.inf) <= high:
+    # Nor may a load have more or fewer late than the model, which is wrong there.
+    contradicted = low > least or min(far, default=math.inf) <= high
+    if contradicted or any(_unlike(load, fits, slo_s) for load in loads):
         return measured
     probes = any(load["purpose"] == "probe" for load in loads)
     return Answer(low, middle, high, "modelled and confirmed" if probes else "modelled")
+
+
+def _unlike(load: Row, fits: list[tuple[Queues, float]], slo_s: float) -> bool:
+    """Whether more or fewer requests of a load were late than these queues would have had late."""
+    due = np.array([r["due_s"] for r in load["requests"]])
+    late = np.max([queue_model.late_shares(queues, due, s) for queues, s in fits], axis=0)
+    few, many = np.quantile(late, [TAIL, 1 - TAIL]).tolist()
+    few -= NORMAL_99 * math.sqrt(few * (1 - few) / len(due))
+    many += NORMAL_99 * math.sqrt(max(many * (1 - many), MISSES * (1 - MISSES)) / len(due))
+    return not few <= late_requests(load, slo_s).mean() <= many
 
 
 def _one_clock(loads: list[Row], until: str = "latency_s") -> tuple[Floats, Floats]:

@@ -113,11 +113,13 @@ def fit(came: Floats, went: Floats, peak: int) -> list[Candidate]:
     return _likely(candidates, PLAUSIBLE)
 
 
-def misses(due: Floats, work: Floats, shapes: list[Shape], slo_s: float) -> Floats:
+def misses(
+    due: Floats, work: Floats, shapes: list[Shape], slo_s: float, *, after: float = 0.1
+) -> Floats:
     """The share of requests due at some times (lane x request) that a server answers too late.
 
     One event a step in every lane, an arrival or an end; work done is counted alike for all in
-    service. The server starts empty, so the first tenth does not count.
+    service. The server starts empty, so what comes before a share `after` does not count.
     """
     (lanes, n), slots = work.shape, np.array([shape.slots for shape in shapes])
     slower = np.array([shape.slowdown(np.arange(ANY + 1)) for shape in shapes])
@@ -134,7 +136,7 @@ def misses(due: Floats, work: Floats, shapes: list[Shape], slo_s: float) -> Floa
         done += (then - now) / slow
         now = then
         # Who leaves gives the place to the last one; who comes waits, or takes the next place.
-        if step > n // 5:
+        if step >= 2 * n * after:
             late += leaves & (now - since[rows, first] > slo_s)
             ended += leaves
         out, place = np.flatnonzero(leaves), first[leaves]
@@ -173,7 +175,8 @@ def drawn_queues(came: Floats, went: Floats, rng: np.random.Generator) -> Queues
 def late_shares(queues: Queues, due: Floats, slo_s: float) -> Floats:
     """The share that each of the queues answers too late of requests due at these times."""
     work = queues.work[:, : len(due)]
-    return misses(np.tile(due[: work.shape[1]], (N_DRAWS, 1)), work, queues.shapes, slo_s)
+    due = np.tile(due[: work.shape[1]], (N_DRAWS, 1))
+    return misses(due, work, queues.shapes, slo_s, after=0.0)
 
 
 def bearable_rates(queues: Queues, slo_s: float, rng: np.random.Generator) -> Floats:

@@ -138,6 +138,15 @@ def test_a_queue_does_not_say_how_far_apart_tokens_come(share: float, method: st
     assert estimate.assess(loads, 0.6).method == method
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_two_unlike_servers_behind_a_balancer_are_measured_without_a_model(seed: int) -> None:
+    """No one queue has few late at a low rate and so many at a high one; truth 23.59."""
+    either = slots(4, lambda: 0.2), slots(4, lambda: 0.3)
+    rng = np.random.default_rng([seed, 1])
+    answer = answer_of(lambda now: either[rng.integers(2)](now), bounded(1.0, 1500))
+    assert answer.method == "measured" and answer.low < 23.59 < answer.high
+
+
 def test_a_rate_limit_is_measured_without_a_model() -> None:
     tokens = [10.0, 0.0]
 
