@@ -177,29 +177,35 @@ def by_volume(brief: Project, costs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(points, columns="deployment hourly requests_per_day usd low high".split())
 
 
-def crossings(curves: pd.DataFrame) -> pd.DataFrame:
-    """From how many requests a day on a machine by the hour is cheaper than a price by token.
+def crossings(brief: Project, costs: pd.DataFrame) -> pd.DataFrame:
+    """From how many requests a day on a machine by the hour is never again dearer than an API.
 
-    Columns: `machine api requests_per_day low high`; infinite where it never is, up to 100
-    million a day. The bounds hold the better end of one cost against the worse of the other.
+    Columns: `machine api requests_per_day low high`, in which a volume may be the word `never`.
+    The bounds hold the better end of one cost against the worse of the other.
     """
-    rows = []
-    groups = list(curves.dropna(subset=["usd"]).groupby(["hourly", "deployment"], sort=False))
-    machines = [(name, curve) for (hourly, name), curve in groups if hourly]
-    apis = [(name, curve) for (hourly, name), curve in groups if not hourly]
-    for (machine, curve), (api, other) in product(machines, apis):
-        pairs = ("usd", "usd"), ("low", "high"), ("high", "low")
-        bounds = [_from(curve[a].to_numpy(float), other[b].to_numpy(float)) for a, b in pairs]
-        rows.append((machine, api, *bounds))
-    return pd.DataFrame(rows, columns="machine api requests_per_day low high".split())
+    hourly, rows = costs["usd_per_hour"].notna(), []
+    for machine, api in product(*(costs[own].to_dict("records") for own in (hourly, ~hourly))):
+        usd, least, most = (api[name] for name in PER_REQUEST)
+        rps, rps_most = machine["rps"], machine["rps_most"]
+        pairs = (rps, usd), (rps_most, most), (np.minimum(rps, rps_most), least)
+        turns = [_turn(brief, machine, *pair) for pair in pairs]
+        words = ["never" if volume == np.inf else volume for volume in turns]
+        rows.append((machine["deployment"], api["deployment"], *words))
+    table = pd.DataFrame(rows, columns="machine api requests_per_day low high".split())
+    return table.dropna(subset="requests_per_day")
 
 
-def _from(machine: Amounts, api: Amounts) -> float:
-    """The least volume from which on the own machine is never dearer again."""
-    if np.isnan(machine).any() or np.isnan(api).any():
-        return NAN
-    dearer = np.flatnonzero(machine > api)
-    if not len(dearer):
-        return 0.0
-    after = dearer[-1] + 1
-    return float(VOLUMES[after]) if after < len(VOLUMES) else np.inf
+def _turn(brief: Project, machine: Mapping[Any, Any], rps: float, usd: float) -> float:
+    """The last volume at which the steps of `monthly` cross `usd` a request; infinite for none."""
+    traffic, hour = brief.traffic or Traffic(requests_per_day=1.0), machine["usd_per_hour"]
+    least, step, price = float(np.isfinite(rps)), rps * 3600, hour * DAYS  # paid by need
+    if traffic.min_replicas:
+        step, price = rps * 86_400 / traffic.peak_factor, hour * HOURS
+        least = max(np.ceil((brief.requirements.min_rps or 0) / rps - 1e-9), traffic.min_replicas)
+    token, spare = usd * DAYS, hour * HOURS * traffic.spare
+    saving = token * step - price if token else -np.inf  # of a machine in full use
+    if not saving > 0:
+        return NAN if np.isnan(saving) else np.inf
+    # For good from where these pay for the spare ones and for one more that has no work yet.
+    count = max(least, np.ceil((price + spare) / saving - 1e-9))
+    return float(count * price + spare) / token

@@ -154,12 +154,13 @@ def dots(ax: Axes, table: pd.DataFrame, *, prefix: str = "", terse: bool = False
     spans = intervals(table, "value", "low", "high")
     ax.hlines(spans.index, spans["low"], spans["high"], color=BLUE, lw=2)
     ax.scatter(table["value"].astype(float), table.index, color=BLUE, s=45, zorder=3)
-    for place, row in enumerate(table.to_dict("records")):
-        text = safe(prefix) + number(row["value"], digits=2 if terse else 3)
-        if pd.isna(row["value"]):
-            text = "–" if terse else "not measured"
-        elif not terse and pd.notna(row["low"]) and pd.notna(row["high"]):
-            text += f"  [{number(row['low'])}, {number(row['high'])}]"
+    for place, (value, low, high) in enumerate(table[["value", "low", "high"]].to_numpy(float)):
+        text = safe(prefix) + number(value, digits=2 if terse else 3)
+        if not math.isfinite(value):
+            text = "unbounded" if value > 0 else "–" if terse else "not measured"
+        if not terse and not np.isnan([value, low, high]).any():
+            end = "" if high == math.inf else f", {number(high)}"
+            text += f"  [{'' if end else 'at least '}{number(low)}{end}]"
         ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center")
     _rows(ax, table["deployment"])
 

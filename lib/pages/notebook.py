@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pandas.api.types import infer_dtype
 
 from lib.pages.page import cut
+from lib.tables import number
 
 # Words for the columns whose name and unit do not say enough.
 HEADINGS = {
@@ -29,19 +30,17 @@ HEADINGS = {
     "low": "95 % from", "high": "95 % to", "other": "Compared with", "p_adjusted": "p (Holm)",
     "detectable": "Detectable difference", "usd_low": "Least ($)", "usd_high": "Most ($)",
     "offered_rps": "Offered load (requests/s)", "max_rps": "Greatest load (requests/s)",
-    "p50_s": "Median latency (s)", "p95_s": "p95 latency (s)", "p95_low": "95 % from (s)",
-    "p95_high": "95 % to (s)", "ttft_p95_s": "p95 to first token (s)",
+    "p50_s": "Median latency (s)", "p95_s": "p95 latency (s)",
+    "ttft_p95_s": "p95 to first token (s)", "api": "By token", "replicas": "Machines",
     "ttft_content_p95_s": "p95 to first word (s)", "itl_p95_s": "p95 between tokens (s)",
     "max_ttft_p95_s": "p95 to first token at most (s)",
-    "max_itl_p95_s": "p95 between tokens at most (s)", "within_slo": "Within SLO",
+    "max_itl_p95_s": "p95 between tokens at most (s)", "min_quality": "Quality at least",
     "usd_per_1k": "1,000 requests ($)", "usd_per_1k_correct": "1,000 correct answers ($)",
-    "dollars": "Price class", "min_quality": "Quality at least",
+    "dollars": "Price class", "machine": "By the hour", "p_pick": "Is the pick",
     "max_p95_s": "p95 latency at most (s)", "min_rps": "Load at least (requests/s)",
     "max_usd_per_1k": "1,000 requests at most ($)", "usd_per_month": "Month ($)",
-    "max_usd_per_month": "Month at most ($)", "cost_basis": "Basis of the cost",
-    "p_pick": "Is the pick", "p_qualifies": "Meets every requirement",
+    "max_usd_per_month": "Month at most ($)", "p_qualifies": "Meets every requirement",
     "p_frontier": "Beaten by none in all three",
-    "machine": "By the hour", "api": "By token", "replicas": "Machines",
 }  # fmt: skip
 UNITS = {"s": "s", "gb": "GB", "tokens": "tokens", "length": "tokens"}
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
@@ -120,14 +119,23 @@ def _heading(name: str) -> str:
 def _words(value: Any) -> str:
     """A value for people: blank where missing, counts in full, other numbers to three digits."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_words, value)) or "none"
+        return ", ".join(f"{key} {_words(part) or '–'}" for key, part in value.items())
+    if isinstance(value, list | tuple | np.ndarray):
+        return ", ".join(_words(part) or "–" for part in value) or "none"
     if pd.isna(value):
         return ""
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, Integral) else cut(value, MOST_TEXT)
+    return _number(value) if isinstance(value, Real) else cut(value, MOST_TEXT)
+
+
+def _number(value: Any) -> str:
+    """Counts in full, other numbers to three digits; of extremes only on which side they lie."""
+    if abs(value) >= 1e15:
+        return "unbounded" if abs(value) == np.inf else f"beyond {'-' if value < 0 else ''}10^15"
+    if 0 < abs(value) < 1e-6:
+        return "under 0.000001" if value > 0 else "about 0"
+    return f"{value:,}" if isinstance(value, Integral) else number(float(value))
 
 
 def _undollared(text: str) -> Markup:

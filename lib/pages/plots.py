@@ -1,12 +1,15 @@
 """The figures of steps 1, 2, 4, 5 and 6: tidy frame in, one question each, intervals drawn."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from lib.pages import style
@@ -16,8 +19,11 @@ from lib.tables import number
 
 MOST_OTHERS = 10  # families drawn beside the seven; the rest are one row
 Tiers = Mapping[str, tuple[float, float]]  # least and most billions of parameters
+CONFIGURATIONS = [style.BLUE, style.RED, "#009E73", style.AMBER, "#CC79A7", style.SKY, style.INK]
+CONFIGURATIONS += [style.LIGHT]
 Bar = float | None
 Bars = Mapping[str, Bar]
+Names = Sequence[str]  # of all configurations of the brief
 SIZES = {0.1: "0.1B", 0.3: "0.3B", 1: "1B", 3: "3B", 10: "10B", 30: "30B", 100: "100B"}
 SIZES |= {300: "300B", 1000: "1T", 3000: "3T"}  # ticks of an axis of parameters
 # What quality is set against: column, that of its interval, requirement, prefix, words.
@@ -61,8 +67,9 @@ def quality_by_size(
         ax.axvspan(low, high, color="#F0F0F0", zorder=0, lw=0)
         ax.text(math.sqrt(low * high), 1, f"{tier} tier", transform=ax.get_xaxis_transform(),
                 ha="center", va="bottom", color=style.GREY)  # fmt: skip
+    colours = FAMILIES | {"other families": style.GREY}  # on the grey of the tiers
     sns.scatterplot(points, x="total_params_b", y="score", hue="group", style="group", s=45,
-                    hue_order=order, style_order=order, palette=FAMILIES if order else None,
+                    hue_order=order, style_order=order, palette=colours if order else None,
                     markers=dict(zip(FAMILIES, MARKERS, strict=True)), ax=ax, zorder=3)  # fmt: skip
     best = points.drop_duplicates("group", keep="last")
     labels = style.labels(ax, best, "total_params_b", "score", "name")
@@ -104,28 +111,28 @@ def cost_per_correct(tradeoffs: pd.DataFrame, *, caption: str) -> Figure:
 
 @styled
 def latency_by_load(
-    speed: pd.DataFrame, *, slo_s: float, capacity: pd.DataFrame, caption: str
+    speed: pd.DataFrame, *, slo_s: float, capacity: pd.DataFrame, caption: str, names: Names = ()
 ) -> Figure:
     """p95 latency over load (`deployment offered_rps p95_s within_slo`); bars: `capacity`."""
     caption = f"{caption.rstrip('.')}. Hollow: beyond the SLO. Bars: greatest load within it."
     figure, (ax,) = style.new("Latency under load, by configuration", caption, (9, 5.2))
-    names = sorted(speed["deployment"].unique())
-    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    colours = _colours(names, speed)
     speed = speed.dropna(subset=["offered_rps", "p95_s"]).sort_values("offered_rps")
     # A line per deployment, with its name at the end; points that miss the SLO are hollow.
     both = {"x": "offered_rps", "y": "p95_s", "ax": ax, "legend": False}
-    points = {"style": "deployment", "edgecolor": "none", "style_order": names,
-              "markers": [MARKERS[turn % 7] for turn in range(len(names))]}  # fmt: skip
+    points = {"style": "deployment", "edgecolor": "none", "style_order": [*colours],
+              "markers": [MARKERS[turn % 7] for turn in range(len(colours))]}  # fmt: skip
     hue = {"hue": "deployment", "palette": colours or None}
     sns.lineplot(speed, **both, **hue, estimator=None, lw=1.6)
     sns.scatterplot(speed, **both, **hue, **points, s=50, zorder=3)
     beyond = speed[~speed["within_slo"].astype(bool)]
     sns.scatterplot(beyond, **both, **points, color="white", s=18, zorder=4)
     ends = speed.drop_duplicates("deployment", keep="last")
-    labels = style.labels(ax, ends, "offered_rps", "p95_s", colours=colours)
+    labels = _framed(style.labels(ax, ends, "offered_rps", "p95_s", colours=colours))
     for turn, row in enumerate(capacity.to_dict("records"), start=1):
-        down = ScaledTranslation(0, -turn * 6 / 72, figure.dpi_scale_trans)
-        ax.plot([row["low"], row["max_rps"], row["high"]], [slo_s] * 3, lw=2.5, marker="|",
+        below = turn * min(6, 30 / len(capacity)) / 72
+        down = ScaledTranslation(0, -below, figure.dpi_scale_trans)
+        ax.plot([row["low"], row["max_rps"], row["high"]], [slo_s] * 3, lw=2.5, marker="|", ms=4,
                 color=colours.get(row["deployment"], style.LIGHT),
                 transform=ax.transData + down)  # fmt: skip
     style.scale(ax, "x", speed["offered_rps"])
@@ -179,28 +186,54 @@ def quality_against(
 
 
 @styled
-def cost_by_volume(curves: pd.DataFrame, *, requests_per_day: Bar, caption: str) -> Figure:
-    """Dollars a month over requests a day: `deployment requests_per_day usd low high` (bands)."""
-    names = sorted(curves["deployment"].unique())
-    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-    middle = requests_per_day or 10_000.0
+def cost_by_volume(
+    curves: pd.DataFrame, *, requests_per_day: Bar, caption: str, names: Names = ()
+) -> Figure:
+    """Dollars a month over requests a day: `deployment hourly requests_per_day usd low high`."""
+    colours, middle = _colours(names, curves), requests_per_day or 10_000.0
     near = curves["requests_per_day"].between(middle / 100, middle * 100)
-    curves = curves[near].dropna(subset=["usd"])
+    drawn = curves[near].dropna(subset=["usd"])
+    caption = f"{caption.rstrip('.')}. Solid: machines by the hour. Dashed: by token."
+    if absent := sorted({*curves["deployment"]} - {*drawn["deployment"]}):
+        caption += f" Of unknown cost, so not drawn: {', '.join(absent)}."
     title = "Dollars a month by requests a day, by configuration"
-    figure, (ax,) = style.new(title, caption, (9, 5.2))
-    for name, curve in curves.groupby("deployment"):
-        x, band = curve["requests_per_day"], curve.dropna(subset=["low", "high"])
-        ax.plot(x, curve["usd"], color=colours[name], lw=1.8)
-        bounds = band["low"], band["high"]
-        ax.fill_between(band["requests_per_day"], *bounds, color=colours[name], alpha=0.15, lw=0)
-    ends = curves.drop_duplicates("deployment", keep="last")
-    labels = style.labels(ax, ends, "requests_per_day", "usd", colours=colours)
-    style.scale(ax, "x", curves["requests_per_day"])
-    style.scale(ax, "y", curves["usd"], "$")
-    ax.set(xlabel="requests a day", ylabel="USD a month")
-    if requests_per_day and len(curves):
+    ends = drawn.drop_duplicates("deployment", keep="last").sort_values("usd", kind="stable")
+    figure, (ax,) = style.new(title, caption, (9, max(5.2, 1.5 + 0.2 * len(ends))))
+    for name, curve in drawn.groupby("deployment"):
+        x, dashes = curve["requests_per_day"], "-" if curve["hourly"].all() else "--"
+        ax.plot(x, curve["usd"], dashes, color=colours[str(name)], lw=1.8)
+        ax.fill_between(x, curve["low"], curve["high"], color=colours[str(name)], alpha=0.15, lw=0)
+    labels = _framed(style.labels(ax, ends, "requests_per_day", "usd", colours=colours))
+    style.scale(ax, "x", drawn["requests_per_day"])
+    style.scale(ax, "y", drawn["usd"], "$")
+    ax.margins(x=0)
+    ax.set(xlabel="requests a day", ylabel="USD a month", ylim=ax.get_ylim(), xlim=ax.get_xlim())
+    # The names stand in a column, each as near to the end of its line as the others allow.
+    points = ends[["requests_per_day", "usd"]].to_numpy(float)
+    steps = np.arange(len(ends)) * 0.2 / (figure.get_figheight() - 1.3)
+    places = (ax.transData - ax.transAxes).transform(points)[:, 1] - steps
+    places = np.minimum(np.maximum.accumulate(places), 1 - steps[-1:]) + steps
+    for label, name, place in zip(labels, ends["deployment"], places, strict=True):
+        tie, end = {"arrowstyle": "-", "color": colours[name]}, label.get_position()
+        ax.annotate("", end, (1.03, place), "data", "axes fraction", arrowprops=tie)
+        label.set(transform=ax.transAxes, position=(1.03, place), va="center")
+    if requests_per_day and len(drawn):
         style.line(ax, "x", requests_per_day, f"the brief: {number(requests_per_day)}")
-    return style.finish(figure, labels)
+    return style.finish(figure)
+
+
+def _colours(names: Names, table: pd.DataFrame) -> dict[str, str]:
+    """A colour for each configuration, by its place in `names`: the same in every figure."""
+    order = dict.fromkeys([*names, *sorted(table["deployment"].unique())])
+    return dict(zip(order, cycle(CONFIGURATIONS), strict=False))
+
+
+def _framed(labels: list[Text]) -> list[Text]:
+    """Labels in ink, which turns with the theme, in frames of the colours that they had."""
+    for label in labels:
+        frame = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": label.get_color()}
+        label.set(color=style.INK, bbox=frame)
+    return labels
 
 
 def _required(ax: Axes, dimension: str, requirements: Bars) -> None:

@@ -163,24 +163,63 @@ def test_tokens_are_paid_by_volume(tmp_path: Path) -> None:
     assert row["usd_per_1k"] == pytest.approx(0.2) and math.isnan(row["replicas"])
 
 
-def crossing(folder: Path, usd_per_hour: float, rps: float, **traffic: Any) -> pd.DataFrame:
-    hourly = {"usd_per_hour": usd_per_hour}
-    project = priced(folder, hourly, TOKENS, traffic={"requests_per_day": 1, **traffic})
-    measured = pd.concat([capacity(rps, rps), capacity().assign(deployment="b")])
+def crossing(
+    folder: Path, usd_per_hour: float, rps: float, high: float = 0.0, **traffic: Any
+) -> tuple[Project, pd.DataFrame, pd.Series[Any]]:
+    hourly, bars = {"usd_per_hour": usd_per_hour}, {"min_rps": traffic.pop("min_rps", 1.0)}
+    traffic = {"requests_per_day": 1, **traffic}
+    project = priced(folder, hourly, TOKENS, traffic=traffic, requirements=bars)
+    measured = pd.concat([capacity(rps, high or rps), capacity().assign(deployment="b")])
     said = answers(*[(100, 10)] * 30).assign(deployment="b")
-    return costs.crossings(costs.by_volume(project, costs.cost(project, measured, said, HARDWARE)))
+    table = costs.cost(project, measured, said, HARDWARE)
+    return project, table, costs.crossings(project, table).iloc[0]
 
 
 def test_from_which_volume_a_machine_is_cheaper(tmp_path: Path) -> None:
     """$730 a month against $0.0002 a request: 120,000 a day; more machines are needed above."""
-    row = crossing(tmp_path, 1.0, 100.0).iloc[0]
+    row = crossing(tmp_path, 1.0, 100.0)[2]
     assert (row["machine"], row["api"]) == ("a", "b")
-    assert row["requests_per_day"] == pytest.approx(120_000, rel=0.03)
+    assert row["requests_per_day"] == pytest.approx(120_000)
     assert row["low"] == row["high"] == row["requests_per_day"]
-    dear = crossing(tmp_path, 10.0, 1.0).iloc[0]  # $7,300 bear 657 thousand requests at most
-    assert dear["requests_per_day"] == math.inf
-    cheap = crossing(tmp_path, 0.0001, 100.0).iloc[0]
-    assert cheap["requests_per_day"] == 0.0
+    dear = crossing(tmp_path, 10.0, 1.0)[2]  # $7,300 bear 657 thousand requests at most
+    assert list(dear[["requests_per_day", "low", "high"]]) == ["never"] * 3
+    cheap = crossing(tmp_path, 0.0001, 100.0)[2]
+    assert cheap["requests_per_day"] == pytest.approx(12)  # $0.073 a month
+    half = crossing(tmp_path, 1.0, 6.0, high=100.0)[2]  # it may bear more than was planned with
+    assert half["low"] == pytest.approx(120_000)
+    assert half["requests_per_day"] == half["high"] == pytest.approx(1_560_000)  # 13 machines
+    barely = crossing(tmp_path, 1.0, 5.0, high=100.0)[2]  # a full machine: 108,000 a day
+    assert list(barely[["requests_per_day", "high"]]) == ["never"] * 2
+    assert barely["low"] == pytest.approx(120_000)
+    project, table, open_end = crossing(tmp_path, 1.0, 6.0, high=NAN)  # no load broke it
+    assert open_end["low"] == pytest.approx(120_000)
+    assert costs._turn(project, table.iloc[0].to_dict(), math.inf, 0.0) == math.inf  # a free API
+
+
+@pytest.mark.parametrize(
+    "traffic",
+    [{}, {"peak_factor": 1}, {"spare": 2}, {"min_replicas": 3}, {"min_rps": 40.0},
+     {"min_replicas": 0, "spare": 1}, {"min_replicas": 0}, {"peak_factor": 3.3, "spare": 1}],
+)  # fmt: skip
+@pytest.mark.parametrize("rps", [5.6, 6.0, 7.3, 11.0, 60.0])
+def test_the_last_crossing_is_exact(rps: float, traffic: dict[str, Any], tmp_path: Path) -> None:
+    """Every step of the machine's cost is looked at on both sides, far beyond the answer."""
+    project, table, row = crossing(tmp_path, 1.0, rps, **traffic)
+    machine, api = table.to_dict("records")
+    volume = row["requests_per_day"]
+
+    def dearer(volumes: Any) -> Any:
+        month = costs.monthly(machine, project.traffic, project.requirements, volumes)[0]
+        return month - volumes * costs.DAYS * api["usd_per_request"] > 1e-6
+
+    borne = rps * (86_400 / project.traffic.peak_factor if project.traffic.min_replicas else 3600)
+    after = borne * np.arange(1, 3000) * (1 + 1e-7)  # where one more machine has just been added
+    if volume == "never":
+        assert dearer(after).all()
+        return
+    later = after[after > volume]
+    assert not dearer(np.array([volume, *later, *(later - 1)])).any()
+    assert dearer(np.array([volume * (1 - 1e-5)])).all() and volume < after[-100]
 
 
 def test_a_recorded_baseline_with_token_counts_has_a_cost(tmp_path: Path) -> None:

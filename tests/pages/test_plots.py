@@ -107,6 +107,25 @@ def by_size(points: pd.DataFrame) -> Figure:
     return plots.quality_by_size(points, **unit, tiers=BOUNDS, caption=CAPTION)
 
 
+def by_volume(names: list[str], *, alike: bool = False) -> pd.DataFrame:
+    """Machines by the hour, whose cost is a staircase, and APIs by the token in turns."""
+    volumes, curves = np.geomspace(100, 1e8, 601), []
+    for turn, name in enumerate(names):
+        size = 1 if alike else 1 + turn
+        usd = volumes * 0.002 * size
+        if turn % 2 == 0:
+            usd = np.maximum(np.ceil(volumes / 160_000 / size), 1) * 730 * size
+        curve = {"deployment": name, "hourly": turn % 2 == 0, "requests_per_day": volumes}
+        curves.append(pd.DataFrame(curve | {"usd": usd, "low": usd * 0.8, "high": usd * 1.1}))
+    empty = pd.DataFrame(columns="deployment hourly requests_per_day usd low high".split())
+    return pd.concat(curves) if curves else empty.astype({"requests_per_day": float, "usd": float})
+
+
+def volume_figure(curves: pd.DataFrame, names: list[str] | None = None) -> Figure:
+    figure = plots.cost_by_volume
+    return figure(curves, requests_per_day=50_000, caption=CAPTION, names=names or [])
+
+
 def every(table: pd.DataFrame) -> list[Figure]:
     names = list(table.deployment)
     capacity = table[["deployment", "max_rps", "rps_low", "rps_high"]]
@@ -118,6 +137,7 @@ def every(table: pd.DataFrame) -> list[Figure]:
         against("speed", table, requirements={"min_quality": None, "min_rps": 6}),
         plots.latency_by_load(speed(names[:4]), slo_s=1, capacity=capacity, caption=CAPTION),
         generic.confusion(confusion(names), labels=["positive", "negative"], caption=CAPTION),
+        volume_figure(by_volume(names)),
     ]
 
 
@@ -211,8 +231,53 @@ def test_lines_that_end_at_one_place_keep_a_label_each_in_their_colour() -> None
     figure = plots.latency_by_load(probes, slo_s=1, capacity=capacity, caption=CAPTION)
     check(figure)
     assert sorted(text.get_text() for text in labels(figure)) == sorted(names)
-    ends = {line.get_color() for line in figure.axes[0].lines}
-    assert {text.get_color() for text in labels(figure)} <= ends
+    ends = {to_hex(line.get_color()) for line in figure.axes[0].lines}
+    assert set(frames(figure).values()) <= ends
+    assert {text.get_color() for text in labels(figure)} == {style.INK}  # which turns with the page
+
+
+def frames(figure: Figure) -> dict[str, str]:
+    """The colour of the frame around each label."""
+    return {
+        text.get_text(): to_hex(text.get_bbox_patch().get_edgecolor())  # type: ignore[union-attr]
+        for text in labels(figure)
+    }
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("count", [1, 8, 24])
+def test_lines_of_cost_are_named_in_their_order_beside_their_ends(count: int, alike: bool) -> None:
+    names = [f"Ministral-3-3B-Instruct-2512-on-{n}xH100-fp8" for n in range(count)]
+    curves = by_volume(names, alike=alike)
+    figure = volume_figure(curves)
+    check(figure)
+    ends = curves[curves["requests_per_day"] < 5e6].groupby("deployment")["usd"].last()
+    at = {text.get_text(): text.get_window_extent().y0 for text in labels(figure)}
+    upwards = [ends[name] for name in sorted(names, key=lambda name: at[style.safe(name)])]
+    assert upwards == sorted(ends)
+    dashed = [line.get_linestyle() for line in figure.axes[0].lines].count("--")
+    assert dashed == count // 2 + 1  # the line at the volume of the brief is dashed as well
+
+
+def test_a_line_of_unknown_cost_is_said_not_hidden() -> None:
+    curves = by_volume(["a", "b", "c"])
+    curves.loc[curves["deployment"] == "b", ["usd", "low", "high"]] = NAN
+    figure = volume_figure(curves)
+    assert "Of unknown cost, so not drawn: b." in figure.get_supxlabel()
+    assert [text.get_text() for text in labels(figure)] == ["a", "c"]
+
+
+def test_a_configuration_has_the_same_colour_in_every_figure() -> None:
+    names = [*tradeoffs().deployment]
+    cost = frames(volume_figure(by_volume(names), names))
+    assert len(set(cost.values())) == 4
+    assert {colour.upper() for colour in cost.values()} <= {*plots.CONFIGURATIONS}
+    assert {*plots.CONFIGURATIONS} - {style.INK} <= {*style.FAMILIES.values()}
+    for some in (names[1:], names[::-2]):
+        speeds = speed(some)
+        words = {"capacity": pd.DataFrame(), "caption": CAPTION, "names": names}
+        latency = frames(plots.latency_by_load(speeds, slo_s=1, **words))
+        assert latency == {name: cost[name] for name in some}
 
 
 def test_figures_by_family_are_legible() -> None:
@@ -271,12 +336,14 @@ def test_what_is_not_measured_is_said_not_hidden() -> None:
     table.loc[1, ["usd_per_1k", "usd_per_1k_correct"]] = NAN
     table.loc[2, ["quality_low", "quality_high"]] = NAN
     table.loc[3, "usd_per_1k_correct_high"] = float("inf")
+    table.loc[0, ["usd_per_1k_correct", "usd_per_1k_correct_high"]] = float("inf")
     assert "not drawn: gemma3-270m-2cpu." in against("cost", table).get_supxlabel().replace(
         "\n", " "
     )
     rows = [t.get_text() for t in plots.cost_per_correct(table, caption=CAPTION).axes[0].texts]
-    assert rows[-1].startswith("not measured")
-    assert any("∞]" in row for row in rows)
+    assert rows[-1].startswith("not measured") and rows[-2].startswith("unbounded  [at least")
+    assert any(row.endswith("[at least 0.00237]") for row in rows)
+    assert not any("∞" in row for row in rows)
     ax = plots.score_intervals(scores(table), metric="Accuracy", caption=CAPTION).axes[0]
     assert len(ax.collections[0].get_paths()) == 3  # three intervals, four dots
     assert len(ax.collections[1].get_offsets()) == 4

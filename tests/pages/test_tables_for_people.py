@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lib import pages
 from lib.pages import page
 
+NAN = float("nan")
 HOSTILE = "<img src=x onerror=alert(1)>\n$a$ \u202e"
 
 
@@ -89,6 +92,29 @@ def test_columns_by_name_with_headings_and_without_those_that_are_blank() -> Non
     frame = pd.DataFrame({"low": [1], "n": [2], "note": [""], "gemma-3-270m-1cpu": ["✓"]})
     shown = pages.table(frame, "n low note gemma-3-270m-1cpu absent", n="Requests")
     assert cells(shown)[0] == ["Requests", "95 % from", "gemma-3-270m-1cpu"]
+
+
+EXTREMES = [NAN, np.inf, -np.inf, 10**400, -(2**63), 1e308, -1e300, 5e-324, -2.3e-17, 1e-12, 0.0]
+EXTREMES += [1 / 3, 123456789.123, 0.1 + 0.2, -0.0, 1e15, 999_999_999_999_999]
+VALUES = st.sampled_from([None, pd.NA, pd.NaT, *EXTREMES]) | st.floats() | st.integers()
+VALUES |= st.floats(width=32).map(np.float32)
+
+
+@given(st.lists(VALUES | st.lists(VALUES, max_size=3), min_size=1, max_size=5))
+def test_whatever_a_number_is_people_can_read_it(values: list[Any]) -> None:
+    """No nan, inf or exponent, and no more digits than three but in counts."""
+    parts = np.array([value for value in values if isinstance(value, float)])
+    shown = pages.table(
+        pd.DataFrame({"a": [*values, {"usd": values[0]}, parts, "end"]}, dtype=object)
+    )
+    for cell in (line[0] for line in cells(shown)[1:]):
+        assert not re.search(
+            r"nan|inf|∞|none.|NaT|NA|\de[+-]?\d|, ,|^,|,$", cell.replace("&lt;", "<")
+        )
+        for word in re.findall(r"[\d,.]*\d", cell):
+            assert len(word) <= 20, cell
+            _, _, fraction = word.partition(".")
+            assert len(fraction.lstrip("0")) <= 3 and len(fraction) <= 9, cell
 
 
 def test_hostile_text_is_text_and_no_formula() -> None:
