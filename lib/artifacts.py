@@ -195,10 +195,9 @@ def made_from(run: Path, step: str) -> dict[str, str]:
     files = _manifest(run)["files"]
     for name in (name for name in COLUMNS if name.startswith(step)):
         if f"{name}.parquet" not in files:
-            raise PlaybookError(
-                f"{name}.parquet is missing in {path_name(run)}, or its step did not end;"
-                f" run notebooks/{NOTEBOOKS[step]}.ipynb first, or --from {step}"
-            )
+            way = f"run notebooks/{NOTEBOOKS[step]}.ipynb first, or --from {step}"
+            missing = f"{name}.parquet is missing in {path_name(run)}, or unfinished"
+            raise PlaybookError(f"{missing}; {way}")
         hashes: dict[str, str] = files[f"{name}.parquet"].get("made_from", {})
     return hashes
 
@@ -230,9 +229,8 @@ def overrides(run: Path) -> Overrides:
     try:
         by_step = as_dict(yaml.safe_load(path.read_bytes())) if path.exists() else {}
     except yaml.YAMLError:
-        raise PlaybookError(
-            f"{path_name(path)} is no valid YAML; delete it and run again"
-        ) from None
+        way = "is no valid YAML; delete it and run again"
+        raise PlaybookError(f"{path_name(path)} {way}") from None
     return {str(step): as_dict(keys) for step, keys in by_step.items()}
 
 

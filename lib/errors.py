@@ -46,9 +46,10 @@ def in_one_list(problems: Iterable[str]) -> str:
     """All problems at once: a sentence alone, or how many there are and a line for most."""
     parts = [problem.split("\n- ") for problem in problems]  # one may be such a list itself
     lines = list(dict.fromkeys(line for part in parts for line in part[1:] or part))
+    if len(lines) == 1:
+        return lines[0]
     many = len(lines) if len(lines) <= MOST_SENTENCES else f"more than {MOST_SENTENCES}"
-    listed = "\n- ".join([f"{many} problems:", *lines[:MOST_SENTENCES]])
-    return lines[0] if len(lines) == 1 else listed
+    return "\n- ".join([f"{many} problems:", *lines[:MOST_SENTENCES]])
 
 
 @contextlib.contextmanager

@@ -219,21 +219,21 @@ def _without(value: Any, places: set[Location], here: Location = ()) -> Any:
     if not isinstance(value, dict | list):
         return value
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    kept = {k: _without(v, places, (*here, k)) for k, v in pairs if (*here, k) not in places}
-    return kept if isinstance(value, dict) else list(kept.values())
+    rest = {k: _without(v, places, (*here, k)) for k, v in pairs if (*here, k) not in places}
+    return rest if isinstance(value, dict) else list(rest.values())
 
 
 def _find(project: str) -> Path:
-    shipped = sorted(path.parent.name for path in (DATA / "projects").glob("*/project.yaml"))
+    shipped_names = sorted(path.parent.name for path in (DATA / "projects").glob("*/project.yaml"))
     path = Path(project).expanduser()
     if os.sep not in project and path.suffix not in (".yaml", ".yml"):
         path = DATA / "projects" / project
-        if project not in shipped:
-            hint = did_you_mean(project, shipped)
+        if project not in shipped_names:
+            hint = did_you_mean(project, shipped_names)
             raise PlaybookError(f"no project {project!r} in data/projects; {hint}")
     path = path / "project.yaml" if os.path.isdir(path) else path
     if not os.path.isfile(path):
-        raise PlaybookError(f"{path}: no such brief; known projects: {', '.join(shipped)}")
+        raise PlaybookError(f"{path}: no such brief; known projects: {', '.join(shipped_names)}")
     return path
 
 

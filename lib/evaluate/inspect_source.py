@@ -63,9 +63,7 @@ def _log(brief: Project, deployment: Deployment, run: Path) -> Path:
     if deployment.endpoint and deployment.endpoint.recorded:
         return recorded_path(deployment, brief.folder)
     if brief.evaluation.max_usd is not None:
-        raise PlaybookError(
-            "evaluation.max_usd cannot be kept for kind 'inspect': use evaluation.inspect.limit"
-        )
+        raise PlaybookError("kind 'inspect' cannot keep max_usd: use evaluation.inspect.limit")
     _reader()
     # The name says what is run and on what; a local server has another address every time.
     code = brief.folder / task.task.partition("@")[0]
@@ -192,10 +190,9 @@ def score(brief: Project, answers: pd.DataFrame, **_: Any) -> pd.DataFrame:
     words = answers["graded"].str.strip().str.casefold()
     points = pd.to_numeric(words.map(lambda word: WORDS.get(word, word)), errors="coerce")
     for scorer, value in answers.loc[~points.between(0, 1), ["scorer", "graded"]].to_numpy():
-        raise PlaybookError(
-            f"Inspect's scorer {scorer!r} gives {value[:80]!r}, not C, I, P, N or a number from"
-            " 0 to 1; name another one, or scorer/key, in evaluation.inspect.metric"
-        )
+        way = "name another one, or scorer/key, in evaluation.inspect.metric"
+        text = f"Inspect's scorer {scorer!r} gives {value[:80]!r}, not C, I, P, N or 0 to 1"
+        raise PlaybookError(f"{text}; {way}")
     outcome = words.eq("n").map({True: "unparsed", False: "answered"})
     predicted = answers["answer"].where(answers["answer"] != "", answers["output"])
     facts = {"outcome": outcome, "predicted": predicted, "score": points}

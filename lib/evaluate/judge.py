@@ -43,9 +43,7 @@ def as_deployment(judge: Judge) -> Deployment:
     """
     endpoint, model = judge.endpoint, judge.model
     if endpoint.recorded:
-        raise PlaybookError(
-            "judge.endpoint: recorded outputs cannot judge; name an endpoint that answers"
-        )
+        raise PlaybookError("judge.endpoint: recorded outputs cannot judge; name a live one")
     if not endpoint.local and not endpoint.model:
         endpoint = endpoint.model_copy(update={"model": model})
     options = {"temperature": 0.0, "max_tokens": 16, "stop": []}

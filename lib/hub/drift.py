@@ -52,11 +52,11 @@ def reconcile(
     for drift in drifts:
         text, changes = consequence(drift, was[drift["repo_id"]], now[drift["repo_id"]])
         drift.update(consequence=text, changes_verdict=changes)
-    seen = {(drift["repo_id"].lower(), drift["field"]) for drift in drifts}
+    drift_keys = {(drift["repo_id"].lower(), drift["field"]) for drift in drifts}
     unused = [
         f"hub.accept_drift: {entry.model} shows no drift of its {entry.field} in this run"
         for entry in brief.hub.accept_drift
-        if (entry.model.lower(), entry.field) not in seen
+        if (entry.model.lower(), entry.field) not in drift_keys
     ]
     return models, pd.DataFrame(drifts, columns=list(DRIFT)).astype(DRIFT), unused
 
@@ -192,14 +192,14 @@ def _hub_sizes(
     shape = facts[SHAPE].astype("Float64").astype(float).fillna(judged[SHAPE])
     packing = facts[FROM_HUB].fillna(judged.reindex(columns=FROM_HUB))
     count = facts["params_b"].astype(float).fillna(facts["gguf_params_b"].astype(float))
-    sizes = [drift["repo_id"] for drift in drifts if drift["field"] == "size"]
-    moved = judged["repo_id"].isin(sizes) & ~packed_weights(facts)
+    size_drifts = [drift["repo_id"] for drift in drifts if drift["field"] == "size"]
+    resized = judged["repo_id"].isin(size_drifts) & ~packed_weights(facts)
     table = judged.assign(
         **packing,
         **shape,
         file_gb=facts["weights_gb"].fillna(judged.reindex(columns=["file_gb"])["file_gb"]),
-        hub_params_b=judged["hub_params_b"].mask(moved, count),
-        total_params_b=judged["total_params_b"].mask(moved),
+        hub_params_b=judged["hub_params_b"].mask(resized, count),
+        total_params_b=judged["total_params_b"].mask(resized),
     )
     tiers = wanted_tiers(brief.size, tables.closed_models())
     machines, deployments = tables.hardware(), brief.deployments
@@ -216,14 +216,14 @@ def consequence(drift: Row, was: Row, now: Row) -> tuple[str, bool]:
             why = "the permission was given for another text"
             why = "judged on what the Hub says now" if drift["accepted"] else why
         return f"{was['verdict']} → {now['verdict']}: {why}", True
-    moved = was["shortlisted"] != now["shortlisted"]
+    changes = was["shortlisted"] != now["shortlisted"]
     words = ("still", "no longer") if was["shortlisted"] else ("not", "now")
-    standing = f"{words[moved]} shortlisted"
+    standing = f"{words[changes]} shortlisted"
     if drift["field"] == "size" and was["tier"] != now["tier"]:
         return f"tier {was['tier']} → {now['tier']}: {standing}", True
     # A verdict that admits no more takes a model off the shortlist, whatever its size.
-    barred = (was["verdict"] in USABLE) != (now["verdict"] in USABLE)
-    if drift["field"] in ("size", "context") and moved and not barred:
+    same_use = (was["verdict"] in USABLE) == (now["verdict"] in USABLE)
+    if drift["field"] in ("size", "context") and changes and same_use:
         return standing, True
     return SHOWN_ONLY.get(drift["field"], "shown only"), False
 
@@ -250,7 +250,7 @@ def stop_on_drift(drifts: pd.DataFrame, brief: Project) -> None:
         entries.append({"model": row["repo_id"], "field": row["field"], "reason": "…"})
     texts += [f"and {len(grave) - MOST} more"] * (len(grave) > MOST)
     key = {"hub": {"accept_drift": entries}}
-    listed = "\n- ".join(["the Hub no longer says what steps 1 and 2 judged:", *texts])
+    problem = "\n- ".join(["the Hub no longer says what steps 1 and 2 judged:", *texts])
     way = "Correct data/models.csv and run from step 1, or accept it in the brief:\n"
     way += yaml.safe_dump(key, allow_unicode=True, sort_keys=False).strip()
-    raise PlaybookError(f"{listed}\n{way}")
+    raise PlaybookError(f"{problem}\n{way}")

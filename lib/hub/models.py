@@ -82,11 +82,9 @@ def pull(
             if "answer" not in routing and n_missed < len(ids):  # else it is no news
                 say("the router's list could not be had: prices and speeds stay unknown")
     if source == "hub" and n_missed:
-        raise PlaybookError(
-            f"the Hub at {host()!r} could not be asked about {n_missed} of {len(ids)} models"
-            f" ({as_text(hub.lost)}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it"
-            " again: what was answered is kept; a notebook goes on without the Hub as source 'auto'"
-        )
+        count = f"{n_missed} of {len(ids)} models ({as_text(hub.lost)})"
+        way = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE and run it again, or source 'auto'"
+        raise PlaybookError(f"the Hub at {host()!r} could not be asked about {count}; {way}")
     facts = [metadata_row(row, answers.get(row["repo_id"], {})) for row in rows(models)]
     metadata = pd.DataFrame(facts, columns=list(COLUMNS)).astype(COLUMNS)
     offered = pd.DataFrame(offers(answers, routing), columns=list(PROVIDERS)).astype(PROVIDERS)

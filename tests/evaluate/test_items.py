@@ -58,7 +58,7 @@ def test_windows_line_ends_and_no_last_one(tmp_path: Path) -> None:
         (b"null", "must be an object with id, input and target"),
         (b'{"id": "caf\xe9"}', "not UTF-8 (byte 11); save as UTF-8"),
         (b'{"id": "2", "input": "\\ud800", "target": "positive"}', "not usable JSON: half a surr"),
-        (b'{"id": "2", "input": "x", "target": NaN}', "not usable JSON: NaN is not JSON"),
+        (b'{"id": "2", "input": "x", "target": NaN}', "not usable JSON: NaN is no finite number"),
         (b'{"id": "2", "input": "x", "n": 1e999}', "not usable JSON: 1e999 is no finite number"),
     ],
 )
@@ -271,7 +271,7 @@ def test_tool_call_targets(tmp_path: Path, target: Any, text: str | None) -> Non
     [
         (..., "target is missing; write null where no call is expected"),
         ("weather", "target.0: Input should be a valid dictionary, not 'weather'"),
-        ({"name": "wether"}, "target names 'wether', which is not one of evaluation.tools: weath"),
+        ({"name": "wether"}, "target names 'wether', not one of evaluation.tools: weath"),
         ({"name": ["x"]}, "target.0.name: Input should be a valid string, not ['x']"),
         ({"name": "weather", "argument": {}}, "target.0.argument: Extra inputs are not permitted"),
         ({"name": "weather", "arguments": "{}"}, "target.0.arguments: Input should be a valid di"),

@@ -122,7 +122,7 @@ def test_calls_of_one_function_go_in_any_order(tmp_path: Path) -> None:
         (made(("weather", "Rome")), "malformed: arguments of 'weather': Expecting value"),
         (made(("weather", '["Rome"]')), "malformed: arguments of 'weather' are no object but list"),
         (made(("weather", "null")), "malformed: arguments of 'weather' are no object but NoneType"),
-        (made(("weather", '{"days": NaN}')), "malformed: arguments of 'weather': NaN is not JSON"),
+        (made(("weather", '{"days": NaN}')), "malformed: arguments of 'weather': NaN is no finite"),
         (made(("time", '{"a":' * 50_000)), "malformed: arguments of 'time': nested more than 64"),
         (made(("time", '{"a": "\\ud800"}')), "malformed: arguments of 'time': half a surrogate"),
         (made(("wether", {})), "malformed: no tool is called 'wether'"),

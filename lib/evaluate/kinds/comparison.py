@@ -35,10 +35,8 @@ def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
     """Who is compared to whom: everyone to everyone, or from five on to the baseline, if any."""
     names = [d.name for d in deployments]
     if len(names) < 2:
-        raise PlaybookError(
-            f"kind 'comparison' needs two deployments or more, not {names!r}; add one to"
-            " deployments, such as a file of recorded answers, or use kind 'scoring'"
-        )
+        way = "add one, such as a file of recorded answers, or use kind 'scoring'"
+        raise PlaybookError(f"kind 'comparison' needs two deployments, not {names!r}; {way}")
     baseline = next((d.name for d in deployments if d.baseline), None)
     if baseline is not None and len(names) > 4:
         return [(name, baseline) for name in names if name != baseline]

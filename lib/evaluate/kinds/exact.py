@@ -35,10 +35,7 @@ def _target(item: dict[str, Any], where: str) -> str:
         # A text that reads like a list of texts is still one text.
         return text if _answers(text) == [text] else canonical([text])
     if not target or not all(isinstance(text, str) and text.strip() for text in target):
-        raise PlaybookError(
-            f"{where}: target must be text or a list of texts, any of which counts,"
-            f" not {target!r:.200}"
-        )
+        raise PlaybookError(f"{where}: target must be text or a list of it, not {target!r:.200}")
     return canonical(target)
 
 

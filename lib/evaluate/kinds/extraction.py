@@ -47,9 +47,8 @@ def item_reader(brief: Project) -> Reader:
     def read(item: dict[str, Any], where: str) -> dict[str, str]:
         target = item.get("target")
         if not isinstance(target, dict) or not target:
-            raise PlaybookError(
-                f"{where}: target must be an object with the expected fields, not {target!r:.200}"
-            )
+            shape = "an object with the expected fields"
+            raise PlaybookError(f"{where}: target must be {shape}, not {target!r:.200}")
         if problem := misfit(target, validator, incomplete=True):
             raise PlaybookError(f"{where}: target does not fit evaluation.schema: {problem}")
         return {"target": canonical(target)}

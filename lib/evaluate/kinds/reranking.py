@@ -121,10 +121,8 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     wording = WORDINGS[method] if wording.strip() == "{input}" else wording
     place = "{documents}" if method == "listwise" else "{document}"
     if place not in wording:
-        raise PlaybookError(
-            f"deployment {deployment.name!r}: prompt.user must contain {place}"
-            f" because ranking.method is {method!r}"
-        )
+        text = f"prompt.user must contain {place} where ranking.method is {method!r}"
+        raise PlaybookError(f"deployment {deployment.name!r}: {text}")
     chat = chat_calls(brief, deployment, user=wording)
 
     def calls(item: Item) -> list[Call]:

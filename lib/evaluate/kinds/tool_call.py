@@ -54,10 +54,9 @@ def _tools(brief: Project) -> list[dict[str, Any]]:
     functions = [as_dict(tool).get("function", tool) for tool in tools]
     for place, function in enumerate(functions):
         if not isinstance(as_dict(function).get("name"), str):
-            raise PlaybookError(
-                f"evaluation.tools.{place}: must be a function with name, description and"
-                f" parameters, not {type(function).__name__}"
-            )
+            shape = "must be a function with name, description and parameters"
+            kind = type(function).__name__
+            raise PlaybookError(f"evaluation.tools.{place}: {shape}, not {kind}")
     return [{"type": "function", "function": function} for function in functions]
 
 
@@ -84,10 +83,8 @@ def item_reader(brief: Project) -> Reader:
             raise PlaybookError(f"{where}: target is missing; write null where no call is expected")
         for call in validated(WANTED, _wanted_calls(item["target"]), where, "target"):
             if (name := call["name"]) not in checks:
-                raise PlaybookError(
-                    f"{where}: target names {name!r:.200}, which is not one of"
-                    f" evaluation.tools: {', '.join(checks)}"
-                )
+                tools = f"evaluation.tools: {', '.join(checks)}"
+                raise PlaybookError(f"{where}: target names {name!r:.200}, not one of {tools}")
             if problem := misfit(call.get("arguments", {}), checks[name], incomplete=True):
                 raise PlaybookError(f"{where}: arguments of {name!r} do not fit: {problem}")
         return {"target": canonical(item["target"] or None)}
