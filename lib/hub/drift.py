@@ -14,7 +14,7 @@ from lib.errors import PlaybookError
 from lib.hub.facts import Facts, facts_from_hub
 from lib.hub.search import describer
 from lib.legal import JUDGED, VERDICTS, ancestors, base_names, bases, judge, keys_on_hub, same_names
-from lib.sizing import packed_weights, shortlist, wanted_tiers
+from lib.sizing import COUNTS_AGREE, packed_weights, shortlist, wanted_tiers
 from lib.tables import Row, rows
 from lib.untrusted import as_text
 
@@ -26,7 +26,7 @@ DRIFT = dict.fromkeys(["repo_id", "field", "against", "old", "new"], "str") | {
     "accepted": "bool", "consequence": "str", "changes_verdict": "bool"
 }  # fmt: skip
 USABLE = ("allowed", "conditional")
-AGREE, MOST = 0.10, 10
+MOST = 10  # drifts that stop a run, in its message
 SHOWN_ONLY = {
     "licence text": "shown only: not the text that data/licenses.csv sums up, have it read again",
     "gated": "shown only: somebody must accept the terms on the model's page before it loads",
@@ -120,7 +120,7 @@ def _since(old: Row, hub: Row) -> Iterator[Change]:
 def _measures(counts: list[float | None], old: Row, hub: Row) -> Iterator[Change]:
     """A size that is none of the counts, and another context."""
     sizes, size = [count for count in counts if count], hub["params_b"] or hub["gguf_params_b"]
-    if size and sizes and all(abs(size - count) - AGREE * count > 1e-9 for count in sizes):
+    if size and sizes and all(abs(size - count) - COUNTS_AGREE * count > 1e-9 for count in sizes):
         yield "size", f"{sizes[0]:,.4g}B", f"{size:,.4g}B"
     before, now = old["context_length"], hub["context_length"]
     if before and now and before != now:

@@ -35,13 +35,13 @@ def candidates(brief: Project, *, today: date | None = None) -> tuple[pd.DataFra
 
     A PlaybookError where the Hub cannot be read, or nothing passes.
     """
-    shipped, as_of = tables.models(), (today or date.today()).isoformat()
+    dates, as_of = tables.models()["checked_on"], (today or date.today()).isoformat()
     models = catalogue(brief, as_of=as_of)
     if brief.candidates.source == "hub":
         models, note = _on_hub(brief, models, as_of)
     else:
-        dates = f"facts of {shipped['checked_on'].min()} to {shipped['checked_on'].max()}"
-        note = f"{len(shipped)} models of data/models.csv, {dates}"
+        facts = f"facts of {dates.min()} to {dates.max()}"
+        note = f"{len(dates)} models of data/models.csv, {facts}"
         note += f", and {len(brief.models)} {ATTESTED}" if brief.models else ""
     if problems := unknown_models(brief, models):
         raise PlaybookError(f"{brief.file}: {in_one_list(problems)}")
@@ -55,8 +55,8 @@ def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
     as nobody says otherwise, the licence. Its country is its own. One that is in the catalogue, or
     there twice, is a PlaybookError.
     """
-    shipped, added = tables.models(), list[Row]()
-    by_name = {row["repo_id"].lower(): row for row in rows(shipped)}
+    shipped_models, rows_of_brief = tables.models(), list[Row]()
+    by_name = {row["repo_id"].lower(): row for row in rows(shipped_models)}
     for model in brief.models:
         name, owner = model.repo_id.lower(), model.repo_id.split("/")[0]
         if name in by_name:
@@ -67,9 +67,10 @@ def catalogue(brief: Project, *, as_of: str = "") -> pd.DataFrame:
         row |= {key: base[key] for key in OF_BASE if base.get(key) is not None}
         row |= {"source": ATTESTED, "source_url": Path(brief.file).name, "checked_on": as_of}
         row |= model.model_dump(mode="json", exclude_none=True)
-        added.append(by_name.setdefault(name, row))
-    table = pd.DataFrame(added, columns=shipped.columns).astype(shipped.dtypes)
-    return pd.concat([shipped, table], ignore_index=True) if added else shipped
+        rows_of_brief.append(by_name.setdefault(name, row))
+    table = pd.DataFrame(rows_of_brief, columns=shipped_models.columns)
+    table = table.astype(shipped_models.dtypes)
+    return pd.concat([shipped_models, table], ignore_index=True) if len(table) else shipped_models
 
 
 def unknown_models(brief: Project, models: pd.DataFrame) -> list[str]:
@@ -129,8 +130,8 @@ def _on_hub(brief: Project, catalogue: pd.DataFrame, as_of: str) -> tuple[pd.Dat
         f" {copies:,} quantised copies, adapters and GGUF-only repositories left out;"
         f" {counts[1]} more named in the brief, {counts[2]} base models"
     )
-    if lost := [name for name in dict.fromkeys(in_brief) if name.lower() not in table]:
-        note += f"; not found: {', '.join(lost)}"
+    if not_on_hub := [name for name in dict.fromkeys(in_brief) if name.lower() not in table]:
+        note += f"; not found: {', '.join(not_on_hub)}"
     if cut := sum(not complete for _, complete in lists):
         note += f"; {cut} of {len(lists)} lists were longer than could be read: raise min_downloads"
     models = pd.DataFrame(list(table.values()), columns=catalogue.columns)

@@ -148,12 +148,11 @@ def _exception(entry: Exemption, row: Row | None, today: date) -> Row:
     """An exception of the brief: whether it still runs, and what it does."""
     days_left = (entry.expires - today).days
     note = row["exception"] if row else "without effect, not in data/models.csv"
+    state = f"expiring: {days_left} days left" if days_left <= SOON else "running"
+    idle = note.startswith("without effect")
+    effect = note.partition(":")[0] if idle else f"lifts the verdict from {entry.lifts}"
     if days_left <= 0:
         state, effect = "expired", "without effect, it has run out"
-    else:
-        state = f"expiring: {days_left} days left" if days_left <= SOON else "running"
-        idle = note.startswith("without effect")
-        effect = note.partition(":")[0] if idle else f"lifts the verdict from {entry.lifts}"
     return entry.model_dump() | {"state": state, "effect": effect}
 
 

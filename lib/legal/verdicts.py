@@ -155,9 +155,8 @@ def what_if(by_model: dict[str, list[Finding]], models: pd.DataFrame) -> pd.Data
 
 def by_family(judged: pd.DataFrame) -> pd.DataFrame:
     """Count models by family and verdict, the largest families first."""
-    counts = pd.crosstab(judged["family"], judged["verdict"]).reindex(
-        columns=VERDICTS, fill_value=0
-    )
+    counts = pd.crosstab(judged["family"], judged["verdict"])
+    counts = counts.reindex(columns=VERDICTS, fill_value=0)
     counts["models"] = counts.sum(axis=1)
     return counts.sort_values("models", ascending=False, kind="stable").rename_axis(columns=None)
 
@@ -223,9 +222,9 @@ def conflicts(texts: dict[str, list[Terms]], brief: Project) -> Iterator[Finding
     for base, terms in ((base, terms) for base, several in of_bases for terms in several):
         rule = DERIVATIVES.get(terms.get("derivatives") or "")
         if rule and repo_id.split("/")[0].lower() != base.split("/")[0].lower():
-            barred = company.publishes_derivatives and terms["derivatives"] == "not-shared"
+            no_right = company.publishes_derivatives and terms["derivatives"] == "not-shared"
             clause = f"base {base}: {rule.format(**terms)}, and this one was"
-            yield Finding(BLOCKED if barred else REVIEW, AGREEMENT, clause, "lineage")
+            yield Finding(BLOCKED if no_right else REVIEW, AGREEMENT, clause, "lineage")
     # A text that allows no terms beside its own, and another that sets terms.
     by_key = {terms["license"]: terms for several in texts.values() for terms in several}
     for one, other in permutations(by_key.values(), 2):

@@ -3,6 +3,7 @@
 from lib.sizing.model_config import config_facts
 from lib.sizing.tiers import (
     BOUNDS,
+    COUNTS_AGREE,
     OUTSIDE,
     TIERS,
     against_measurements,
@@ -14,6 +15,6 @@ from lib.sizing.tiers import (
 )
 
 __all__ = [
-    "BOUNDS", "OUTSIDE", "TIERS", "against_measurements", "benchmark_points", "bytes_of",
-    "config_facts", "packed_weights", "shortlist", "wanted_tiers",
+    "BOUNDS", "COUNTS_AGREE", "OUTSIDE", "TIERS", "against_measurements", "benchmark_points",
+    "bytes_of", "config_facts", "packed_weights", "shortlist", "wanted_tiers",
 ]  # fmt: skip

@@ -15,9 +15,8 @@ from lib.errors import PlaybookError, did_you_mean
 # Billions of total parameters, the lower bound included; what lies outside is `between`.
 BOUNDS = {"low": (0.0, 32.0), "medium": (70.0, 250.0), "high": (300.0, float("inf"))}
 TIERS = list(BOUNDS)
-# Four-bit files hold scales, and embeddings in more bits: 0.59 to 0.70 bytes in published logs.
-BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.6, "fp4": 0.6}
-# What an endpoint, a config.json or a file's name calls a precision, the first that is in it.
+# Bytes a weight by what a brief, config.json or file's name calls a precision; the first that is
+# in it. Four-bit files hold scales, and embeddings in more bits.
 PRECISIONS = [
     (r"w4|fp4|int4|q4|nf4|4[- ]?bit|awq|gptq", 0.6),
     (r"w8|fp8|int8|q8|8[- ]?bit", 1.0),
@@ -101,12 +100,12 @@ def shortlist(
         (unnamed & (tier == "unknown"), "parameter count unknown"),
         (unnamed & outside, between + wanted),
     ]
-    barred, texts = zip(*objections, strict=True)
-    sized["shortlisted"] = ~np.logical_or.reduce(barred)
+    masks, texts = zip(*objections, strict=True)
+    sized["shortlisted"] = ~np.logical_or.reduce(masks)
     machine = ", fits on " + sized["fits_on"].fillna("no machine of data/hardware.csv")
     fits = standing + machine.mask(sized["memory_gb"].isna(), ", memory unknown")
     fits = fits.mask(outside, f"{OUTSIDE}: " + standing + wanted)
-    sized["why"] = np.select(barred, texts, default=fits)
+    sized["why"] = np.select(masks, texts, default=fits)
     # A context that is too short is said, and bars nothing.
     short = sized["shortlisted"] & (sized["context_length"] < size.context_tokens)
     note = f" tokens is less than the {size.context_tokens:,} of size.context_tokens"
@@ -234,7 +233,7 @@ def estimate(models: pd.DataFrame, size: Size, *, precision: str = "") -> pd.Dat
     """
     facts = models.reindex(columns=MEMORY_FACTS).astype("Float64").astype(float)
     published = models.reindex(columns=["quantization"])["quantization"].map(bytes_of).astype(float)
-    planned, each = BYTES[size.precision], bytes_of(precision)
+    planned, each = bytes_of(size.precision), bytes_of(precision)
     per_weight = published.where(published < planned, planned) if np.isnan(each) else each
     total, files = models["total_params_b"], facts["file_gb"]
     computed = total * per_weight
