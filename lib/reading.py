@@ -186,10 +186,7 @@ def _from_json(text: str, kind: _Kind) -> tuple[bool, Any]:
 
 
 def _member(value: Any, kind: _Kind, *, needs_name: bool = False) -> Any:
-    """The one value that a JSON value gives; truths, nulls and shares from 0 to 1 are no label.
-
-    A number is one only where it is `named`, by an answer's key.
-    """
+    """The one value that a JSON value gives; truths, nulls and shares from 0 to 1 are no label."""
     if isinstance(value, list):
         return _member(value[0], kind, needs_name=needs_name) if len(value) == 1 else None
     if isinstance(value, dict):
@@ -241,7 +238,7 @@ def _of_line(line: str, kind: _Kind) -> str:
 def _leading(text: str) -> str:
     """The value that an answer begins with, followed by a stop, unless it is taken back."""
     match = words.LEADING.match(text)
-    if not match or words.LISTED.match(text):
+    if not match or words.LABELLED_LIST.match(text):
         return ""
     rest = text[match.end() :]
     others = set(re.findall(words.ANY, rest)) - {match[1]}

@@ -126,7 +126,7 @@ LEADING = _of(
     rf"(?!\W*(?:{_OPEN}|is|was|would|means?)(?!\w))"
     rf"(?![\s.]*(?!\1){ANY}\s*(?:$|[.,;:!)\n]|(?:and|or)\b))(?!\s*[-+*/]?\s*{ANY}\s*=)"
 )
-LISTED = _of(rf"({ANY})([.):])\s+\w(?s:.)*?(?!\1){ANY}\2\s+\w")
+LABELLED_LIST = _of(rf"({ANY})([.):])\s+\w(?s:.)*?(?!\1){ANY}\2\s+\w")
 # No part of a longer word, number, path, abbreviation or elision: C's, U.S.A., a/b, C++, 5%.
 LEFT, RIGHT = (
     r"(?<![\w$#@\\~<>^])(?<!\w['&./@_-])(?<![/&+-])(?<!\s[.])",

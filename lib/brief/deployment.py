@@ -17,12 +17,9 @@ WAYS = ("embedded", "gguf", "base_url", "base_url_env", "recorded")
 
 
 def endpoint_url(text: str) -> str:
-    """An endpoint's URL that can be asked; a ValueError, which shows nothing of it, if it cannot.
-
-    It is parsed by what sends the requests: two parsers may see two hosts.
-    """
+    """An endpoint's URL that can be asked; a ValueError, which shows nothing of it, if not."""
     with contextlib.suppress(httpx2.InvalidURL):
-        url = httpx2.URL(text)
+        url = httpx2.URL(text)  # as what sends the requests reads it: two parsers, two hosts
         port = 80 if url.port is None else url.port
         secret = url.userinfo or url.fragment or not text.isprintable() or " " in text
         if url.scheme in ("http", "https") and url.host and 0 < port < 2**16 and not secret:
@@ -51,10 +48,7 @@ class Prompt(Section):
 
 
 class Endpoint(Section):
-    """Where a deployment answers: an embedded model, a GGUF file on the Hub, a URL, or a file.
-
-    `recorded` names a JSONL file of outputs that are there already, beside the brief.
-    """
+    """Where it answers: an embedded model, a GGUF on the Hub, a URL, or a file beside the brief."""
 
     embedded: Literal["gemma3-270m", "smollm2-135m"] | None = None
     gguf: str | None = None

@@ -251,10 +251,7 @@ def _override(raw: dict[Any, Any], section: str, key: str, value: Any) -> None:
 def problem_sentences(
     error: ValidationError, *, model: Any, at: tuple[str, ...] = (), others: Iterable[str] = ()
 ) -> Iterator[str]:
-    """A sentence for each problem found in a `model` that stands in the brief at `at`.
-
-    `others` are keys that may stand beside its own.
-    """
+    """A sentence for each problem of the `model` at a place; `others` are keys beside its own."""
     for one in error.errors(include_url=False)[:200]:  # a hint for each of 40,000 takes seconds
         inside, location = one["loc"], (*at, *one["loc"])
         key = ".".join(map(str, location)) or "the brief"

@@ -78,10 +78,7 @@ class Exemption(Section):
 
 
 class OwnModel(Section):
-    """A model that data/models.csv lacks, in its columns, as whoever writes the brief attests it.
-
-    What is left out is taken from the first model of `base_model`, a fine-tune's country apart.
-    """
+    """A model that data/models.csv lacks, in its columns, as the brief's writer attests it."""
 
     repo_id: RepoId
     family: str | None = None

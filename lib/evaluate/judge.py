@@ -37,10 +37,7 @@ def judge_of(brief: Project) -> Judge:
 
 
 def as_deployment(judge: Judge) -> Deployment:
-    """The judge as a deployment named `judge`, so that it is asked, priced and cached like one.
-
-    Temperature 0, 16 tokens and no stop unless its own options say otherwise.
-    """
+    """The judge as a deployment named `judge`, so that it is asked, priced and cached like one."""
     endpoint, model = judge.endpoint, judge.model
     if endpoint.recorded:
         raise PlaybookError("judge.endpoint: recorded outputs cannot judge; name a live one")

@@ -50,10 +50,7 @@ def _check_references(schema: Mapping[str, Any], draft: Mapping[str, Any], where
 
 
 def misfit(value: Any, validator: Validator, *, incomplete: bool = False) -> str:
-    """Why a value does not fit a schema, in a few words; "" if it fits.
-
-    With `incomplete` required fields may be missing, as in an item that states only some.
-    """
+    """Why a value does not fit a schema, "" if it fits; an `incomplete` one may lack fields."""
     try:
         for error in validator.iter_errors(value):
             if not (incomplete and error.validator == "required"):

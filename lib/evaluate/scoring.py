@@ -28,19 +28,13 @@ def outcome_of(error: Any, finish_reason: Any, text: str) -> str | None:
 
 
 def metric_row(metric: str, values: Iterable[Any], scored: pd.DataFrame) -> dict[str, Any]:
-    """One metric of one deployment: the mean of some values with its 95 % interval.
-
-    There is a value for each row of `scored`, whose `group` clusters the interval.
-    """
+    """One metric of one deployment: the mean of a value a row, and its interval by `group`."""
     value, low, high = interval(pd.Series(values), scored.get("group"))
     return {"metric": metric, "value": value, "low": low, "high": high, "n": len(scored)}
 
 
 def counts_of_calls(rows: pd.DataFrame) -> dict[str, int | str]:
-    """What became of the calls of one deployment, and whether its scores are `comparable`.
-
-    They are not with more than 2 % of calls failed, nor where the model changed on the way.
-    """
+    """What became of the calls of one deployment, and whether its scores are `comparable`."""
     outcomes = rows["outcome"].value_counts().reindex(["failed", *UNUSABLE], fill_value=0)
     failed = int(outcomes["failed"])
     models = rows["served_model"].nunique() if "served_model" in rows else 0

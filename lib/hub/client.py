@@ -169,28 +169,28 @@ class Client:
             pool.shutdown(wait=False)
 
     def fetch(self, name: str, url: str, params: JSON, max_age_days: float) -> JSON:
-        """The answer kept under a file name where it is young enough, else the host's, kept.
+        """The answer stored under a file name where it is young enough, else the host's, stored.
 
-        It has `retrieved_at answer source`. Where the host does not answer, it is the kept one or
+        It has `retrieved_at answer source`. Where the host does not answer, it is the stored one or
         none, with `missed` (no connection) or `problem` (a sentence) and its `code`.
         """
-        path, full_url, kept = self._cache / f"{name}.json", address(url), {}
+        path, full_url, stored = self._cache / f"{name}.json", address(url), {}
         with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
             entry = json.loads(path.read_bytes())
             date = datetime.fromisoformat(entry["retrieved_at"])
             if entry["asked"] == full_url and isinstance(entry["answer"], dict | None):
-                kept = {**entry, "source": f"hub (cached {date.date()})"}
+                stored = {**entry, "source": f"hub (cached {date.date()})"}
                 if 0 <= (datetime.now(UTC) - date).total_seconds() <= max_age_days * 86400:
-                    return kept
+                    return stored
         try:
             answer, _ = self.get(url, params)
         except Unreachable:
-            return kept | {"missed": True}
+            return stored | {"missed": True}
         except Failed as error:
-            kept = kept if error.status in (0, *RETRIED) else {}
-            return kept | {"problem": str(error), "code": error.code}
+            stored = stored if error.status in (0, *RETRIED) else {}
+            return stored | {"problem": str(error), "code": error.code}
         if not isinstance(answer, dict | None):
-            return kept | {"problem": NOT_JSON.format(type(answer).__name__)}
+            return stored | {"problem": NOT_JSON.format(type(answer).__name__)}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = {"asked": full_url, "retrieved_at": now, "answer": answer}
         write_bytes(path, json.dumps(entry).encode())

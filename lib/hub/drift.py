@@ -130,14 +130,14 @@ def _measures(counts: list[float | None], old: Row, hub: Row) -> Iterator[Change
 def _ancestry(judged: pd.DataFrame, pulled: pd.DataFrame) -> pd.DataFrame:
     """Rows of what the models were made from and step 1 did not know, as the Hub describes it."""
     describe = describer(tables.models(), tables.licenses(), "")
-    first, made = {name for name, base in bases(judged).items() if not base}, dict[str, Row]()
+    first, by_name = {name for name, base in bases(judged).items() if not base}, dict[str, Row]()
     for row in rows(pulled, ["repo_id", "ancestry"]):
         for base in json.loads(row["ancestry"] or "[]"):
             owners = {name.split("/")[0].lower() for name in (row["repo_id"], base["repo_id"])}
             if row["repo_id"] in first and len(owners) == 1:
                 base["base_models"] = base["base_models"] or "none"
-            made.setdefault(base["repo_id"].lower(), describe(base | {"task": None}))
-    table = pd.DataFrame(list(made.values()), columns=judged.columns).astype(judged.dtypes)
+            by_name.setdefault(base["repo_id"].lower(), describe(base | {"task": None}))
+    table = pd.DataFrame(list(by_name.values()), columns=judged.columns).astype(judged.dtypes)
     return table[~table["repo_id"].str.lower().isin([*same_names(judged)])]
 
 

@@ -65,17 +65,17 @@ def overview(pulled: pd.DataFrame, drifts: pd.DataFrame) -> pd.DataFrame:
 def remember(pulled: pd.DataFrame, path: Path) -> None:
     """Keep the facts of an accepted pull that the Hub verified, for the project's next run."""
     if facts := facts_from_hub(pulled):
-        kept = list((recall(path) | facts).values())
-        write_bytes(path, json.dumps(kept, indent=1, ensure_ascii=False).encode())
+        all_facts = list((recall(path) | facts).values())
+        write_bytes(path, json.dumps(all_facts, indent=1, ensure_ascii=False).encode())
 
 
 def recall(path: Path) -> Facts:
     """The facts that `remember` kept, by repository; none where the file is damaged."""
     try:
-        kept = [_facts(row) for row in json.loads(path.read_bytes())]
+        facts = [_facts(row) for row in json.loads(path.read_bytes())]
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    return {row["repo_id"]: row for row in kept if row["repo_id"]}
+    return {row["repo_id"]: row for row in facts if row["repo_id"]}
 
 
 def supply_verdicts(metadata: pd.DataFrame, require: Require, *, today: date) -> pd.DataFrame:

@@ -29,12 +29,12 @@ Repo = dict[str, Any]
 class Wanted(NamedTuple):
     """What is asked of the Hub; sizes are ranges in billions, of which one must hold.
 
-    Licences have the Hub's names, `other: name` where the tag is `other`; `known` are repositories
-    with that tag which the catalogue knows as one of them.
+    Licences have the Hub's names, `other: name` where the tag is `other`; `known_ids` are those
+    repositories with that tag which the catalogue knows as one of them.
     """
 
     licenses: list[str]
-    known: set[str]
+    known_ids: set[str]
     tasks: list[str]
     sizes: list[tuple[float, float]]
     rest: Candidates
@@ -51,7 +51,7 @@ class Wanted(NamedTuple):
 def queries(wanted: Wanted) -> list[dict[str, Any]]:
     """One for each licence, task and range of sizes: a query cannot say "or"."""
     tags = [f"license:{name.partition(': ')[0]}" for name in wanted.licenses]
-    tags += ["license:other"] * bool(wanted.known)
+    tags += ["license:other"] * bool(wanted.known_ids)
     ranges = [{"min": low, "max": high} for low, high in wanted.sizes] or [{}]
     return [
         {
@@ -82,7 +82,7 @@ def read_list(hub: Client, wanted: Wanted, query: dict[str, Any]) -> tuple[list[
         answer, onward = _ask(hub, "", query)
         repos = [repo for raw in as_list(answer) if (repo := _repo(raw, SORTS[rest.sort]))]
         for repo in repos:
-            by_name = "other" in repo["licenses"] and repo["repo_id"].lower() in wanted.known
+            by_name = "other" in repo["licenses"] and repo["repo_id"].lower() in wanted.known_ids
             if by_name or not repo["licenses"].isdisjoint(wanted.licenses):
                 passing += [repo] * (repo["downloads"] >= rest.min_downloads)
         ended = rest.sort == "downloads" and repos and repos[-1]["downloads"] < rest.min_downloads

@@ -157,7 +157,7 @@ def _search_terms(brief: Project, catalogue: pd.DataFrame, licenses: pd.DataFram
     has_text = catalogue["license"].isin(others["license"])
     return Wanted(
         licenses=names,
-        known=set(catalogue.loc[has_text, "repo_id"].str.lower()),
+        known_ids=set(catalogue.loc[has_text, "repo_id"].str.lower()),
         tasks=CHAT if rest.task == CHAT[0] else [rest.task] if rest.task else [],
         sizes=_sizes(brief),
         rest=rest,

@@ -46,8 +46,8 @@ def judge(
     ]
     table = terms_by_key(licenses)
     classes = models["license"].map(lambda key: class_of(key, table), na_action="ignore")
-    added = pd.DataFrame(verdicts, models.index, JUDGED[1:])
-    return models.drop(columns=JUDGED, errors="ignore").assign(license_class=classes, **added)
+    columns = pd.DataFrame(verdicts, models.index, JUDGED[1:])
+    return models.drop(columns=JUDGED, errors="ignore").assign(license_class=classes, **columns)
 
 
 def findings(

@@ -15,7 +15,7 @@ TYPES = dict.fromkeys(("full_attention", "attention", "deepseek_sparse_attention
 TYPES |= dict.fromkeys(("sliding_attention", "chunked_attention"), SLIDING)
 TYPES |= dict.fromkeys(("linear_attention", "mamba", "mamba2", "moe", "mlp"), NO_CACHE)
 # Settings that give the kinds of layers one by one: transformers, Nemotron-H, MiniMax.
-LISTED: dict[str, tuple[type, dict[Any, str]]] = {
+LAYER_SETTINGS: dict[str, tuple[type, dict[Any, str]]] = {
     "layer_types": (list, TYPES),
     "layers_block_type": (list, TYPES),
     "hybrid_override_pattern": (str, {"*": FULL} | dict.fromkeys("M-E", NO_CACHE)),
@@ -108,7 +108,7 @@ def _kinds(text: dict[str, Any]) -> list[str] | None:
 
 def _by_layer(text: dict[str, Any]) -> list[str | None]:
     """Layer kinds that config.json lists one by one, null for one that is not known."""
-    for setting, (shape, names) in LISTED.items():
+    for setting, (shape, names) in LAYER_SETTINGS.items():
         if isinstance(text.get(setting), shape):
             plain = (kind if type(kind) in (int, str) else None for kind in text[setting])
             return [names.get(kind) for kind in plain]

@@ -55,7 +55,7 @@ def race_losers(
     over a grid of s. If the candidate is as good as the rival, that reaches 1/a with chance a
     at most, however often one looks (Ville). A candidate's wealth is the mean over its rivals;
     against the bar it bets on `bar − score`. It is out at wealth k / 0.05, where k candidates are
-    left (Holm): with chance 95 % the race drops nobody who is as good as the best (or the bar).
+    n_racing (Holm): with chance 95 % the race drops nobody who is as good as the best (or the bar).
 
     `table` holds scores by item and candidate; a missing one is a missing pair, not a loss. The
     `flawed`, whose calls failed too often, are not out for it, and nobody's rivals.
@@ -77,14 +77,14 @@ def race_losers(
         if wealth:
             mean = float(np.logaddexp.reduce([w for w, _ in wealth])) - math.log(len(wealth))
             evidence.append((mean, int(i), max(wealth, key=lambda won: won[0])[1]))
-    left = len(racing)
+    n_racing = len(racing)
     out = {}
     for mean, column, rival in sorted(evidence, key=lambda entry: entry[:2], reverse=True):
         # Rivals cannot beat the last one; the bar can.
-        if mean < math.log(left / ALPHA) or (left == 1 and rival is not None):
+        if mean < math.log(n_racing / ALPHA) or (n_racing == 1 and rival is not None):
             break
         out[names[column]] = None if rival is None else names[rival]
-        left -= 1
+        n_racing -= 1
     return out
 
 

@@ -1,7 +1,4 @@
-"""What a judge's errors do to its scores, and the scores as people would have given them.
-
-Intervals carry the doubt of both samples: few labelled answers make them wide.
-"""
+"""What a judge's errors do to its scores, and the scores as people would have given them."""
 
 from typing import NamedTuple
 

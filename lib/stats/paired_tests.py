@@ -201,9 +201,9 @@ def holm(tests: Sequence[Hashable | None], p_values: Iterable[float]) -> list[tu
     adjusted = 0.0
     # By hand: statsmodels' multipletests gives no levels, and collects garbage on every call.
     for rank, test in enumerate(sorted(once, key=lambda test: once[test])):
-        left = len(once) - rank
-        adjusted = max(adjusted, min(1.0, once[test] * left))
-        outcome[test] = adjusted, ALPHA / left
+        n_open = len(once) - rank
+        adjusted = max(adjusted, min(1.0, once[test] * n_open))
+        outcome[test] = adjusted, ALPHA / n_open
     return [outcome[test] for test in tests]
 
 

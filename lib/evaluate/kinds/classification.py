@@ -65,9 +65,9 @@ def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Ca
     if not options.constrained and deployment.answer_by == "text":
         return defaults.calls_of(brief, deployment)
     # An example in another form than the one that is enforced would mislead.
-    held: dict[str, Any] = one_value("label", enum=options.labels)
-    held["answer"] = lambda label: json.dumps({"label": label}, ensure_ascii=False)
-    return defaults.calls_of(brief, deployment, **held)
+    extra: dict[str, Any] = one_value("label", enum=options.labels)
+    extra["answer"] = lambda label: json.dumps({"label": label}, ensure_ascii=False)
+    return defaults.calls_of(brief, deployment, **extra)
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:

@@ -60,8 +60,8 @@ def calls_of(brief: Project, deployment: Deployment, **extra: Any) -> Callable[[
 def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dict[str, Any]:
     """The facts of an item's answer from the records of its calls, as (part, record)."""
     record = records[0][1]
-    called = record.get("tool_calls")
-    return {**record, "output": json.dumps(called, ensure_ascii=False)} if called else record
+    calls = record.get("tool_calls")
+    return {**record, "output": json.dumps(calls, ensure_ascii=False)} if calls else record
 
 
 def gather(brief: Project, deployments: list[Deployment], run: Path) -> pd.DataFrame | None:

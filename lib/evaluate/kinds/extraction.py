@@ -58,8 +58,8 @@ def item_reader(brief: Project) -> Reader:
 
 def calls_of(brief: Project, deployment: Deployment) -> Callable[[Item], list[Call]]:
     """One chat an item, held to the schema where the brief says `constrained`."""
-    held = json_schema_format(_schema(brief)) if options_of(brief).constrained else {}
-    return defaults.calls_of(brief, deployment, **held)
+    extra = json_schema_format(_schema(brief)) if options_of(brief).constrained else {}
+    return defaults.calls_of(brief, deployment, **extra)
 
 
 def score(brief: Project, usable: pd.DataFrame, **_: Any) -> pd.DataFrame:

@@ -178,10 +178,10 @@ def _verdict(
     for call in calls:
         if problem := misfit(call["arguments"], checks[call["name"]]):
             return False, f"invalid: {call['name']}: {problem}"
-    made, expected = (sorted(call["name"] for call in many) for many in (calls, wanted))
-    if made != expected:
-        called = f"called {', '.join(made)}" if made else "no call"
-        return False, f"{called}; expected {', '.join(expected) or 'no call'}"
+    names, wanted_names = (sorted(call["name"] for call in many) for many in (calls, wanted))
+    if names != wanted_names:
+        what = f"called {', '.join(names)}" if names else "no call"
+        return False, f"{what}; expected {', '.join(wanted_names) or 'no call'}"
     if not calls:
         return True, ""
     # Each call with the expected one it meets, so that as many as can be are right.
@@ -216,11 +216,11 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
         calls is not None and sorted(c["name"] for c in calls) == sorted(w["name"] for w in many)
         for calls, many in zip(predicted, wanted, strict=True)
     ]
-    called = np.array([bool(calls) for calls in predicted], dtype=bool) | malformed
+    has_calls = np.array([bool(calls) for calls in predicted], dtype=bool) | malformed
     return [
         metric_row("correct calls", scored["score"], scored),
         metric_row("right function", right, scored),
-        metric_row("valid arguments", ~(malformed | invalid)[called], scored[called]),
+        metric_row("valid arguments", ~(malformed | invalid)[has_calls], scored[has_calls]),
         metric_row("malformed calls", malformed, scored),
     ]
 
