@@ -267,7 +267,7 @@ def find_order(text: str, n: int) -> list[int] | None:
     an answer of numbers alone. A number that is there twice or that no document has spoils it.
     """
     text = words.NOUN.sub("", one_form(html.unescape(text[:MOST_READ])))
-    before, *after = words.REORDERED.split(text)
+    before, *after = words.AGAIN.split(text)
     if after and words.CHAIN.search("".join([before, *after[:-1]])):  # the last one alone counts
         text = next(iter(words.CHAIN.findall(after[-1])), "")
     numbers = [] if words.NO_ORDER.search(text) else _list_of(text)

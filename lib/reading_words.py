@@ -103,8 +103,7 @@ OR_ELSE = _of(
     rf"(?<!{ANY} )(?<!{ANY}, )\b(?:or|but(?: also)?|no,|alternatively|or rather|(?:could|might"
     rf"|may)(?: also)? be)\W+(?:an?\s+)?({ANY})"
 )
-AGAIN = _of(rf"{_OPENS}(?:{_AGAIN})(?!\w)")
-REORDERED = _of(rf"{_OPENS}(?:{_AGAIN}|take (?:that|it|this) back|hmm)(?!\w)")
+AGAIN = _of(rf"{_OPENS}(?:{_AGAIN}|take (?:that|it|this) back|hmm)(?!\w)")
 TAKES_BACK = _of(rf"(?:^|[\n.!?;])[\s\"'(]*(?:{_AGAIN}|no[,.!:]|on reflection|hmm)(?!\w)")
 MARK = _of(
     rf"(?<![\w-])(?:{_ANSWER})(?:\s*\([^)\n]{{0,80}}\))?"

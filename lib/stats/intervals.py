@@ -19,6 +19,7 @@ Estimate = tuple[float, float, float]  # a value and its bounds
 Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
 MOST_ITEMS = 1_000_000  # a larger number of items is no advice
+RESAMPLES = 1000
 
 
 def wilson(successes: float, n: float, *, alpha: float = ALPHA) -> Bounds:
@@ -120,12 +121,12 @@ def macro_f1_interval(
     return value, *_wilson_at(value, change.mean(axis=1), group, max(units, 1.0))
 
 
-def bootstrap(statistic: Callable[[Rows], float], n: int, *, resamples: int = 1000) -> Estimate:
+def bootstrap(statistic: Callable[[Rows], float], n: int) -> Estimate:
     """A statistic of n rows with its percentile bootstrap interval (Efron 1979), seeded."""
     rows = np.arange(n)
     if n < 2:
         return statistic(rows), float("nan"), float("nan")
-    how = {"n_resamples": resamples, "method": "percentile", "rng": np.random.default_rng(0)}
+    how = {"n_resamples": RESAMPLES, "method": "percentile", "rng": np.random.default_rng(0)}
     bounds = scipy_bootstrap((rows,), statistic, vectorized=False, **how).confidence_interval
     return statistic(rows), float(bounds.low), float(bounds.high)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from ir_measures import RR, R, nDCG
 
+from lib.stats.intervals import RESAMPLES
 from lib.stats.paired_tests import by_item, pair_row, twins, with_verdicts
 
 POINTS = {"win": 1.0, "tie": 0.5, "inconsistent": 0.5, "identical": 0.5, "loss": 0.0}
@@ -90,9 +91,6 @@ def quality_groups(better: Mapping[str, Collection[str]]) -> dict[str, int]:
 def tie_groups(scores: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
     """The `quality_groups` of all deployments, the highest value first."""
     return quality_groups(beaten_by(scores, pairs))
-
-
-RESAMPLES = 1000
 
 
 def strengths(graded: pd.DataFrame, *, baseline: str | None = None) -> pd.DataFrame:

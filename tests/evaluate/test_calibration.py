@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,12 @@ from lib.errors import PlaybookError
 from lib.evaluate import judge as calibration
 from lib.evaluate import kinds, steps
 from lib.stats import intervals as stats
-from lib.stats import judge_errors
 from lib.stats.judge_errors import Rates
 
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge_errors, "bootstrap", partial(stats.bootstrap, resamples=300))
+    monkeypatch.setattr(stats, "RESAMPLES", 300)
 
 
 GOOD = {"id": "c1", "input": "q", "output": "fine", "human": "pass"}

@@ -21,14 +21,9 @@ MARKS = GRADES
 item_reader = judged.item_reader
 COLUMNS = "item_id group deployment other basis forward backward result".split()
 MOST_PAIRS = 15
-SHOWN = {
-    **{"win": "first wins", "loss": "second wins", "tie": "tie", "identical": "tie"},
-    **{"inconsistent": "inconsistent"},
-}
-TONES = {
-    **{"first wins": "good", "tie": "light", "inconsistent": "doubt", "second wins": "bad"},
-    **{"not judged": "pale"},
-}
+SIDES = {"win": "first wins", "loss": "second wins", "identical": "tie"}
+TONES = {"first wins": "good", "tie": "light", "inconsistent": "doubt", "second wins": "bad"}
+TONES |= {"not judged": "pale"}
 
 
 def matchups(deployments: list[Deployment]) -> list[tuple[str, str]]:
@@ -162,7 +157,8 @@ def figure(
     rank = {name: place for place, name in enumerate(strength["deployment"])}
     sides = stats.both_sides(graded)
     sides = sides[sides["deployment"].map(rank) < sides["other"].map(rank)]
-    categories = sides["result"].map(SHOWN).fillna("not judged")
+    categories = sides["result"].replace(SIDES)
+    categories = categories.where(categories.isin([*TONES]), "not judged")
     counts = pd.crosstab([sides["deployment"], sides["other"]], categories)
     order = sorted(counts.index, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
     counts = counts.reindex(index=order[:MOST_PAIRS], columns=list(TONES), fill_value=0)

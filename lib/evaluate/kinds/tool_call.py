@@ -225,10 +225,8 @@ def metrics(brief: Project, scored: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-TONES = {
-    **{"correct": "good", "wrong arguments": "fair", "wrong function": "doubt"},
-    **{"malformed": "bad", "no usable answer": "light", "failed": "pale"},
-}
+TONES = {"correct": "good", "wrong arguments": "fair", "wrong function": "doubt"}
+TONES |= {"malformed": "bad", "no usable answer": "light", "failed": "pale"}
 
 
 def figure(brief: Project, scored: pd.DataFrame, scores: pd.DataFrame, **_: Any) -> Figure:
