@@ -125,9 +125,6 @@ def _pattern(text: dict[str, Any], layers: int) -> list[str] | None:
     period = pattern if type(pattern) is int and pattern > 0 else PATTERN.get(name)
     if period:
         return [SLIDING if (place + 1) % period else FULL for place in range(layers)]
-    first = text.get("max_window_layers")
-    if optional and isinstance(first, int) and first >= 0:
-        return [FULL if place < first else SLIDING for place in range(layers)]
     return [SLIDING] * layers if name in ALL_SLIDE else None
 
 
