@@ -37,13 +37,13 @@ ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "ve
 MOST_LINES = {
     "file": 300,
     "room": 1500,
-    "evaluate": 3000,
-    "ground": 1973,
+    "evaluate": 2943,
+    "ground": 1964,
     "endpoints": 1523,
     "decide": 1634,
     "pages": 1507,
     "decide and pages": 3141,
-    "lib": 16_164,
+    "lib": 16_141,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"
@@ -460,7 +460,7 @@ def test_rooms_and_the_house_have_their_size() -> None:
     def problems(room: str, files: int) -> list[str]:
         return too_large({f"lib/{room}/f{n}.py": "x\n" * 300 for n in range(files)})
 
-    assert problems("hub", 5) == problems("evaluate", 10) == problems("decide", 5) == []
+    assert problems("hub", 5) == problems("evaluate", 9) == problems("decide", 5) == []
     assert problems("legal", 6) == ["legal: 1800 lines, at most 1500"]
     most = MOST_LINES
     assert problems("evaluate", 11) == [f"evaluate: 3300 lines, at most {most['evaluate']}"]
