@@ -16,8 +16,8 @@ from lib.evaluate.judge import as_deployment, judge_of, load_labelled, messages
 from lib.evaluate.scoring import outcome_of
 from lib.tables import number, rows
 
-FACTS = """output finish_reason asked_by error retries prompt_tokens completion_tokens latency_s
-    cached shared_with served_model fingerprint provider asked_model""".split()
+FACTS = """output finish_reason asked_by error retries prompt_tokens completion_tokens cached_tokens
+    latency_s cached shared_with served_model fingerprint provider asked_model""".split()
 COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]
 
 
