@@ -38,8 +38,7 @@ FINISH = {
         disconnected disconnect overloaded unavailable load unload not_finished preempted""",
 }
 MEANINGS = {w.replace("_", ""): meaning for meaning, ws in FINISH.items() for w in ws.split()}
-# Where some endpoints say why beside a finish_reason of "stop". Their other words say nothing: vLLM
-# has there the number or the text that it stopped at.
+# Where some say why beside a "stop". Other words say nothing: vLLM has there what it stopped at.
 REASONS_BESIDE = ("stop_reason", "native_finish_reason", "finish_details")
 # Where the words of an error stand, the most telling first.
 WORDS = """message detail error errors msg error_message error_msg status_msg base_resp reason title
@@ -55,10 +54,10 @@ TEXT_PARTS, THOUGHT_PARTS = {"text", "output_text"}, {"thinking", "reasoning"}
 NO_FAILURE = {"", "0", "200", "none", "false", "ok", "success", "{}", "[]"}  # of an error beside
 PROVIDER_HEADERS = ("x-inference-provider", "x-provider", "x-portkey-provider", "cf-aig-provider")
 SERVED = ("served_model", "fingerprint", "provider")
+CACHED = "cached_tokens prompt_cache_hit_tokens cache_read_input_tokens num_cached_tokens".split()
 MOST_CHARACTERS = 1_000_000  # of an answer
 THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|</?[a-z!][^<>]*>")
-
 # What reading a reply of another shape raises.
 WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
@@ -178,20 +177,25 @@ def completion(reply: Any, headers: Mapping[str, str]) -> Row:
         raise ReplyError(words, 422, usage)
     provider = reply.get("provider") or next(filter(None, map(headers.get, PROVIDER_HEADERS)), None)
     served = map(as_text, (reply.get("model"), reply.get("system_fingerprint"), provider))
+    usage = usage_of(reply.get("usage"), wrote=bool(output or tools))
     facts = {"output": output, "tool_calls": tools or None, "finish_reason": finish}
     return facts | usage | dict(zip(SERVED, served, strict=True))
 
 
-def usage_of(usage: Any) -> Row:
-    """The tokens read and written, None where not told; reasoning billed on top is written too."""
+def usage_of(usage: Any, *, wrote: bool = False) -> Row:
+    """The tokens read, written, and read from a cache, None where not told or not possible."""
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     read, written, total = (_tokens(as_dict(usage).get(name)) for name in names)
-    read = read or None  # no request is of no tokens
+    details = as_dict(usage) | as_dict(as_dict(usage).get("prompt_tokens_details"))
+    cached = next((n for n in map(_tokens, map(details.get, CACHED)) if n is not None), None)
+    # No request is of no tokens, nor of fewer than a cache held of it.
+    read = None if not read or read < (cached or 0) else read
     if read is not None and written is not None and (total or 0) > read + written:
         written = (total or 0) - read
     if written is not None and (thought := thoughts_of(usage)) > written:
-        written += thought
-    return {"prompt_tokens": read, "completion_tokens": written}
+        written += thought  # reasoning is billed on top
+    written = None if wrote and not written else written
+    return {"prompt_tokens": read, "completion_tokens": written, "cached_tokens": cached}
 
 
 def thoughts_of(usage: Any) -> int:
@@ -266,9 +270,5 @@ async def read_events(response: httpx2.Response) -> Timed:
                     content_at = content_at or clock()
     if not reason and not (whole and content_at):  # a page, nothing at all, or cut off half-way
         raise ValueError("no chat completion")
-    tokens = usage_of(usage)
-    details = as_dict(as_dict(usage).get("prompt_tokens_details"))
-    cached = as_count(details.get("cached_tokens"))
-    hidden = bool(thoughts_of(usage)) and not thinks
-    times = token_at or clock(), content_at or None
-    return Timed(*times, **tokens, cached_tokens=cached, hidden=hidden)
+    hidden, tokens = bool(thoughts_of(usage)) and not thinks, usage_of(usage, wrote=content_at > 0)
+    return Timed(token_at or clock(), content_at or None, **tokens, hidden=hidden)

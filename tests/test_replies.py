@@ -127,7 +127,9 @@ def test_deep_words_are_none() -> None:
         ((12.0, 3.0, None), (12, 3)),
         ((None, None, 15), (None, None)),
         ((12, None, 15), (12, None)),
-        ((0, 0, 0), (None, 0)),
+        ((0, 0, 0), (None, None)),  # a text of no tokens is of an unknown number
+        ((12, 0, 12), (12, None)),
+        ((12, 0, 15), (12, 3)),
         ((-1, -1, -1), (None, None)),
         ((True, False, None), (None, None)),
         (("12", [3], {}), (None, None)),
@@ -143,7 +145,40 @@ def test_usage(usage: tuple[Any, ...], tokens: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("usage", [None, {}, [], "many", 7, {"tokens": {"prompt": 1}}])
 def test_usage_that_tells_nothing(usage: Any) -> None:
-    assert usage_of(usage) == {"prompt_tokens": None, "completion_tokens": None}
+    assert set(usage_of(usage).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("usage", "cached"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 8}}, 8),  # OpenAI, vLLM, SGLang
+        ({"cached_tokens": 8}, 8),  # Moonshot, Together
+        ({"prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 4}, 8),  # DeepSeek
+        ({"cache_read_input_tokens": 8}, 8),  # Anthropic, by a gateway
+        ({"num_cached_tokens": 8}, 8),  # Mistral
+        ({"prompt_tokens_details": None, "cached_tokens": 8.0}, 8),
+        ({"prompt_tokens_details": {"cached_tokens": 0}, "cached_tokens": 8}, 0),
+        *[({"prompt_tokens_details": {"cached_tokens": n}}, None) for n in (None, -1, "8", True)],
+        ({"prompt_tokens_details": [], "prompt_cache_hit_tokens": {}}, None),
+        ({}, None),
+    ],
+)
+def test_tokens_from_a_cache(usage: Any, cached: int | None) -> None:
+    told = {"prompt_tokens": 12, "completion_tokens": 3}
+    assert usage_of(told | usage) == told | {"cached_tokens": cached}
+    assert completion(reply(usage=told | usage), {})["cached_tokens"] == cached
+
+
+def test_more_from_a_cache_than_was_read_is_no_count_of_what_was_read() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 3, "cache_read_input_tokens": 13}
+    assert usage_of(usage)["prompt_tokens"] is None
+    assert usage_of(usage | {"prompt_tokens": 13})["prompt_tokens"] == 13
+
+
+def test_no_text_may_be_of_no_tokens() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 0}
+    refusal = reply(message={"content": None}, finish_reason="content_filter", usage=usage)
+    assert completion(refusal, {})["completion_tokens"] == 0
 
 
 def test_text_in_reasoning_content_alone_says_so() -> None:

@@ -28,7 +28,7 @@ PASSING = (408, 409, *BUSY)
 MOST_WAIT_S = 60.0  # who asks for more is not waited for, as in OpenAI's client
 LONGEST_PAUSE_S = 8.0
 FACTS = """output tool_calls finish_reason asked_by retries prompt_tokens completion_tokens
-    latency_s usd served_model fingerprint provider"""
+    cached_tokens latency_s usd served_model fingerprint provider"""
 
 
 class Refused(Exception):

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import functools
 import json
 import math
 import statistics
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from lib.errors import PlaybookError, did_you_mean
 from lib.tables import Row
 
 LEDGER = "04_spending.jsonl"
+# A request's worth: a million tokens at once would be in the tier for long prompts.
+THOUSAND = genai_prices.Usage(input_tokens=1_000, output_tokens=1_000)
 BYTES_PER_TOKEN = 4.0  # English in today's vocabularies; other scripts take up to one token a byte
 
 
@@ -56,21 +58,10 @@ def price_of(deployment: Deployment, hardware: pd.DataFrame) -> Rate:
     return Rate(float(row["usd_per_hour"]), None, None, f"{row['price_basis']}, data/hardware.csv")
 
 
-def price_if_known(deployment: Deployment) -> Rate | None:
-    """The price of a deployment for a figure that may be missing."""
-    with contextlib.suppress(PlaybookError):
-        return price_of(deployment, tables.hardware())
-    return None
-
-
 def _provider_price(deployment: Deployment, price: Price) -> Rate:
     model = price.model or deployment.model
-    # A request's worth: a million tokens at once would be in the tier for long prompts.
-    thousand = genai_prices.Usage(input_tokens=1_000, output_tokens=1_000)
     try:
-        quotes = _quotes(model, price.provider, thousand)
-        if any(None in (q.model_price.input_mtok, q.model_price.output_mtok) for q in quotes):
-            raise LookupError  # listed without a price, which calc_price takes for zero
+        quotes = _quotes(model, price.provider, THOUSAND)
     except LookupError:
         raise PlaybookError(
             f"deployment {deployment.name!r}: genai-prices knows no price of {model!r} at"
@@ -86,41 +77,46 @@ def _provider_price(deployment: Deployment, price: Price) -> Rate:
 
 
 def _names_near(model: str, provider: str) -> str:
-    """A hint at the names that are most like it: of a provider's models, or of providers."""
+    """A hint at the names most like it: of a provider's models with a price, or of providers."""
     providers = {one.id: one for one in genai_prices.data_snapshot.get_snapshot().providers}
     if provider not in providers:
         return did_you_mean(provider, sorted(providers))
-    names = [one.id for one in providers[provider].models]
+    names = list[str]()
+    for one in providers[provider].models:
+        with contextlib.suppress(LookupError):
+            _quotes(one.id, provider, THOUSAND, hours=1)
+            names.append(one.id)
     return did_you_mean(model.rpartition("/")[2], names, most=3, otherwise="none is near it")
 
 
 def usd_of_answers(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> list[float]:
     """Dollars of each answer by its tokens; a list price has tiers and a price of cached tokens."""
-    price = deployment.price
+    price, columns = deployment.price, ["prompt_tokens", "completion_tokens", "cached_tokens"]
+    counts = answers.reindex(columns=columns).fillna({"cached_tokens": 0}).astype(int)
+    usages = counts.itertuples(index=False, name=None)
     if not (price and price.provider):
-        read, written = answers["prompt_tokens"], answers["completion_tokens"]
-        return [usd(rate, *tokens) for tokens in zip(read, written, strict=True)]
-    tokens = answers.reindex(columns=["prompt_tokens", "completion_tokens", "cached_tokens"])
-    usages = tokens.fillna({"cached_tokens": 0}).astype(int).itertuples(index=False)
+        return [usd(rate, read, written) for read, written, _ in usages]
     model = price.model or deployment.model
-    return [_usd_of_usage(model, price.provider, *map(int, usage)) for usage in usages]
+    return [_usd_of_usage(model, price.provider, *usage) for usage in usages]
 
 
-@functools.cache
+@cache
 def _usd_of_usage(model: str, provider: str, read: int, written: int, cached: int) -> float:
-    usage = genai_prices.Usage(
-        input_tokens=read, output_tokens=written, cache_read_tokens=cached or None
-    )
-    return float(statistics.mean(q.total_price for q in _quotes(model, provider, usage)))
+    if cached > read:  # nobody knows what was read
+        return math.nan
+    counts = {"input_tokens": read, "output_tokens": written, "cache_read_tokens": cached or None}
+    quotes = _quotes(model, provider, genai_prices.Usage(**counts))
+    return float(statistics.mean(quote.total_price for quote in quotes))
 
 
-def _quotes(model: str, provider: str | None, usage: Any) -> list[Any]:
-    """What genai-prices says at each hour of today: some prices depend on it."""
-    hours = (datetime.now(UTC).replace(hour=hour, minute=30) for hour in range(24))
-    return [
-        genai_prices.calc_price(usage, model, provider_id=provider, genai_request_timestamp=hour)
-        for hour in hours
-    ]
+def _quotes(model: str, provider: str | None, usage: Any, *, hours: int = 24) -> list[Any]:
+    """What genai-prices says at each hour of today, as some prices depend on it; or LookupError."""
+    times = [datetime.now(UTC).replace(hour=hour, minute=30) for hour in range(hours)]
+    at: Any = partial(genai_prices.calc_price, usage, model, provider_id=provider)
+    quotes = [at(genai_request_timestamp=time) for time in times]
+    if any(None in (q.model_price.input_mtok, q.model_price.output_mtok) for q in quotes):
+        raise LookupError  # listed without a price, which calc_price takes for zero
+    return quotes
 
 
 def prompt_bytes(call: Call) -> int:

@@ -115,8 +115,7 @@ def chat_calls(
 
 def json_schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The option that holds an endpoint to a JSON schema, as OpenAI, vLLM and llama.cpp take it."""
-    # Servers want a name for the schema; nothing depends on it.
-    form = {"name": "answer", "schema": schema, "strict": True}
+    form = {"name": "answer", "schema": schema, "strict": True}  # servers want a name
     return {"response_format": {"type": "json_schema", "json_schema": form}}
 
 

@@ -22,13 +22,13 @@ from lib import artifacts
 from lib.brief import Deployment, Project
 from lib.endpoints import store as storage
 from lib.endpoints.attempts import Job, Link, Refused, answer_call, blank
-from lib.endpoints.price import Budget, Exhausted, context_tokens, price_if_known
+from lib.endpoints.price import Budget, Exhausted, context_tokens, price_of
 from lib.endpoints.requests import Call, cache_path
 from lib.endpoints.servers import Served, client, serving
 from lib.endpoints.throttle import Throttle
 from lib.errors import PlaybookError
 from lib.errors import bar as progress_bar
-from lib.tables import Row
+from lib.tables import Row, hardware
 
 STORE = "04_answers.jsonl"
 GIVE_UP_AFTER = 20  # calls without one answer: the endpoint is down, not unlucky
@@ -144,7 +144,9 @@ def perform(
     work, wanted, budget = list[Job](), set[str](), session.budget
     for deployment, calls in jobs:
         keys = {call.key for call in calls} - wanted
-        rate = budget.rate(deployment) if budget else price_if_known(deployment)
+        rate = budget.rate(deployment) if budget else None
+        with contextlib.suppress(PlaybookError):  # only a budget must know it
+            rate = rate or price_of(deployment, hardware())
         work.append(Job(deployment, calls, keys, brief.evaluation, brief.size, budget, rate))
         wanted |= keys
     with (
@@ -248,8 +250,9 @@ async def _ask(job: Job, served: Served, keys: set[str], keep: Keep) -> None:
             workers.create_task(work(Link(job, served, api, throttle)))
     if refusals:
         place = served.base_url.partition("?")[0]  # a query may hold a secret
-        raise PlaybookError(
-            f"deployment {job.deployment.name!r}: {place} does not answer:"
-            f" {refusals[0]}; check the URL, that it is up, {served.api_key_env or 'its key'} and"
-            " the model's name, or take it out of the brief; answers are kept, --from 04 goes on"
-        )
+        key = f"the key in {served.api_key_env}" if served.api_key_env else "calls without a key"
+        path = ", or endpoint.base_url should end in /v1" * (not place.rstrip("/").endswith("/v1"))
+        hints = dict.fromkeys(("401", "403"), f"does not accept {key} (endpoint.api_key_env)")
+        hints["404"] = f"does not serve endpoint.model {served.model!r:.80}, or not for {key}{path}"
+        what = f"{place} {hints.get(refusals[0][:3], 'does not answer')}: {refusals[0]}"
+        raise PlaybookError(f"deployment {job.deployment.name!r}: {what}; answers are kept")

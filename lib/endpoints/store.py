@@ -16,7 +16,7 @@ from lib.artifacts import alone, path_name, writing
 from lib.brief import Deployment
 from lib.errors import PlaybookError
 from lib.lines import read_json_lines, required_file, validated
-from lib.replies import ReplyError, finish_of
+from lib.replies import ReplyError, finish_of, usage_of
 from lib.tables import Row
 
 
@@ -92,6 +92,7 @@ class _Line(BaseModel):
     latency_s: Count | None = None
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    cached_tokens: Count | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -138,6 +139,7 @@ def _recorded_lines(deployment: Deployment, folder: Path) -> dict[str, Row]:
     answers, a_line = dict[str, Row](), TypeAdapter(_Line)
     for where, line in read_json_lines(recorded_path(deployment, folder), wanted="id and output"):
         facts = validated(a_line, line, where).model_dump()
+        facts |= usage_of(facts, wrote=bool(facts["output"] or facts["tool_calls"]))
         if facts["id"] in answers:
             raise PlaybookError(f"{where}: {facts['id']!r} is there twice")
         answers[facts["id"]] = facts | {"error": facts["error"] or "", "retries": None}

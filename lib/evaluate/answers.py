@@ -14,10 +14,10 @@ from lib.errors import PlaybookError
 from lib.evaluate import kinds
 from lib.evaluate.judge import as_deployment, judge_of, load_labelled, messages
 from lib.evaluate.scoring import outcome_of
-from lib.tables import number, rows
+from lib.tables import Row, number, rows
 
-FACTS = """output finish_reason asked_by error retries prompt_tokens completion_tokens latency_s
-    cached shared_with served_model fingerprint provider asked_model""".split()
+FACTS = """output finish_reason asked_by error retries prompt_tokens completion_tokens cached_tokens
+    latency_s cached shared_with served_model fingerprint provider asked_model""".split()
 COLUMNS = ["deployment", "repo_id", "item_id", "group", "target", *FACTS]
 
 
@@ -56,11 +56,10 @@ def ask(
             facts.append({**answer, "shared_with": other} | ({"latency_s": None} if other else {}))
         asked_by = dict.fromkeys(plans[deployment.name].keys(), deployment.name) | asked_by
     table = pd.DataFrame(facts, columns=FACTS)
-    table["cached"] = table["cached"].eq(True)
     names = [(d.name, d.model) for d in deployments]
     item_columns = items.reindex(columns=["item_id", "group", "target"])
     who = pd.DataFrame(names, columns=["deployment", "repo_id"]).merge(item_columns, how="cross")
-    return pd.concat([who, table], axis=1)
+    return pd.concat([who, table.assign(cached=table["cached"].eq(True))], axis=1)
 
 
 def visible_answers(brief: Project, answers: pd.DataFrame) -> pd.DataFrame:
@@ -137,8 +136,7 @@ def forecast(
     least = sum(map(endpoints.prompt_bytes, calls))
     most, answers = least + quoted, [endpoints.most_tokens(call) for call in calls]
     longest = None if None in answers else sum(tokens or 0 for tokens in answers)
-    row: dict[str, Any] = {"deployment": deployment.name, "calls": len(calls) + cached}
-    row["cached"] = cached
+    row: Row = {"deployment": deployment.name, "calls": len(calls) + cached, "cached": cached}
     row["prompt_tokens"] = None if math.isnan(most) else round(most / BYTES_PER_TOKEN)
     row |= {"completion_tokens": longest, "usd_low": None, "usd_high": None}
     try:

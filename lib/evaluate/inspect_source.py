@@ -21,6 +21,7 @@ from lib.errors import PlaybookError, did_you_mean
 from lib.evaluate.kinds import options_of
 from lib.evaluate.scoring import MAX_FAILED_SHARE, metric_row
 from lib.json_values import text_of
+from lib.replies import usage_of
 from lib.untrusted import as_text, without
 
 ASKS_ITEMS = False
@@ -163,7 +164,11 @@ def _answer(sample: Any, task: Any, choice: tuple[str, str], group: str | None) 
     several = task.config.epochs not in (None, 1)
     turns = [sample.input] if isinstance(sample.input, str) else [t.text for t in sample.input]
     stop = output.choices[0].stop_reason if output.choices else ""
-    usage = sample.model_usage.get(task.model) or output.usage
+    tokens = {}
+    if usage := sample.model_usage.get(task.model) or output.usage:
+        tokens["prompt_tokens"] = usage.total_tokens - usage.output_tokens  # cached ones too
+        tokens["completion_tokens"] = usage.output_tokens
+        tokens["cached_tokens"] = usage.input_tokens_cache_read
     return {
         "item_id": f"{name}/{sample.epoch}" if several else name,
         "group": text_of(sample.metadata.get(group) if group else name if several else ""),
@@ -173,8 +178,7 @@ def _answer(sample: Any, task: Any, choice: tuple[str, str], group: str | None) 
         "output": output.completion or (answer or "(no text)" if graded else ""),
         "finish_reason": "length" if stop in ("max_tokens", "model_length") else stop,
         "error": " ".join(error.split())[-300:],  # Inspect puts the request first
-        "prompt_tokens": usage and usage.total_tokens - usage.output_tokens,  # cached ones too
-        "completion_tokens": usage and usage.output_tokens,
+        **usage_of(tokens, wrote=bool(output.completion)),
         "latency_s": output.time,
         "cached": False,
         "shared_with": "",

@@ -28,7 +28,6 @@ NAN = math.nan
 OPEN, CLOSED = ("constant", "poisson"), ("synchronous", "concurrent", "throughput")
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}  # GuideLLM's p01 is 1 %, p001 0.1 %
 LATE_CLIENT = {"generation_delay_ttft", "root_late"}  # GuideLLM warns: the client was the limit
-QUEUED = "e2el_including_client_queue"
 TOKENS = {"time_to_first_token_ms": "ttft", "inter_token_latency_ms": "itl"}
 TOKENS["time_to_first_output_token_ms"] = "ttft_content"
 TAILS = ("p95", "p99")
@@ -90,7 +89,7 @@ def bound(loads: list[Row], slo_s: float) -> Row:
 def _verdict(load: Row, needs: Requirements) -> tuple[str, str]:
     """As of a load of our own, but by percentiles, and which objective a failed one misses.
 
-    What the client held up, or had too few answers for a bound of their p95, is unresolved.
+    What was late, or the client held up, or has too few answers to bound a p95, is unresolved.
     """
     if load["loop"] == "closed":
         return "closed loop", ""
@@ -110,7 +109,7 @@ def _verdict(load: Row, needs: Requirements) -> tuple[str, str]:
     share = (1 - MISSES) * load["n"] / load["answered"]
     share += NORMAL_99 * math.sqrt(MISSES * (1 - MISSES) / load["n"])
     all_s = min((s for q, s in load["seconds"].items() if q > share - 1e-9), default=math.inf)
-    unknown = any(math.isnan(p95) for p95, _ in objectives.values())
+    unknown = load["late"] or any(math.isnan(p95) for p95, _ in objectives.values())
     if load["answered"] < load["n"]:  # of tokens that is p99, where there is one
         tails = {"TTFT": load["ttft_p99_s"], "inter-token latency": load["itl_p99_s"]}
         kept = [share <= 0.99 and tails[n] <= objectives[n][1] for n in tails if n in objectives]
@@ -168,23 +167,27 @@ def _tokens_s(milliseconds: float, *, whole: bool = True) -> float:
 
 def _load(
     where: str, tool: str, counts: list[float], seconds: dict[float, float], *,
-    rate: float, scheduled: bool,
+    rate: float, took_s: float,
 ) -> Row:  # fmt: skip
     """What both tools tell of a load: who answered, failed and was cut, and latencies by share."""
     answered, errors, cut = map(int, counts)
+    if counts != [answered, errors, cut] or cut < 0:
+        raise PlaybookError(f"{where}: its counts of requests are not whole, or do not add up")
     if not answered:
         raise PlaybookError(f"{where}: no request was answered, so its latencies are none")
     if not rate:
         raise PlaybookError(f"{where}: its rate is 0, at which nothing is offered")
+    if not took_s:
+        raise PlaybookError(f"{where}: its duration or achieved rate is 0, but it has answers")
     seconds = {share: s for share, s in seconds.items() if s > 0}
     if 0.95 not in seconds:
         way = "run vllm bench serve with --percentile-metrics ttft,e2el --metric-percentiles 95,99"
         raise PlaybookError(f"{where}: no p95 latency of whole requests, and p99 is none; {way}")
-    loop, since = "closed" if math.isnan(rate) else "open", "schedule" if scheduled else "send"
-    how = {"tool": tool, "loop": loop, "latency_from": since, "offered_rps": rate}
-    told: Row = {"n": answered + errors + cut, "answered": answered, "errors": errors}
-    told |= {"seconds": seconds, "p50_s": seconds.get(0.5, NAN), "p95_s": seconds[0.95]}
-    return how | told | {"stopped_early": cut > 0}
+    n, loop = answered + errors + cut, "closed" if math.isnan(rate) else "open"
+    how = {"tool": tool, "loop": loop, "offered_rps": rate, "stopped_early": cut > 0}
+    told: Row = {"n": n, "answered": answered, "errors": errors, "seconds": seconds}
+    told |= {"p50_s": seconds.get(0.5, NAN), "p95_s": seconds[0.95]}
+    return how | told | {"late": took_s > LATE * n / rate + max(seconds.values())}
 
 
 def _guidellm(report: Row, where: str) -> Iterator[Row]:
@@ -211,7 +214,9 @@ def _guidellm(report: Row, where: str) -> Iterator[Row]:
         words = ("successful", "errored", "incomplete")
         counts = [get(f"metrics.request_totals.{word}") for word in words]
         rate = get("config.strategy.rate") if is_open else NAN
-        load = _load(here, f"{tool}, {kind}", counts, seconds, rate=rate, scheduled=is_open)
+        achieved = get(of("requests_per_second", "mean"))
+        took_s = achieved and counts[0] / achieved
+        load = _load(here, f"{tool}, {kind}", counts, seconds, rate=rate, took_s=took_s)
         cap = get("config.strategy.max_concurrency", get("config.strategy.streams", NAN))
         queued = is_open and not math.isnan(cap)  # in the client, which no time to a token counts
         for (name, stem), p in product(TOKENS.items(), TAILS):
@@ -219,7 +224,8 @@ def _guidellm(report: Row, where: str) -> Iterator[Row]:
             load[f"{stem}_{p}_s"] = _tokens_s(figure, whole=stem == "itl" or not queued)
         yield load | {
             "model": as_text(_at(report, "config.spec.backend.model")),
-            "achieved_rps": get(of("requests_per_second", "mean")),
+            "latency_from": "schedule" if is_open else "send",
+            "achieved_rps": achieved,
             "concurrency": cap,
             "prompt_tokens": get(of("prompt_token_count", "mean"), NAN),
             "completion_tokens": get(of("output_token_count", "mean"), NAN),
@@ -228,44 +234,37 @@ def _guidellm(report: Row, where: str) -> Iterator[Row]:
 
 
 def _vllm(run: Row, where: str) -> Iterator[Row]:
-    """The load of a `vllm bench serve` result; arrays are seconds, what ends in `_ms` milliseconds.
-
-    Where it limits how many are in flight, latency counts from the schedule with the client's
-    queue; a file that does not tell that queue is a closed loop.
-    """
+    """The load of a `vllm bench serve` file: arrays are seconds, `_ms` at the end milliseconds."""
     get = partial(_number, run, where)
     if (ramp := run.get("ramp_up_strategy")) is not None:
         raise PlaybookError(f"{where}: ramp_up_strategy {ramp!r:.80} has no one rate; leave it out")
     wanted, answered, failed = get("num_prompts"), get("completed"), get("failed")
-    if answered + failed < wanted:
+    if (left := wanted - answered - failed) > 0:
         raise PlaybookError(f"{where}: incomplete, {answered + failed:g} of {wanted:g} requests")
-    at_rate, cap = run["request_rate"] not in ("inf", math.inf), get("max_concurrency", NAN)
-    times, queue, errors = (as_list(run.get(k)) for k in ("latencies", "queue_times", "errors"))
-    has_queue = len(queue) == len(times) > 0
-    scheduled = at_rate and not math.isnan(cap) and (has_queue or f"p95_{QUEUED}_ms" in run)
-    rate = get("request_rate") if at_rate and (scheduled or math.isnan(cap)) else NAN
+    at_once, cap = run["request_rate"] in ("inf", math.inf), get("max_concurrency", NAN)
+    # Where it limits how many are in flight, they wait in the client: a closed loop.
+    rate = get("request_rate") if math.isnan(cap) and not at_once else NAN
     # The percentiles that it was told to write, or those of its arrays, where a failed request has
     # a place too, without a time or with an error.
-    name, keys = QUEUED if scheduled else "e2el", {0.5: "median", 0.95: "p95", 0.99: "p99"}
-    seconds = {share: get(f"{key}_{name}_ms", NAN) / 1000 for share, key in keys.items()}
-    waits = queue if scheduled and has_queue else [0.0] * len(times)
-    each = zip(times, waits, errors or [""] * len(times), strict=False)
-    clean = [s + w for s, w, e in each if as_number(s) and as_number(w) is not None and not e]
-    if len(clean) == answered and (has_queue or not scheduled):
+    keys = {0.5: "median", 0.95: "p95", 0.99: "p99"}
+    seconds = {share: get(f"{key}_e2el_ms", NAN) / 1000 for share, key in keys.items()}
+    times, errors = as_list(run.get("latencies")), as_list(run.get("errors"))
+    each = zip(times, errors or [""] * len(times), strict=False)
+    clean = [float(s) for s, error in each if as_number(s) and not error]
+    if len(clean) == answered:
         shares = (0.5, 0.95, 0.96, 0.97, 0.98, 0.99, 0.999, 1.0)
         seconds = {q: float(np.quantile(clean or NAN, q, method="inverted_cdf")) for q in shares}
     arrivals = "poisson" if run.get("burstiness", 1) == 1 else "gamma"
     tool = f"vllm bench serve, {'concurrent' if math.isnan(rate) else arrivals}"
-    load = _load(where, tool, [answered, failed, 0], seconds, rate=rate, scheduled=scheduled)
-    # What leaves later than it was due lengthens the run, and is in no latency from the send.
-    lasts = NAN if scheduled else wanted / (rate or NAN)
+    load = _load(where, tool, [answered, failed, left], seconds, rate=rate, took_s=get("duration"))
     yield load | {
         "model": as_text(run.get("model_id")),
+        "latency_from": "send",
         "achieved_rps": get("request_throughput"),
         "concurrency": cap,
-        **{f"ttft_{p}_s": _tokens_s(get(f"{p}_ttft_ms", NAN), whole=not scheduled) for p in TAILS},
+        **{f"ttft_{p}_s": _tokens_s(get(f"{p}_ttft_ms", NAN)) for p in TAILS},
         **{f"itl_{p}_s": _tokens_s(get(f"{p}_tpot_ms", NAN)) for p in TAILS},
         "prompt_tokens": get("total_input_tokens", NAN) / answered,
         "completion_tokens": get("total_output_tokens", NAN) / answered,
-        "disturbed": get("duration") > LATE * lasts + max(load["seconds"].values()),
+        "disturbed": load["late"],  # no latency from the send shows it
     }

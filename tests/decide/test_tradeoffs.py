@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,8 @@ def test_a_price_that_depends_on_the_hour_is_the_mean_of_the_day() -> None:
     assert usd == pytest.approx((rate.input_usd_per_million + rate.output_usd_per_million) / 1000)
     cached = price.usd_of_answers(dear, rate, said.assign(cached_tokens=[800]))[0]
     assert cached < usd
+    beyond = price.usd_of_answers(dear, rate, said.assign(cached_tokens=[1001]))[0]
+    assert math.isnan(beyond), "what was read is not known"
 
 
 def test_a_deployment_nobody_measured_has_no_row(tmp_path: Path) -> None:
@@ -295,6 +298,25 @@ def test_an_unknown_price_is_an_error_never_zero(name: str, model: str) -> None:
     message = rf"deployment 'a': genai-prices knows no price of '{model}' at '{name}'.*; give price"
     with pytest.raises(PlaybookError, match=message):
         provider(name, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("openrouter", "glm-4.5-air:free"),  # such names are listed without a price
+        ("mistral", "devstral-small:free"),
+        ("fireworks", "org/glm-5p3x"),  # listed names are not all those it is looked up by
+        ("together", "org/qwen3-4b"),
+    ],
+)
+def test_only_names_with_a_price_are_proposed(name: str, model: str) -> None:
+    with pytest.raises(PlaybookError, match="price of") as told:
+        provider(name, model)
+    hint = str(told.value).partition("names it (")[2].partition("), or")[0]
+    proposals = re.findall("'(.*?)'", hint)
+    assert proposals or hint == "none is near it"
+    for proposal in proposals:
+        assert provider(name, proposal).input_usd_per_million
 
 
 def test_every_price_of_the_shipped_briefs_is_known() -> None:

@@ -50,6 +50,29 @@ def test_recorded_answers_stand_beside_asked_ones(tmp_path: Path) -> None:
     assert outcomes(project, asked) == {"answered": 6, "failed": 2}
 
 
+@pytest.mark.parametrize(
+    ("tokens", "unknown"),
+    [
+        ({}, ""),
+        ({"cached_tokens": 80}, ""),
+        ({"cached_tokens": 101}, "prompt_tokens"),
+        ({"prompt_tokens": 0}, "prompt_tokens"),
+        ({"completion_tokens": 0}, "completion_tokens"),
+        ({"completion_tokens": 0, "output": ""}, ""),
+    ],
+)
+def test_tokens_that_cannot_be_are_not_known_and_cost_no_0(
+    tmp_path: Path, tokens: dict[str, Any], unknown: str
+) -> None:
+    full = {"output": "positive", "prompt_tokens": 100, "completion_tokens": 2} | tokens
+    write(tmp_path, {"id": "i0", **full})
+    project = brief({"recorded": "old.jsonl"}, folder=tmp_path)
+    (row,) = ask(project, tmp_path, items(1)).to_dict("records")
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
+        same = [None, full.get(name)][name != unknown]
+        assert row[name] == same or (same is None and row[name] != row[name])
+
+
 def test_a_recorded_reason_is_read_like_any(tmp_path: Path) -> None:
     words = ["EOS", "MAX_TOKENS", "SAFETY", "network_error", "who knows", None]
     lines = [{"id": f"i{i}", "output": "positive", "finish_reason": w} for i, w in enumerate(words)]

@@ -66,10 +66,11 @@ def gone(pid: int, within_s: float = 600.0) -> bool:
 
 @pytest.fixture
 def caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a `lib` of its own, and a proxy that would swallow every request."""
+    """A folder with a `lib` and runs of its own, and a proxy that would swallow every request."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "__init__.py").write_text("raise SystemExit('the wrong lib')\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path / "runs"))  # where no test left an answer
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)

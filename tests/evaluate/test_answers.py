@@ -20,7 +20,8 @@ from asking import KEY, ask, assert_no_key, brief, items, outcomes
 from openai_stub import Reply, Request, Stub, error
 from scored import score_answers
 
-from lib import artifacts
+from lib import artifacts, endpoints, tables
+from lib.brief.deployment import Price
 from lib.endpoints import store
 from lib.endpoints.runner import GIVE_UP_AFTER, STORE
 from lib.errors import PlaybookError
@@ -245,6 +246,31 @@ def test_outcomes_beside_an_answer(tmp_path: Path) -> None:
     assert asked.loc[asked["item_id"] == "i4", "prompt_tokens"].isna().all()
 
 
+def test_tokens_from_a_cache_reach_the_price(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
+    hit = usage | {"prompt_tokens_details": {"cached_tokens": 800}}
+    replies = {"text 0": Reply(usage=usage), "text 1": Reply(usage=hit)}
+    with openai_stub.running(lambda r: replies[r.text]) as stub:
+        project = brief({"base_url": stub.url})
+        asked = ask(project, tmp_path, items(2))
+    assert asked["cached_tokens"].isna().tolist() == [True, False]
+    assert asked["cached_tokens"].iloc[1] == 800
+    by_provider = Price(provider="deepseek", model="deepseek-v4-flash")
+    deployment = project.deployments[0].model_copy(update={"price": by_provider})
+    rate = endpoints.price_of(deployment, tables.hardware())
+    full, less = endpoints.usd_of_answers(deployment, rate, asked)
+    assert 0 < less < full
+
+
+def test_a_path_that_is_not_there_may_lack_its_v1(tmp_path: Path) -> None:
+    with openai_stub.running(error(404, "no route")) as stub:
+        project = brief({"base_url": stub.url.removesuffix("/v1")})
+        with pytest.raises(PlaybookError, match="404 no route") as caught:
+            ask(project, tmp_path)
+    text = str(caught.value)
+    assert "calls without a key, or endpoint.base_url should end in /v1: " in text
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refused_key_stops_with_one_sentence_and_keeps_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, capfd: pytest.CaptureFixture[str]
@@ -270,7 +296,12 @@ def test_a_refused_key_stops_with_one_sentence_and_keeps_the_rest(
         assert len(good.requests) == 20 and len(bad.requests) == before + 15
     text = str(caught.value)
     assert "'b'" in text and "ACME_API_KEY" in text and str(status) in text
-    assert "\n" not in text
+    assert "\n" not in text and "--from" not in text
+    why = "does not accept the key in ACME_API_KEY"
+    if status == 404:
+        why = f"does not serve endpoint.model {project.deployments[1].model!r}, or not for the key"
+        assert "should end in /v1" not in text  # it does
+    assert f"{bad.url} {why}" in text and ("endpoint.api_key_env" in text) == (status != 404)
     assert_no_key(tmp_path, text, *capfd.readouterr())
 
 

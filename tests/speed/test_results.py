@@ -205,18 +205,17 @@ def test_latencies_of_a_default_vllm_file_give_its_p95(tmp_path: Path) -> None:
         loads(tmp_path, run)
 
 
-def test_with_a_limit_in_flight_the_client_s_queue_counts(tmp_path: Path) -> None:
-    times, queue = [0.1] * 200, [0.0] * 150 + [2.0] * 50
-    run = default_vllm(max_concurrency=4, latencies=times, queue_times=queue)
-    (load,) = loads(tmp_path, run)
-    assert (load["loop"], load["latency_from"], load["p95_s"]) == ("open", "schedule", 2.1)
-    told = vllm(max_concurrency=4) | {"p95_e2el_including_client_queue_ms": 2500.0}
-    (load,) = loads(tmp_path, told)
-    assert (load["loop"], load["latency_from"], load["p95_s"]) == ("open", "schedule", 2.5)
-    assert loads(tmp_path, vllm(max_concurrency=4))[0]["loop"] == "closed"
-    # At once, the queue is that of the whole file: no user waits so.
-    (load,) = loads(tmp_path, run | {"request_rate": "inf"})
-    assert (load["loop"], load["p95_s"]) == ("closed", 0.1)
+@pytest.mark.parametrize("rate", [4.0, "inf"])
+def test_with_a_limit_in_flight_requests_wait_in_the_client(
+    tmp_path: Path, rate: float | str
+) -> None:
+    """A closed loop, whatever the rate: no capacity comes of it."""
+    run = default_vllm(request_rate=rate, max_concurrency=4, latencies=[0.1] * 200)
+    for file in (run, run | {"queue_times": [0.0] * 150 + [2.0] * 50}):
+        (load,) = loads(tmp_path, file)
+        assert (load["loop"], load["latency_from"], load["p95_s"]) == ("closed", "send", 0.1)
+        assert (load["verdict"], load["concurrency"]) == ("closed loop", 4)
+        assert not capacity(tmp_path, file)
 
 
 def test_appended_results_are_one_a_line(tmp_path: Path) -> None:
@@ -289,9 +288,6 @@ def test_objectives_on_tokens_hold_of_files_too(
     assert row["verdict"] == "unresolved"
 
 
-CAPPED = {"p95_e2el_including_client_queue_ms": 450.0, "p99_e2el_including_client_queue_ms": 480.0}
-
-
 @pytest.mark.parametrize(
     ("file", "bars", "verdict"),
     [
@@ -303,7 +299,6 @@ CAPPED = {"p95_e2el_including_client_queue_ms": 450.0, "p99_e2el_including_clien
         (guide(guide_load(rate(4.0), p95=0.3, counts=(792, 8, 0))), {"max_ttft_p95_s": 0.1},
          "passed"),
         # Latency counts the client's queue, the time to the first token leaves it out.
-        (vllm(max_concurrency=4, **CAPPED), {"max_ttft_p95_s": 0.1}, "unresolved"),
         (guide(guide_load(rate(4.0, max_concurrency=4))), {"max_ttft_p95_s": 0.1}, "unresolved"),
         # 0 is that of no stream, and of answers of one token each.
         (vllm(p95_ttft_ms=0.0), {"max_ttft_p95_s": 0.1}, "unresolved"),
@@ -375,6 +370,33 @@ def test_what_was_not_answered_counts_as_late(
 
 
 @pytest.mark.parametrize(
+    ("rps", "achieved", "p95", "counts", "verdict"),
+    [
+        (20.0, 3.9, 0.4, (200, 0, 0), "unresolved"),  # in 51 s, where 10 s and an answer would do
+        (20.0, 17.0, 0.4, (200, 0, 0), "unresolved"),
+        (20.0, 19.0, 0.4, (200, 0, 0), "passed"),
+        (20.0, 18.5, 0.4, (792, 0, 8), "passed"),  # what was cut at the end was sent too
+        (20.0, 3.9, 40.0, (200, 0, 0), "failed"),  # the server fell behind
+        (20.0, 3.9, 0.4, (180, 20, 0), "failed"),  # the last waited for their time-out
+    ],
+)
+def test_a_rate_that_was_never_sent_is_not_passed(
+    tmp_path: Path,
+    rps: float,
+    achieved: float,
+    p95: float,
+    counts: tuple[int, int, int],
+    verdict: str,
+) -> None:
+    speeds = spread(2 * achieved)
+    file = guide(guide_load(rate(rps), p95=p95, counts=counts, requests_per_second=speeds))
+    (load,) = loads(tmp_path, file)
+    assert (load["achieved_rps"], load["verdict"]) == (achieved, verdict)
+    (row,) = capacity(tmp_path, file)
+    assert row["low"] == (rps if verdict == "passed" else 0.0)
+
+
+@pytest.mark.parametrize(
     "file",
     [
         guide(guide_load(rate(3.0)) | warned("generation_delay_ttft")),
@@ -409,6 +431,15 @@ def test_a_client_that_was_late_decides_nothing(tmp_path: Path, file: Json) -> N
         (vllm(request_rate="fast"), "request_rate must be a number from 0, not 'fast'"),
         (vllm(duration=60.0) | {"request_rate": 0.0}, "its rate is 0, at which nothing is offered"),
         (vllm(duration=None), "duration must be a number from 0, not None"),
+        (vllm(duration=0), "its duration or achieved rate is 0, but it has answers"),
+        (vllm(duration=0, request_rate="inf"), "its duration or achieved rate is 0"),
+        (guide(guide_load(rate(1.0), requests_per_second=spread(0.0))), "achieved rate is 0"),
+        *[(vllm(**c), "its counts of requests are not whole, or do not add up") for c in (
+            {"num_prompts": 199.5}, {"completed": 199.5, "failed": 0.5}, {"completed": 201},
+            {"num_prompts": 200.5, "completed": 200.5},
+        )],
+        (guide(guide_load(rate(1.0), counts=(199.5, 0, 0))), "0: its counts .* not whole"),
+        (vllm(num_prompts=300.5), "incomplete, 200 of 300.5 requests"),
         (vllm(p95_e2el_ms="400"), "p95_e2el_ms must be a number from 0, not '400'"),
         (vllm(p95_e2el_ms=-1.0), "p95_e2el_ms must be a number from 0, not -1"),
         (vllm(model_id="/models/other-7b"), "model '/models/other-7b', but 'd' is of acme/d"),

@@ -150,10 +150,9 @@ def answer_of(brief: Project, item: Item, records: list[tuple[str, Any]]) -> dic
         scores = zip(documents(item), json.loads(first["output"]), strict=False)
         by_id = {name: score for (name, _), score in scores if score is not None}
         return {**first, "output": json.dumps(by_id, ensure_ascii=False)}
-    sums = {
-        name: None if answers[name].isna().any() else answers[name].sum()
-        for name in ("retries", "prompt_tokens", "completion_tokens")
-    }
+    names = ["retries", "prompt_tokens", "completion_tokens", "cached_tokens"]
+    # One that is not known makes the sum unknown; records may be older than a name.
+    sums = answers.reindex(columns=names).sum(skipna=False).replace({math.nan: None}).to_dict()
     reasons = [*answers["finish_reason"]]
     return {
         **first,
