@@ -22,16 +22,17 @@ MOVES = {"quality": "quality", "max_rps": "rps", "usd_per_month": "usd_per_month
 def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[str]]:
     """An exit status, and a sentence for each finding that names its file.
 
-    0: all files are those of the record, and the tables give its decision. 10: a file is another.
-    11: the tables give another decision. 12: the record cannot be read, or was made with another
-    version of it. A run cannot vouch for itself: `record` and `brief` are the SHA-256 that the
-    verifier expects of `06_decision.json` and of the project's file.
+    0: all files are those of the record, and the tables give its decision. 10: a file is another,
+    or not in the record, or a link. 11: the tables give another decision. 12: the record cannot be
+    read, or was made with another version of it. A run cannot vouch for itself: `record` and
+    `brief` are the SHA-256 that the verifier expects of `06_decision.json` and of the project's
+    file.
     """
     try:
         decision = read(run)
     except PlaybookError as error:
         return INCOMPARABLE, [str(error)]
-    wrong = [f"{name} is another than in the record" for name in _changed(run, decision)]
+    wrong = list(_changed(run, decision))
     if record and record != artifacts.sha256(run / artifacts.RECORD):
         wrong.insert(0, f"{artifacts.RECORD} is not the record expected")
     if brief and brief not in decision["inputs"].values():
@@ -43,14 +44,16 @@ def verify(run: Path, *, record: str = "", brief: str = "") -> tuple[int, list[s
         if artifacts.sha256(DATA.parent / name) != decision["inputs"].get(name):
             return INCOMPARABLE, [f"{name} is another than that of the record"]
     differs = [f"{what} comes out differently" for what in _replay(run, decision)]
-    return (DIFFERS, differs) if differs else (OK, ["every file is as recorded, the pick the same"])
+    same = "every file but logs and executed notebooks is as recorded, the pick the same"
+    return (DIFFERS, differs) if differs else (OK, [same])
 
 
 def read(run: Path) -> Row:
     """The record of a run; PlaybookError where it is missing, damaged or of another version."""
     name = f"{artifacts.path_name(run)}/{artifacts.RECORD}"
     try:
-        decision = json.loads((run / artifacts.RECORD).read_bytes())
+        there = _is_file(run / artifacts.RECORD)
+        decision = json.loads((run / artifacts.RECORD).read_bytes() if there else b"")
     except (OSError, ValueError):
         raise PlaybookError(f"{name} is missing or no JSON") from None
     schema = json.loads((DATA / f"schemas/decision-{decide.VERSION}.json").read_bytes())
@@ -62,15 +65,39 @@ def read(run: Path) -> Row:
 
 
 def _changed(run: Path, decision: Row) -> Iterator[str]:
-    """The files that are not as the record has them."""
+    """A sentence for each file that is not as the record has it, or that it does not have."""
+    sealed, paths = [artifacts.RECORD, "manifest.json"], dict(_trusted(run))
     hashes = {n: h for n, h in decision["inputs"].items() if n.endswith(".parquet")}
-    for name, expected in (hashes | decision["outputs"]).items():
-        if artifacts.sha256(run / name) != expected:
-            yield name
+    hashes |= decision["outputs"] | dict.fromkeys(sealed)
+    # Only what a walk meets is read: a name in the record, or a link, may lead out of the run.
+    for name in sorted(hashes.keys() | paths.keys()):
+        if name not in paths or not _is_file(paths[name]):
+            yield f"{name} is missing in this run, or a link"
+        elif name not in hashes:
+            yield f"{name} is not in the record"
+        elif name not in sealed and artifacts.sha256(paths[name]) != hashes[name]:
+            yield f"{name} is another than in the record"
+    if not _is_file(run / "manifest.json"):
+        return
     if artifacts.manifest_digest(run) != decision.get("manifest"):
-        yield "manifest.json"
+        yield "manifest.json is another than in the record"
     elif artifacts.sha256(run / artifacts.RECORD) != artifacts.inputs(run).get(artifacts.RECORD):
-        yield f"{artifacts.RECORD} (by manifest.json)"
+        yield f"{artifacts.RECORD} is another than in manifest.json"
+
+
+def _trusted(run: Path) -> Iterator[tuple[str, Path]]:
+    """What people take for the result of a run, by name: all but logs, notebooks, a signature."""
+    apart = {"logs", "previous", "04_inspect", f"{artifacts.RECORD}.sig"}
+    apart |= {f"{stem}.ipynb" for stem in artifacts.NOTEBOOKS.values()}
+    for path in run.rglob("*"):
+        parts = path.relative_to(run).parts
+        locks = any(part.startswith(".") for part in parts)
+        if parts[0] not in apart and not locks and (path.is_symlink() or not path.is_dir()):
+            yield "/".join(parts), path
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _replay(run: Path, decision: Row) -> Iterator[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,65 @@ def test_every_changed_byte_is_found_and_its_file_named(run: Path) -> None:
         assert status in (verify.CHANGED, verify.INCOMPARABLE), path
         assert path.name in " ".join(findings) or path.name == "manifest.json", (path, findings)
     assert verify.verify(run)[0] == verify.OK
+
+
+@pytest.mark.parametrize(
+    "name",
+    "figures/quality2.png 00_summary.html 06_copy.ipynb 04_more.parquet exports/new/prices.csv"
+    " report.md 06_decision.json.html".split(),
+)
+def test_a_file_that_the_record_does_not_have(run: Path, name: str) -> None:
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("x")
+    assert verify.verify(run) == (verify.CHANGED, [f"{name} is not in the record"])
+
+
+def test_logs_locks_checkpoints_and_a_signature_are_no_results(run: Path) -> None:
+    for name in ("logs/a.log", ".x.lock", "06_decision.json.sig", "previous/report.html",
+                 ".ipynb_checkpoints/01.ipynb", "04_inspect/a.json"):  # fmt: skip
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("x")
+    assert verify.verify(run)[0] == verify.OK
+
+
+@pytest.mark.parametrize(
+    ("way", "seal"),
+    [*product(["absolute", "upward", "link", "linked folder"], ["outputs", "inputs"]),
+     ("the root", "outputs")],
+)  # fmt: skip
+def test_nothing_outside_the_run_is_read(
+    run: Path, way: str, seal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the record names it with its true hash."""
+    outside = run.parent / "outside" / "secret.parquet"
+    outside.parent.mkdir()
+    outside.write_text("secret")
+    name = {"absolute": str(outside), "upward": f"../{'/'.join(outside.parts[-2:])}",
+            "the root": "../../../../..", "link": "new.parquet",
+            "linked folder": "new/secret.parquet"}[way]  # fmt: skip
+    if way == "link":
+        (run / "new.parquet").symlink_to(outside)
+    if way == "linked folder":
+        (run / "new").symlink_to(outside.parent)
+    record = json.loads((run / "06_decision.json").read_text("utf-8"))
+    record[seal][name] = sha256(outside)
+    (run / "06_decision.json").write_text(json.dumps(record), "utf-8")
+    rehash(run, [])
+    hashed, plain = list[Path](), artifacts.sha256
+    monkeypatch.setattr(artifacts, "sha256", lambda path: hashed.append(path) or plain(path))
+    status, findings = verify.verify(run)
+    inside = run.resolve()
+    assert all(path.resolve().is_relative_to(inside) for path in hashed), hashed
+    assert status == verify.CHANGED
+    assert f"{name} is missing in this run, or a link" in findings
+
+
+@pytest.mark.parametrize("name", ["06_decision.json", "manifest.json", "report.html"])
+def test_a_file_that_became_a_link(run: Path, name: str) -> None:
+    (run / name).rename(run.parent / "elsewhere")
+    (run / name).symlink_to(run.parent / "elsewhere")
+    status, findings = verify.verify(run)
+    assert status in (verify.CHANGED, verify.INCOMPARABLE) and name in " ".join(findings)
 
 
 @pytest.mark.parametrize("table", ["04_scores", "05_capacity", "02_shortlist", "06_tradeoffs"])
