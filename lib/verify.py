@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lib import artifacts, decide, tables
 from lib.brief import Project
 from lib.errors import PlaybookError
 from lib.tables import DATA, Row
+from lib.untrusted import as_dict
 
 OK, CHANGED, DIFFERS, INCOMPARABLE = 0, 10, 11, 12  # exit statuses
 OF_THE_DAY = {"created_at", "machine", "versions", "basis"}  # of the machine that made the record
@@ -148,11 +150,7 @@ def diff(first: Path, second: Path) -> list[str]:
         stale = one["inputs"].get(name) != two["inputs"].get(name)
         if stale and not name.endswith((".parquet", " in the brief")):
             lines.append(f"Another {name}.")
-    before, after = (pd.json_normalize(record["brief"]).iloc[0].to_dict() for record in (one, two))
-    for key in [key for key in before | after if before.get(key) != after.get(key)]:
-        values = [f"{record.get(key)!r:.60}" for record in (before, after)]
-        moved = f": {values[0]}, now {values[1]}" * (values[0] != values[1])
-        lines.append(f"Another {key} in the brief{moved}.")
+    lines += [f"{change}." for change in _changes(one["brief"], two["brief"])]
     old, new = (
         artifacts.load(run, "06_tradeoffs").set_index("deployment") for run in (first, second)
     )
@@ -165,6 +163,28 @@ def diff(first: Path, second: Path) -> list[str]:
     )
     pick = f"is {was}, as before" if was == now else f"was {was}, now {now}"
     return [*lines, f"The pick {pick}."]
+
+
+def _changes(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """Each value of a brief that changed, by its dotted key; the order of names is no change."""
+    old, new = _by_name(old), _by_name(new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        for part in old | new:
+            yield from _changes(old.get(part), new.get(part), f"{key}.{part}".lstrip("."))
+    elif old != new:
+        texts = ("none" if v is None else "there" if isinstance(v, dict) else v for v in (old, new))
+        change = " → ".join(map(str, texts))
+        yield f"{key}: {change if len(change) < 150 else 'another text'}"
+
+
+def _by_name(value: Any) -> Any:
+    """A list as a mapping by what names its entries, or by their places; words are sorted."""
+    if not isinstance(value, list):
+        return value
+    if all(isinstance(entry, str) for entry in value):
+        return ", ".join(sorted(value)) or None
+    names = [str(as_dict(entry).get("name") or as_dict(entry).get("repo_id")) for entry in value]
+    return dict(zip(names if len({*names}) == len(names) else count(1), value, strict=False))
 
 
 def _items(decision: Row) -> str:

@@ -274,6 +274,37 @@ def test_another_brief_than_expected(run: Path) -> None:
     assert (status, findings) == (10, ["the brief is not the one expected"])
 
 
+def test_a_diff_names_each_value_of_the_brief_by_its_dotted_key() -> None:
+    qwen = {"name": "qwen", "retires_on": None, "endpoint": {"base_url": "https://a.example/v1"}}
+    gpt, long = {"name": "gpt", "retires_on": None}, "Say what it is. " * 20
+    shots = [{"input": "a"}, {"input": "b"}]
+    old = {
+        "deployments": [qwen, gpt], "models": [{"repo_id": "a/b", "total_params_b": 8}],
+        "policy": {"licenses": ["mit", "apache-2.0"], "use": "internal"}, "task": long,
+        "requirements": {"min_quality": 0.8, "min_rps": 0}, "shots": shots,
+    }  # fmt: skip
+    assert list(verify._changes(old, old | {"deployments": [gpt, qwen]})) == []
+    new = {
+        "deployments": [gpt | {"retires_on": "2027-01-01"}, {"name": "new", "hardware": "h100-1"},
+                        qwen | {"endpoint": {"base_url": "https://b.example/v1"}}],
+        "models": [{"repo_id": "a/b", "total_params_b": 9}], "shots": [shots[1], shots[0]],
+        "policy": {"licenses": ["apache-2.0"], "use": "internal"}, "task": f"{long}Now.",
+        "requirements": {"min_quality": 0.9, "min_rps": 2},
+    }  # fmt: skip
+    assert list(verify._changes(old, new)) == [
+        "deployments.qwen.endpoint.base_url: https://a.example/v1 → https://b.example/v1",
+        "deployments.gpt.retires_on: none → 2027-01-01",
+        "deployments.new: none → there",
+        "models.a/b.total_params_b: 8 → 9",
+        "policy.licenses: apache-2.0, mit → apache-2.0",
+        "task: another text",
+        "requirements.min_quality: 0.8 → 0.9",
+        "requirements.min_rps: 0 → 2",
+        "shots.1.input: a → b",
+        "shots.2.input: b → a",
+    ]
+
+
 def test_two_runs_are_told_apart(run: Path, tmp_path: Path, capsys: Any) -> None:
     other = Path(shutil.copytree(run, tmp_path / "other"))
     assert verify.diff(run, other)[0] == "The scores compare."
@@ -287,7 +318,7 @@ def test_two_runs_are_told_apart(run: Path, tmp_path: Path, capsys: Any) -> None
     )
     assert cli.main(["diff", str(run), str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "Another objective in the brief: 'cheapest', now 'best'." in lines
+    assert "objective: cheapest → best." in lines
     assert lines[-1] == "The pick was ministral-3-3b-2xh100, now deepseek-v3.2-8xgb200."
     assert cli.main(["verify", str(other)]) == 0
     (other / "report.html").write_text("x")
