@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from lib import fleet, pages, pipeline, preflight, verify
 from lib.artifacts import ROOT, path_name, runs_root, write_bytes
-from lib.errors import PlaybookError
+from lib.errors import PlaybookError, plain
 from lib.opening import open_project
 
 STATUS = {"picked": 0, "none qualifies": 20, "not decided": 21}  # of `run`, for CI
@@ -29,6 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(STOPPED)
         return 130
+
+
+def _say(*lines: str) -> None:
+    """Print lines: all that comes from files and endpoints passes here."""
+    sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -50,7 +56,7 @@ def _run(args: argparse.Namespace) -> int:
     lines = [f"{decision['summary']} {second}", *decision["sentences"]]
     for one in decision["not_asked"]:
         lines.append(f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}")
-    sys.stdout.write("\n".join([*lines, f"{path_name(run)}/report.html"]) + "\n")
+    _say(*lines, f"{path_name(run)}/report.html")
     return STATUS[decision["outcome"]]
 
 
@@ -64,45 +70,43 @@ def _fleet(args: argparse.Namespace) -> int:
         name, left = (path_name(Path(row[key])) for key in ("project", "page"))
         outcomes.append(row | {"project": name, "link": link})
         words = [row["outcome"], " ".join(row["says"].split()), *([left] if link else [])]
-        sys.stdout.write(f"{name}: {' · '.join(words)}\n")
-        sys.stdout.flush()
+        _say(f"{name}: {' · '.join(words)}")
         write_bytes(page, pages.fleet_page(outcomes).encode())
-    sys.stdout.write(f"{path_name(page)}\n")
+    _say(path_name(page))
     statuses = {STATUS.get(row["outcome"], 1) for row in outcomes}
     return 1 if 1 in statuses else max(statuses)
 
 
 def _new(args: argparse.Namespace) -> None:
     folder = preflight.new(args.name)
-    text = f"{path_name(folder)}/ is there: project.yaml, items.jsonl, README.md\n"
-    sys.stdout.write(f"{text}next: python -m lib check {args.name}\n")
+    _say(f"{path_name(folder)}/ is there: project.yaml, items.jsonl, README.md")
+    _say(f"next: python -m lib check {args.name}")
 
 
 def _check(args: argparse.Namespace) -> None:
     brief = open_project(args.project)
     table, problems = preflight.check(brief)
     view = pages.table(table, rows=99, empty="There is no endpoint to ask.")
-    sys.stdout.write(f"{view.text}\n")
+    _say(*view.text.split("\n"))
     if len(table):
-        text = "Calls are the answers of step 4 and at most the loads of step 5; dollars the most."
-        sys.stdout.write(f"{text}\n")
+        _say("Calls and dollars are the most; minutes are about, at the latency of this one call.")
     then = f"\nnext: mend this, then python -m lib check {args.project}"
     preflight.refuse(brief, problems, then=then)
-    sys.stdout.write("".join(f"note: {text}\n" for text in preflight.notes(brief)))
+    _say(*(f"note: {text}" for text in preflight.notes(brief)))
     n_barred = int(table["works"].str.startswith("not asked").sum())
     left = f"{n_barred} of {len(brief.deployments)} deployments will not be asked, see above"
     ready = left if n_barred else "Everything is there"
-    sys.stdout.write(f"{ready}. next: python -m lib run {args.project}\n")
+    _say(f"{ready}. next: python -m lib run {args.project}")
 
 
 def _verify(args: argparse.Namespace) -> int:
     status, findings = verify.verify(Path(args.run), record=args.record, brief=args.brief)
-    sys.stdout.write("\n".join(findings) + "\n")
+    _say(*findings)
     return status
 
 
 def _diff(args: argparse.Namespace) -> None:
-    sys.stdout.write("\n".join(verify.diff(Path(args.first), Path(args.second))) + "\n")
+    _say(*verify.diff(Path(args.first), Path(args.second)))
 
 
 def _lab(args: argparse.Namespace) -> None:

@@ -26,6 +26,11 @@ class PlaybookError(Exception):
 def _bounded(line: str) -> str:
     if len(line) > MOST_CHARACTERS:
         line = f"{line[: MOST_CHARACTERS // 2]} … {line[-MOST_CHARACTERS // 2 :]}"
+    return plain(line)
+
+
+def plain(line: str) -> str:
+    """A line in which a terminal finds nothing to obey: no escape sequence, no other direction."""
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
 
 

@@ -18,7 +18,7 @@ from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
 from lib import artifacts, preflight, untrusted
-from lib.errors import PlaybookError, did_you_mean
+from lib.errors import PlaybookError, did_you_mean, plain
 from lib.opening import check_step, open_project
 
 PATHS = {n: artifacts.ROOT / f"notebooks/{stem}.ipynb" for n, stem in artifacts.NOTEBOOKS.items()}
@@ -42,6 +42,20 @@ class _WholeFiles(iorw.LocalHandler):  # type: ignore[misc]
     def write(self, buf: str, path: str) -> None:
         content = untrusted.without(self.secrets, buf).encode(errors="replace")
         artifacts.write_bytes(Path(path), content)
+
+
+class _Terminal:
+    """Standard error for what a notebook prints: of a line, a terminal obeys a return before it."""
+
+    def write(self, text: str) -> None:
+        lines = [
+            line.rpartition("\r") if line[:1] == "\r" else ("", "", line)
+            for line in text.split("\n")
+        ]
+        sys.stderr.write("\n".join(again + plain(line) for _, again, line in lines))
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 WRITER = _WholeFiles()
@@ -188,7 +202,7 @@ def _execute(number: str, parameters: dict[str, Any], run: Path, progress: bool)
     options: dict[str, Any] = {"progress_bar": False}
     if progress:
         bar = {"desc": f"{number}/06 {path.stem[3:]:<15}", "leave": True}
-        options = {"progress_bar": bar, "stdout_file": sys.stderr, "stderr_file": sys.stderr}
+        options = {"progress_bar": bar, "stdout_file": _Terminal(), "stderr_file": _Terminal()}
     # Here, what a killed run leaves is replaced by the next.
     manager = MANAGER | {"connection_file": str(run / ".kernel.json")}
     options |= KERNEL | {"config": Config({"KernelManager": manager})}

@@ -153,8 +153,8 @@ def barred(brief: Project) -> dict[str, str]:
 def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     """Ask each live endpoint one call; a row each with what a run will take, and all problems.
 
-    What the licence or the policy bars is not called, and its row says why. Minutes count the
-    calls of step 4 at the latency of this one call, and the loads of step 5.
+    What the licence or the policy bars is not called, and its row says why. Minutes are about: the
+    calls of step 4 at the latency of this one call, and what the loads of step 5 may take.
     """
     sentences = [*problems(brief), *unset(brief), *filter(None, [hub.token_problem()])]
     judge, told, items = brief.evaluation.judge, " ".join(sentences), pd.DataFrame()
@@ -197,7 +197,8 @@ def _first_call(brief: Project, deployment: Deployment, items: pd.DataFrame) -> 
             if len(items) and not record["error"]:
                 outcome = evaluate.first_outcome(alone, deployment, items, Path(folder))
     except PlaybookError as error:
-        return row | {"works": str(error).removeprefix(f"deployment {deployment.name!r}: ")}
+        text = str(error).partition("; answers are kept")[0]  # here none is
+        return row | {"works": text.removeprefix(f"deployment {deployment.name!r}: ")}
     served = record.get("served_model") or record["served"]
     works = "yes" if outcome == "answered" else f"yes, but this answer does not count: {outcome}"
     return record | row | {"served_model": served, "works": record["error"] or works}
@@ -206,7 +207,7 @@ def _first_call(brief: Project, deployment: Deployment, items: pd.DataFrame) -> 
 def _forecast(
     brief: Project, deployment: Deployment, plans: list[pd.DataFrame], latency_s: float
 ) -> dict[str, Any]:
-    """Calls, most dollars and minutes of steps 4 and 5."""
+    """The most calls and dollars, and about how many minutes, of steps 4 and 5."""
     columns, name = ["calls", "cached", "usd_high"], deployment.name
     answers, loads = (p.loc[p["deployment"] == name, columns].astype(float).sum() for p in plans)
     local = deployment.endpoint and deployment.endpoint.local

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import nbformat
 import openai_stub
+import pandas as pd
 import psutil
 import pytest
 
-from lib import artifacts, pipeline
+from lib import __main__ as cli
+from lib import artifacts, fleet, pipeline, preflight, verify
 from lib.errors import PlaybookError
 
 BRIEF = """
@@ -334,3 +336,47 @@ def test_a_kernel_that_dies_is_one_sentence(
         out, err = child.communicate()
     sentence = said(subprocess.CompletedProcess([], child.returncode, out, err))
     assert "kernel died" in sentence
+
+
+HOSTILE = "a\x1b[2J\rThe pick is b\u202e\x9b1m"
+
+
+def test_a_terminal_obeys_nothing_that_stands_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names, slices and endpoints' words, in whatever a command prints."""
+    row = {"deployment": HOSTILE, "repo_id": HOSTILE, "why": HOSTILE}
+    record = {
+        "summary": HOSTILE, "sentences": [HOSTILE], "runner_up": row, "not_asked": [row],
+        "outcome": "picked",
+    }  # fmt: skip
+    (tmp_path / "06_decision.json").write_text(json.dumps(record))
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path))
+    monkeypatch.setattr(pipeline, "run", lambda *_, **__: tmp_path)
+    fleet_row = {"project": HOSTILE, "outcome": "error", "page": "", "says": HOSTILE}
+    monkeypatch.setattr(fleet, "run", lambda *_, **__: [fleet_row])
+    monkeypatch.setattr(verify, "verify", lambda *_, **__: (10, [HOSTILE]))
+    monkeypatch.setattr(verify, "diff", lambda *_: [HOSTILE])
+    frame = pd.DataFrame([{"deployment": HOSTILE, "works": HOSTILE}])
+    monkeypatch.setattr(preflight, "check", lambda _: (frame, []))
+    monkeypatch.setattr(preflight, "notes", lambda _: [HOSTILE])
+    for line in ("run x", "fleet x", "verify x", "diff x y", "check article"):
+        cli.main(line.split())
+        printed = capsys.readouterr()
+        assert "The pick is b" in printed.out, line
+        assert all(c.isprintable() or c == "\n" for c in printed.out + printed.err), line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\rcalls:  10%|█ ", "\rcalls:  10%|█ "),
+        ("\rcalls:  10%\rcalls: 20%\ndone\n", "\rcalls: 20%\ndone\n"),
+        (f"slice {HOSTILE}\n", "slice a\\u001b[2J\\u000dThe pick is b\\u202e\\u009b1m\n"),
+    ],
+)
+def test_of_what_a_notebook_prints_a_terminal_obeys_a_bar_alone(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline._Terminal().write(text)
+    assert capsys.readouterr().err == shown

@@ -262,7 +262,8 @@ def test_a_dead_endpoint_is_named_by_its_address(
     printed = capsys.readouterr()
     assert "a: no connection to http://127.0.0.1:9 (is it up?)" in printed.err
     assert "next: mend this, then python -m lib check" in printed.err
-    assert "Calls are the answers of step 4" in printed.out
+    assert "Calls and dollars are the most; minutes are about" in printed.out
+    assert "--from" not in printed.out + printed.err  # nothing was run yet
 
 
 def test_a_wrong_key_is_a_problem_and_is_not_shown(
