@@ -104,11 +104,30 @@ def test_a_fault_of_one_layer_hides_none_of_another(tmp_path: Path) -> None:
 def test_all_faulty_items_are_named(tmp_path: Path) -> None:
     path = project(tmp_path)
     good = [ITEM | {"id": str(n)} for n in range(3)]
-    write_items(tmp_path, good[0], {"id": "x"}, good[1], {"id": 7, "input": "a"}, *[{}] * 20)
+    faulty = [
+        {"id": "x"},
+        {"id": 7, "input": "a"},
+        *[{"id": n, "input": "a"} for n in range(30, 50)],
+    ]
+    write_items(tmp_path, good[0], faulty[0], good[1], *faulty[1:])
     (problem,) = preflight.problems(open_project(path))
     assert problem.count("\n- ") == 9
     assert "line 2: input must be text" in problem and "line 4: id must be text, not 7" in problem
     assert problem.endswith("items.jsonl: 14 more lines are not usable")
+
+
+def test_a_fault_of_many_lines_is_told_once(tmp_path: Path) -> None:
+    """And a field that no line has by the names of those there are."""
+    path = project(tmp_path)
+    write_items(tmp_path, *[{"ticket": str(n), "text": "a", "label": "b"} for n in range(8)])
+    (problem,) = preflight.problems(open_project(path))
+    way = "evaluation.columns says which is yours: {id: …, input: …, target: …}"
+    assert problem.endswith(
+        f"items.jsonl: none of 8 lines has 'id'; they have label, text, ticket; {way}"
+    )
+    write_items(tmp_path, ITEM, *[{"id": str(n), "input": "a"} for n in range(2, 8)])
+    (problem,) = preflight.problems(open_project(path))
+    assert problem.endswith("items.jsonl line 2: target must be text, not None; so 5 more")
 
 
 def test_notebook_1_refuses_the_same_and_only_notes_a_key(

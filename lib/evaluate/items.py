@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
@@ -24,6 +24,7 @@ from lib.lines import read_csv_lines, read_json_lines, required_file, required_t
 from lib.untrusted import as_dict, as_list
 
 COLUMNS = ["item_id", "input", "target", "group"]
+OURS = ("id", "input", "target", "documents")
 MOST_FAULTS = 8  # named of a file, one by one
 DOUBLED = re.compile(r"\{\{(\w+)\}\}")
 
@@ -58,20 +59,22 @@ def load_items(brief: Project) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS, dtype="str")
     path = required_file(brief.items_path, "evaluation.items in project.yaml")
     where = path_name(path)
-    rows, faults, read = list[dict[str, str]](), list[str](), defaults.any_item
+    rows, fields, read = list[dict[str, str]](), list[list[str]](), defaults.any_item
+    faults = dict[str, list[str]]()  # by what is wrong, the places of the lines
     with contextlib.suppress(ValidationError):  # of the kind's options: `kinds.problems` says why
         read = kind.item_reader(brief)
+    unreadable = list[str]()
     try:
         for place, raw in _lines(path, brief):
+            fields.append(list(raw))
             try:
                 rows.append(_item(raw, place, brief, read))
             except PlaybookError as error:
-                faults.append(str(error))
+                faults.setdefault(str(error).removeprefix(f"{place}: "), []).append(place)
     except PlaybookError as error:  # a line that cannot be read ends the file
-        faults.append(str(error))
-    more = len(faults) - MOST_FAULTS
-    problems = faults[:MOST_FAULTS] + [f"{where}: {more} more lines are not usable"] * (more > 0)
-    if not rows and not faults:
+        unreadable = [str(error)]
+    problems = [*_line_problems(faults, fields, where), *unreadable]
+    if not fields and not unreadable:
         problems.append(f'{where}: empty; write one {{"id", "input", "target"}} a line')
     counts = Counter(row["item_id"] for row in rows).most_common(MOST_FAULTS)
     problems += [f"{where}: the id {name!r} is used {n} times" for name, n in counts if n > 1]
@@ -88,6 +91,29 @@ def load_items(brief: Project) -> pd.DataFrame:
     if problems:
         raise PlaybookError(in_one_list(problems))
     return items
+
+
+def _line_problems(
+    faults: dict[str, list[str]], fields: list[list[str]], where: str
+) -> Iterator[str]:
+    """A sentence for each fault, up to `MOST_FAULTS`, however many lines have it."""
+    for text, places in list(faults.items())[:MOST_FAULTS]:
+        key = re.split("[ :]", text)[0]
+        if 1 < len(places) == len(fields) and key in OURS and not any(key in f for f in fields):
+            way = "evaluation.columns says which is yours: {id: …, input: …, target: …}"
+            yield f"{where}: none of {len(places)} lines has {key!r}; {_in_common(fields)}; {way}"
+        else:
+            yield f"{places[0]}: {text}" + f"; so {len(places) - 1} more" * (len(places) > 1)
+    if more := sum(map(len, list(faults.values())[MOST_FAULTS:])):
+        yield f"{where}: {more} more lines are not usable"
+
+
+def _in_common(lines: Sequence[Iterable[str]]) -> str:
+    """The fields that all lines have, and those that some have."""
+    counts = Counter(name for line in lines for name in line if name not in ("item_id", "group"))
+    everywhere = ", ".join(sorted(name for name, n in counts.items() if n == len(lines)))
+    some = ", ".join(sorted(name for name, n in counts.items() if n < len(lines)))
+    return f"they have {everywhere or 'none in common'}{some and f'; some have {some}'}"[:300]
 
 
 def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -190,13 +216,13 @@ def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[st
             if name == secret:
                 yield f"{key}: {{{secret}}} would give the answer away"
             elif lacking and len(lacking) == len(worded):
-                yield f"{key}: no item has {{{name}}}; they have {', '.join(sorted(fields))}"
+                yield f"{key}: no item has {{{name}}}; {_in_common(worded)}"
             elif lacking:
                 yield f"{key}: item {lacking[0]!r} has no {{{name}}}, and {len(lacking) - 1} more"
             elif any(name not in shot.model_dump() for shot in shots):
                 yield f"shots: one has no {name!r}, which {key} names"
     for name in evaluation.slices:
-        if name not in fields | {"length"}:
+        if name not in fields | {"length"} and not (name == "group" and "file_group" in fields):
             choices = [*sorted(fields - {"item_id", "group"}), "length"]
             yield f"slices: no item has {name!r}; {did_you_mean(name, choices)}"
 
@@ -224,4 +250,4 @@ def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dic
     if "group" in item and field != "group":
         item["file_group"] = item["group"]
     texts = {key: text_of(value) for key, value in item.items() if key not in ("id", "group")}
-    return {"item_id": item["id"], **texts, "group": group}
+    return {"item_id": item["id"], **texts} | ({"group": group} if field else {})

@@ -79,8 +79,13 @@ def test_a_field_that_is_no_text_comes_as_json(tmp_path: Path) -> None:
     [
         (
             {"prompt": {"user": "{kontext}"}},
-            "prompt.user: no item has {kontext}; they have context",
+            "prompt.user: no item has {kontext}; they have context, input, question, target; some have some",
         ),
+        (
+            {"prompt": {"user": "{input} {group}"}},
+            "prompt.user: no item has {group}; they",
+        ),
+        ({"slices": ["group"]}, "slices: no item has 'group'"),
         ({"prompt": {"user": "{input}", "system": "{who}"}}, "prompt.system: no item has {who}"),
         ({"prompt": {"user": "{input} {{context}}"}}, "write {context}, with one brace on each"),
         ({"prompt": {"user": "{input} {output}"}}, "no item has {output}"),
