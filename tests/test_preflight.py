@@ -75,6 +75,24 @@ def test_all_problems_are_in_one_list(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("price", "sentence"),
+    [
+        ("$3,000", "requirements.max_usd_per_month: Input should be a valid number, "),
+        ("3,000", "requirements.0: a number is no key; between braces a comma ends a value: write"),
+    ],
+)
+def test_one_mistake_is_one_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, price: str, sentence: str
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "x")
+    path = project(tmp_path)
+    path.write_text(f"{path.read_text()}\nrequirements: {{max_usd_per_month: {price}}}\n")
+    with pytest.raises(PlaybookError) as caught:
+        open_project(path)
+    assert "problems" not in str(caught.value) and sentence in str(caught.value)
+
+
 def test_a_fault_of_one_layer_hides_none_of_another(tmp_path: Path) -> None:
     """Of the schema, the kind of task, the items, the names and the prices: all in one list."""
     items = [{"id": "1", "input": "x"}, {"id": 2, "input": "y", "target": "no"}]

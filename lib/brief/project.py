@@ -252,13 +252,20 @@ def problem_sentences(
     error: ValidationError, *, model: Any, at: tuple[str, ...] = (), others: Iterable[str] = ()
 ) -> Iterator[str]:
     """A sentence for each problem of the `model` at a place; `others` are keys beside its own."""
-    for one in error.errors(include_url=False)[:200]:  # a hint for each of 40,000 takes seconds
+    errors = error.errors(include_url=False)[:200]  # a hint for each of 40,000 takes seconds
+    numbers = {one["loc"][:-1] for one in errors if one["type"].endswith("_parsing")}
+    for one in errors:
         inside, location = one["loc"], (*at, *one["loc"])
         key = ".".join(map(str, location)) or "the brief"
         text = f"{key}: {one['msg'].removeprefix('Value error, ')}"
         if one["type"] == "extra_forbidden":
             choices = [*_keys_at(inside[:-1], model), *(others if len(inside) == 1 else ())]
             text = f"unknown key {key!r}; {did_you_mean(str(inside[-1]), choices)}"
+        elif one["type"] == "invalid_key":  # {max_usd_per_month: $3,000} has two keys
+            if inside[:-1] in numbers:
+                continue
+            way = "between braces a comma ends a value: write 3000 for 3,000"
+            text = f"{key}: a number is no key; {way}"
         elif one["type"] == "missing":
             text = f"{key} is missing"
         elif key.endswith("_env"):

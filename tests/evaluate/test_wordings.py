@@ -79,7 +79,8 @@ def test_a_field_that_is_no_text_comes_as_json(tmp_path: Path) -> None:
     [
         (
             {"prompt": {"user": "{kontext}"}},
-            "prompt.user: no item has {kontext}; they have context, input, question, target; some have some",
+            "prompt.user: no item has {kontext}; they have context, input, question, target; some"
+            " have some",
         ),
         (
             {"prompt": {"user": "{input} {group}"}},
