@@ -39,8 +39,8 @@ def _say(*lines: str) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     names = [name for name, _ in args.parameters]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise PlaybookError(f"-p {repeated[0]} is given twice")
+    if repeats := [name for name in names if names.count(name) > 1]:
+        raise PlaybookError(f"-p {repeats[0]} is given twice")
     run = pipeline.run(
         args.project,
         # Relative to the caller, as with any command; notebooks resolve to the repository.
@@ -67,9 +67,9 @@ def _fleet(args: argparse.Namespace) -> int:
         raise PlaybookError(f"--workers must be 1 or more, not {args.workers}")
     for row in fleet.run(args.projects, workers=args.workers):
         link = quote(os.path.relpath(row["page"], page.parent)) if row["page"] else ""
-        name, left = (path_name(Path(row[key])) for key in ("project", "page"))
+        name, page_name = (path_name(Path(row[key])) for key in ("project", "page"))
         outcomes.append(row | {"project": name, "link": link})
-        words = [row["outcome"], " ".join(row["says"].split()), *([left] if link else [])]
+        words = [row["outcome"], " ".join(row["says"].split()), *([page_name] if link else [])]
         _say(f"{name}: {' · '.join(words)}")
         write_bytes(page, pages.fleet_page(outcomes).encode())
     _say(path_name(page))
@@ -94,8 +94,8 @@ def _check(args: argparse.Namespace) -> None:
     preflight.refuse(brief, problems, then=then)
     _say(*(f"note: {text}" for text in preflight.notes(brief)))
     n_barred = int(table["works"].str.startswith("not asked").sum())
-    left = f"{n_barred} of {len(brief.deployments)} deployments will not be asked, see above"
-    ready = left if n_barred else "Everything is there"
+    bars = f"{n_barred} of {len(brief.deployments)} deployments will not be asked, see above"
+    ready = bars if n_barred else "Everything is there"
     _say(f"{ready}. next: python -m lib run {args.project}")
 
 
@@ -113,8 +113,8 @@ def _lab(args: argparse.Namespace) -> None:
     """JupyterLab takes this process; its root is the repository, for links to `data/`."""
     folder = ROOT / "notebooks"
     if args.project:
-        folder, kept = pipeline.copy(args.project)
-        for path in kept:
+        folder, older = pipeline.copy(args.project)
+        for path in older:
             sys.stderr.write(f"{path_name(path)} is kept; delete it for a fresh copy\n")
     root = ROOT if folder.is_relative_to(ROOT) else folder
     first = quote((folder / pipeline.PATHS["01"].name).relative_to(root).as_posix())

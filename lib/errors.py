@@ -10,7 +10,7 @@ from typing import Any
 from IPython import display, get_ipython
 from tqdm import tqdm
 
-MOST_CHARACTERS, MOST_SENTENCES = 500, 40
+MOST_SENTENCES = 40
 
 
 class PlaybookError(Exception):
@@ -20,17 +20,12 @@ class PlaybookError(Exception):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__("\n".join(map(_bounded, text.split("\n"))))
+        super().__init__("\n".join(plain(line, 500) for line in text.split("\n")))
 
 
-def _bounded(line: str) -> str:
-    if len(line) > MOST_CHARACTERS:
-        line = f"{line[: MOST_CHARACTERS // 2]} … {line[-MOST_CHARACTERS // 2 :]}"
-    return plain(line)
-
-
-def plain(line: str) -> str:
-    """A line in which a terminal finds nothing to obey: no escape sequence, no other direction."""
+def plain(line: str, most: int = 10_000) -> str:
+    """A line, cut in its middle, in which a terminal finds nothing to obey."""
+    line = line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
 
 

@@ -53,7 +53,9 @@ def open_project(project: str | Path, **overrides: Any) -> Project:
     """
     brief, problems = read_project(project, **overrides)
     if problems := [*problems, *evaluate.problems(brief)]:
-        preflight.refuse(brief, [*problems, *preflight.problems(brief), *preflight.unset(brief)])
+        preflight.refuse(
+            brief, [*problems, *preflight.problems(brief), *preflight.unset_keys(brief)]
+        )
     return brief
 
 
@@ -71,15 +73,15 @@ def open_run(
     run = artifacts.run_directory(open_project(project).name, run_dir)
     artifacts.retire_decision(run)
     changes = {k.replace("__", "."): v for k, v in overrides.items() if v not in ("", 0, None)}
-    overridden = artifacts.overrides(run) | {step: changes}
-    brief = _brief(project, overridden, step)
+    by_step = artifacts.overrides(run) | {step: changes}
+    brief = _brief(project, by_step, step)
     for number in sorted(_steps_below(step)):
         _check(number, brief, run)
     if step == "01":
         preflight.refuse(brief, preflight.problems(brief))
     artifacts.begin(run, step, _made_from(step, brief, run), changes)
-    later = [*preflight.unset(brief), *preflight.notes(brief)] if step == "01" else []
-    return brief, run, " ".join([_standing(step, brief, overridden), *later])
+    later = [*preflight.unset_keys(brief), *preflight.notes(brief)] if step == "01" else []
+    return brief, run, " ".join([_standing(step, brief, by_step), *later])
 
 
 def check_step(number: str, project: str | Path, run: Path) -> None:
@@ -101,11 +103,11 @@ def _steps_below(step: str) -> set[str]:
     return direct.union(*map(_steps_below, direct))
 
 
-def _brief(project: str | Path, overridden: Overrides, step: str) -> Project:
+def _brief(project: str | Path, by_step: Overrides, step: str) -> Project:
     """The brief as a step reads it: with what it and the steps before set differently."""
     keys: dict[str, Any] = {}
-    for number in sorted(number for number in overridden if number <= step):
-        keys |= {key.replace(".", "__"): value for key, value in overridden[number].items()}
+    for number in sorted(number for number in by_step if number <= step):
+        keys |= {key.replace(".", "__"): value for key, value in by_step[number].items()}
     return open_project(project, **keys)
 
 
@@ -121,36 +123,36 @@ def _made_from(step: str, brief: Project, run: Path) -> dict[str, str]:
         (d.hardware and d.name, d.model, d.hardware, d.precision, d.endpoint)
         for d in brief.deployments
     ]
-    placed = [[*place, e and (e.gguf, bool(e.recorded))] for *place, e in places]
-    parts["placed"] = sorted({json.dumps(place) for place in placed})
-    unasked = OF_STEP_6 | {"load_results"}
-    parts["asked"] = [d.model_dump(mode="json", exclude=unasked) for d in brief.deployments]
+    machines = [[*place, e and (e.gguf, bool(e.recorded))] for *place, e in places]
+    parts["placed"] = sorted({json.dumps(place) for place in machines})
+    apart = OF_STEP_6 | {"load_results"}
+    parts["asked"] = [d.model_dump(mode="json", exclude=apart) for d in brief.deployments]
     parts["wording"] = {k: v for k, v in parts["evaluation"].items() if k not in SCORING}
     needs = brief.requirements
     results = [[d.name, *d.load_results] for d in brief.deployments if d.load_results]
     bars = [needs.slo_s, needs.max_ttft_p95_s, needs.max_itl_p95_s, needs.min_rps]
     parts["load"] = [*bars, *results]
-    wanted = reads.brief.split()
+    part_names = reads.brief.split()
     if step == "01" and brief.candidates.source == "hub":
-        wanted += ["size", "deployed"]
+        part_names += ["size", "deployed"]
     if evaluation.strategy == "racing" and step == "04":  # who is dropped depends on them
-        wanted += ["requirements", "objective"]
-    hashes = {f"{part} in the brief": key_of(parts[part]) for part in wanted if part in parts}
+        part_names += ["requirements", "objective"]
+    hashes = {f"{part} in the brief": key_of(parts[part]) for part in part_names if part in parts}
     files = {"files": brief.named_files, "file": [Path(brief.file).name]}
     names = [name for _, *names in results for name in names]
     files["load"] = [name for name in names if (brief.folder / name).is_file()]
-    paths = {name: brief.folder / name for part in wanted for name in files.get(part, ())}
+    paths = {name: brief.folder / name for part in part_names for name in files.get(part, ())}
     paths |= {f"data/{name}.csv": DATA / f"{name}.csv" for name in reads.data.split()}
     hashes |= {name: artifacts.sha256(path) for name, path in paths.items()}
-    written = artifacts.inputs(run)
-    return hashes | {f"{t}.parquet": written.get(f"{t}.parquet", "") for t in reads.steps.split()}
+    hash_of = artifacts.inputs(run)
+    return hashes | {f"{t}.parquet": hash_of.get(f"{t}.parquet", "") for t in reads.steps.split()}
 
 
-def _standing(step: str, brief: Project, overridden: Overrides) -> str:
+def _standing(step: str, brief: Project, by_step: Overrides) -> str:
     below = READS[step].steps.replace(" ", ", ") or "the brief and data/ alone"
     changes = ", ".join(
         f"{key}: {value} (step {number})"
-        for number, keys in sorted(overridden.items())
+        for number, keys in sorted(by_step.items())
         for key, value in keys.items()
         if number <= step
     )

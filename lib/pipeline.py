@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,14 +46,10 @@ class _WholeFiles(iorw.LocalHandler):  # type: ignore[misc]
 
 
 class _Terminal:
-    """Standard error for what a notebook prints: of a line, a terminal obeys a return before it."""
+    """Standard error for what a notebook prints; a return is obeyed where a line begins with it."""
 
     def write(self, text: str) -> None:
-        lines = [
-            line.rpartition("\r") if line[:1] == "\r" else ("", "", line)
-            for line in text.split("\n")
-        ]
-        sys.stderr.write("\n".join(again + plain(line) for _, again, line in lines))
+        sys.stderr.write(re.sub(r"(?m)^[^\r\n].*|[^\r\n]+", lambda line: plain(line[0]), text))
 
     def flush(self) -> None:
         sys.stderr.flush()
@@ -64,8 +61,8 @@ iorw.papermill_io.register(os.sep, WRITER)  # absolute paths
 
 def declared_parameters() -> dict[str, dict[str, str]]:
     """The parameters that each notebook declares, and their types, by the notebook's number."""
-    declared = {n: papermill.inspect_notebook(str(path)).values() for n, path in PATHS.items()}
-    return {n: {p["name"]: p["inferred_type_name"] for p in ps} for n, ps in declared.items()}
+    declarations = {n: papermill.inspect_notebook(str(path)).values() for n, path in PATHS.items()}
+    return {n: {p["name"]: p["inferred_type_name"] for p in ps} for n, ps in declarations.items()}
 
 
 def run(
@@ -81,33 +78,35 @@ def run(
     A parameter, its value as text, goes to every notebook that declares it. The first notebook
     that fails is a PlaybookError.
     """
-    declared, start = declared_parameters(), start.zfill(2)
-    if start not in declared:
-        raise PlaybookError(f"--from {start!r} is not a step; choose one of {', '.join(declared)}")
-    values = _typed(parameters or {}, declared)
+    declarations, start = declared_parameters(), start.zfill(2)
+    if start not in declarations:
+        raise PlaybookError(
+            f"--from {start!r} is not a step; choose one of {', '.join(declarations)}"
+        )
+    values = _typed(parameters or {}, declarations)
     for name in values:
-        if start > (last := max(n for n, names in declared.items() if name in names)):
+        if start > (last := max(n for n, names in declarations.items() if name in names)):
             raise PlaybookError(f"parameter {name!r} is of step {last}: run with --from {last}")
     brief = open_project(project)
-    unset = preflight.unset(brief) if start < "06" else []  # step 6 asks nobody
-    preflight.refuse(brief, preflight.problems(brief) + unset)
+    variables = preflight.unset_keys(brief) if start < "06" else []  # step 6 asks nobody
+    preflight.refuse(brief, preflight.problems(brief) + variables)
     WRITER.secrets = preflight.secrets(brief)
     project, run_path = absolute(project), artifacts.run_directory(brief.name, run_dir)
-    with artifacts.alone(run_path / "run", wait_s=30), _noting_ctrl_c() as pressed:
+    with artifacts.alone(run_path / "run", wait_s=30), _noting_ctrl_c() as presses:
         artifacts.sweep(run_path)
         artifacts.retire_decision(run_path)
-        for number, names in declared.items():
+        for number, names in declarations.items():
             if number < start:
                 check_step(number, project, run_path)
                 if progress:
                     sys.stderr.write(f"{number} {artifacts.NOTEBOOKS[number]}: reused\n")
                 continue
-            passed = {name: value for name, value in values.items() if name in names}
-            passed |= {"project": project, "run_dir": str(run_path)}
+            arguments = {name: value for name, value in values.items() if name in names}
+            arguments |= {"project": project, "run_dir": str(run_path)}
             if number == "04":
                 preflight.anyone_left(brief, run_path)
-            _execute(number, passed, run_path, progress)
-            if pressed:
+            _execute(number, arguments, run_path, progress)
+            if presses:
                 raise KeyboardInterrupt
     return run_path
 
@@ -117,19 +116,19 @@ def copy(project: str) -> tuple[Path, list[Path]]:
     brief = open_project(project)
     project, run_path = absolute(project), artifacts.run_directory(brief.name)
     paths = {number: run_path / path.name for number, path in PATHS.items()}
-    kept = [path for path in paths.values() if path.exists()]
+    older = [path for path in paths.values() if path.exists()]
     ways = {project, brief.file, str(brief.folder), brief.name}  # by name, or as a fleet names it
     # As a notebook's file has it.
     parameters = [json.dumps(f"project = {json.dumps(way)}")[1:-1] for way in ways]
-    for path in kept:
+    for path in older:
         text = path.read_text(encoding="utf-8")
         if not any(parameter in text for parameter in parameters):
             text = f"{artifacts.path_name(path)} is of another project of this name"
             raise PlaybookError(f"{text}: give one another `name`, or delete the copies")
     for number, path in paths.items():
-        if path not in kept:
+        if path not in older:
             _renew(number, project, run_path)
-    return run_path, kept
+    return run_path, older
 
 
 def absolute(project: str) -> str:
@@ -159,13 +158,13 @@ def _renew(number: str, project: str, run: Path) -> None:
 
 def _sources(notebook: Any) -> list[str]:
     """The cells as somebody wrote them: all but the parameters of one run."""
-    injected = "injected-parameters"
-    return [c.source for c in notebook.cells if injected not in c.metadata.get("tags", [])]
+    tag = "injected-parameters"
+    return [c.source for c in notebook.cells if tag not in c.metadata.get("tags", [])]
 
 
-def _typed(texts: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _typed(texts: dict[str, str], declarations: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Values in the type their notebook declares; papermill alone would guess or only warn."""
-    types = {name: kind for names in declared.values() for name, kind in names.items()}
+    types = {name: kind for names in declarations.values() for name, kind in names.items()}
     choices, values = sorted(types.keys() - {"project", "run_dir"}), dict[str, Any]()
     for name, text in texts.items():
         if name not in choices:
@@ -181,10 +180,10 @@ def _typed(texts: dict[str, str], declared: dict[str, dict[str, str]]) -> dict[s
 @contextlib.contextmanager
 def _noting_ctrl_c() -> Iterator[list[int]]:
     """Note Ctrl-C as well as raising it: an exception in a destructor or callback is lost."""
-    pressed: list[int] = []
+    presses: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        pressed.append(number)
+        presses.append(number)
         logging.disable()  # what dies with the kernel is no news
         signal.default_int_handler(number, frame)
 
@@ -192,7 +191,7 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
     if before is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, note)
     try:
-        yield pressed
+        yield presses
     finally:
         signal.signal(signal.SIGINT, before)
 

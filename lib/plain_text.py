@@ -125,8 +125,8 @@ def visible(output: str, tags: Sequence[str]) -> str:
     output = TOKENS.sub("", DRAFT_OPENS.sub("<thought>", output))
     if "<" not in output:
         return output.strip()
-    outside, closing = _patterns((*tags, *DRAFTS))
-    kept: list[str] = []
+    outside, end_tags = _patterns((*tags, *DRAFTS))
+    parts: list[str] = []
     start = place = 0
     while tag := outside.search(output, place):
         place = tag.end()
@@ -134,22 +134,22 @@ def visible(output: str, tags: Sequence[str]) -> str:
             end = output.find("```", place)
             place = end + 3 if end >= 0 else place - 1  # a fence left open protects nothing
         elif tag["close"]:
-            kept, start = [], place
+            parts, start = [], place
         else:
-            kept.append(output[start : tag.start()])
-            closed = closing[tag["name"].casefold()].search(output, place)
-            start = place = closed.end() if closed else len(output)
-    return "".join([*kept, output[start:]]).strip()
+            parts.append(output[start : tag.start()])
+            end_tag = end_tags[tag["name"].casefold()].search(output, place)
+            start = place = end_tag.end() if end_tag else len(output)
+    return "".join([*parts, output[start:]]).strip()
 
 
 @lru_cache(maxsize=8)
 def _patterns(tags: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, re.Pattern[str]]]:
     # Attributes are bounded: a million unclosed "<think " must not take quadratic time.
     names = "|".join(re.escape(tag) for tag in tags)
-    opened, closed = rf"<(?P<name>{names})(?:\s[^<>]{{0,200}})?>", rf"</(?:{names})\s{{0,9}}>"
-    unquoted = r"(?:(?P<tick>`)|(?<!`))(?:%s)(?(tick)(?!`))"
-    outside = "(?P<fence>```)|" + unquoted % rf"{opened}|(?P<close>{closed})"
+    start_tag, end_tag = rf"<(?P<name>{names})(?:\s[^<>]{{0,200}})?>", rf"</(?:{names})\s{{0,9}}>"
+    bare = r"(?:(?P<tick>`)|(?<!`))(?:%s)(?(tick)(?!`))"
+    outside = "(?P<fence>```)|" + bare % rf"{start_tag}|(?P<close>{end_tag})"
     flags = re.IGNORECASE | re.ASCII  # otherwise a dotless i would match, and fold to no tag
-    ends = {tag: unquoted % rf"</{re.escape(tag)}\s{{0,9}}>" for tag in tags}
-    closing = {tag.casefold(): re.compile(end, flags) for tag, end in ends.items()}
-    return re.compile(outside, flags), closing
+    ends = {tag: bare % rf"</{re.escape(tag)}\s{{0,9}}>" for tag in tags}
+    end_tags = {tag.casefold(): re.compile(end, flags) for tag, end in ends.items()}
+    return re.compile(outside, flags), end_tags

@@ -62,12 +62,12 @@ def problems(brief: Project) -> list[str]:
     return sentences
 
 
-def unset(brief: Project) -> list[str]:
+def unset_keys(brief: Project) -> list[str]:
     """A sentence for each deployment, and the judge, whose key or URL is not in the environment."""
     judge = brief.evaluation.judge
     endpoint_of = [(f"deployment {d.name!r}", d.endpoint) for d in _live(brief)]
     endpoint_of += [("evaluation.judge", judge.endpoint)] if judge else []
-    lacking = [
+    unset_names = [
         (who, name)
         for who, endpoint in endpoint_of
         if endpoint
@@ -75,7 +75,7 @@ def unset(brief: Project) -> list[str]:
         if name and not os.environ.get(name)
     ]
     hint = "is not set; export it in the shell that runs this, never in the brief"
-    return [f"{who}: the environment variable {name} {hint}" for who, name in lacking]
+    return [f"{who}: the environment variable {name} {hint}" for who, name in unset_names]
 
 
 def secrets(brief: Project) -> list[str]:
@@ -106,13 +106,13 @@ def notes(brief: Project) -> list[str]:
             with contextlib.suppress(PlaybookError):
                 ids = items["item_id"].tolist()
                 lines = endpoints.recorded_answers(deployment, brief.folder, ids)
-        answered = [line for line in lines if line["output"] is not None or not line["error"]]
-        if n_lacking := len(lines) - len(answered):
+        answers = [line for line in lines if line["output"] is not None or not line["error"]]
+        if n_lacking := len(lines) - len(answers):
             few = "above 2 % its score is not comparable"
             rest = f"{n_lacking} of {len(lines)} items have no recorded answer; {few}"
             texts.append(f"deployment {deployment.name!r}: {rest}")
         by_token = deployment.price and not deployment.price.usd_per_hour
-        if by_token and any(line["completion_tokens"] is None for line in answered):
+        if by_token and any(line["completion_tokens"] is None for line in answers):
             need = "prompt_tokens and completion_tokens to every line for its cost"
             texts.append(f"deployment {deployment.name!r}: add {need}")
     return texts
@@ -120,8 +120,8 @@ def notes(brief: Project) -> list[str]:
 
 def refuse(brief: Project, sentences: Iterable[str], *, then: str = "") -> None:
     """PlaybookError that lists the problems of a brief, where there are any."""
-    if listed := list(sentences):
-        raise PlaybookError(f"{brief.file}: {in_one_list(listed)}{then}")
+    if texts := list(sentences):
+        raise PlaybookError(f"{brief.file}: {in_one_list(texts)}{then}")
 
 
 def _live(brief: Project) -> list[Deployment]:
@@ -137,13 +137,13 @@ def anyone_left(brief: Project, run: Path) -> None:
         endpoints.admitted(brief, endpoints.admit(brief, short, metadata))
 
 
-def barred(brief: Project) -> dict[str, str]:
+def objections(brief: Project) -> dict[str, str]:
     """Why the policy bars a deployment, by its name; what only the Hub knows is open."""
     hosts = {d.name: legal.host_objection(d, brief.policy) for d in brief.deployments}
     reasons = {name: f"not asked: {why}" for name, why in hosts.items() if why}
     with contextlib.suppress(PlaybookError):  # which is among the problems
-        judged = legal.judge(hub.catalogue(brief), tables.licenses(), brief)
-        out = judged[judged["verdict"].isin(["review", "blocked"])].set_index("repo_id")
+        verdicts = legal.judge(hub.catalogue(brief), tables.licenses(), brief)
+        out = verdicts[verdicts["verdict"].isin(["review", "blocked"])].set_index("repo_id")
         by_model = (out["verdict"] + ": " + out["reasons"]).to_dict()
         candidates = [d for d in brief.deployments if not d.baseline and d.model in by_model]
         reasons |= {d.name: f"not asked, step 1: {by_model[d.model]}" for d in candidates}
@@ -156,21 +156,23 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     What the licence or the policy bars is not called, and its row says why. Minutes are about: the
     calls of step 4 at the latency of this one call, and what the loads of step 5 may take.
     """
-    sentences = [*problems(brief), *unset(brief), *filter(None, [hub.token_problem()])]
-    judge, told, items = brief.evaluation.judge, " ".join(sentences), pd.DataFrame()
+    sentences = [*problems(brief), *unset_keys(brief), *filter(None, [hub.token_problem()])]
+    judge, all_problems, items = brief.evaluation.judge, " ".join(sentences), pd.DataFrame()
     with contextlib.suppress(PlaybookError):  # which is among the problems
         items = evaluate.load_items(brief)
-    refused = barred(brief)
-    ready = [d for d in _live(brief) if f"deployment {d.name!r}" not in told]
-    ready = [d for d in ready if d.name not in refused]
+    reasons = objections(brief)
+    ready = [d for d in _live(brief) if f"deployment {d.name!r}" not in all_problems]
+    ready = [d for d in ready if d.name not in reasons]
     run = artifacts.runs_root() / brief.name
     plans = [pd.DataFrame(columns=["deployment", *FORECAST, "cached"])] * 2
     if len(items) and ready:
         plans = [evaluate.dry_run(brief, ready, items, run)]
         plans += [speed.dry_run(brief, items, ready, run)]
-    judges = [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in told else []
-    table: list[dict[str, Any]] = [{"deployment": n, "works": why} for n, why in refused.items()]
-    if refused and not {d.name for d in brief.deployments if not d.baseline} - refused.keys():
+    judges = (
+        [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in all_problems else []
+    )
+    table: list[dict[str, Any]] = [{"deployment": n, "works": why} for n, why in reasons.items()]
+    if reasons and not {d.name for d in brief.deployments if not d.baseline} - reasons.keys():
         sentences.append("deployments: the policy lets nobody through who could be chosen")
     for deployment in ready + judges:
         few = items.head(0 if deployment in judges else 1)

@@ -54,8 +54,8 @@ def read(run: Path) -> Row:
     """The record of a run; PlaybookError where it is missing, damaged or of another version."""
     name = f"{artifacts.path_name(run)}/{artifacts.RECORD}"
     try:
-        there = _is_file(run / artifacts.RECORD)
-        decision = json.loads((run / artifacts.RECORD).read_bytes() if there else b"")
+        path = run / artifacts.RECORD
+        decision = json.loads(b"" if path.is_symlink() else path.read_bytes())
     except (OSError, ValueError):
         raise PlaybookError(f"{name} is missing or no JSON") from None
     schema = json.loads((DATA / f"schemas/decision-{decide.VERSION}.json").read_bytes())
@@ -68,38 +68,38 @@ def read(run: Path) -> Row:
 
 def _changed(run: Path, decision: Row) -> Iterator[str]:
     """A sentence for each file that is not as the record has it, or that it does not have."""
-    sealed, paths = [artifacts.RECORD, "manifest.json"], dict(_trusted(run))
-    hashes = {n: h for n, h in decision["inputs"].items() if n.endswith(".parquet")}
-    hashes |= decision["outputs"] | dict.fromkeys(sealed)
-    # Only what a walk meets is read: a name in the record, or a link, may lead out of the run.
-    for name in sorted(hashes.keys() | paths.keys()):
-        if name not in paths or not _is_file(paths[name]):
+    hashes, sealed = _hashes(run), [artifacts.RECORD, "manifest.json"]
+    expected = {n: h for n, h in decision["inputs"].items() if n.endswith(".parquet")}
+    expected |= decision["outputs"] | {name: hashes.get(name) for name in sealed}
+    for name in sorted(expected.keys() | hashes.keys()):
+        if not hashes.get(name):
             yield f"{name} is missing in this run, or a link"
-        elif name not in hashes:
+        elif name not in expected:
             yield f"{name} is not in the record"
-        elif name not in sealed and artifacts.sha256(paths[name]) != hashes[name]:
+        elif hashes[name] != expected[name]:
             yield f"{name} is another than in the record"
-    if not _is_file(run / "manifest.json"):
-        return
-    if artifacts.manifest_digest(run) != decision.get("manifest"):
-        yield "manifest.json is another than in the record"
-    elif artifacts.sha256(run / artifacts.RECORD) != artifacts.inputs(run).get(artifacts.RECORD):
-        yield f"{artifacts.RECORD} is another than in manifest.json"
+    if hashes.get("manifest.json"):
+        if artifacts.manifest_digest(run) != decision.get("manifest"):
+            yield "manifest.json is another than in the record"
+        elif hashes[artifacts.RECORD] != artifacts.inputs(run).get(artifacts.RECORD):
+            yield f"{artifacts.RECORD} is another than in manifest.json"
 
 
-def _trusted(run: Path) -> Iterator[tuple[str, Path]]:
-    """What people take for the result of a run, by name: all but logs, notebooks, a signature."""
+def _hashes(run: Path) -> dict[str, str]:
+    """SHA-256 by name of what people take for a run's result; "" for a link, which is not read.
+
+    Logs, executed notebooks and a signature are left out. Only what a walk meets is read: a name
+    in the record may lead out of the run.
+    """
     apart = {"logs", "previous", "04_inspect", f"{artifacts.RECORD}.sig"}
     apart |= {f"{stem}.ipynb" for stem in artifacts.NOTEBOOKS.values()}
-    for path in run.rglob("*"):
-        parts = path.relative_to(run).parts
-        locks = any(part.startswith(".") for part in parts)
-        if parts[0] not in apart and not locks and (path.is_symlink() or not path.is_dir()):
-            yield "/".join(parts), path
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+    paths = {path.relative_to(run).as_posix(): path for path in run.rglob("*")}
+    return {
+        name: artifacts.sha256(path) if path.is_file() and not path.is_symlink() else ""
+        for name, path in paths.items()
+        if name.split("/")[0] not in apart and "/." not in f"/{name}"
+        if path.is_symlink() or not path.is_dir()
+    }
 
 
 def _replay(run: Path, decision: Row) -> Iterator[str]:

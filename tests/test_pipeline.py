@@ -371,7 +371,7 @@ def test_a_terminal_obeys_nothing_that_stands_in_files(
     ("text", "shown"),
     [
         ("\rcalls:  10%|█ ", "\rcalls:  10%|█ "),
-        ("\rcalls:  10%\rcalls: 20%\ndone\n", "\rcalls: 20%\ndone\n"),
+        ("\rcalls:  10%\rcalls: 20%\ndone\n", "\rcalls:  10%\rcalls: 20%\ndone\n"),
         (f"slice {HOSTILE}\n", "slice a\\u001b[2J\\u000dThe pick is b\\u202e\\u009b1m\n"),
     ],
 )

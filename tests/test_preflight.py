@@ -167,7 +167,7 @@ def test_recorded_answers_need_no_key(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("SOME_API_KEY", raising=False)
     recorded = {"recorded": "answers.jsonl"}
     brief = open_project(project(tmp_path, "deployments.0.endpoint", recorded))
-    assert preflight.unset(brief) == []
+    assert preflight.unset_keys(brief) == []
 
 
 def hosted(folder: Path, url: str) -> Project:
@@ -348,7 +348,11 @@ def test_a_new_project_is_ready_to_run(projects: Path, capsys: pytest.CaptureFix
     assert main(["new", "my-task"]) == 0
     assert capsys.readouterr().out.endswith("next: python -m lib check my-task\n")
     brief = open_project(projects / "my-task")
-    assert (brief.name, preflight.problems(brief), preflight.unset(brief)) == ("my-task", [], [])
+    assert (brief.name, preflight.problems(brief), preflight.unset_keys(brief)) == (
+        "my-task",
+        [],
+        [],
+    )
     assert len((projects / "my-task/items.jsonl").read_text().splitlines()) == 5
     assert "hosted-template" not in (projects / "my-task/README.md").read_text()
     assert main(["new", "my-task"]) == 1
@@ -365,7 +369,7 @@ def test_the_endpoints_that_the_template_shows_are_right(projects: Path) -> None
     (path.parent / "gpt-5-mini.jsonl").write_text('{"item_id": "t1", "output": "urgent"}\n')
     brief = open_project(path)
     assert len(brief.deployments) == 6 and preflight.problems(brief) == []
-    assert len(preflight.unset(brief)) == 4
+    assert len(preflight.unset_keys(brief)) == 4
 
 
 def test_a_copied_project_that_kept_its_name(projects: Path) -> None:

@@ -125,8 +125,8 @@ def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, _our_fields(item, brief, where)
         return
     columns = brief.evaluation.columns
-    needed = ["id", *["input"] * ("input" in FIELD.findall(_question(brief)))]
-    wanted = {name: columns.get(name, name) for name in (*needed, *columns)}
+    names = ["id", *["input"] * ("input" in FIELD.findall(_question(brief)))]
+    wanted = {name: columns.get(name, name) for name in (*names, *columns)}
     for where, cells in read_csv_lines(path, wanted=wanted):
         item = _our_fields(cells, brief, where)
         for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
@@ -157,16 +157,16 @@ def _our_fields(raw: dict[str, Any], brief: Project, where: str) -> dict[str, An
             value = value[part]
         fields[name] = value
     # The group may be a field that has one of our names too.
-    used = set(columns.values()) - {brief.evaluation.group}
-    return {key: value for key, value in raw.items() if key not in used} | fields
+    our_columns = set(columns.values()) - {brief.evaluation.group}
+    return {key: value for key, value in raw.items() if key not in our_columns} | fields
 
 
 def _conversation(item: dict[str, Any], where: str) -> dict[str, Any]:
     """An item with the turns to send, what they say as `input`, and a target from their end."""
     raw = item["messages"]
     turns = _json(raw, where, "messages") if isinstance(raw, str) else raw
-    stored = [as_dict(choice).get("message") for choice in as_list(item.get("choices"))[:1]]
-    turns = validated(TURNS, [*as_list(turns), *stored], where, "messages")
+    completion = [as_dict(choice).get("message") for choice in as_list(item.get("choices"))[:1]]
+    turns = validated(TURNS, [*as_list(turns), *completion], where, "messages")
     item = {"id": f"line {where.rpartition(' ')[2]}"} | item
     if turns and turns[-1]["role"] == "assistant":
         last = turns.pop()
@@ -176,9 +176,9 @@ def _conversation(item: dict[str, Any], where: str) -> dict[str, Any]:
         item = {"target": calls or _words_of(last)} | item
     if not turns or turns[-1]["role"] not in ("user", "tool"):
         raise PlaybookError(f"{where}: messages must hold a turn of the user to answer")
-    spoken = [turn for turn in turns if turn["role"] not in ("system", "developer")]
-    lines = [f"{turn['role']}: {_words_of(turn)}" for turn in spoken]
-    text = _words_of(spoken[0]) if len(spoken) == 1 else "\n".join(lines)
+    speech = [turn for turn in turns if turn["role"] not in ("system", "developer")]
+    lines = [f"{turn['role']}: {_words_of(turn)}" for turn in speech]
+    text = _words_of(speech[0]) if len(speech) == 1 else "\n".join(lines)
     return {"input": text} | item | {"messages": canonical(turns)}
 
 
@@ -208,17 +208,18 @@ def _wording_problems(brief: Project, rows: list[dict[str, str]]) -> Iterator[st
         for name in sorted(fields.union(words).intersection(DOUBLED.findall(text or ""))):
             yield f"{key}: write {{{name}}}, with one brace on each side"
         # A conversation is sent as it is, so the wording of a turn is for the other items.
-        talking = key == "prompt.user" and not words
-        worded = [row for row in rows if not (talking and "messages" in row)]
+        of_turns = key == "prompt.user" and not words
+        worded_rows = [row for row in rows if not (of_turns and "messages" in row)]
         secret = "human" if key.startswith("judge") else "target"
         for name in sorted({*FIELD.findall(text or "")}.difference(words)):
-            lacking = [row["item_id"] for row in worded if name not in row]
+            ids_without = [row["item_id"] for row in worded_rows if name not in row]
             if name == secret:
                 yield f"{key}: {{{secret}}} would give the answer away"
-            elif lacking and len(lacking) == len(worded):
-                yield f"{key}: no item has {{{name}}}; {_in_common(worded)}"
-            elif lacking:
-                yield f"{key}: item {lacking[0]!r} has no {{{name}}}, and {len(lacking) - 1} more"
+            elif ids_without and len(ids_without) == len(worded_rows):
+                yield f"{key}: no item has {{{name}}}; {_in_common(worded_rows)}"
+            elif ids_without:
+                more = f"and {len(ids_without) - 1} more"
+                yield f"{key}: item {ids_without[0]!r} has no {{{name}}}, {more}"
             elif any(name not in shot.model_dump() for shot in shots):
                 yield f"shots: one has no {name!r}, which {key} names"
     for name in evaluation.slices:
@@ -240,8 +241,10 @@ def _item(item: dict[str, Any], where: str, brief: Project, read: Reader) -> dic
         item = {"input": fill(_question(brief), texts)} | item
     for key in ("id", "input"):
         required_text(item.get(key), where, key)
-    if taken := [key for key in ("item_id", "deployment", "repo_id") if key in item]:
-        raise PlaybookError(f"{where}: the key {taken[0]} is taken; the item's name is its id")
+    if reserved_keys := [key for key in ("item_id", "deployment", "repo_id") if key in item]:
+        raise PlaybookError(
+            f"{where}: the key {reserved_keys[0]} is taken; the item's name is its id"
+        )
     field = brief.evaluation.group
     group = text_of(item.get(field)) if field else ""
     if field and not group.strip():

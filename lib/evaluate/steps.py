@@ -33,9 +33,9 @@ class Gathered(NamedTuple):
         """Who was dropped, who shares another's answers, and which models answered: sentences."""
         pairs = self.answers[["deployment", "shared_with"]].drop_duplicates()
         same = "the same weights, wording and options as {}: asked once, latency not shared"
-        shared = [f"{name}: {same.format(o)}" for name, o in pairs.dropna().to_numpy() if o]
+        common = [f"{name}: {same.format(o)}" for name, o in pairs.dropna().to_numpy() if o]
         out = [f"{name}: {reason}" for name, reason in self.dropped.items()]
-        return out + shared + model_notes(self.answers)
+        return out + common + model_notes(self.answers)
 
 
 def gather(
@@ -152,14 +152,14 @@ def summarise(
     for name, rows_of_one in scored.groupby("deployment", sort=False):
         metrics = kind.metrics(brief, rows_of_one[rows_of_one["outcome"] != "failed"])
         metrics += joint[joint["deployment"] == name].to_dict("records")
-        shared = {
+        common = {
             "deployment": name,
             "repo_id": rows_of_one["repo_id"].iloc[0],
             **counts_of_calls(rows_of_one),
         }
         recorded = getattr(by_name[str(name)].endpoint, "recorded", None)
-        shared["basis"] = f"recorded ({recorded})" if recorded else "measured here"
-        table += [{**shared, **m, "primary": i == 0} for i, m in enumerate(metrics)]
+        common["basis"] = f"recorded ({recorded})" if recorded else "measured here"
+        table += [{**common, **m, "primary": i == 0} for i, m in enumerate(metrics)]
     if not kind.ASKS_ITEMS and scored.empty:
         table = [row for row in kind.metrics(brief, scored) if row["deployment"] in by_name]
     scores = kind.correct(brief, pd.DataFrame(table, columns=COLUMNS), scored, checked)
@@ -184,8 +184,8 @@ def detail(
 
 def compare(brief: Project, scored: pd.DataFrame, gathered: Gathered) -> pd.DataFrame:
     """Every pair of deployments on the same items, but not what a race dropped."""
-    left = scored[~scored["deployment"].isin(gathered.dropped)]
-    return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(left, gathered.graded))
+    in_race = scored[~scored["deployment"].isin(gathered.dropped)]
+    return cast(pd.DataFrame, kinds.of(brief.evaluation.kind).compare(in_race, gathered.graded))
 
 
 def non_inferiority(
