@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, AnyStr, TypeVar
 
@@ -86,13 +86,10 @@ def _object(line: bytes, where: str, wanted: str) -> dict[str, Any]:
     return value
 
 
-def read_csv_lines(
-    path: Path, *, wanted: Mapping[str, str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_csv_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every line of a CSV file with its place, as text by the names in its header.
 
-    `wanted` says which columns there must be, by the names we give them. Whatever else is wrong
-    with the file or a line is a PlaybookError.
+    Whatever is wrong with the file or a line is a PlaybookError.
     """
     where = path_name(path)
     _beginning(path)
@@ -101,7 +98,7 @@ def read_csv_lines(
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader((line for _, line in _bounded(stream, path)), strict=True)
             header = next(reader, [])
-            _check_header(header, where, wanted)
+            _check_header(header, where)
             for cells in (cells for cells in reader if any(cell.strip() for cell in cells)):
                 place = f"{where} line {reader.line_num}"
                 if len(cells) != len(header):
@@ -118,18 +115,14 @@ def read_csv_lines(
         raise PlaybookError(f"{where} line {reader.line_num}: not CSV: {error}") from None
 
 
-def _check_header(header: list[str], where: str, wanted: Mapping[str, str]) -> None:
+def _check_header(header: list[str], where: str) -> None:
     if not header:
         raise PlaybookError(f"{where}: empty; its first line must name the columns")
     name, count = Counter(header).most_common(1)[0]
     if count > 1:
         raise PlaybookError(f"{where} line 1: the column {name!r} is there twice; rename one")
-    for name, column in wanted.items():
-        if column not in header:
-            hint = f"among {header}"[:300] + f"; evaluation.columns can say which is: {{{name}: …}}"
-            if len(header) == 1:  # perhaps of a file that nobody should quote
-                hint = "in a single one; separate the columns by commas"
-            raise PlaybookError(f"{where} line 1: no column {column!r} {hint}")
+    if len(header) == 1:  # perhaps of a file that nobody should quote
+        raise PlaybookError(f"{where} line 1: a single column; separate the columns by commas")
 
 
 def _too_long(where: str) -> PlaybookError:

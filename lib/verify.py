@@ -14,7 +14,6 @@ from lib import artifacts, decide, tables
 from lib.brief import Project
 from lib.errors import PlaybookError
 from lib.tables import DATA, Row
-from lib.untrusted import as_dict
 
 OK, CHANGED, DIFFERS, INCOMPARABLE = 0, 10, 11, 12  # exit statuses
 OF_THE_DAY = {"created_at", "machine", "versions", "basis"}  # of the machine that made the record
@@ -150,7 +149,11 @@ def diff(first: Path, second: Path) -> list[str]:
         stale = one["inputs"].get(name) != two["inputs"].get(name)
         if stale and not name.endswith((".parquet", " in the brief")):
             lines.append(f"Another {name}.")
-    lines += [f"{change}." for change in _changes(one["brief"], two["brief"])]
+    before, after = (_values(record["brief"]) for record in (one, two))
+    for key in before | after:
+        was, now = (values.get(key, "none") for values in (before, after))
+        change = f"{was} → {now}" if len(was + now) < 150 else "another text"
+        lines += [f"{key}: {change}."] * (was != now)
     old, new = (
         artifacts.load(run, "06_tradeoffs").set_index("deployment") for run in (first, second)
     )
@@ -159,32 +162,22 @@ def diff(first: Path, second: Path) -> list[str]:
     for name in old.index.intersection(new.index):
         lines += _moved(name, old.loc[name], new.loc[name])
     was, now = (
-        (record["pick"] or {}).get("deployment", record["outcome"]) for record in (one, two)
+        str((record["pick"] or {}).get("deployment", record["outcome"])) for record in (one, two)
     )
     pick = f"is {was}, as before" if was == now else f"was {was}, now {now}"
     return [*lines, f"The pick {pick}."]
 
 
-def _changes(old: Any, new: Any, key: str = "") -> Iterator[str]:
-    """Each value of a brief that changed, by its dotted key; the order of names is no change."""
-    old, new = _by_name(old), _by_name(new)
-    if isinstance(old, dict) and isinstance(new, dict):
-        for part in old | new:
-            yield from _changes(old.get(part), new.get(part), f"{key}.{part}".lstrip("."))
-    elif old != new:
-        texts = ("none" if v is None else "there" if isinstance(v, dict) else v for v in (old, new))
-        change = " → ".join(map(str, texts))
-        yield f"{key}: {change if len(change) < 150 else 'another text'}"
-
-
-def _by_name(value: Any) -> Any:
-    """A list as a mapping by what names its entries, or by their places; words are sorted."""
-    if not isinstance(value, list):
-        return value
-    if all(isinstance(entry, str) for entry in value):
-        return ", ".join(sorted(value)) or None
-    names = [str(as_dict(entry).get("name") or as_dict(entry).get("repo_id")) for entry in value]
-    return dict(zip(names if len({*names}) == len(names) else count(1), value, strict=False))
+def _values(value: Any, key: str = "") -> dict[str, str]:
+    """The values of a brief by dotted key; of a list by its entries' names, or its words sorted."""
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        names = [str(entry.get("name") or entry.get("repo_id")) for entry in value]
+        value = dict(zip(names if len({*names}) == len(names) else count(1), value, strict=False))
+    if isinstance(value, dict):
+        parts = (_values(inner, f"{key}.{part}".lstrip(".")) for part, inner in value.items())
+        return {name: text for values in parts for name, text in values.items()}
+    value = ", ".join(sorted(map(str, value))) if isinstance(value, list) else value
+    return {} if value in (None, "") else {key: str(value)}
 
 
 def _items(decision: Row) -> str:

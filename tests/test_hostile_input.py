@@ -207,12 +207,12 @@ CASES: dict[str, Case] = {
     "items elsewhere": Case(put("evaluation.items", "../" * 20 + "etc/passwd"), "not JSON"),
     "items elsewhere as CSV": Case(
         lambda b: (at("items", "../" * 20 + "etc/passwd")(b), put("evaluation.format", "csv")(b)),
-        "no column",
+        "a single column",
     ),
     "the environment": Case(put("evaluation.items", "/proc/self/environ"), "not JSON"),
     "the environment as CSV": Case(
         lambda b: (at("items", "/proc/self/environ")(b), put("evaluation.format", "csv")(b)),
-        "no column",
+        "a single column",
     ),
     "the environment as answers": Case(at("recorded", "/proc/self/environ"), "not JSON"),
     "the environment as a schema": Case(at("schema", "/proc/self/environ"), "not JSON"),

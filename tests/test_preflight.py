@@ -141,7 +141,8 @@ def test_a_fault_of_many_lines_is_told_once(tmp_path: Path) -> None:
     (problem,) = preflight.problems(open_project(path))
     way = "evaluation.columns says which is yours: {id: …, input: …, target: …}"
     assert problem.endswith(
-        f"items.jsonl: none of 8 lines has 'id'; they have label, text, ticket; {way}"
+        f"items.jsonl line 1: id must be text, not None; so 7 more; no line has a field 'id',"
+        f" they have label, text, ticket; {way}"
     )
     write_items(tmp_path, ITEM, *[{"id": str(n), "input": "a"} for n in range(2, 8)])
     (problem,) = preflight.problems(open_project(path))

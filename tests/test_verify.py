@@ -283,7 +283,8 @@ def test_a_diff_names_each_value_of_the_brief_by_its_dotted_key() -> None:
         "policy": {"licenses": ["mit", "apache-2.0"], "use": "internal"}, "task": long,
         "requirements": {"min_quality": 0.8, "min_rps": 0}, "shots": shots,
     }  # fmt: skip
-    assert list(verify._changes(old, old | {"deployments": [gpt, qwen]})) == []
+    before = verify._values(old)
+    assert verify._values(old | {"deployments": [gpt, qwen]}) == before
     new = {
         "deployments": [gpt | {"retires_on": "2027-01-01"}, {"name": "new", "hardware": "h100-1"},
                         qwen | {"endpoint": {"base_url": "https://b.example/v1"}}],
@@ -291,18 +292,21 @@ def test_a_diff_names_each_value_of_the_brief_by_its_dotted_key() -> None:
         "policy": {"licenses": ["apache-2.0"], "use": "internal"}, "task": f"{long}Now.",
         "requirements": {"min_quality": 0.9, "min_rps": 2},
     }  # fmt: skip
-    assert list(verify._changes(old, new)) == [
-        "deployments.qwen.endpoint.base_url: https://a.example/v1 → https://b.example/v1",
-        "deployments.gpt.retires_on: none → 2027-01-01",
-        "deployments.new: none → there",
-        "models.a/b.total_params_b: 8 → 9",
-        "policy.licenses: apache-2.0, mit → apache-2.0",
-        "task: another text",
-        "requirements.min_quality: 0.8 → 0.9",
-        "requirements.min_rps: 0 → 2",
-        "shots.1.input: a → b",
-        "shots.2.input: b → a",
-    ]
+    after = verify._values(new)
+    assert {k: (before.get(k), after.get(k)) for k in before | after if
+            before.get(k) != after.get(k)} == {
+        "deployments.qwen.endpoint.base_url": ("https://a.example/v1", "https://b.example/v1"),
+        "deployments.gpt.retires_on": (None, "2027-01-01"),
+        "deployments.new.name": (None, "new"),
+        "deployments.new.hardware": (None, "h100-1"),
+        "models.a/b.total_params_b": ("8", "9"),
+        "policy.licenses": ("apache-2.0, mit", "apache-2.0"),
+        "task": (long, f"{long}Now."),
+        "requirements.min_quality": ("0.8", "0.9"),
+        "requirements.min_rps": ("0", "2"),
+        "shots.1.input": ("a", "b"),
+        "shots.2.input": ("b", "a"),
+    }  # fmt: skip
 
 
 def test_two_runs_are_told_apart(run: Path, tmp_path: Path, capsys: Any) -> None:

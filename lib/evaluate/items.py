@@ -1,6 +1,7 @@
 """The brief's items: read from JSON lines or CSV, and checked before anything is asked."""
 
 import contextlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -98,36 +99,30 @@ def _line_problems(
 ) -> Iterator[str]:
     """A sentence for each fault, up to `MOST_FAULTS`, however many lines have it."""
     for text, places in list(faults.items())[:MOST_FAULTS]:
-        key = re.split("[ :]", text)[0]
-        if 1 < len(places) == len(fields) and key in OURS and not any(key in f for f in fields):
+        text += f"; so {len(places) - 1} more" * (len(places) > 1)
+        if (key := re.split("[ :]", text)[0]) in OURS and not any(key in names for names in fields):
             way = "evaluation.columns says which is yours: {id: …, input: …, target: …}"
-            yield f"{where}: none of {len(places)} lines has {key!r}; {_in_common(fields)}; {way}"
-        else:
-            yield f"{places[0]}: {text}" + f"; so {len(places) - 1} more" * (len(places) > 1)
+            text += f"; no line has a field {key!r}, {_in_common(fields)}; {way}"
+        yield f"{places[0]}: {text}"
     if more := sum(map(len, list(faults.values())[MOST_FAULTS:])):
         yield f"{where}: {more} more lines are not usable"
 
 
-def _in_common(lines: Sequence[Iterable[str]]) -> str:
-    """The fields that all lines have, and those that some have."""
-    counts = Counter(name for line in lines for name in line if name not in ("item_id", "group"))
-    everywhere = ", ".join(sorted(name for name, n in counts.items() if n == len(lines)))
-    some = ", ".join(sorted(name for name, n in counts.items() if n < len(lines)))
-    return f"they have {everywhere or 'none in common'}{some and f'; some have {some}'}"[:300]
+def _in_common(rows: Sequence[Iterable[str]]) -> str:
+    """The fields that all rows have, and those that some have."""
+    counts = Counter(itertools.chain.from_iterable(rows))
+    names = sorted(counts.keys() - {"item_id", "group"})
+    everywhere = ", ".join(name for name in names if counts[name] == len(rows)) or "none in common"
+    some = ", ".join(name for name in names if counts[name] < len(rows))
+    return f"they have {everywhere}{some and f'; some have {some}'}"[:300]
 
 
 def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
-    if brief.evaluation.format == "jsonl":
-        if path.suffix in (".csv", ".tsv"):
-            way = "write evaluation.format: csv, and evaluation.columns for other names of columns"
-            raise PlaybookError(f"{path_name(path)}: by its name no JSON lines; {way}")
+    if brief.evaluation.format == "jsonl" and path.suffix != ".csv":
         for where, item in read_json_lines(path, wanted="id, input and target"):
             yield where, _our_fields(item, brief, where)
         return
-    columns = brief.evaluation.columns
-    names = ["id", *["input"] * ("input" in FIELD.findall(_question(brief)))]
-    wanted = {name: columns.get(name, name) for name in (*names, *columns)}
-    for where, cells in read_csv_lines(path, wanted=wanted):
+    for where, cells in read_csv_lines(path):
         item = _our_fields(cells, brief, where)
         for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
             if item.get(key, "").strip():

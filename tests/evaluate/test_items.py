@@ -346,14 +346,17 @@ def test_csv_with_json_cells(tmp_path: Path) -> None:
     [
         ("", "items.csv: empty; its first line must name the columns"),
         ("id,input,target\n", "items.csv: empty; write one"),
-        ("id,text,target\n1,x,y\n", "items.csv line 1: no column 'input' among ['id', 'text', 'ta"),
+        (
+            "id,text,target\n1,x,y\n",
+            "no line has a field 'input', they have id, target, text; evaluatio",
+        ),
         ("id;input;target\n1;x;y\n", "separate the columns by commas"),
         ("id,input,input\n1,x,y\n", "items.csv line 1: the column 'input' is there twice"),
         ("id,input,target\n1,x,y,z\n", "items.csv line 2: 4 cells, but the header has 3; put quot"),
         ('id,input,target\n1,"x"y,z\n', "items.csv line 2: not CSV: "),
         ('id,input,target\n1,"x', "items.csv line 2: not CSV: unexpected end of data"),
         ("id,input,target\n1,x,\n", "items.csv line 2: target must be text, not ''"),
-        ("id,input\n1,x\n", "items.csv line 2: target must be text, not None"),
+        ("id,input\n1,x\n", "items.csv line 2: target must be text, not None; no line has a field"),
         (b"id,input,target\n1,caf\xe9,x\n", "items.csv: not UTF-8 (invalid continuation byte)"),
         (f"id,input,target\n1,{'x' * 1_000_001},y\n", "line 2: too long; an item has"),
     ],
@@ -399,12 +402,9 @@ def test_a_file_that_is_something_else_is_told(
             load_items(brief(tmp_path, "evaluation.format", "csv"))
 
 
-def test_a_csv_file_that_is_read_as_json_lines_says_how(tmp_path: Path) -> None:
+def test_a_csv_file_is_known_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("id,input,target\n1,x,positive\n")
-    with pytest.raises(
-        PlaybookError, match=r"write evaluation\.format: csv, and evaluation\.columns"
-    ):
-        load_items(brief(tmp_path, "evaluation.items", "items.csv"))
+    assert list(load_items(brief(tmp_path, "evaluation.items", "items.csv"))["input"]) == ["x"]
 
 
 def test_numbers_and_yes_are_told_to_be_quoted(tmp_path: Path) -> None:
