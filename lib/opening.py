@@ -53,9 +53,8 @@ def open_project(project: str | Path, **overrides: Any) -> Project:
     """
     brief, problems = read_project(project, **overrides)
     if problems := [*problems, *evaluate.problems(brief)]:
-        preflight.refuse(
-            brief, [*problems, *preflight.problems(brief), *preflight.unset_keys(brief)]
-        )
+        later = [*preflight.problems(brief), *preflight.unset_keys(brief)]
+        preflight.refuse(brief, [*problems, *later])
     return brief
 
 

@@ -61,8 +61,8 @@ iorw.papermill_io.register(os.sep, WRITER)  # absolute paths
 
 def declared_parameters() -> dict[str, dict[str, str]]:
     """The parameters that each notebook declares, and their types, by the notebook's number."""
-    declarations = {n: papermill.inspect_notebook(str(path)).values() for n, path in PATHS.items()}
-    return {n: {p["name"]: p["inferred_type_name"] for p in ps} for n, ps in declarations.items()}
+    types_of = {n: papermill.inspect_notebook(str(path)).values() for n, path in PATHS.items()}
+    return {n: {p["name"]: p["inferred_type_name"] for p in ps} for n, ps in types_of.items()}
 
 
 def run(
@@ -78,14 +78,12 @@ def run(
     A parameter, its value as text, goes to every notebook that declares it. The first notebook
     that fails is a PlaybookError.
     """
-    declarations, start = declared_parameters(), start.zfill(2)
-    if start not in declarations:
-        raise PlaybookError(
-            f"--from {start!r} is not a step; choose one of {', '.join(declarations)}"
-        )
-    values = _typed(parameters or {}, declarations)
+    types_of, start = declared_parameters(), start.zfill(2)
+    if start not in types_of:
+        raise PlaybookError(f"--from {start!r} is not a step; choose one of {', '.join(types_of)}")
+    values = _typed(parameters or {}, types_of)
     for name in values:
-        if start > (last := max(n for n, names in declarations.items() if name in names)):
+        if start > (last := max(n for n, names in types_of.items() if name in names)):
             raise PlaybookError(f"parameter {name!r} is of step {last}: run with --from {last}")
     brief = open_project(project)
     variables = preflight.unset_keys(brief) if start < "06" else []  # step 6 asks nobody
@@ -95,7 +93,7 @@ def run(
     with artifacts.alone(run_path / "run", wait_s=30), _noting_ctrl_c() as presses:
         artifacts.sweep(run_path)
         artifacts.retire_decision(run_path)
-        for number, names in declarations.items():
+        for number, names in types_of.items():
             if number < start:
                 check_step(number, project, run_path)
                 if progress:
@@ -162,9 +160,9 @@ def _sources(notebook: Any) -> list[str]:
     return [c.source for c in notebook.cells if tag not in c.metadata.get("tags", [])]
 
 
-def _typed(texts: dict[str, str], declarations: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _typed(texts: dict[str, str], types_of: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Values in the type their notebook declares; papermill alone would guess or only warn."""
-    types = {name: kind for names in declarations.values() for name, kind in names.items()}
+    types = {name: kind for names in types_of.values() for name, kind in names.items()}
     choices, values = sorted(types.keys() - {"project", "run_dir"}), dict[str, Any]()
     for name, text in texts.items():
         if name not in choices:

@@ -67,15 +67,10 @@ def unset_keys(brief: Project) -> list[str]:
     judge = brief.evaluation.judge
     endpoint_of = [(f"deployment {d.name!r}", d.endpoint) for d in _live(brief)]
     endpoint_of += [("evaluation.judge", judge.endpoint)] if judge else []
-    unset_names = [
-        (who, name)
-        for who, endpoint in endpoint_of
-        if endpoint
-        for name in (endpoint.api_key_env, endpoint.base_url_env)
-        if name and not os.environ.get(name)
-    ]
+    names = [(who, n) for who, e in endpoint_of if e for n in (e.api_key_env, e.base_url_env) if n]
     hint = "is not set; export it in the shell that runs this, never in the brief"
-    return [f"{who}: the environment variable {name} {hint}" for who, name in unset_names]
+    lacks = [(who, name) for who, name in names if not os.environ.get(name)]
+    return [f"{who}: the environment variable {name} {hint}" for who, name in lacks]
 
 
 def secrets(brief: Project) -> list[str]:
@@ -157,20 +152,18 @@ def check(brief: Project) -> tuple[pd.DataFrame, list[str]]:
     calls of step 4 at the latency of this one call, and what the loads of step 5 may take.
     """
     sentences = [*problems(brief), *unset_keys(brief), *filter(None, [hub.token_problem()])]
-    judge, all_problems, items = brief.evaluation.judge, " ".join(sentences), pd.DataFrame()
+    judge, faults, items = brief.evaluation.judge, " ".join(sentences), pd.DataFrame()
     with contextlib.suppress(PlaybookError):  # which is among the problems
         items = evaluate.load_items(brief)
     reasons = objections(brief)
-    ready = [d for d in _live(brief) if f"deployment {d.name!r}" not in all_problems]
+    ready = [d for d in _live(brief) if f"deployment {d.name!r}" not in faults]
     ready = [d for d in ready if d.name not in reasons]
     run = artifacts.runs_root() / brief.name
     plans = [pd.DataFrame(columns=["deployment", *FORECAST, "cached"])] * 2
     if len(items) and ready:
         plans = [evaluate.dry_run(brief, ready, items, run)]
         plans += [speed.dry_run(brief, items, ready, run)]
-    judges = (
-        [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in all_problems else []
-    )
+    judges = [evaluate.as_deployment(judge)] if judge and "evaluation.judge:" not in faults else []
     table: list[dict[str, Any]] = [{"deployment": n, "works": why} for n, why in reasons.items()]
     if reasons and not {d.name for d in brief.deployments if not d.baseline} - reasons.keys():
         sentences.append("deployments: the policy lets nobody through who could be chosen")

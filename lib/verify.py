@@ -170,7 +170,7 @@ def diff(first: Path, second: Path) -> list[str]:
 
 def _values(value: Any, key: str = "") -> dict[str, str]:
     """The values of a brief by dotted key; of a list by its entries' names, or its words sorted."""
-    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+    if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
         names = [str(entry.get("name") or entry.get("repo_id")) for entry in value]
         value = dict(zip(names if len({*names}) == len(names) else count(1), value, strict=False))
     if isinstance(value, dict):

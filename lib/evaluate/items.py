@@ -44,27 +44,24 @@ TURNS = TypeAdapter(list[_Turn])
 
 
 def load_items(brief: Project) -> pd.DataFrame:
-    """Read the items of a brief, a file of JSON lines or CSV (`evaluation.format`).
+    """Read the items of a brief, a file of JSON lines or CSV, with our names for its fields.
 
-    `evaluation.columns` names the file's field for each of ours. A line may hold a conversation
-    instead (`messages`, in OpenAI's shape): an assistant's turn at its end is not sent, and is the
-    target where there is no other. An `input` is needed where the brief's wording names it.
+    A line may hold a conversation instead (`messages`, in OpenAI's shape): an assistant's turn at
+    its end is the target where there is no other. An `input` is needed where the wording names it.
 
     Returned is a row per item, all text: `item_id input target group`, what the kind of task adds
-    (`documents`) and the file's further fields, as canonical JSON where they are no text. `group`
-    is the field that `evaluation.group` names; another of that name is `file_group`. Lines that are
-    not usable are a PlaybookError, with their places and what is wrong.
+    (`documents`) and the file's further fields, as canonical JSON where they are no text; one that
+    is called `group` but not by the brief is `file_group`. Other lines are a PlaybookError.
     """
     kind = kinds.of(brief.evaluation.kind)
     if not kind.ASKS_ITEMS:
         return pd.DataFrame(columns=COLUMNS, dtype="str")
     path = required_file(brief.items_path, "evaluation.items in project.yaml")
     where = path_name(path)
-    rows, fields, read = list[dict[str, str]](), list[list[str]](), defaults.any_item
-    faults = dict[str, list[str]]()  # by what is wrong, the places of the lines
+    rows, fields, unreadable = list[dict[str, str]](), list[list[str]](), list[str]()
+    faults, read = dict[str, list[str]](), defaults.any_item  # places of lines by what is wrong
     with contextlib.suppress(ValidationError):  # of the kind's options: `kinds.problems` says why
         read = kind.item_reader(brief)
-    unreadable = list[str]()
     try:
         for place, raw in _lines(path, brief):
             fields.append(list(raw))
@@ -124,10 +121,8 @@ def _lines(path: Path, brief: Project) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     for where, cells in read_csv_lines(path):
         item = _our_fields(cells, brief, where)
-        for key in kinds.of(brief.evaluation.kind).JSON_FIELDS:
-            if item.get(key, "").strip():
-                item[key] = _json(item[key], where, key)
-        yield where, item
+        keys = [k for k in kinds.of(brief.evaluation.kind).JSON_FIELDS if item.get(k, "").strip()]
+        yield where, item | {key: _json(item[key], where, key) for key in keys}
 
 
 def _json(text: str, where: str, key: str) -> Any:
