@@ -53,10 +53,10 @@ def _run(args: argparse.Namespace) -> int:
     second = "No other configuration qualifies."
     if decision["runner_up"]:
         second = f"The next best is {decision['runner_up']['deployment']}."
-    lines = [f"{decision['summary']} {second}", *decision["sentences"]]
+    _say(f"{decision['summary']} {second}", *decision["sentences"])
     for one in decision["not_asked"]:
-        lines.append(f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}")
-    _say(*lines, f"{path_name(run)}/report.html")
+        _say(f"Not asked: {one['deployment']} ({one['repo_id']}): {one['why']}")
+    _say(f"{path_name(run)}/report.html")
     return STATUS[decision["outcome"]]
 
 
@@ -86,10 +86,9 @@ def _new(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     brief = open_project(args.project)
     table, problems = preflight.check(brief)
-    view = pages.table(table, rows=99, empty="There is no endpoint to ask.")
+    says = "Calls and dollars are the most; minutes are about, at the latency of this one call."
+    view = pages.table(table, rows=99, says=says, empty="There is no endpoint to ask.")
     _say(*view.text.split("\n"))
-    if len(table):
-        _say("Calls and dollars are the most; minutes are about, at the latency of this one call.")
     then = f"\nnext: mend this, then python -m lib check {args.project}"
     preflight.refuse(brief, problems, then=then)
     _say(*(f"note: {text}" for text in preflight.notes(brief)))
