@@ -23,7 +23,7 @@ REPORTED = 0.95  # the least share of answers with token counts that may speak f
 VOLUMES = np.geomspace(100, 1e8, 601)  # requests a day at which costs are compared
 UNMEASURED = {"max_rps": NAN, "low": NAN, "high": NAN, "basis": "not measured"}
 COLUMNS = "deployment hardware price price_basis cost_basis replicas utilisation".split()
-COLUMNS += [*PRICES, "usd_per_hour", "rps", "rps_most", *PER_REQUEST]
+COLUMNS += [*PRICES, "usd_per_hour", "rps", "rps_most", *PER_REQUEST, "limit_rps", "peak_rps"]
 
 Amounts = NDArray[np.float64]
 Bounds = tuple[float, float, float]
@@ -39,7 +39,8 @@ def cost(
     does, `replicas` of it bear the peak at the lower bound of the capacity, and `utilisation` is
     the share of it that is used. Without `traffic` an hourly price is divided by the capacity,
     which is the cost at full use. A token price is multiplied by the tokens of the answers, with
-    a bootstrap interval. What is not known is missing, never zero.
+    a bootstrap interval. What is not known is missing, never zero. No machine is added for what is
+    priced by token: it must bear `peak_rps` as it is, within the `limit_rps` of its stated limits.
     """
     loads = capacity.set_index("deployment").to_dict("index")
     answers_by_name = {name: rows for name, rows in answers.groupby("deployment")}
@@ -59,6 +60,7 @@ def _parts(
     """What a bill is made from: dollars an hour and the load that they bear, or of a request."""
     words = f"${rate.usd_per_hour or 0:.3g}/hour"
     least, most, per_request = load["max_rps"], load["high"], (NAN, NAN, NAN)
+    limit = np.inf
     if load["basis"].startswith("published"):
         most = NAN  # which has no interval
     else:
@@ -67,6 +69,7 @@ def _parts(
         in_, out = rate.input_usd_per_million, rate.output_usd_per_million
         words = f"${in_:.3g} in, ${out:.3g} out per million tokens"
         per_request = _per_request(deployment, rate, answers)
+        limit = _limit(deployment, answers)
     return {
         "deployment": deployment.name,
         "hardware": deployment.hardware or "hosted",
@@ -75,6 +78,7 @@ def _parts(
         "usd_per_hour": NAN if rate.usd_per_hour is None else rate.usd_per_hour,
         "rps": least if least > 0 else NAN,
         "rps_most": most if least > 0 else NAN,
+        "limit_rps": limit,
     } | dict(zip(PER_REQUEST, per_request, strict=True))
 
 
@@ -88,13 +92,22 @@ def _per_request(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> B
     return bootstrap(lambda rows: float(dollars[rows].mean()), len(dollars))
 
 
+def _limit(deployment: Deployment, answers: pd.DataFrame) -> float:
+    """The requests a second that its stated limits allow, tokens at the mean of the answers."""
+    limits, used = deployment.limits, answers[answers["outcome"] != "failed"]
+    tokens = used[["prompt_tokens", "completion_tokens"]].dropna().sum(axis=1).mean()
+    by_tokens = (limits.tokens_per_minute or np.inf) / max(1.0, tokens)  # of NaN: 1 at least
+    return float(min(limits.requests_per_minute or np.inf, by_tokens)) / 60
+
+
 def _bill(
     row: Mapping[str, Any], traffic: Traffic | None, requirements: Requirements
 ) -> dict[str, Any]:
     """A month's dollars and those of 1,000 requests, with replicas and their utilisation."""
     thousand = [row[name] * 1000 for name in PER_REQUEST]
     hourly = not np.isnan(row["usd_per_hour"])
-    figures: dict[str, Any] = {"cost_basis": "per token", "replicas": NAN, "utilisation": NAN}
+    figures: dict[str, Any] = dict.fromkeys(["replicas", "utilisation", "peak_rps"], NAN)
+    figures["cost_basis"] = "per token"
     months = [NAN] * 3
     if traffic:
         volume = np.array([traffic.requests_per_day])
@@ -105,6 +118,8 @@ def _bill(
             used = traffic.requests_per_day / 86_400 / (replicas * row["rps"]) if replicas else NAN
             thousand = [usd / (traffic.requests_per_day * DAYS) * 1000 for usd in months]
             figures |= {"replicas": replicas or NAN, "utilisation": used}
+        else:
+            figures["peak_rps"] = traffic.requests_per_day / 86_400 * traffic.peak_factor
     elif hourly:
         figures["cost_basis"] = "at full use: the brief states no traffic"
         usd = row["usd_per_hour"] / 3.6  # per 1,000 requests, at one a second

@@ -35,6 +35,7 @@ class Bar(NamedTuple):
         return self.value, f"{ends}_low", f"{ends}_high"
 
 
+PEAK = "peak_rps"  # of the traffic: a bar for what gets no machine more, see `cost`
 BARS = {
     "min_quality": Bar("quality", True, "quality of at least {:.3g}", "quality"),
     "max_p95_s": Bar("p95_s", False, "p95 latency of at most {:.3g} s", "p95 latency (s)", "p95"),
@@ -45,15 +46,18 @@ BARS = {
         "itl_p95_s", False, "p95 between tokens of at most {:.3g} s", "p95 per token (s)", "itl"
     ),
     "min_rps": Bar("borne_rps", True, "at least {:.3g} requests/s", "load (requests/s)", "borne"),
+    PEAK: Bar("borne_rps", True, "the peak of {:.3g} requests/s", "peak", "borne"),
     "max_usd_per_1k": Bar("usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"),
     "max_usd_per_month": Bar("usd_per_month", False, "at most ${:,.0f} a month", "$ a month"),
 }
 SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
 FEW = 10  # items: what would do is not known to a single one
 MORE_LOADS = "no load from min_rps on shows it: raise speed.budget_s and run step 5 again"
+LOAD_LONGER = "its capacity is not resolved: raise speed.budget_s and run step 5 again"
 UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
     "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
-    "min_rps": "its capacity is not resolved: raise speed.budget_s and run step 5 again",
+    "min_rps": LOAD_LONGER,
+    PEAK: LOAD_LONGER,
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: no traffic, no capacity, or no tokens",
 }
@@ -123,10 +127,10 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     rows: list[tuple[Any, ...]] = []
     records: list[dict[Any, Any]] = table.to_dict("records")
     for row, (name, bar) in product(records, BARS.items()):
-        threshold = getattr(requirements, name)
+        threshold = row[PEAK] if name == PEAK else getattr(requirements, name)
         if name == "min_quality" and (row["comparable"] == "no" or math.isnan(row["quality"])):
             threshold = threshold or 0.0
-        if threshold is not None:
+        if pd.notna(threshold):
             wanted = bar.wording.format(threshold) if threshold else "comparable quality"
             interval = [float(row[column]) for column in bar.columns]
             verdict = _verdict(name, row, threshold, *interval)
@@ -171,9 +175,12 @@ def _verdict(
     name: str, row: Mapping[Any, Any], wanted: float, value: float, low: float, high: float
 ) -> tuple[str, str]:
     basis = str(row["basis"])
+    if (is_load := name in ("min_rps", PEAK)) and row["limit_rps"] < wanted:
+        return "not met", f"its limits allow {number(row['limit_rps'])}/s, not {number(wanted)}/s"
     if basis.startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
-    if basis.startswith("recorded") and ", load read" not in basis and name != "min_quality":
+    recorded = basis.startswith("recorded") and ", load read" not in basis
+    if recorded and name != "min_quality" and math.isnan(value):
         guess = row["estimated_load"] and f": {row['estimated_load']}" * (name == "min_rps")
         return "not decided", f"recorded answers: there is no endpoint to measure{guess}"
     missed_by = {"TTFT": "max_ttft_p95_s", "inter-token latency": "max_itl_p95_s"}
@@ -183,7 +190,7 @@ def _verdict(
         why = f"{row['n_failed']} calls failed" if row["n_failed"] else "the model changed"
         return "not decided", f"not comparable: {why}; run step 4 again"
     nearer = "an open loop nearer to it, in load_results, would do" * (", load read" in basis)
-    if math.isnan(value) and not (nearer and name in ("max_p95_s", "min_rps")):
+    if math.isnan(value) and not (nearer and (is_load or name == "max_p95_s")):
         return "not decided", UNKNOWN.get(name) or f"its quality has no figure: {basis}"
     # Turned so that more is better: met at the worse bound, missed at the better one.
     sign = 1 if BARS[name].more_is_better else -1
@@ -191,11 +198,13 @@ def _verdict(
     if sign * worse >= sign * wanted:
         return "met", ""
     # A load that failed is itself the bound: the capacity lies below it.
-    if sign * better < sign * wanted or (name == "min_rps" and high == wanted):
-        return "not met", ""
+    ends = f"at least {number(low)}" if math.isnan(high) else f"{number(low)} to {number(high)}"
+    against_peak = f"it bears {ends}/s, your peak is {number(wanted)}/s" * (name == PEAK)
+    if sign * better < sign * wanted or (is_load and high == wanted):
+        return "not met", against_peak
     if name != "min_quality":
         note = nearer or "more requests or probes would do"
-        return "not decided", f"the interval is too wide: {note}"
+        return "not decided", f"{against_peak or 'the interval is too wide'}: {note}"
     if math.isnan(low + high):
         return "not decided", f"no interval of {row['metric']} can be trusted on so few items"
     n = int(row["n"])

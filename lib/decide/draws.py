@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lib.brief import Project, Requirements
-from lib.decide.decision import BARS, SHOWN_BY_LOAD, frontier
+from lib.decide.decision import BARS, PEAK, SHOWN_BY_LOAD, frontier
 from lib.decide.steps import known_checks
 from lib.stats import by_item, twins
 
@@ -164,9 +164,12 @@ def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
 
     Whatever the brief asks, quality must have a figure and some load must be borne.
     """
-    rps = draws.figures["min_rps"]
+    limit, peak = (draws.table[name].to_numpy(float) for name in ("limit_rps", PEAK))
+    rps = np.minimum(draws.figures["min_rps"], limit)
     met = {"load": rps > 0}
-    for name, figures in draws.figures.items():
+    if not np.isnan(peak).all():
+        met[PEAK] = ~(rps < peak)
+    for name, figures in (draws.figures | {"min_rps": rps}).items():
         bar = getattr(bars, name)
         if bar is None and name == "min_quality":
             bar = -np.inf

@@ -79,7 +79,7 @@ def _figures(table: pd.DataFrame, brief: Project) -> Iterator[tuple[str, float, 
         day = traffic.requests_per_day
         yield "requests a day", day, moved("traffic", "requests_per_day", day)
     for name, bar in BARS.items():  # another latency would need other loads: run step 5 for it
-        if name not in LATENCIES and (threshold := getattr(brief.requirements, name)):
+        if name not in LATENCIES and (threshold := getattr(brief.requirements, name, None)):
             yield f"the bar on {bar.noun}", threshold, moved("requirements", name, threshold)
 
 

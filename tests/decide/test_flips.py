@@ -66,7 +66,8 @@ def test_one_machine_more_flips_in_a_narrow_window(tmp_path: Path) -> None:
     folder.mkdir()
     full = 5 * 86_400
     project = brief(folder, "traffic", {"requests_per_day": int(2.97 * full), "peak_factor": 1})
-    rows = table(api=usd(1.3 * 24_000 / full), own={})
+    api = usd(1.3 * 24_000 / full) | {"max_rps": 99.0, "rps_low": 90.0, "rps_high": 100.0}
+    rows = table(api=api, own={})
     rows.loc[1, ["usd_per_hour", "rps", "rps_most"]] = 1.0, 5.0, 5.0
     flips = flip_points(at_traffic(rows, project), project).set_index("change")
     assert flips.loc["requests a day", "pick"] == "api"
@@ -91,6 +92,18 @@ def test_traffic_flips_between_a_machine_and_a_price_by_token(tmp_path: Path) ->
     flips = flip_points(at_traffic(rows, project), project).set_index("change")
     assert flips.loc["requests a day", "pick"] == "own"
     assert flips.loc["requests a day", "flips_at"] == pytest.approx(48_000, rel=0.01)
+
+
+def test_traffic_flips_where_a_price_by_token_no_longer_bears_the_peak(tmp_path: Path) -> None:
+    """It bears 4/s, 345,600 a day; of the dear machine a second one is bought."""
+    folder = tmp_path / "traffic"
+    folder.mkdir()
+    project = brief(folder, "traffic", {"requests_per_day": 300_000, "peak_factor": 1})
+    rows = table(api=usd(0.01), own={})
+    rows.loc[1, ["usd_per_hour", "rps", "rps_most"]] = 1.0, 5.0, 5.0
+    flips = flip_points(at_traffic(rows, project), project).set_index("change")
+    assert flips.loc["requests a day", "pick"] == "own"
+    assert flips.loc["requests a day", "flips_at"] == pytest.approx(345_600, rel=0.001)
 
 
 def test_nobody_qualifies_and_nothing_flips(tmp_path: Path, measured: pd.DataFrame) -> None:

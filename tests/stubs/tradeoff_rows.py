@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -27,6 +28,8 @@ ROW: dict[str, Any] = {
     "rps_low": 4.0,
     "rps_high": 5.0,
     "slo_s": NAN,
+    "limit_rps": math.inf,
+    "peak_rps": NAN,
     "binds": "",
     "p95_s": 0.5,
     "p95_low": 0.4,
