@@ -132,8 +132,7 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
         raise PlaybookError(f"{path}: not a readable CSV file: {error}") from None
     except pa.errors.SchemaErrors as error:
         case = error.failure_cases.astype(object).iloc[0]
-        value = case["failure_case"]
-        value = value.item() if hasattr(value, "item") else value
+        value = np.asarray(case["failure_case"]).item()
         where = f"{path}: column {case['column']!r}, row {case['index']}"
         raise PlaybookError(f"{where}: {value!r} breaks {case['check']}") from None
 
@@ -168,12 +167,18 @@ def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[Row]
     return records
 
 
-def number(value: float, *, digits: int = 3) -> str:
-    """A number for people: three significant digits, no exponent; "–" where unknown."""
+def number(value: float, *, digits: int = 3, beside: float | None = None) -> str:
+    """A number for people: three significant digits, no exponent; "–" where unknown.
+
+    It has as many more as tell it from another that stands `beside` it.
+    """
     if not math.isfinite(value):
         return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
     text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
-    return f"{float(text):,.0f}" if abs(value) >= 1000 else text
+    text = f"{float(text):,.15g}" if abs(value) >= 1000 else text
+    if digits < 15 and beside not in (None, value) and text == number(beside, digits=digits):
+        return number(value, digits=digits + 1, beside=beside)
+    return text
 
 
 def percent(share: float | None) -> str:

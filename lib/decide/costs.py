@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lib.brief import Deployment, Project, Requirements, Traffic
 from lib.endpoints import Rate, price_of, usd_of_answers
 from lib.stats import bootstrap
+from lib.tables import number
 
 NAN = float("nan")
 ENDS = ("", "_low", "_high")
@@ -22,7 +23,7 @@ HOURS, DAYS = 730.0, 365 / 12  # of a month
 REPORTED = 0.95  # the least share of answers with token counts that may speak for all
 VOLUMES = np.geomspace(100, 1e8, 601)  # requests a day at which costs are compared
 UNMEASURED = {"max_rps": NAN, "low": NAN, "high": NAN, "basis": "not measured"}
-COLUMNS = "deployment hardware price price_basis cost_basis replicas utilisation".split()
+COLUMNS = "deployment hardware price price_basis cost_basis replicas utilisation machines".split()
 COLUMNS += [*PRICES, "usd_per_hour", "rps", "rps_most", *PER_REQUEST, "limit_rps", "peak_rps"]
 
 Amounts = NDArray[np.float64]
@@ -58,7 +59,7 @@ def _parts(
     deployment: Deployment, rate: Rate, load: Mapping[Any, Any], answers: pd.DataFrame
 ) -> dict[str, Any]:
     """What a bill is made from: dollars an hour and the load that they bear, or of a request."""
-    words = f"${rate.usd_per_hour or 0:.3g}/hour"
+    words = f"${number(rate.usd_per_hour or 0, digits=6)}/hour"
     least, most, per_request = load["max_rps"], load["high"], (NAN, NAN, NAN)
     limit = np.inf
     if load["basis"].startswith("published"):
@@ -67,7 +68,8 @@ def _parts(
         least, most = load["low"], np.inf if np.isnan(most) else most
     if rate.usd_per_hour is None:
         in_, out = rate.input_usd_per_million, rate.output_usd_per_million
-        words = f"${in_:.3g} in, ${out:.3g} out per million tokens"
+        each = [number(float(usd), digits=6) for usd in (in_, out) if usd is not None]
+        words = "${} in, ${} out per million tokens".format(*each)
         per_request = _per_request(deployment, rate, answers)
         limit = _limit(deployment, answers)
     return {
@@ -107,7 +109,7 @@ def _bill(
     thousand = [row[name] * 1000 for name in PER_REQUEST]
     hourly = not np.isnan(row["usd_per_hour"])
     figures: dict[str, Any] = dict.fromkeys(["replicas", "utilisation", "peak_rps"], NAN)
-    figures["cost_basis"] = "per token"
+    figures |= {"cost_basis": "per token", "machines": ""}
     months = [NAN] * 3
     if traffic:
         volume = np.array([traffic.requests_per_day])
@@ -118,6 +120,10 @@ def _bill(
             used = traffic.requests_per_day / 86_400 / (replicas * row["rps"]) if replicas else NAN
             thousand = [usd / (traffic.requests_per_day * DAYS) * 1000 for usd in months]
             figures |= {"replicas": replicas or NAN, "utilisation": used}
+            if used > 0:
+                spare = f" ({traffic.spare} spare)" * bool(traffic.spare)
+                figures["machines"] = f"{replicas:.0f} machine{'s' * (replicas > 1)}{spare}"
+                figures["machines"] += f" at {row['price']}, {used:.0%} used"
         else:
             figures["peak_rps"] = traffic.requests_per_day / 86_400 * traffic.peak_factor
     elif hourly:

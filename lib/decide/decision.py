@@ -37,18 +37,18 @@ class Bar(NamedTuple):
 
 PEAK = "peak_rps"  # of the traffic: a bar for what gets no machine more, see `cost`
 BARS = {
-    "min_quality": Bar("quality", True, "quality of at least {:.3g}", "quality"),
-    "max_p95_s": Bar("p95_s", False, "p95 latency of at most {:.3g} s", "p95 latency (s)", "p95"),
+    "min_quality": Bar("quality", True, "quality of at least {}", "quality"),
+    "max_p95_s": Bar("p95_s", False, "p95 latency of at most {} s", "p95 latency (s)", "p95"),
     "max_ttft_p95_s": Bar(
-        "ttft_p95_s", False, "p95 to the first token of at most {:.3g} s", "p95 TTFT (s)", "ttft"
+        "ttft_p95_s", False, "p95 to the first token of at most {} s", "p95 TTFT (s)", "ttft"
     ),
     "max_itl_p95_s": Bar(
-        "itl_p95_s", False, "p95 between tokens of at most {:.3g} s", "p95 per token (s)", "itl"
+        "itl_p95_s", False, "p95 between tokens of at most {} s", "p95 per token (s)", "itl"
     ),
-    "min_rps": Bar("borne_rps", True, "at least {:.3g} requests/s", "load (requests/s)", "borne"),
-    PEAK: Bar("borne_rps", True, "the peak of {:.3g} requests/s", "peak", "borne"),
-    "max_usd_per_1k": Bar("usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"),
-    "max_usd_per_month": Bar("usd_per_month", False, "at most ${:,.0f} a month", "$ a month"),
+    "min_rps": Bar("borne_rps", True, "at least {} requests/s", "load (requests/s)", "borne"),
+    PEAK: Bar("borne_rps", True, "the peak of {} requests/s", "peak", "borne"),
+    "max_usd_per_1k": Bar("usd_per_1k", False, "at most ${} per 1,000 requests", "$ per 1,000"),
+    "max_usd_per_month": Bar("usd_per_month", False, "at most ${} a month", "$ a month"),
 }
 SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
 FEW = 10  # items: what would do is not known to a single one
@@ -131,7 +131,10 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
         if name == "min_quality" and (row["comparable"] == "no" or math.isnan(row["quality"])):
             threshold = threshold or 0.0
         if pd.notna(threshold):
-            wanted = bar.wording.format(threshold) if threshold else "comparable quality"
+            # A bar is spelled as in the brief.
+            digits = 3 if name == PEAK else 15
+            words = bar.wording.format(number(threshold, digits=digits))
+            wanted = words if threshold else "comparable quality"
             interval = [float(row[column]) for column in bar.columns]
             verdict = _verdict(name, row, threshold, *interval)
             if name in SHOWN_BY_LOAD and verdict[0] == "not decided":
@@ -139,7 +142,7 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
                 kept = row["slo_s"] <= (threshold if name == "max_p95_s" else row["slo_s"])
                 enough = 0.0 < row["borne_low"] >= (requirements.min_rps or 0.0)
                 if kept and enough and not str(row["basis"]).startswith("published"):
-                    most = f"{row['rps_low']:.3g}/s"
+                    most = f"{number(row['rps_low'])}/s"
                     verdict = "met", f"by the capacity: p95 keeps to the objective up to {most}"
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
     rows += [
@@ -289,13 +292,15 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     more = failing["requirement"].map(lambda name: name not in BARS or BARS[name].more_is_better)
     bound = failing["low"].where(more, failing["high"])
     gap = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
-    text = failing["requirement"] + " would have to be " + bound.map(number)
+    ends = [number(b, beside=t) for b, t in zip(bound, failing["threshold"], strict=True)]
+    text = failing["requirement"] + " would have to be " + ends
     give = failing["note"].where(failing["note"] != "", text)
     failing = failing.assign(gap=gap, give=give, missed=failing["verdict"] == "not met")
     groups = [group for _, group in failing.groupby("deployment", sort=False)]
     nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
     worst = (nearest := nearest.sort_values("gap", kind="stable")[::-1]).iloc[0]
-    measured = "{} [{}, {}]".format(*map(number, worst[["value", "low", "high"]]))
+    figures = [number(worst[c], beside=worst["threshold"]) for c in ("value", "low", "high")]
+    measured = "{} [{}, {}]".format(*figures)
     measured = "no figure" if math.isnan(worst["value"]) else measured
     words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}
     return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words

@@ -14,7 +14,7 @@ from lib.decide.decision import BARS, TIES, check, choose, qualify
 from lib.decide.draws import LATENCIES
 
 STEPS = (1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 4.0, 10.0)  # factors tried, the nearest first
-HALVINGS = 10  # of the gap between the last factor that holds and the first that flips: to 0.1 %
+HALVINGS = 14  # of the gap between the last factor that holds and the first that flips
 COLUMNS = ["change", "value", "flips_at", "factor", "pick"]
 
 Pick = Callable[[float], str]  # by the factor of a figure

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lib.brief import Project
-from lib.decide.decision import BARS, choose
+from lib.decide.decision import BARS, choose, nearest_miss
 from lib.decide.draws import Draws, certainty, joint_draws, meets_each, regret, worth_of_items
 from lib.decide.flips import flip_points
 from lib.decide.steps import served_models
@@ -78,7 +78,7 @@ def _provisional(sure: Frame, checks: Frame, draws: Draws, brief: Project) -> Ro
         "model": row["repo_id"],
         "p_qualifies": float(row["p_qualifies"]),
         "p_meets": {name: float(met[name][:, at].mean()) for name in met if name in BARS},
-        "would_settle": "; ".join(of.loc[of["verdict"] == "not decided", "note"]),
+        "would_settle": (nearest_miss(of) or {"would_have_to_give": ""})["would_have_to_give"],
     }
 
 
@@ -91,9 +91,7 @@ def _sure(chosen: Frame, provisional: Row | None) -> list[str]:
         which, chance = min(each, key=lambda pair: pair[1], default=("", 1.0))
         bar = f", the least sure is {BARS[which].noun} ({percent(chance)})" if which else ""
         lead = f"Provisional, if it must be decided today: {name}, which meets every requirement"
-        settles = f"To settle it: {provisional['would_settle']}."
-        sentence = f"{lead} with a probability of {percent(row['p_qualifies'])}{bar}."
-        return [sentence, settles] if provisional["would_settle"] else [sentence]
+        return [f"{lead} with a probability of {percent(row['p_qualifies'])}{bar}."]
     lead = f"{name} is the right choice with a probability of {percent(row['p_pick'])}"
     return [f"{lead}, and meets every requirement with {percent(row['p_qualifies'])}."]
 
@@ -110,19 +108,21 @@ def _wrong(loss: Any, objective: str) -> list[str]:
 
 
 def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
-    """Whether it may replace the baseline: the verdict of step 4, with the difference."""
+    """Whether it may replace the baseline: the verdict of step 4, with the bounds it rests on."""
     answering = set(scored["deployment"])
     names = [d.name for d in brief.deployments if d.baseline and d.name in answering]
     if not names or chosen.empty or not (verdict := chosen["against_baseline"].iloc[0]):
         return []
-    both = scored[scored["deployment"].isin([chosen.index[0], *names])]
     margin = brief.evaluation.margin
-    row = non_inferiority(both, baseline=names[0], margin=margin).iloc[0]
-    points = [number(100 * row[name]) for name in ("difference", "low", "high")]
+    trials = non_inferiority(scored, baseline=names[0], margin=margin).set_index("deployment")
+    row = trials.loc[chosen.index[0]]
+    ends = [number(100 * row[name], beside=-100 * margin) for name in ("low", "high")]
     words = "good enough to switch" if verdict == "good enough" else f"{verdict} whether to switch"
     words += f"; {row['note']}" if verdict == "not decided" and row["note"] else ""
-    lead = f"Against {names[0]}, the baseline: {points[0]} points [{points[1]}, {points[2]}]"
-    return [f"{lead}, with a margin of {number(100 * margin)}: {words}."]
+    many = f", adjusted for {len(trials)} candidates" * (len(trials) > 1)
+    lead = f"Against {names[0]}, the baseline: {number(100 * row['difference'])} points"
+    bounds = f"at least {ends[0]} and at most {ends[1]} (each one-sided{many})"
+    return [f"{lead}, {bounds}, with a margin of {number(100 * margin)}: {words}."]
 
 
 def _slices(slices: Frame, brief: Project) -> list[str]:
@@ -189,8 +189,8 @@ def _holds(flips: Frame, order: list[str]) -> list[str]:
     if near.empty:
         return [f"{lead} for every price, traffic and bar from a tenth to ten times theirs."]
     turns = [
-        f"{row['change']} {'rises' if row['factor'] > 1 else 'falls'} to {number(row['flips_at'])}"
-        f" (then {row['pick']})"
+        f"{row['change']} {'rises' if row['factor'] > 1 else 'falls'} to"
+        f" {number(row['flips_at'], beside=row['value'])} (then {row['pick']})"
         for row in near.to_dict("records")
     ]
     return [f"{lead} until {', or '.join(turns)}."]

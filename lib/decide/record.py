@@ -4,13 +4,12 @@ import math
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from lib import artifacts
 from lib.brief import Project
-from lib.decide.decision import choose, nearest_miss
+from lib.decide.decision import TIES, choose, nearest_miss
 from lib.decide.steps import funnel, provenance, serving
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
@@ -50,8 +49,9 @@ def decision_record(
     if named := outlook["provisional"]:
         outlook = outlook | {"provisional": rows(facts.loc[[named["deployment"]]])[0] | named}
     pick, runner_up = [*rows(facts.loc[order[:2]]), None, None][:2]
-    candidates = table.loc[table["standing"] == "candidate", "deployment"]
-    miss = None if order else nearest_miss(checks[checks["deployment"].isin(candidates)])
+    candidates = table.loc[table["standing"] == "candidate", "deployment"].tolist()
+    near = [named["deployment"]] if named else candidates
+    miss = None if order else nearest_miss(checks[checks["deployment"].isin(near)])
     undecided = (table["qualifies"] == "not decided").any()
     # Those that qualify and cannot be told apart from the pick.
     better = table.set_index("deployment")["beaten_by"].str.split(", ")
@@ -105,24 +105,21 @@ def _summary(record: Row, table: Frame) -> str:
         row = table.set_index("deployment").loc[pick["deployment"]]
         basis = str(row["basis"])
         how = "on published figures only" if basis.startswith("published") else basis
-        lead = f"{pick['deployment']} ({pick['model']}) is the {record['project']['objective']}"
-        return f"{lead} configuration that meets every requirement, {how}.{_month(row)}"
+        who, objective = f"{pick['deployment']} ({pick['model']})", record["project"]["objective"]
+        lead = f"{who} is the {objective} configuration that meets every requirement, {how}."
+        if TIES[objective] in record["tie_rule"]:
+            first = f"and goes first of those that tie for {objective}"
+            lead = f"{who} meets every requirement, {how}, {first}."
+        if math.isnan(row["usd_per_month"]):
+            return lead
+        month = f"${number(row['usd_per_month'])} a month {row['cost_basis']}"
+        return f"{lead} It costs {month}{row['machines'] and ': ' + row['machines']}."
     if not (miss := record["nearest_miss"]):
         return "Nothing was measured, so nothing can be chosen."
     undecided = record["outcome"] == "not decided"
     lead = "No configuration is shown to qualify yet" if undecided else "None qualifies"
-    return f"{lead}; the nearest is {miss['deployment']}: {miss['would_have_to_give']}."
-
-
-def _month(row: "pd.Series[Any]") -> str:
-    """What the pick costs a month, and how much of its machines that traffic uses."""
-    if math.isnan(row["usd_per_month"]):
-        return ""
-    cost = f" It costs ${number(row['usd_per_month'])} a month {row['cost_basis']}"
-    if math.isnan(row["utilisation"]):
-        return f"{cost}."
-    machines = f"{row['replicas']:.0f} machine{'s' if row['replicas'] > 1 else ''}"
-    return f"{cost}: {machines}, {row['utilisation']:.0%} used."
+    role = "provisional" if record["provisional"] else "the nearest"
+    return f"{lead}; {role} is {miss['deployment']}: {miss['would_have_to_give']}."
 
 
 def _rejected(

@@ -99,11 +99,22 @@ def disagreements(cells: pd.DataFrame, *, limit: int = 8) -> pd.DataFrame:
 
 def grid(checks: pd.DataFrame) -> pd.DataFrame:
     """Requirement checks, a row per deployment and a column per requirement: verdict and value."""
+    columns = ["verdict", "value", "threshold", "note"]
     cells = [
-        f"{MARKS.get(verdict, ('', '? '))[1]}{verdict} ({number(value)}){note and f': {note}'}"
-        for verdict, value, note in checks[["verdict", "value", "note"]].to_numpy()
+        f"{MARKS.get(verdict, ('', '? '))[1]}{verdict} ({number(value, beside=threshold)})"
+        f"{note and f': {note}'}"
+        for verdict, value, threshold, note in checks[columns].to_numpy()
     ]
     return checks.assign(cell=cells).set_index(["deployment", "wanted"])["cell"].unstack(sort=False)
+
+
+def flips(points: list[Row]) -> pd.DataFrame:
+    """Flip points: `change now flips_at pick`, in digits that tell both values from each other."""
+    table = pd.DataFrame(points, columns=["change", "value", "flips_at", "pick"])
+    pairs = table[["value", "flips_at"]].astype(float).to_numpy()
+    table["flips_at"] = [_figure(flips_at, value) for value, flips_at in pairs]
+    table["value"] = [_figure(value, flips_at) for value, flips_at in pairs]
+    return table.rename(columns={"value": "now"})
 
 
 def export_csv(run: Path, scored: pd.DataFrame, scores: pd.DataFrame) -> list[Path]:
@@ -130,13 +141,19 @@ def _line(outcome: str, score: float, text: str) -> str:
 
 
 def cut(value: object, limit: int = TEXT) -> str:
-    """Any value as one line of text: numbers to three digits, "–" where unknown, long text cut."""
+    """Any value as one line: numbers to three digits, "–" where unknown, long text cut.
+
+    After a whole sentence, where one ends in the second half of what may be shown.
+    """
     if value is None:
         return "–"
     if isinstance(value, int | float) and not isinstance(value, bool):
         return number(value)
     text = _drawable(" ".join(str(value).split()))
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    if len(text) <= limit:
+        return text
+    end = text.rfind(". ", limit // 2, limit - 1)  # of a sentence
+    return f"{text[: end + 2]}…" if end > 0 else text[: limit - 1] + "…"
 
 
 def _drawable(text: str) -> str:
@@ -144,10 +161,10 @@ def _drawable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "□" for c in text)
 
 
-def _linked(value: object) -> Markup:
+def _linked(value: object, limit: int = TEXT) -> Markup:
     """Text with its addresses that `data/` knows as links: one of a model card stays text."""
     link = Markup('<a href="{0}" rel="noreferrer">{0}</a>').format
-    parts = ADDRESS.split(cut(value))
+    parts = ADDRESS.split(cut(value, limit))
     return Markup("").join(link(part) if part in addresses() else part for part in parts)
 
 
@@ -164,9 +181,13 @@ def _mark(word: str) -> Markup:
     return Markup('<span class="mark {}">{}{}</span>').format(tone, sign, cut(word))
 
 
-def _interval(low: float | None, high: float | None) -> str:
+def _figure(value: float | None, beside: float | None = None) -> str:
+    return "" if pd.isna(value) or abs(value) == inf else number(value, beside=beside)
+
+
+def _interval(low: float | None, high: float | None, beside: float | None = None) -> str:
     """An interval in words: both ends, the one that is known, or nothing."""
-    ends = ["" if pd.isna(end) or abs(end) == inf else number(end) for end in (low, high)]
+    ends = [_figure(end, beside) for end in (low, high)]
     if all(ends):
         return " to ".join(dict.fromkeys(ends))
     return f"at least {ends[0]}" if ends[0] else f"up to {ends[1]}" if ends[1] else ""
@@ -183,5 +204,5 @@ PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
 PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "percent": percent}
-PAGES.filters["figure"] = lambda value: "" if value is None else number(value)
+PAGES.filters["figure"] = _figure
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}

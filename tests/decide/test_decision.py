@@ -205,6 +205,12 @@ def test_wording_of_requirements() -> None:
         "at least 2 requests/s",
         "at most $0.01 per 1,000 requests",
     ]
+    bars = Requirements(min_quality=0.84135, min_rps=1234.5, max_usd_per_month=1500.5)
+    assert decision.check(table(a={}), bars)["wanted"].to_list() == [
+        "quality of at least 0.84135",
+        "at least 1,234.5 requests/s",
+        "at most $1,500.5 a month",
+    ]
 
 
 def test_qualify() -> None:
@@ -445,6 +451,18 @@ def test_nearest_miss() -> None:
         "measured": "0.8 [0.75, 0.85]",
         "would_have_to_give": "min_quality would have to be 0.75",
     }
+
+
+def test_a_near_miss_is_told_from_its_bar() -> None:
+    row = {"quality": 0.8425, "quality_low": 0.8419, "quality_high": 0.9}
+    miss = nearest({"min_quality": 0.842}, a=row | {"n": 10**6})
+    assert miss["measured"] == "0.843 [0.8419, 0.9]"
+    low = {"quality": 0.84, "quality_low": 0.8, "quality_high": 0.84196}
+    miss = nearest({"min_quality": 0.842}, a=low)
+    assert (miss["measured"], miss["wanted"]) == (
+        "0.84 [0.8, 0.84196]",
+        "quality of at least 0.842",
+    )
 
 
 def test_all_that_would_have_to_give_is_told() -> None:

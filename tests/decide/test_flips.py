@@ -13,6 +13,7 @@ from lib.brief import Project
 from lib.decide.costs import at_traffic
 from lib.decide.decision import check, choose, qualify
 from lib.decide.flips import flip_points
+from lib.tables import number
 
 GOOD = {"quality": 0.95, "quality_low": 0.9, "quality_high": 0.98, "beaten_by": ""}
 CHEAP = {"quality": 0.86, "quality_low": 0.82, "quality_high": 0.9, "beaten_by": "good"}
@@ -58,6 +59,16 @@ def test_a_flip_is_stated_to_a_thousandth(price: float, project: Project) -> Non
     flips = flip_points(rows, project).set_index("change")["flips_at"]
     found = [flips[f"price of {name} ($ per 1,000 requests)"] for name in ("good", "cheap")]
     assert found == pytest.approx([price, 0.6], rel=0.001)
+
+
+def test_where_it_flips_is_spelled_as_the_figure_that_it_reaches(project: Project) -> None:
+    """A bar a fifth above reaches the lower bound of quality: both are 0.841."""
+    low = 0.84135
+    rows = table(good=GOOD | usd(0.6), cheap=CHEAP | {"quality_low": low} | usd(0.45))
+    bars = project.requirements.model_copy(update={"min_quality": 0.7})
+    project = project.model_copy(update={"requirements": bars})
+    at = flip_points(rows, project).set_index("change").loc["the bar on quality", "flips_at"]
+    assert at > low and number(at) == number(low) == "0.841"
 
 
 def test_one_machine_more_flips_in_a_narrow_window(tmp_path: Path) -> None:

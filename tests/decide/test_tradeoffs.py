@@ -134,6 +134,7 @@ def test_a_machine_is_paid_for_the_whole_month(tmp_path: Path) -> None:
     """An H100 at $3 bearing 10/s: $2,190 at 10,000 requests a day, though the work is worth $25."""
     measured = capacity(10.0, 12.0)
     row = at(tmp_path, {"usd_per_hour": 3}, measured, requests_per_day=10_000)
+    assert row["machines"] == "1 machine at $3/hour, 1% used"
     assert months(row) == [2190.0, 2190.0, 2190.0] and row["replicas"] == 1
     assert row["utilisation"] == pytest.approx(10_000 / 86_400 / 10)
     assert row["usd_per_1k"] == pytest.approx(2190 / (10_000 * 365 / 12) * 1000)
@@ -145,6 +146,7 @@ def test_replicas_bear_the_peak_at_the_lower_bound(tmp_path: Path) -> None:
     row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, 12.0), **busy)
     assert row["replicas"] == 4 and months(row) == pytest.approx([8760.0, 6570.0, 8760.0])
     row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, NAN), **busy, spare=1)
+    assert row["machines"] == "5 machines (1 spare) at $3/hour, 20% used"
     assert row["replicas"] == 5 and months(row) == pytest.approx([10_950.0, 4380.0, 10_950.0])
     row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, NAN), **busy, min_replicas=0)
     assert months(row) == pytest.approx([24 * 365 / 12 * 3, 0.0, 24 * 365 / 12 * 3])

@@ -48,6 +48,7 @@ ROW: dict[str, Any] = {
     "usd_per_1k_high": 0.2,
     "cost_basis": "at full use: the brief states no traffic",
     "replicas": NAN,
+    "machines": "",
     "utilisation": NAN,
     "usd_per_month": NAN,
     "usd_per_month_low": NAN,
