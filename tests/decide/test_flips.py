@@ -63,7 +63,7 @@ def test_a_flip_is_stated_to_a_thousandth(price: float, project: Project) -> Non
 
 def test_where_it_flips_is_spelled_as_the_figure_that_it_reaches(project: Project) -> None:
     """A bar a fifth above reaches the lower bound of quality: both are 0.841."""
-    low = 0.84135
+    low = 0.84147
     rows = table(good=GOOD | usd(0.6), cheap=CHEAP | {"quality_low": low} | usd(0.45))
     bars = project.requirements.model_copy(update={"min_quality": 0.7})
     project = project.model_copy(update={"requirements": bars})
