@@ -24,7 +24,7 @@ REPORTED = 0.95  # the least share of answers with token counts that may speak f
 VOLUMES = np.geomspace(100, 1e8, 601)  # requests a day at which costs are compared
 UNMEASURED = {"max_rps": NAN, "low": NAN, "high": NAN, "basis": "not measured"}
 COLUMNS = "deployment hardware price price_basis cost_basis replicas utilisation machines".split()
-COLUMNS += [*PRICES, "usd_per_hour", "rps", "rps_most", *PER_REQUEST, "limit_rps", "peak_rps"]
+COLUMNS += [*PRICES, "usd_per_hour", "rps", "rps_most", *PER_REQUEST, "peak_rps"]
 
 Amounts = NDArray[np.float64]
 Bounds = tuple[float, float, float]
@@ -41,7 +41,7 @@ def cost(
     the share of it that is used. Without `traffic` an hourly price is divided by the capacity,
     which is the cost at full use. A token price is multiplied by the tokens of the answers, with
     a bootstrap interval. What is not known is missing, never zero. No machine is added for what is
-    priced by token: it must bear `peak_rps` as it is, within the `limit_rps` of its stated limits.
+    priced by token: it must bear `peak_rps` as it is.
     """
     loads = capacity.set_index("deployment").to_dict("index")
     answers_by_name = {name: rows for name, rows in answers.groupby("deployment")}
@@ -61,7 +61,6 @@ def _parts(
     """What a bill is made from: dollars an hour and the load that they bear, or of a request."""
     words = f"${number(rate.usd_per_hour or 0, digits=6)}/hour"
     least, most, per_request = load["max_rps"], load["high"], (NAN, NAN, NAN)
-    limit = np.inf
     if load["basis"].startswith("published"):
         most = NAN  # which has no interval
     else:
@@ -71,7 +70,6 @@ def _parts(
         each = [number(float(usd), digits=6) for usd in (in_, out) if usd is not None]
         words = "${} in, ${} out per million tokens".format(*each)
         per_request = _per_request(deployment, rate, answers)
-        limit = _limit(deployment, answers)
     return {
         "deployment": deployment.name,
         "hardware": deployment.hardware or "hosted",
@@ -80,7 +78,6 @@ def _parts(
         "usd_per_hour": NAN if rate.usd_per_hour is None else rate.usd_per_hour,
         "rps": least if least > 0 else NAN,
         "rps_most": most if least > 0 else NAN,
-        "limit_rps": limit,
     } | dict(zip(PER_REQUEST, per_request, strict=True))
 
 
@@ -92,14 +89,6 @@ def _per_request(deployment: Deployment, rate: Rate, answers: pd.DataFrame) -> B
         return NAN, NAN, NAN
     dollars = np.array(usd_of_answers(deployment, rate, used))
     return bootstrap(lambda rows: float(dollars[rows].mean()), len(dollars))
-
-
-def _limit(deployment: Deployment, answers: pd.DataFrame) -> float:
-    """The requests a second that its stated limits allow, tokens at the mean of the answers."""
-    limits, used = deployment.limits, answers[answers["outcome"] != "failed"]
-    tokens = used[["prompt_tokens", "completion_tokens"]].dropna().sum(axis=1).mean()
-    by_tokens = (limits.tokens_per_minute or np.inf) / max(1.0, tokens)  # of NaN: 1 at least
-    return float(min(limits.requests_per_minute or np.inf, by_tokens)) / 60
 
 
 def _bill(

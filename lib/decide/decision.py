@@ -178,8 +178,6 @@ def _verdict(
     name: str, row: Mapping[Any, Any], wanted: float, value: float, low: float, high: float
 ) -> tuple[str, str]:
     basis = str(row["basis"])
-    if (is_load := name in ("min_rps", PEAK)) and row["limit_rps"] < wanted:
-        return "not met", f"its limits allow {number(row['limit_rps'])}/s, not {number(wanted)}/s"
     if basis.startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
     recorded = basis.startswith("recorded") and ", load read" not in basis
@@ -192,6 +190,7 @@ def _verdict(
     if name == "min_quality" and row["comparable"] == "no":
         why = f"{row['n_failed']} calls failed" if row["n_failed"] else "the model changed"
         return "not decided", f"not comparable: {why}; run step 4 again"
+    is_load = name in ("min_rps", PEAK)
     nearer = "an open loop nearer to it, in load_results, would do" * (", load read" in basis)
     if math.isnan(value) and not (nearer and (is_load or name == "max_p95_s")):
         return "not decided", UNKNOWN.get(name) or f"its quality has no figure: {basis}"
@@ -201,7 +200,8 @@ def _verdict(
     if sign * worse >= sign * wanted:
         return "met", ""
     # A load that failed is itself the bound: the capacity lies below it.
-    ends = f"at least {number(low)}" if math.isnan(high) else f"{number(low)} to {number(high)}"
+    ends = " to ".join(dict.fromkeys(number(end, beside=wanted) for end in (low, high)))
+    ends = f"at least {number(low, beside=wanted)}" if math.isnan(high) else ends
     against_peak = f"it bears {ends}/s, your peak is {number(wanted)}/s" * (name == PEAK)
     if sign * better < sign * wanted or (is_load and high == wanted):
         return "not met", against_peak

@@ -164,12 +164,11 @@ def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
 
     Whatever the brief asks, quality must have a figure and some load must be borne.
     """
-    limit, peak = (draws.table[name].to_numpy(float) for name in ("limit_rps", PEAK))
-    rps = np.minimum(draws.figures["min_rps"], limit)
+    rps, peak = draws.figures["min_rps"], draws.table[PEAK].to_numpy(float)
     met = {"load": rps > 0}
     if not np.isnan(peak).all():
         met[PEAK] = ~(rps < peak)
-    for name, figures in (draws.figures | {"min_rps": rps}).items():
+    for name, figures in draws.figures.items():
         bar = getattr(bars, name)
         if bar is None and name == "min_quality":
             bar = -np.inf

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
@@ -28,7 +27,6 @@ ROW: dict[str, Any] = {
     "rps_low": 4.0,
     "rps_high": 5.0,
     "slo_s": NAN,
-    "limit_rps": math.inf,
     "peak_rps": NAN,
     "binds": "",
     "p95_s": 0.5,
