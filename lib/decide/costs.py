@@ -152,8 +152,8 @@ def monthly(
             hours = np.ceil(volumes / rps / 3600 - 1e-9) * DAYS + traffic.spare * HOURS
         return hours * float(row["usd_per_hour"])
 
-    planned, best = dollars(row["rps"]), dollars(row["rps_most"])
-    return planned, best, np.where(np.isnan(best), NAN, planned)
+    planned_usd, best_usd = dollars(row["rps"]), dollars(row["rps_most"])
+    return planned_usd, best_usd, np.where(np.isnan(best_usd), NAN, planned_usd)
 
 
 def dollar_signs(usd_per_1k: pd.Series[float]) -> pd.Series[str]:

@@ -113,8 +113,8 @@ def frontier(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
     More is better in every column; further axes before them, as of draws, stand for themselves.
     """
     each, other = gains[..., :, None, :], gains[..., None, :, :]
-    beaten = np.all(each <= other, axis=-1) & np.any(each < other, axis=-1)
-    return np.asarray(~beaten.any(axis=-1) & ~np.isnan(gains).any(axis=-1))
+    is_beaten = np.all(each <= other, axis=-1) & np.any(each < other, axis=-1)
+    return np.asarray(~is_beaten.any(axis=-1) & ~np.isnan(gains).any(axis=-1))
 
 
 def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
@@ -164,8 +164,8 @@ def _among_many(checks: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     error = (figures[0] - figures[1]) / norm.isf(ALPHA / 2)
     z = ((figures[0] - figures[2]) / np.maximum(error, 1e-9)).clip(-30, 30)
     models = list(rows[["repo_id", "value", "low"]].itertuples(index=False, name=None))
-    adjusted = np.array([p for p, _ in holm(models, norm.sf(z))])
-    for at in np.flatnonzero((adjusted > ALPHA) & rows["verdict"].eq("met").to_numpy()).tolist():
+    p_adjusted = np.array([p for p, _ in holm(models, norm.sf(z))])
+    for at in np.flatnonzero((p_adjusted > ALPHA) & rows["verdict"].eq("met").to_numpy()).tolist():
         more = rows["n"].iloc[at] * ((norm.isf(ALPHA / len(set(models))) / z[at]) ** 2 - 1)
         note = f"met alone, but one of {len(set(models))} candidates may be so by luck"
         note += f": about {max(more, FEW):,.0f} more items would show it"
@@ -220,16 +220,16 @@ def _verdict(
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     """Add `qualifies` (`yes`, `no`, `not decided`) and `why`; only a `candidate` can qualify."""
-    failing = checks[checks["verdict"] != "met"].groupby(["deployment", "verdict"])["wanted"]
-    wanted = failing.agg("; ".join).to_dict()
+    failures = checks[checks["verdict"] != "met"].groupby(["deployment", "verdict"])["wanted"]
+    wanted = failures.agg("; ".join).to_dict()
     answers = []
     for row in table.to_dict("records"):
-        missed, undecided = (wanted.get((row["deployment"], v)) for v in ("not met", "not decided"))
+        misses, open_ = (wanted.get((row["deployment"], v)) for v in ("not met", "not decided"))
         cases = [
             (row["standing"] != "candidate", "no", row["standing"]),
             (row["against_baseline"] == "worse", "no", "worse than the baseline beyond the margin"),
-            (missed, "no", f"misses {missed}"),
-            (undecided, "not decided", f"not shown: {undecided}"),
+            (misses, "no", f"misses {misses}"),
+            (open_, "not decided", f"not shown: {open_}"),
             (row["max_rps"] > 0, "yes", "meets every requirement"),
             (row["max_rps"] == 0, "not decided", "no load tried stayed within the objective"),
             (True, "not decided", "its capacity is not known: run step 5 again"),
@@ -244,39 +244,39 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
     Groups of equals are made among those that can still be preferred: a baseline or an unfit one
     that both of two tie with does not make them equal.
     """
-    left = table[table["qualifies"] == "yes"]
+    rivals = table[table["qualifies"] == "yes"]
     order: list[str] = []
     rule = ""
     by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
-    while len(left):
-        equals = left[_tied(left, objective)].assign(tie_group=_quality_groups)
-        tied = equals.sort_values(by, kind="stable")["deployment"]
-        alone = f"{tied.iloc[0]} is the {objective} without a tie"
-        ties = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"
-        rule = rule or (ties if len(tied) > 1 else alone)
-        order.append(str(tied.iloc[0]))
-        left = left[left["deployment"] != order[-1]]
+    while len(rivals):
+        equals = rivals[_ties(rivals, objective)].assign(tie_group=_quality_groups)
+        tie = equals.sort_values(by, kind="stable")["deployment"]
+        alone = f"{tie.iloc[0]} is the {objective} without a tie"
+        ties = f"{', '.join(tie)} tie for {objective}: {TIES[objective]}"
+        rule = rule or (ties if len(tie) > 1 else alone)
+        order.append(str(tie.iloc[0]))
+        rivals = rivals[rivals["deployment"] != order[-1]]
     return order, rule
 
 
-def _tied(table: pd.DataFrame, objective: str) -> pd.Series[bool]:
+def _ties(table: pd.DataFrame, objective: str) -> pd.Series[bool]:
     """The leader, and all that cannot be told apart from it."""
     if objective == "best":
         return _quality_groups(table) == 1
     # By the value of a rival, not its better bound: to be measured badly must not win a tie. What
     # no load broke may bear any and cost next to nothing; published, it says what it says.
-    measured = table["rps_low"].notna()
+    has_interval = table["rps_low"].notna()
     if objective == "cheapest":
         dollars = table["usd_per_1k"]
         leader: Any = dollars.fillna(np.inf).idxmin()
-        unbroken = measured & dollars.notna() & table["usd_per_1k_low"].isna()
-        most = table["usd_per_1k_high"].fillna(np.inf).where(measured, dollars)
-        overlaps = unbroken | (dollars <= most[leader])
+        no_load_broke_it = has_interval & dollars.notna() & table["usd_per_1k_low"].isna()
+        most = table["usd_per_1k_high"].fillna(np.inf).where(has_interval, dollars)
+        overlaps = no_load_broke_it | (dollars <= most[leader])
     else:
         rps = table["max_rps"]
         leader = rps.fillna(-np.inf).idxmax()
-        unbroken = measured & table["rps_high"].isna()
-        overlaps = unbroken | (rps >= table["rps_low"].where(measured, rps)[leader])
+        no_load_broke_it = has_interval & table["rps_high"].isna()
+        overlaps = no_load_broke_it | (rps >= table["rps_low"].where(has_interval, rps)[leader])
     return pd.Series(overlaps | (table.index == leader))
 
 
@@ -286,21 +286,21 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     One that is only not decided is nearer than one that is known to miss. Returned are
     `deployment requirement wanted measured would_have_to_give`; None where nothing was missed.
     """
-    failing = checks[checks["verdict"] != "met"]
-    if failing.empty:
+    failures = checks[checks["verdict"] != "met"]
+    if failures.empty:
         return None
-    more = failing["requirement"].map(lambda name: name not in BARS or BARS[name].more_is_better)
-    bound = failing["low"].where(more, failing["high"])
-    gap = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
-    ends = [number(b, beside=t) for b, t in zip(bound, failing["threshold"], strict=True)]
-    text = failing["requirement"] + " would have to be " + ends
-    give = failing["note"].where(failing["note"] != "", text)
-    failing = failing.assign(gap=gap, give=give, missed=failing["verdict"] == "not met")
-    groups = [group for _, group in failing.groupby("deployment", sort=False)]
-    nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
+    more = failures["requirement"].map(lambda name: name not in BARS or BARS[name].more_is_better)
+    bound = failures["low"].where(more, failures["high"])
+    gap = ((bound - failures["threshold"]).abs() / failures["threshold"]).fillna(np.inf)
+    ends = [number(b, beside=t) for b, t in zip(bound, failures["threshold"], strict=True)]
+    text = failures["requirement"] + " would have to be " + ends
+    give = failures["note"].where(failures["note"] != "", text)
+    failures = failures.assign(gap=gap, give=give, misses=failures["verdict"] == "not met")
+    groups = [group for _, group in failures.groupby("deployment", sort=False)]
+    nearest = min(groups, key=lambda group: (group["misses"].sum(), len(group), group["gap"].max()))
     worst = (nearest := nearest.sort_values("gap", kind="stable")[::-1]).iloc[0]
     figures = [number(worst[c], beside=worst["threshold"]) for c in ("value", "low", "high")]
-    measured = "{} [{}, {}]".format(*figures)
-    measured = "no figure" if math.isnan(worst["value"]) else measured
-    words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}
+    figure = "{} [{}, {}]".format(*figures)
+    figure = "no figure" if math.isnan(worst["value"]) else figure
+    words = {"measured": figure, "would_have_to_give": " and ".join(nearest["give"])}
     return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words

@@ -50,20 +50,20 @@ def flip_points(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
 
 def first(table: pd.DataFrame, brief: Project, objective: str = "") -> str:
     """The pick from these figures, or "none"."""
-    judged = qualify(table, check(table, brief.requirements))
-    return [*choose(judged, objective or brief.objective)[0], "none"][0]
+    qualified = qualify(table, check(table, brief.requirements))
+    return [*choose(qualified, objective or brief.objective)[0], "none"][0]
 
 
 def _figures(table: pd.DataFrame, brief: Project) -> Iterator[tuple[str, float, Pick]]:
     """Every figure that may turn out otherwise, its value, and the pick by its factor."""
 
-    def priced(name: str) -> Pick:
+    def with_price(name: str) -> Pick:
         of = table["deployment"] == name
         return lambda factor: first(
             table.assign(**{c: table[c].where(~of, table[c] * factor) for c in PRICES}), brief
         )
 
-    def moved(section: str, key: str, value: float) -> Pick:
+    def with_setting(section: str, key: str, value: float) -> Pick:
         def pick(factor: float) -> str:
             values = getattr(brief, section).model_copy(update={key: value * factor})
             other = brief.model_copy(update={section: values})
@@ -74,29 +74,29 @@ def _figures(table: pd.DataFrame, brief: Project) -> Iterator[tuple[str, float, 
     for row in table[table["standing"] == "candidate"].to_dict("records"):
         if not math.isnan(row["usd_per_1k"]):
             name = row["deployment"]
-            yield f"price of {name} ($ per 1,000 requests)", row["usd_per_1k"], priced(name)
+            yield f"price of {name} ($ per 1,000 requests)", row["usd_per_1k"], with_price(name)
     if traffic := brief.traffic:
         day = traffic.requests_per_day
-        yield "requests a day", day, moved("traffic", "requests_per_day", day)
+        yield "requests a day", day, with_setting("traffic", "requests_per_day", day)
     for name, bar in BARS.items():  # another latency would need other loads: run step 5 for it
         if name not in LATENCIES and (threshold := getattr(brief.requirements, name, None)):
-            yield f"the bar on {bar.noun}", threshold, moved("requirements", name, threshold)
+            yield f"the bar on {bar.noun}", threshold, with_setting("requirements", name, threshold)
 
 
 def _nearest(pick_at: Pick, now: str) -> tuple[float, str]:
     """The factor nearest to 1, up or down, that changes the pick, and the pick there."""
     for last, step in pairwise((1.0, *STEPS)):
-        found = []
-        for held, flips in ((last, step), (1 / last, 1 / step)):
+        pairs = []
+        for holds, flips in ((last, step), (1 / last, 1 / step)):
             if (pick := pick_at(flips)) == now:
                 continue
             for _ in range(HALVINGS):
-                middle = math.sqrt(held * flips)
+                middle = math.sqrt(holds * flips)
                 if (there := pick_at(middle)) == now:
-                    held = middle
+                    holds = middle
                 else:
                     flips, pick = middle, there
-            found.append((flips, pick))
-        if found:
-            return min(found, key=lambda flip: abs(math.log(flip[0])))
+            pairs.append((flips, pick))
+        if pairs:
+            return min(pairs, key=lambda flip: abs(math.log(flip[0])))
     return math.nan, now

@@ -31,25 +31,25 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     `served_models`.
     """
     draws = joint_draws(table, scored)
-    sure = certainty(table, draws, brief)
+    chances = certainty(table, draws, brief)
     order, _ = choose(table, brief.objective)
-    provisional = None if order else _provisional(sure, checks, draws, brief)
+    provisional = None if order else _provisional(chances, checks, draws, brief)
     choice = order[0] if order else provisional["deployment"] if provisional else ""
     worth = worth_of_items(checks, draws, brief, choice)
     flips = flip_points(table, brief)
     loss = regret(draws, brief, choice)
-    chosen = sure.set_index("deployment").loc[[choice]] if choice else sure[:0]
+    leader = chances.set_index("deployment").loc[[choice]] if choice else chances[:0]
     slices = scores[(scores["slice"] != "") & (scores["deployment"] == choice)]
     sentences = [
-        *_sure(chosen, provisional),
+        *_sure(leader, provisional),
         *_wrong(loss, brief.objective),
-        *_switch(chosen, scored, brief),
+        *_switch(leader, scored, brief),
         *_slices(slices, brief),
-        *_more(worth, chosen, brief.objective, settled=not provisional),
-        *_cheaper(sure, checks, order),
+        *_more(worth, leader, brief.objective, has_pick=not provisional),
+        *_cheaper(chances, checks, order),
         *_holds(flips, order),
     ]
-    shares = sure[sure["p_pick"].notna()]
+    shares = chances[chances["p_pick"].notna()]
     return {
         "certainty": rows(shares, ["deployment", "p_pick", "p_qualifies", "p_frontier"]),
         "provisional": provisional,
@@ -62,9 +62,9 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     }
 
 
-def _provisional(sure: Frame, checks: Frame, draws: Draws, brief: Project) -> Row | None:
+def _provisional(chances: Frame, checks: Frame, draws: Draws, brief: Project) -> Row | None:
     """Of those that are not decided, the one that most probably meets every requirement."""
-    able = sure[(sure["qualifies"] == "not decided") & sure["p_qualifies"].gt(0)]
+    able = chances[(chances["qualifies"] == "not decided") & chances["p_qualifies"].gt(0)]
     if able.empty:
         return None
     # As good as as probable: then the objective says which.
@@ -82,10 +82,10 @@ def _provisional(sure: Frame, checks: Frame, draws: Draws, brief: Project) -> Ro
     }
 
 
-def _sure(chosen: Frame, provisional: Row | None) -> list[str]:
-    if chosen.empty or math.isnan(chosen["p_pick"].iloc[0]):
+def _sure(leader: Frame, provisional: Row | None) -> list[str]:
+    if leader.empty or math.isnan(leader["p_pick"].iloc[0]):
         return []
-    name, row = chosen.index[0], chosen.iloc[0]
+    name, row = leader.index[0], leader.iloc[0]
     if provisional:
         each = provisional["p_meets"].items()
         which, chance = min(each, key=lambda pair: pair[1], default=("", 1.0))
@@ -107,15 +107,15 @@ def _wrong(loss: Any, objective: str) -> list[str]:
     return [f"{lead} costs {dollars} too much on average."] * (usd > 0)
 
 
-def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
+def _switch(leader: Frame, scored: Frame, brief: Project) -> list[str]:
     """Whether it may replace the baseline: the verdict of step 4, with the bounds it rests on."""
-    answering = set(scored["deployment"])
-    names = [d.name for d in brief.deployments if d.baseline and d.name in answering]
-    if not names or chosen.empty or not (verdict := chosen["against_baseline"].iloc[0]):
+    with_answers = set(scored["deployment"])
+    names = [d.name for d in brief.deployments if d.baseline and d.name in with_answers]
+    if not names or leader.empty or not (verdict := leader["against_baseline"].iloc[0]):
         return []
     margin = brief.evaluation.margin
     trials = non_inferiority(scored, baseline=names[0], margin=margin).set_index("deployment")
-    row = trials.loc[chosen.index[0]]
+    row = trials.loc[leader.index[0]]
     ends = [number(100 * row[name], beside=-100 * margin) for name in ("low", "high")]
     words = "good enough to switch" if verdict == "good enough" else f"{verdict} whether to switch"
     words += f"; {row['note']}" if verdict == "not decided" and row["note"] else ""
@@ -144,19 +144,19 @@ def _slices(slices: Frame, brief: Project) -> list[str]:
     return [*sentences, f"{lead} of {len(slices)}."]
 
 
-def _more(worth: Frame, chosen: Frame, objective: str, *, settled: bool) -> list[str]:
+def _more(worth: Frame, leader: Frame, objective: str, *, has_pick: bool) -> list[str]:
     """Whether to label more, and how many: the least number that gives most of the gain.
 
     Where the choice is not settled, or not against the baseline, that says what items are for.
     """
-    if worth.empty or chosen.empty:
+    if worth.empty or leader.empty:
         return []
-    row, most = chosen.iloc[0], float(worth["worth"].max())
+    row, most = leader.iloc[0], float(worth["worth"].max())
     monthly = not math.isnan(row["usd_per_month"])
     cost = row["usd_per_month"] if monthly else row["usd_per_1k"]
     least = 0.01 if objective == "best" else WORTH_A_LOOK * cost
     if objective == "fastest" or not most > least:
-        stop = settled and objective != "fastest" and row["against_baseline"] != "not decided"
+        stop = has_pick and objective != "fastest" and row["against_baseline"] != "not decided"
         return ["More items are not worth their labelling: stop here."] * stop
     enough = worth[worth["worth"] >= ENOUGH * most].iloc[0]
     unit = "a month" if monthly else "per 1,000 requests"
@@ -166,12 +166,14 @@ def _more(worth: Frame, chosen: Frame, objective: str, *, settled: bool) -> list
     return [f"Labelling about {enough['items']:,.0f} more items is worth about {gain}."]
 
 
-def _cheaper(sure: Frame, checks: Frame, order: list[str]) -> list[str]:
+def _cheaper(chances: Frame, checks: Frame, order: list[str]) -> list[str]:
     """Who costs less than the pick and may qualify yet, with what would settle it."""
     if not order:
         return []
-    pick = sure.set_index("deployment").loc[order[0]]
-    open_ = sure[(sure["qualifies"] == "not decided") & (sure["usd_per_1k"] < pick["usd_per_1k"])]
+    pick = chances.set_index("deployment").loc[order[0]]
+    open_ = chances[
+        (chances["qualifies"] == "not decided") & (chances["usd_per_1k"] < pick["usd_per_1k"])
+    ]
     if open_.empty:
         return []
     row = open_.sort_values("usd_per_1k").iloc[0]

@@ -40,8 +40,8 @@ def decision_page(
 ) -> str:
     """The page for whoever decides: the record, the rows it is from, and `style.svg`s by name."""
     rules: dict[tuple[str, str], list[str]] = {}
-    for rejected in decision["rejected"]:
-        rules.setdefault((rejected["step"], rejected["rule"]), []).append(rejected["what"])
+    for rejection in decision["rejected"]:
+        rules.setdefault((rejection["step"], rejection["rule"]), []).append(rejection["what"])
     configurations = {row["deployment"]: row for row in rows(tradeoffs)}
     tables = {"rules": rules, "rows": configurations, "checks": rows(checks)}
     tables["figures"] = {name: Markup(svg) for name, svg in figures.items()}
@@ -161,7 +161,7 @@ def _drawable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "□" for c in text)
 
 
-def _linked(value: object, limit: int = TEXT) -> Markup:
+def _with_links(value: object, limit: int = TEXT) -> Markup:
     """Text with its addresses that `data/` knows as links: one of a model card stays text."""
     link = Markup('<a href="{0}" rel="noreferrer">{0}</a>').format
     parts = ADDRESS.split(cut(value, limit))
@@ -203,6 +203,6 @@ FOLDER = FileSystemLoader(Path(__file__).parent)
 PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
-PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "percent": percent}
+PAGES.filters |= {"linked": _with_links, "hub": _hub, "mark": _mark, "percent": percent}
 PAGES.filters["figure"] = _figure
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}
