@@ -109,10 +109,9 @@ def _bill(
             used = traffic.requests_per_day / 86_400 / (replicas * row["rps"]) if replicas else NAN
             thousand = [usd / (traffic.requests_per_day * DAYS) * 1000 for usd in months]
             figures |= {"replicas": replicas or NAN, "utilisation": used}
-            if used > 0:
-                spare = f" ({traffic.spare} spare)" * bool(traffic.spare)
-                figures["machines"] = f"{replicas:.0f} machine{'s' * (replicas > 1)}{spare}"
-                figures["machines"] += f" at {row['price']}, {used:.0%} used"
+            spare = f" ({traffic.spare} spare)" * bool(traffic.spare)
+            count = f"{replicas:.0f} machine{'s' * (replicas > 1)}{spare}"
+            figures["machines"] = f"{count} at {row['price']}, {used:.0%} used" * (used > 0)
         else:
             figures["peak_rps"] = traffic.requests_per_day / 86_400 * traffic.peak_factor
     elif hourly:

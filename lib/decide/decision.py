@@ -53,14 +53,13 @@ BARS = {
 SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
 FEW = 10  # items: what would do is not known to a single one
 MORE_LOADS = "no load from min_rps on shows it: raise speed.budget_s and run step 5 again"
-LOAD_LONGER = "its capacity is not resolved: raise speed.budget_s and run step 5 again"
 UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
     "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
-    "min_rps": LOAD_LONGER,
-    PEAK: LOAD_LONGER,
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: no traffic, no capacity, or no tokens",
 }
+RESOLVE = "its capacity is not resolved: raise speed.budget_s and run step 5 again"
+UNKNOWN |= dict.fromkeys(("min_rps", PEAK), RESOLVE)
 TIES = {
     "cheapest": "the costs cannot be told apart, so the better quality group goes first,"
     " then the lower cost",
@@ -131,8 +130,7 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
         if name == "min_quality" and (row["comparable"] == "no" or math.isnan(row["quality"])):
             threshold = threshold or 0.0
         if pd.notna(threshold):
-            # A bar is spelled as in the brief.
-            digits = 3 if name == PEAK else 15
+            digits = 3 if name == PEAK else 15  # what the brief states is spelled as there
             words = bar.wording.format(number(threshold, digits=digits))
             wanted = words if threshold else "comparable quality"
             interval = [float(row[column]) for column in bar.columns]

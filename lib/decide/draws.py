@@ -40,15 +40,6 @@ class Draws(NamedTuple):
         return figures if BARS[requirement].more_is_better else -figures
 
 
-class Regret(NamedTuple):
-    """What is lost on average by a choice, and the chance that it does not qualify."""
-
-    usd_per_month: float
-    usd_per_1k: float
-    quality: float
-    p_unfit: float
-
-
 def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame:
     """Add `p_pick p_qualifies p_frontier`: how probable each is, all that was measured considered.
 
@@ -202,20 +193,21 @@ def first_choice(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]
     return np.asarray(np.hstack([~ahead.any(axis=1, keepdims=True), ahead]).argmax(axis=1) - 1)
 
 
-def regret(draws: Draws, brief: Project, choice: str) -> Regret:
+def regret(draws: Draws, brief: Project, choice: str) -> dict[str, float]:
     """What choosing this one may cost against the best that qualifies, on average over the draws.
 
-    Dollars and quality are of the draws in which the choice qualifies; `p_unfit` is the share in
-    which it does not, which no price can pay for.
+    `usd_per_month usd_per_1k quality` are of the draws in which the choice qualifies; `p_unfit` is
+    the share in which it does not, which no price can pay for.
     """
+    losses = dict.fromkeys(["usd_per_month", "usd_per_1k", "quality", "p_unfit"], np.nan)
     if choice not in draws.names:
-        return Regret(np.nan, np.nan, np.nan, np.nan)
+        return losses
     meets, at = meets_all(draws, brief.requirements), draws.names.index(choice)
     best, fit = first_choice(draws, meets, brief.objective), meets[:, at]
     row = np.arange(len(best))
     gains = [draws.gain(name) for name in ("max_usd_per_month", "max_usd_per_1k", "min_quality")]
-    losses = [np.where(fit, gain[row, best] - gain[:, at], 0.0).mean() for gain in gains]
-    return Regret(*map(float, [*losses, 1 - fit.mean()]))
+    means = [np.where(fit, gain[row, best] - gain[:, at], 0.0).mean() for gain in gains]
+    return dict(zip(losses, map(float, [*means, 1 - fit.mean()]), strict=True))
 
 
 def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: str) -> pd.DataFrame:

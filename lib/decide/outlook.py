@@ -53,7 +53,7 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     return {
         "certainty": rows(shares, ["deployment", "p_pick", "p_qualifies", "p_frontier"]),
         "provisional": provisional,
-        "regret": rows(pd.DataFrame([loss._asdict()]))[0],
+        "regret": rows(pd.DataFrame([loss]))[0],
         "more_items": rows(worth),
         "flip_points": rows(flips.replace([math.inf, -math.inf], math.nan)),
         "slices": rows(slices, ["slice", "n", "value", "low", "high", "against_baseline"]),
@@ -96,15 +96,19 @@ def _sure(leader: Frame, provisional: Row | None) -> list[str]:
     return [f"{lead}, and meets every requirement with {percent(row['p_qualifies'])}."]
 
 
-def _wrong(loss: Any, objective: str) -> list[str]:
-    lead = "Against the best that qualifies it"
+def _dollars(row: Any) -> tuple[float, str]:
+    """Dollars and what they are for: a month where its cost is known, else 1,000 requests."""
+    monthly = not math.isnan(row["usd_per_month"])
+    unit = "a month" if monthly else "per 1,000 requests"
+    return (row["usd_per_month"] if monthly else row["usd_per_1k"]), unit
+
+
+def _wrong(loss: dict[str, float], objective: str) -> list[str]:
+    lead, (usd, unit) = "Against the best that qualifies it", _dollars(loss)
     if objective == "best":
-        points = number(100 * loss.quality, digits=2)
-        return [f"{lead} lacks {points} points of quality on average."] * (loss.quality > 0)
-    monthly = not math.isnan(loss.usd_per_month)
-    usd = loss.usd_per_month if monthly else loss.usd_per_1k
-    dollars = f"${number(usd, digits=2)} {'a month' if monthly else 'per 1,000 requests'}"
-    return [f"{lead} costs {dollars} too much on average."] * (usd > 0)
+        points = number(100 * loss["quality"], digits=2)
+        return [f"{lead} lacks {points} points of quality on average."] * (loss["quality"] > 0)
+    return [f"{lead} costs ${number(usd, digits=2)} {unit} too much on average."] * (usd > 0)
 
 
 def _switch(leader: Frame, scored: Frame, brief: Project) -> list[str]:
@@ -152,14 +156,12 @@ def _more(worth: Frame, leader: Frame, objective: str, *, has_pick: bool) -> lis
     if worth.empty or leader.empty:
         return []
     row, most = leader.iloc[0], float(worth["worth"].max())
-    monthly = not math.isnan(row["usd_per_month"])
-    cost = row["usd_per_month"] if monthly else row["usd_per_1k"]
+    cost, unit = _dollars(row)
     least = 0.01 if objective == "best" else WORTH_A_LOOK * cost
     if objective == "fastest" or not most > least:
         stop = has_pick and objective != "fastest" and row["against_baseline"] != "not decided"
         return ["More items are not worth their labelling: stop here."] * stop
     enough = worth[worth["worth"] >= ENOUGH * most].iloc[0]
-    unit = "a month" if monthly else "per 1,000 requests"
     gain = f"${number(enough['worth'], digits=2)} {unit}"
     if objective == "best":
         gain = f"{number(100 * enough['worth'], digits=2)} points of quality"

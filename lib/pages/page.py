@@ -109,12 +109,11 @@ def grid(checks: pd.DataFrame) -> pd.DataFrame:
 
 
 def flips(points: list[Row]) -> pd.DataFrame:
-    """Flip points: `change now flips_at pick`, in digits that tell both values from each other."""
-    table = pd.DataFrame(points, columns=["change", "value", "flips_at", "pick"])
-    pairs = table[["value", "flips_at"]].astype(float).to_numpy()
-    table["flips_at"] = [_figure(flips_at, value) for value, flips_at in pairs]
-    table["value"] = [_figure(value, flips_at) for value, flips_at in pairs]
-    return table.rename(columns={"value": "now"})
+    """Flip points as `change value flips_at pick`, in digits that tell both figures apart."""
+    table = pd.DataFrame(points, columns=["change", "value", "flips_at", "pick"]).astype(object)
+    figures = table[["value", "flips_at"]].to_numpy().tolist()
+    texts = [(_figure(now, flips_at), _figure(flips_at, now)) for now, flips_at in figures]
+    return table.assign(value=[now for now, _ in texts], flips_at=[at for _, at in texts])
 
 
 def export_csv(run: Path, scored: pd.DataFrame, scores: pd.DataFrame) -> list[Path]:
@@ -141,10 +140,7 @@ def _line(outcome: str, score: float, text: str) -> str:
 
 
 def cut(value: object, limit: int = TEXT) -> str:
-    """Any value as one line: numbers to three digits, "–" where unknown, long text cut.
-
-    After a whole sentence, where one ends in the second half of what may be shown.
-    """
+    """Any value as one line: numbers to three digits, "–" unknown, long text cut at a sentence."""
     if value is None:
         return "–"
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -242,10 +242,10 @@ def test_stated_regret_is_realised(objective: str, tmp_path: Path) -> None:
             loss = draws.regret(draws.joint_draws(rows, scored), project, f"m{at}")
             dollars, fits = rows["usd_per_month"].to_numpy(), true >= bar
             if objective == "cheapest":
-                stated.append(loss.usd_per_month)
+                stated.append(loss["usd_per_month"])
                 realised.append(dollars[at] - dollars[fits].min() if fits[at] else 0.0)
             else:
-                stated.append(loss.quality)
+                stated.append(loss["quality"])
                 realised.append(true[fits].max() - true[at] if fits[at] else 0.0)
     assert len(stated) > 60
     assert np.mean(stated) == pytest.approx(np.mean(realised), rel=0.3)
