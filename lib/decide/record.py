@@ -20,9 +20,7 @@ LIBRARIES = "genai_prices huggingface_hub openai pandas scipy statsmodels xllama
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
 VERSION = 1  # of data/schemas/decision-1.json
 # What people read of a run, beside its tables.
-OUTPUTS = (
-    "06_tradeoffs.parquet 06_bom.json *.html *.jsonl overrides.yaml figures/* exports/*".split()
-)
+OUTPUTS = "06_tradeoffs.parquet 06_bom.json *.html *.jsonl overrides.yaml figures/*".split()
 NOT_PRICED = "not used, since no load was offered to divide it by"
 Frame = pd.DataFrame
 

@@ -1,4 +1,4 @@
-"""The pages that people read, all escaped, with links only to what `data/` names; and CSV."""
+"""The pages that people read, all escaped, with links only to what `data/` names."""
 
 import base64
 import hashlib
@@ -14,11 +14,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lib import artifacts
 from lib.tables import ADDRESS, Row, addresses, number, percent, rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
-FORMULA = re.compile(r"[=+\-@\t\r]")  # a text that begins so gets an apostrophe in front
 MANY, MOST_GROUPS = 8, 200  # longer lists are folded; choices of the filter of answers
 MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
 BUDGET = 6_000_000  # characters of answers on it
@@ -114,21 +112,6 @@ def flips(points: list[Row]) -> pd.DataFrame:
     figures = table[["value", "flips_at"]].to_numpy().tolist()
     texts = [(_figure(now, flips_at), _figure(flips_at, now)) for now, flips_at in figures]
     return table.assign(value=[now for now, _ in texts], flips_at=[at for _, at in texts])
-
-
-def export_csv(run: Path, scored: pd.DataFrame, scores: pd.DataFrame) -> list[Path]:
-    """Write `scores.csv` and `answers.csv` into `exports/` of the run, and return their paths."""
-    paths = [run / "exports" / name for name in ("scores.csv", "answers.csv")]
-    for path, table in zip(paths, (scores, scored), strict=True):
-        text = table.map(_harmless).to_csv(index=False, lineterminator="\n")
-        artifacts.write_bytes(path, text.encode(errors="replace"))
-    return paths
-
-
-def _harmless(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return ("'" if FORMULA.match(value) else "") + value.replace("\0", "\ufffd")
 
 
 def _line(outcome: str, score: float, text: str) -> str:
