@@ -113,18 +113,17 @@ def _wrong(loss: dict[str, float], objective: str) -> list[str]:
 
 def _switch(leader: Frame, scored: Frame, brief: Project) -> list[str]:
     """Whether it may replace the baseline: the verdict of step 4, with the bounds it rests on."""
-    with_answers = set(scored["deployment"])
-    names = [d.name for d in brief.deployments if d.baseline and d.name in with_answers]
-    if not names or leader.empty or not (verdict := leader["against_baseline"].iloc[0]):
+    if leader.empty or not (verdict := leader["against_baseline"].iloc[0]):
         return []
+    baseline = next(d.name for d in brief.deployments if d.baseline)
     margin = brief.evaluation.margin
-    trials = non_inferiority(scored, baseline=names[0], margin=margin).set_index("deployment")
+    trials = non_inferiority(scored, baseline=baseline, margin=margin).set_index("deployment")
     row = trials.loc[leader.index[0]]
     ends = [number(100 * row[name], beside=-100 * margin) for name in ("low", "high")]
     words = "good enough to switch" if verdict == "good enough" else f"{verdict} whether to switch"
     words += f"; {row['note']}" if verdict == "not decided" and row["note"] else ""
     many = f", adjusted for {len(trials)} candidates" * (len(trials) > 1)
-    lead = f"Against {names[0]}, the baseline: {number(100 * row['difference'])} points"
+    lead = f"Against {baseline}, the baseline: {number(100 * row['difference'])} points"
     bounds = f"at least {ends[0]} and at most {ends[1]} (each one-sided{many})"
     return [f"{lead}, {bounds}, with a margin of {number(100 * margin)}: {words}."]
 
