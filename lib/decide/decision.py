@@ -54,12 +54,11 @@ SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of bo
 FEW = 10  # items: what would do is not known to a single one
 MORE_LOADS = "no load from min_rps on shows it: raise speed.budget_s and run step 5 again"
 UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
+    "min_rps": "its capacity is not resolved: raise speed.budget_s and run step 5 again",
     "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: no traffic, no capacity, or no tokens",
 }
-RESOLVE = "its capacity is not resolved: raise speed.budget_s and run step 5 again"
-UNKNOWN |= dict.fromkeys(("min_rps", PEAK), RESOLVE)
 TIES = {
     "cheapest": "the costs cannot be told apart, so the better quality group goes first,"
     " then the lower cost",
@@ -130,22 +129,19 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
         if name == "min_quality" and (row["comparable"] == "no" or math.isnan(row["quality"])):
             threshold = threshold or 0.0
         if pd.notna(threshold):
-            digits = 3 if name == PEAK else 15  # what the brief states is spelled as there
-            words = bar.wording.format(number(threshold, digits=digits))
+            words = bar.wording.format(number(threshold, digits=3 if name == PEAK else 15))
             wanted = words if threshold else "comparable quality"
             interval = [float(row[column]) for column in bar.columns]
             verdict = _verdict(name, row, threshold, *interval)
             if name in SHOWN_BY_LOAD and verdict[0] == "not decided":
                 # The capacity is the load up to which p95 keeps to the objective of step 5.
-                kept = row["slo_s"] <= (threshold if name == "max_p95_s" else row["slo_s"])
+                of_it = row["slo_s"] <= (threshold if name == "max_p95_s" else row["slo_s"])
                 enough = 0.0 < row["borne_low"] >= (requirements.min_rps or 0.0)
-                if kept and enough and not str(row["basis"]).startswith("published"):
+                if of_it and enough and not str(row["basis"]).startswith("published"):
                     most = f"{number(row['rps_low'])}/s"
                     verdict = "met", f"by the capacity: p95 keeps to the objective up to {most}"
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
-    rows += [
-        (row["deployment"], *one) for row in records for one in known_checks(row, requirements)
-    ]
+    rows += [(r["deployment"], *one) for r in records for one in known_checks(r, requirements)]
     names = "deployment requirement wanted threshold value low high verdict note"
     return _among_many(pd.DataFrame(rows, columns=names.split()), table)
 
@@ -191,7 +187,8 @@ def _verdict(
     is_load = name in ("min_rps", PEAK)
     nearer = "an open loop nearer to it, in load_results, would do" * (", load read" in basis)
     if math.isnan(value) and not (nearer and (is_load or name == "max_p95_s")):
-        return "not decided", UNKNOWN.get(name) or f"its quality has no figure: {basis}"
+        what = "min_rps" if is_load else name
+        return "not decided", UNKNOWN.get(what) or f"its quality has no figure: {basis}"
     # Turned so that more is better: met at the worse bound, missed at the better one.
     sign = 1 if BARS[name].more_is_better else -1
     worse, better = (low, high) if sign == 1 else (high, low)
@@ -298,7 +295,6 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     nearest = min(groups, key=lambda group: (group["misses"].sum(), len(group), group["gap"].max()))
     worst = (nearest := nearest.sort_values("gap", kind="stable")[::-1]).iloc[0]
     figures = [number(worst[c], beside=worst["threshold"]) for c in ("value", "low", "high")]
-    figure = "{} [{}, {}]".format(*figures)
-    figure = "no figure" if math.isnan(worst["value"]) else figure
+    figure = "no figure" if math.isnan(worst["value"]) else "{} [{}, {}]".format(*figures)
     words = {"measured": figure, "would_have_to_give": " and ".join(nearest["give"])}
     return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words

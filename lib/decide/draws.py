@@ -49,12 +49,10 @@ def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame
     meets = meets_all(draws, brief.requirements)
     best = first_choice(draws, meets, brief.objective)
     gains = [draws.gain(requirement) for requirement in AIMS.values()]
-    shares = {
-        "p_pick": (best[:, None] == np.arange(len(draws.names))).mean(axis=0),
-        "p_qualifies": meets.mean(axis=0),
-        "p_frontier": frontier(np.stack(gains, axis=2)).mean(axis=0),
-    }
-    by_name = pd.DataFrame(shares, index=draws.names, dtype=float)
+    by_name = pd.DataFrame(index=draws.names)
+    by_name["p_pick"] = (best[:, None] == np.arange(len(draws.names))).mean(axis=0)
+    by_name["p_qualifies"] = meets.mean(axis=0)
+    by_name["p_frontier"] = frontier(np.stack(gains, axis=2)).mean(axis=0)
     dollars = brief.requirements.model_dump(include=set(DOLLARS), exclude_none=True)
     not_known = [np.isnan(draws.figures[name]).any(axis=0) for name in ("min_rps", *dollars)]
     has_open_check = [
@@ -217,7 +215,7 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
     they give is tested again, and the choice is made anew (preposterior analysis; Raiffa and
     Schlaifer 1961); while it meets the bar, quality changes it only beyond 1.96 standard errors of
     the difference, as if independent. `worth` is the gain where the new one truly qualifies, at
-    least 0 as the choice may be holds: dollars a month, per 1,000 requests without traffic, or
+    least 0 as the choice may be kept: dollars a month, per 1,000 requests without traffic, or
     points of quality where the objective is `best`. `p_other` is how often the choice would change.
     """
     columns, rows = ["items", "p_other", "worth"], draws.table

@@ -15,7 +15,6 @@ from lib.decide.draws import LATENCIES
 
 STEPS = (1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 4.0, 10.0)  # factors tried, the nearest first
 HALVINGS = 14  # of the gap between the last factor that holds and the first that flips
-COLUMNS = ["change", "value", "flips_at", "factor", "pick"]
 
 Pick = Callable[[float], str]  # by the factor of a figure
 
@@ -31,21 +30,19 @@ def flip_points(table: pd.DataFrame, brief: Project) -> pd.DataFrame:
     and another objective.
     """
     now = first(table, brief)
-    rows: list[tuple[str, float, float, float, str]] = []
-    for change, value, pick_at in _figures(table, brief):
-        factor, pick = _nearest(pick_at, now)
-        rows.append((change, value, value * factor, factor, pick))
+    flips = [(what, value, *_nearest(at, now)) for what, value, at in _figures(table, brief)]
+    rows = [(what, value, value * by, by, pick) for what, value, by, pick in flips]
     rows.sort(key=lambda row: abs(math.log(row[3])) if row[3] > 0 else math.inf)
-    kept = table[table["deployment"] != now]
     others = {}
     if now != "none":
-        others[f"{now} withdrawn, or its licence in review"] = first(kept, brief)
+        rivals = table[table["deployment"] != now]
+        others[f"{now} withdrawn, or its licence in review"] = first(rivals, brief)
     for name in brief.requirements.model_dump(exclude=set(BARS), exclude_none=True):
         bars = brief.requirements.model_copy(update={name: None})
         others[f"without {name}"] = first(table, brief.model_copy(update={"requirements": bars}))
     others |= {f"objective {o}": first(table, brief, o) for o in TIES if o != brief.objective}
     rows += [(change, math.nan, math.nan, math.nan, pick) for change, pick in others.items()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=["change", "value", "flips_at", "factor", "pick"])
 
 
 def first(table: pd.DataFrame, brief: Project, objective: str = "") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pandas as pd
+from pandas import DataFrame as Frame
 
 from lib.brief import Project
 from lib.decide.decision import BARS, choose, nearest_miss
@@ -18,8 +18,6 @@ from lib.tables import Row, number, percent, rows
 WORTH_A_LOOK = 0.01  # of the cost a month of the choice, or a point of a hundred of quality
 ENOUGH = 0.8  # of what the most items are worth
 NEAREST = 3  # flips in the sentence
-
-Frame = pd.DataFrame
 
 
 def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Project) -> Row:
@@ -53,7 +51,7 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     return {
         "certainty": rows(shares, ["deployment", "p_pick", "p_qualifies", "p_frontier"]),
         "provisional": provisional,
-        "regret": rows(pd.DataFrame([loss]))[0],
+        "regret": rows(Frame([loss]))[0],
         "more_items": rows(worth),
         "flip_points": rows(flips.replace([math.inf, -math.inf], math.nan)),
         "slices": rows(slices, ["slice", "n", "value", "low", "high", "against_baseline"]),
@@ -172,12 +170,9 @@ def _cheaper(chances: Frame, checks: Frame, order: list[str]) -> list[str]:
     if not order:
         return []
     pick = chances.set_index("deployment").loc[order[0]]
-    open_ = chances[
-        (chances["qualifies"] == "not decided") & (chances["usd_per_1k"] < pick["usd_per_1k"])
-    ]
-    if open_.empty:
+    open_ = chances[chances["qualifies"] == "not decided"].sort_values("usd_per_1k")
+    if open_.empty or not (row := open_.iloc[0])["usd_per_1k"] < pick["usd_per_1k"]:
         return []
-    row = open_.sort_values("usd_per_1k").iloc[0]
     of_row = (checks["deployment"] == row["deployment"]) & (checks["verdict"] == "not decided")
     less = 1 - row["usd_per_1k"] / pick["usd_per_1k"]
     worth = row["p_qualifies"] * (pick["usd_per_month"] - row["usd_per_month"])

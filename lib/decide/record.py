@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import pandas as pd
+from pandas import DataFrame as Frame
 
 from lib import artifacts
 from lib.brief import Project
@@ -22,7 +22,6 @@ VERSION = 1  # of data/schemas/decision-1.json
 # What people read of a run, beside its tables.
 OUTPUTS = "06_tradeoffs.parquet 06_bom.json *.html *.jsonl overrides.yaml figures/*".split()
 NOT_PRICED = "not used, since no load was offered to divide it by"
-Frame = pd.DataFrame
 
 
 def decision_record(
@@ -107,8 +106,7 @@ def _summary(record: Row, table: Frame) -> str:
         who, objective = f"{pick['deployment']} ({pick['model']})", record["project"]["objective"]
         lead = f"{who} is the {objective} configuration that meets every requirement, {how}."
         if TIES[objective] in record["tie_rule"]:
-            first = f"and goes first of those that tie for {objective}"
-            lead = f"{who} meets every requirement, {how}, {first}."
+            lead = f"{who} meets every requirement, {how}; it goes first in a tie for {objective}."
         if math.isnan(row["usd_per_month"]):
             return lead
         month = f"${number(row['usd_per_month'])} a month {row['cost_basis']}"
@@ -135,16 +133,12 @@ def _rejections(
         objection = f"{row['verdict']}: {row['reasons']}"
         rule = objection if row["verdict"] in ("review", "blocked") else model_objection(row)
         exits += [(row["repo_id"], "3", rule.removeprefix("step 3: "))] if rule else []
-    idle = set(metadata["repo_id"]) - {
-        *verdicts["repo_id"],
-        *(what for what, *_ in exits),
-    }
+    idle = set(metadata["repo_id"]) - {*verdicts["repo_id"], *(what for what, *_ in exits)}
     exits += [(repo_id, "4", "no deployment of it in the brief") for repo_id in sorted(idle)]
     for row in rows(verdicts[~verdicts["deployment"].isin(table["deployment"])]):
-        objection = f"not asked: {row['why']}" if row["admitted"] == "no" else ""
-        exits.append(
-            (row["deployment"], "4", objection or "no figures of it: run steps 4 and 5 again")
-        )
+        rule = "no figures of it: run steps 4 and 5 again"
+        rule = f"not asked: {row['why']}" if row["admitted"] == "no" else rule
+        exits.append((row["deployment"], "4", rule))
     others = table[table["deployment"] != pick]
     why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {pick}")
     exits += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]

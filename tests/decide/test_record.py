@@ -180,8 +180,7 @@ def test_the_summary_speaks_of_whom_the_page_calls_provisional(tmp_path: Path) -
 def test_who_goes_first_of_a_tie_is_not_called_the_only_one(tmp_path: Path, objective: str) -> None:
     done, _, _ = decide(tmp_path, table(a={}, b={}), objective=objective)
     assert done["summary"] == (
-        "a (org/a) meets every requirement, measured here, and goes first of those that tie for"
-        f" {objective}."
+        f"a (org/a) meets every requirement, measured here; it goes first in a tie for {objective}."
     )
 
 
