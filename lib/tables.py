@@ -19,8 +19,7 @@ ADDRESS = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]])")
 
 TEXT, OPTIONAL = pa.Column(str), pa.Column(str, nullable=True)
 LATER = pa.Column(str, nullable=True, required=False)  # a team's own older table lacks it
-NUMBER = pa.Column(float, pa.Check.ge(0.0), nullable=True)
-AT_LEAST_ONE = pa.Column(float, pa.Check.ge(1), nullable=True)
+NUMBER, AT_LEAST_ONE = (pa.Column(float, pa.Check.ge(n), nullable=True) for n in (0.0, 1))
 COUNT, AMOUNT = pa.Column(int, pa.Check.ge(1)), pa.Column(float, pa.Check.gt(0))
 DAY = pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$"))
 
@@ -132,8 +131,7 @@ def read_table(name: str, path: Path | None = None) -> pd.DataFrame:
         raise PlaybookError(f"{path}: not a readable CSV file: {error}") from None
     except pa.errors.SchemaErrors as error:
         case = error.failure_cases.astype(object).iloc[0]
-        value = case["failure_case"]
-        value = value.item() if hasattr(value, "item") else value
+        value = np.asarray(case["failure_case"]).item()
         where = f"{path}: column {case['column']!r}, row {case['index']}"
         raise PlaybookError(f"{where}: {value!r} breaks {case['check']}") from None
 
@@ -168,12 +166,14 @@ def rows(table: pd.DataFrame, columns: Sequence[str] | None = None) -> list[Row]
     return records
 
 
-def number(value: float, *, digits: int = 3) -> str:
-    """A number for people: three significant digits, no exponent; "–" where unknown."""
+def number(value: float, *, digits: int = 3, beside: float | None = None) -> str:
+    """Three significant digits, more to tell it from one `beside` it, no exponent; "–" unknown."""
     if not math.isfinite(value):
         return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
     text = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
-    return f"{float(text):,.0f}" if abs(value) >= 1000 else text
+    text = f"{float(text):,.15g}" if abs(value) >= 1000 else text
+    alike = beside not in (None, value) and text == number(beside, digits=digits)
+    return number(value, digits=digits + 1, beside=beside) if alike and digits < 15 else text
 
 
 def percent(share: float | None) -> str:

@@ -13,7 +13,7 @@ from lib.tables import Row, rows
 BOM, UNKNOWN = "06_bom.json", "unknown"
 FIGURES = {"max_rps": "rps", "p95_s": "p95", "usd_per_1k": "usd_per_1k"}  # and their bounds' stem
 # Minimum elements of the G7's "SBOM for AI" (2026) that nothing in a run tells.
-UNTOLD = """metadata/author system/producer system/data-flow system/input-output
+UNKNOWN_ELEMENTS = """metadata/author system/producer system/data-flow system/input-output
     models/architecture models/training-properties datasets/training-data datasets/license
     datasets/sensitivity datasets/provenance security/controls security/exploitability
     kpi/security""".split()
@@ -45,7 +45,7 @@ def bill_of_materials(
     # The model, its weights where we served them, and its card.
     facts = rows(metadata[metadata["repo_id"] == choice["model"]])[0]
     figures = rows(table[table["deployment"] == choice["deployment"]])[0]
-    model = _named(facts["repo_id"], facts["revision"]) | _terms(facts)
+    model = _component(facts["repo_id"], facts["revision"]) | _terms(facts)
     model |= _hashes(record["weights"].get(choice["deployment"]))
     of_choice = rows(scores[scores["deployment"] == choice["deployment"]])
     model["modelCard"] = _card(record, of_choice, figures)
@@ -60,7 +60,7 @@ def bill_of_materials(
     return bill | {"components": [model, items], "dependencies": uses}
 
 
-def _named(repo_id: str, revision: str | None = None) -> Row:
+def _component(repo_id: str, revision: str | None = None) -> Row:
     group, _, name = repo_id.rpartition("/")
     purl = f"pkg:huggingface/{repo_id}" + (f"@{revision}" if revision else "")
     version = {"version": revision} if revision else {}
@@ -84,7 +84,7 @@ def _terms(facts: Row) -> Row:
             expression = spdx.get_spdx_licensing().parse(facts["license"], validate=True)
             terms["licenses"] = [{"expression": str(expression)}]
     if names := base_names(facts["base_models"]):
-        terms["pedigree"] = {"ancestors": [_named(name) for name in names]}
+        terms["pedigree"] = {"ancestors": [_component(name) for name in names]}
     return terms
 
 
@@ -132,5 +132,5 @@ def _elements(record: Row, facts: Row, figures: Row) -> Row:
         "g7:infrastructure/software": ", ".join(f"{lib} {version}" for lib, version in versions),
         "g7:security/supply-chain": facts["supply_verdict"],
         "g7:kpi/operational": "modelCard.quantitativeAnalysis",
-        **{f"g7:{element}": None for element in UNTOLD},
+        **{f"g7:{element}": None for element in UNKNOWN_ELEMENTS},
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lib.brief import Deployment, Project, Requirements, Traffic
 from lib.endpoints import Rate, price_of, usd_of_answers
 from lib.stats import bootstrap
+from lib.tables import number
 
 NAN = float("nan")
 ENDS = ("", "_low", "_high")
@@ -22,8 +23,8 @@ HOURS, DAYS = 730.0, 365 / 12  # of a month
 REPORTED = 0.95  # the least share of answers with token counts that may speak for all
 VOLUMES = np.geomspace(100, 1e8, 601)  # requests a day at which costs are compared
 UNMEASURED = {"max_rps": NAN, "low": NAN, "high": NAN, "basis": "not measured"}
-COLUMNS = "deployment hardware price price_basis cost_basis replicas utilisation".split()
-COLUMNS += [*PRICES, "usd_per_hour", "rps", "rps_most", *PER_REQUEST]
+COLUMNS = "deployment hardware price price_basis cost_basis replicas utilisation machines".split()
+COLUMNS += [*PRICES, "usd_per_hour", "rps", "rps_most", *PER_REQUEST, "peak_rps"]
 
 Amounts = NDArray[np.float64]
 Bounds = tuple[float, float, float]
@@ -39,7 +40,8 @@ def cost(
     does, `replicas` of it bear the peak at the lower bound of the capacity, and `utilisation` is
     the share of it that is used. Without `traffic` an hourly price is divided by the capacity,
     which is the cost at full use. A token price is multiplied by the tokens of the answers, with
-    a bootstrap interval. What is not known is missing, never zero.
+    a bootstrap interval. What is not known is missing, never zero. No machine is added for what is
+    priced by token: it must bear `peak_rps` as it is.
     """
     loads = capacity.set_index("deployment").to_dict("index")
     answers_by_name = {name: rows for name, rows in answers.groupby("deployment")}
@@ -57,7 +59,7 @@ def _parts(
     deployment: Deployment, rate: Rate, load: Mapping[Any, Any], answers: pd.DataFrame
 ) -> dict[str, Any]:
     """What a bill is made from: dollars an hour and the load that they bear, or of a request."""
-    words = f"${rate.usd_per_hour or 0:.3g}/hour"
+    words = f"${number(rate.usd_per_hour or 0, digits=6)}/hour"
     least, most, per_request = load["max_rps"], load["high"], (NAN, NAN, NAN)
     if load["basis"].startswith("published"):
         most = NAN  # which has no interval
@@ -65,7 +67,8 @@ def _parts(
         least, most = load["low"], np.inf if np.isnan(most) else most
     if rate.usd_per_hour is None:
         in_, out = rate.input_usd_per_million, rate.output_usd_per_million
-        words = f"${in_:.3g} in, ${out:.3g} out per million tokens"
+        each = [number(float(usd), digits=6) for usd in (in_, out) if usd is not None]
+        words = "${} in, ${} out per million tokens".format(*each)
         per_request = _per_request(deployment, rate, answers)
     return {
         "deployment": deployment.name,
@@ -94,7 +97,8 @@ def _bill(
     """A month's dollars and those of 1,000 requests, with replicas and their utilisation."""
     thousand = [row[name] * 1000 for name in PER_REQUEST]
     hourly = not np.isnan(row["usd_per_hour"])
-    figures: dict[str, Any] = {"cost_basis": "per token", "replicas": NAN, "utilisation": NAN}
+    figures: dict[str, Any] = dict.fromkeys(["replicas", "utilisation", "peak_rps"], NAN)
+    figures |= {"cost_basis": "per token", "machines": ""}
     months = [NAN] * 3
     if traffic:
         volume = np.array([traffic.requests_per_day])
@@ -105,6 +109,11 @@ def _bill(
             used = traffic.requests_per_day / 86_400 / (replicas * row["rps"]) if replicas else NAN
             thousand = [usd / (traffic.requests_per_day * DAYS) * 1000 for usd in months]
             figures |= {"replicas": replicas or NAN, "utilisation": used}
+            spare = f" ({traffic.spare} spare)" * bool(traffic.spare)
+            count = f"{replicas:.0f} machine{'s' * (replicas > 1)}{spare}"
+            figures["machines"] = f"{count} at {row['price']}, {used:.0%} used" * (used > 0)
+        else:
+            figures["peak_rps"] = traffic.requests_per_day / 86_400 * traffic.peak_factor
     elif hourly:
         figures["cost_basis"] = "at full use: the brief states no traffic"
         usd = row["usd_per_hour"] / 3.6  # per 1,000 requests, at one a second
@@ -142,8 +151,8 @@ def monthly(
             hours = np.ceil(volumes / rps / 3600 - 1e-9) * DAYS + traffic.spare * HOURS
         return hours * float(row["usd_per_hour"])
 
-    planned, best = dollars(row["rps"]), dollars(row["rps_most"])
-    return planned, best, np.where(np.isnan(best), NAN, planned)
+    planned_usd, best_usd = dollars(row["rps"]), dollars(row["rps_most"])
+    return planned_usd, best_usd, np.where(np.isnan(best_usd), NAN, planned_usd)
 
 
 def dollar_signs(usd_per_1k: pd.Series[float]) -> pd.Series[str]:

@@ -35,25 +35,27 @@ class Bar(NamedTuple):
         return self.value, f"{ends}_low", f"{ends}_high"
 
 
+PEAK = "peak_rps"  # of the traffic: a bar for what gets no machine more, see `cost`
 BARS = {
-    "min_quality": Bar("quality", True, "quality of at least {:.3g}", "quality"),
-    "max_p95_s": Bar("p95_s", False, "p95 latency of at most {:.3g} s", "p95 latency (s)", "p95"),
+    "min_quality": Bar("quality", True, "quality of at least {}", "quality"),
+    "max_p95_s": Bar("p95_s", False, "p95 latency of at most {} s", "p95 latency (s)", "p95"),
     "max_ttft_p95_s": Bar(
-        "ttft_p95_s", False, "p95 to the first token of at most {:.3g} s", "p95 TTFT (s)", "ttft"
+        "ttft_p95_s", False, "p95 to the first token of at most {} s", "p95 TTFT (s)", "ttft"
     ),
     "max_itl_p95_s": Bar(
-        "itl_p95_s", False, "p95 between tokens of at most {:.3g} s", "p95 per token (s)", "itl"
+        "itl_p95_s", False, "p95 between tokens of at most {} s", "p95 per token (s)", "itl"
     ),
-    "min_rps": Bar("borne_rps", True, "at least {:.3g} requests/s", "load (requests/s)", "borne"),
-    "max_usd_per_1k": Bar("usd_per_1k", False, "at most ${:.3g} per 1,000 requests", "$ per 1,000"),
-    "max_usd_per_month": Bar("usd_per_month", False, "at most ${:,.0f} a month", "$ a month"),
+    "min_rps": Bar("borne_rps", True, "at least {} requests/s", "load (requests/s)", "borne"),
+    PEAK: Bar("borne_rps", True, "the peak of {} requests/s", "peak", "borne"),
+    "max_usd_per_1k": Bar("usd_per_1k", False, "at most ${} per 1,000 requests", "$ per 1,000"),
+    "max_usd_per_month": Bar("usd_per_month", False, "at most ${} a month", "$ a month"),
 }
 SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
 FEW = 10  # items: what would do is not known to a single one
 MORE_LOADS = "no load from min_rps on shows it: raise speed.budget_s and run step 5 again"
 UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
-    "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
     "min_rps": "its capacity is not resolved: raise speed.budget_s and run step 5 again",
+    "max_itl_p95_s": "no load from min_rps on shows it, or its endpoint counts no tokens",
     "max_usd_per_1k": "its cost is not known: no capacity, or too few answers count their tokens",
     "max_usd_per_month": "its cost a month is not known: no traffic, no capacity, or no tokens",
 }
@@ -109,8 +111,8 @@ def frontier(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
     More is better in every column; further axes before them, as of draws, stand for themselves.
     """
     each, other = gains[..., :, None, :], gains[..., None, :, :]
-    beaten = np.all(each <= other, axis=-1) & np.any(each < other, axis=-1)
-    return np.asarray(~beaten.any(axis=-1) & ~np.isnan(gains).any(axis=-1))
+    is_beaten = np.all(each <= other, axis=-1) & np.any(each < other, axis=-1)
+    return np.asarray(~is_beaten.any(axis=-1) & ~np.isnan(gains).any(axis=-1))
 
 
 def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
@@ -123,24 +125,23 @@ def check(table: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     rows: list[tuple[Any, ...]] = []
     records: list[dict[Any, Any]] = table.to_dict("records")
     for row, (name, bar) in product(records, BARS.items()):
-        threshold = getattr(requirements, name)
+        threshold = row[PEAK] if name == PEAK else getattr(requirements, name)
         if name == "min_quality" and (row["comparable"] == "no" or math.isnan(row["quality"])):
             threshold = threshold or 0.0
-        if threshold is not None:
-            wanted = bar.wording.format(threshold) if threshold else "comparable quality"
+        if pd.notna(threshold):
+            words = bar.wording.format(number(threshold, digits=3 if name == PEAK else 15))
+            wanted = words if threshold else "comparable quality"
             interval = [float(row[column]) for column in bar.columns]
             verdict = _verdict(name, row, threshold, *interval)
             if name in SHOWN_BY_LOAD and verdict[0] == "not decided":
                 # The capacity is the load up to which p95 keeps to the objective of step 5.
-                kept = row["slo_s"] <= (threshold if name == "max_p95_s" else row["slo_s"])
+                of_it = row["slo_s"] <= (threshold if name == "max_p95_s" else row["slo_s"])
                 enough = 0.0 < row["borne_low"] >= (requirements.min_rps or 0.0)
-                if kept and enough and not str(row["basis"]).startswith("published"):
-                    most = f"{row['rps_low']:.3g}/s"
+                if of_it and enough and not str(row["basis"]).startswith("published"):
+                    most = f"{number(row['rps_low'])}/s"
                     verdict = "met", f"by the capacity: p95 keeps to the objective up to {most}"
             rows.append((row["deployment"], name, wanted, threshold, *interval, *verdict))
-    rows += [
-        (row["deployment"], *one) for row in records for one in known_checks(row, requirements)
-    ]
+    rows += [(r["deployment"], *one) for r in records for one in known_checks(r, requirements)]
     names = "deployment requirement wanted threshold value low high verdict note"
     return _among_many(pd.DataFrame(rows, columns=names.split()), table)
 
@@ -157,8 +158,8 @@ def _among_many(checks: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     error = (figures[0] - figures[1]) / norm.isf(ALPHA / 2)
     z = ((figures[0] - figures[2]) / np.maximum(error, 1e-9)).clip(-30, 30)
     models = list(rows[["repo_id", "value", "low"]].itertuples(index=False, name=None))
-    adjusted = np.array([p for p, _ in holm(models, norm.sf(z))])
-    for at in np.flatnonzero((adjusted > ALPHA) & rows["verdict"].eq("met").to_numpy()).tolist():
+    p_adjusted = np.array([p for p, _ in holm(models, norm.sf(z))])
+    for at in np.flatnonzero((p_adjusted > ALPHA) & rows["verdict"].eq("met").to_numpy()).tolist():
         more = rows["n"].iloc[at] * ((norm.isf(ALPHA / len(set(models))) / z[at]) ** 2 - 1)
         note = f"met alone, but one of {len(set(models))} candidates may be so by luck"
         note += f": about {max(more, FEW):,.0f} more items would show it"
@@ -173,7 +174,8 @@ def _verdict(
     basis = str(row["basis"])
     if basis.startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
-    if basis.startswith("recorded") and ", load read" not in basis and name != "min_quality":
+    recorded = basis.startswith("recorded") and ", load read" not in basis
+    if recorded and name != "min_quality" and math.isnan(value):
         guess = row["estimated_load"] and f": {row['estimated_load']}" * (name == "min_rps")
         return "not decided", f"recorded answers: there is no endpoint to measure{guess}"
     missed_by = {"TTFT": "max_ttft_p95_s", "inter-token latency": "max_itl_p95_s"}
@@ -182,20 +184,25 @@ def _verdict(
     if name == "min_quality" and row["comparable"] == "no":
         why = f"{row['n_failed']} calls failed" if row["n_failed"] else "the model changed"
         return "not decided", f"not comparable: {why}; run step 4 again"
+    is_load = name in ("min_rps", PEAK)
     nearer = "an open loop nearer to it, in load_results, would do" * (", load read" in basis)
-    if math.isnan(value) and not (nearer and name in ("max_p95_s", "min_rps")):
-        return "not decided", UNKNOWN.get(name) or f"its quality has no figure: {basis}"
+    if math.isnan(value) and not (nearer and (is_load or name == "max_p95_s")):
+        what = "min_rps" if is_load else name
+        return "not decided", UNKNOWN.get(what) or f"its quality has no figure: {basis}"
     # Turned so that more is better: met at the worse bound, missed at the better one.
     sign = 1 if BARS[name].more_is_better else -1
     worse, better = (low, high) if sign == 1 else (high, low)
     if sign * worse >= sign * wanted:
         return "met", ""
     # A load that failed is itself the bound: the capacity lies below it.
-    if sign * better < sign * wanted or (name == "min_rps" and high == wanted):
-        return "not met", ""
+    ends = " to ".join(dict.fromkeys(number(end, beside=wanted) for end in (low, high)))
+    ends = f"at least {number(low, beside=wanted)}" if math.isnan(high) else ends
+    against_peak = f"it bears {ends}/s, your peak is {number(wanted)}/s" * (name == PEAK)
+    if sign * better < sign * wanted or (is_load and high == wanted):
+        return "not met", against_peak
     if name != "min_quality":
         note = nearer or "more requests or probes would do"
-        return "not decided", f"the interval is too wide: {note}"
+        return "not decided", f"{against_peak or 'the interval is too wide'}: {note}"
     if math.isnan(low + high):
         return "not decided", f"no interval of {row['metric']} can be trusted on so few items"
     n = int(row["n"])
@@ -208,16 +215,16 @@ def _verdict(
 
 def qualify(table: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
     """Add `qualifies` (`yes`, `no`, `not decided`) and `why`; only a `candidate` can qualify."""
-    failing = checks[checks["verdict"] != "met"].groupby(["deployment", "verdict"])["wanted"]
-    wanted = failing.agg("; ".join).to_dict()
+    failures = checks[checks["verdict"] != "met"].groupby(["deployment", "verdict"])["wanted"]
+    wanted = failures.agg("; ".join).to_dict()
     answers = []
     for row in table.to_dict("records"):
-        missed, undecided = (wanted.get((row["deployment"], v)) for v in ("not met", "not decided"))
+        misses, open_ = (wanted.get((row["deployment"], v)) for v in ("not met", "not decided"))
         cases = [
             (row["standing"] != "candidate", "no", row["standing"]),
             (row["against_baseline"] == "worse", "no", "worse than the baseline beyond the margin"),
-            (missed, "no", f"misses {missed}"),
-            (undecided, "not decided", f"not shown: {undecided}"),
+            (misses, "no", f"misses {misses}"),
+            (open_, "not decided", f"not shown: {open_}"),
             (row["max_rps"] > 0, "yes", "meets every requirement"),
             (row["max_rps"] == 0, "not decided", "no load tried stayed within the objective"),
             (True, "not decided", "its capacity is not known: run step 5 again"),
@@ -232,39 +239,39 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
     Groups of equals are made among those that can still be preferred: a baseline or an unfit one
     that both of two tie with does not make them equal.
     """
-    left = table[table["qualifies"] == "yes"]
+    rivals = table[table["qualifies"] == "yes"]
     order: list[str] = []
     rule = ""
     by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
-    while len(left):
-        equals = left[_tied(left, objective)].assign(tie_group=_quality_groups)
-        tied = equals.sort_values(by, kind="stable")["deployment"]
-        alone = f"{tied.iloc[0]} is the {objective} without a tie"
-        ties = f"{', '.join(tied)} tie for {objective}: {TIES[objective]}"
-        rule = rule or (ties if len(tied) > 1 else alone)
-        order.append(str(tied.iloc[0]))
-        left = left[left["deployment"] != order[-1]]
+    while len(rivals):
+        equals = rivals[_ties(rivals, objective)].assign(tie_group=_quality_groups)
+        tie = equals.sort_values(by, kind="stable")["deployment"]
+        alone = f"{tie.iloc[0]} is the {objective} without a tie"
+        ties = f"{', '.join(tie)} tie for {objective}: {TIES[objective]}"
+        rule = rule or (ties if len(tie) > 1 else alone)
+        order.append(str(tie.iloc[0]))
+        rivals = rivals[rivals["deployment"] != order[-1]]
     return order, rule
 
 
-def _tied(table: pd.DataFrame, objective: str) -> pd.Series[bool]:
+def _ties(table: pd.DataFrame, objective: str) -> pd.Series[bool]:
     """The leader, and all that cannot be told apart from it."""
     if objective == "best":
         return _quality_groups(table) == 1
     # By the value of a rival, not its better bound: to be measured badly must not win a tie. What
     # no load broke may bear any and cost next to nothing; published, it says what it says.
-    measured = table["rps_low"].notna()
+    has_interval = table["rps_low"].notna()
     if objective == "cheapest":
         dollars = table["usd_per_1k"]
         leader: Any = dollars.fillna(np.inf).idxmin()
-        unbroken = measured & dollars.notna() & table["usd_per_1k_low"].isna()
-        most = table["usd_per_1k_high"].fillna(np.inf).where(measured, dollars)
-        overlaps = unbroken | (dollars <= most[leader])
+        no_load_broke_it = has_interval & dollars.notna() & table["usd_per_1k_low"].isna()
+        most = table["usd_per_1k_high"].fillna(np.inf).where(has_interval, dollars)
+        overlaps = no_load_broke_it | (dollars <= most[leader])
     else:
         rps = table["max_rps"]
         leader = rps.fillna(-np.inf).idxmax()
-        unbroken = measured & table["rps_high"].isna()
-        overlaps = unbroken | (rps >= table["rps_low"].where(measured, rps)[leader])
+        no_load_broke_it = has_interval & table["rps_high"].isna()
+        overlaps = no_load_broke_it | (rps >= table["rps_low"].where(has_interval, rps)[leader])
     return pd.Series(overlaps | (table.index == leader))
 
 
@@ -274,19 +281,20 @@ def nearest_miss(checks: pd.DataFrame) -> dict[str, Any] | None:
     One that is only not decided is nearer than one that is known to miss. Returned are
     `deployment requirement wanted measured would_have_to_give`; None where nothing was missed.
     """
-    failing = checks[checks["verdict"] != "met"]
-    if failing.empty:
+    failures = checks[checks["verdict"] != "met"]
+    if failures.empty:
         return None
-    more = failing["requirement"].map(lambda name: name not in BARS or BARS[name].more_is_better)
-    bound = failing["low"].where(more, failing["high"])
-    gap = ((bound - failing["threshold"]).abs() / failing["threshold"]).fillna(np.inf)
-    text = failing["requirement"] + " would have to be " + bound.map(number)
-    give = failing["note"].where(failing["note"] != "", text)
-    failing = failing.assign(gap=gap, give=give, missed=failing["verdict"] == "not met")
-    groups = [group for _, group in failing.groupby("deployment", sort=False)]
-    nearest = min(groups, key=lambda group: (group["missed"].sum(), len(group), group["gap"].max()))
+    more = failures["requirement"].map(lambda name: name not in BARS or BARS[name].more_is_better)
+    bound = failures["low"].where(more, failures["high"])
+    gap = ((bound - failures["threshold"]).abs() / failures["threshold"]).fillna(np.inf)
+    ends = [number(b, beside=t) for b, t in zip(bound, failures["threshold"], strict=True)]
+    text = failures["requirement"] + " would have to be " + ends
+    give = failures["note"].where(failures["note"] != "", text)
+    failures = failures.assign(gap=gap, give=give, misses=failures["verdict"] == "not met")
+    groups = [group for _, group in failures.groupby("deployment", sort=False)]
+    nearest = min(groups, key=lambda group: (group["misses"].sum(), len(group), group["gap"].max()))
     worst = (nearest := nearest.sort_values("gap", kind="stable")[::-1]).iloc[0]
-    measured = "{} [{}, {}]".format(*map(number, worst[["value", "low", "high"]]))
-    measured = "no figure" if math.isnan(worst["value"]) else measured
-    words = {"measured": measured, "would_have_to_give": " and ".join(nearest["give"])}
+    figures = [number(worst[c], beside=worst["threshold"]) for c in ("value", "low", "high")]
+    figure = "no figure" if math.isnan(worst["value"]) else "{} [{}, {}]".format(*figures)
+    words = {"measured": figure, "would_have_to_give": " and ".join(nearest["give"])}
     return {key: worst[key] for key in ("deployment", "requirement", "wanted")} | words

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lib.brief import Project, Requirements
-from lib.decide.decision import BARS, SHOWN_BY_LOAD, frontier
+from lib.decide.decision import BARS, PEAK, SHOWN_BY_LOAD, frontier
 from lib.decide.steps import known_checks
 from lib.stats import by_item, twins
 
@@ -40,15 +40,6 @@ class Draws(NamedTuple):
         return figures if BARS[requirement].more_is_better else -figures
 
 
-class Regret(NamedTuple):
-    """What is lost on average by a choice, and the chance that it does not qualify."""
-
-    usd_per_month: float
-    usd_per_1k: float
-    quality: float
-    p_unfit: float
-
-
 def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame:
     """Add `p_pick p_qualifies p_frontier`: how probable each is, all that was measured considered.
 
@@ -58,20 +49,18 @@ def certainty(table: pd.DataFrame, draws: Draws, brief: Project) -> pd.DataFrame
     meets = meets_all(draws, brief.requirements)
     best = first_choice(draws, meets, brief.objective)
     gains = [draws.gain(requirement) for requirement in AIMS.values()]
-    shares = {
-        "p_pick": (best[:, None] == np.arange(len(draws.names))).mean(axis=0),
-        "p_qualifies": meets.mean(axis=0),
-        "p_frontier": frontier(np.stack(gains, axis=2)).mean(axis=0),
-    }
-    by_name = pd.DataFrame(shares, index=draws.names, dtype=float)
+    by_name = pd.DataFrame(index=draws.names)
+    by_name["p_pick"] = (best[:, None] == np.arange(len(draws.names))).mean(axis=0)
+    by_name["p_qualifies"] = meets.mean(axis=0)
+    by_name["p_frontier"] = frontier(np.stack(gains, axis=2)).mean(axis=0)
     dollars = brief.requirements.model_dump(include=set(DOLLARS), exclude_none=True)
-    unknown = [np.isnan(draws.figures[name]).any(axis=0) for name in ("min_rps", *dollars)]
-    undecided = [
+    not_known = [np.isnan(draws.figures[name]).any(axis=0) for name in ("min_rps", *dollars)]
+    has_open_check = [
         any(verdict == "not decided" for *_, verdict, _ in known_checks(row, brief.requirements))
         for row in draws.table.to_dict("records")
     ]
-    unknown.append(np.array(undecided, bool))
-    by_name[np.any(unknown, axis=0)] = np.nan
+    not_known.append(np.array(has_open_check, bool))
+    by_name[np.any(not_known, axis=0)] = np.nan
     return table.join(by_name, on="deployment")
 
 
@@ -111,12 +100,12 @@ def _quality(rows: pd.DataFrame, scored: pd.DataFrame, rng: np.random.Generator,
     # What two share on an item they need not share within a cluster.
     unit = scores.index if group is None else group.where(group != "", "\0" + group.index)
     totals = (scores - scores.mean()).groupby(unit).sum(min_count=1).reindex(columns=firsts)
-    shared = totals.corr(min_periods=10).fillna(0.0).to_numpy(copy=True)
-    np.fill_diagonal(shared, 1.0)
+    correlation = totals.corr(min_periods=10).fillna(0.0).to_numpy(copy=True)
+    np.fill_diagonal(correlation, 1.0)
     deviation = max(float(scores.std().mean()), 1e-9)
-    values, scatter = models["quality"].to_numpy(float), shared * np.outer(error, error)
-    drawn = shrinkage(values, scatter, deviation, rng, n)
-    return drawn[:, [firsts.index(one_of[name]) for name in rows["deployment"]]]
+    values, scatter = models["quality"].to_numpy(float), correlation * np.outer(error, error)
+    true_values = shrinkage(values, scatter, deviation, rng, n)
+    return true_values[:, [firsts.index(one_of[name]) for name in rows["deployment"]]]
 
 
 def shrinkage(
@@ -133,12 +122,12 @@ def shrinkage(
     noise, axes = np.linalg.eigh(scatter)
     noise = np.maximum(noise, 0.0)
     ones = axes.sum(axis=0)
-    turned = values @ axes
+    on_axes = values @ axes
     spreads = SPREADS * deviation
     weights = 1 / (noise + spreads[:, None] ** 2)  # of every axis, a row per spread
     information = (weights * ones**2).sum(axis=1)
-    means = (weights * ones * turned).sum(axis=1) / information
-    residuals = turned - means[:, None] * ones
+    means = (weights * ones * on_axes).sum(axis=1) / information
+    residuals = on_axes - means[:, None] * ones
     fit = np.log(weights).sum(axis=1) - np.log(information) - (weights * residuals**2).sum(axis=1)
     # In proportion to the spread near zero; a step of the grid is as wide as its spread.
     fit += 4 * np.log(SPREADS) - 4 * np.log1p((SPREADS / USUAL_SPREAD) ** 2)
@@ -147,7 +136,7 @@ def shrinkage(
     mean = (means[at] + rng.standard_normal(n) / np.sqrt(information[at]))[:, None] * ones
     pull = spreads[at, None] ** 2 * weights[at]  # 1 keeps the estimate, 0 takes the mean
     luck = rng.standard_normal((n, k)) * np.sqrt(pull * noise)
-    return np.asarray((mean + pull * (turned - mean) + luck) @ axes.T)
+    return np.asarray((mean + pull * (on_axes - mean) + luck) @ axes.T)
 
 
 def _split(rows: pd.DataFrame, requirement: str, z: Floats) -> Floats:
@@ -164,22 +153,24 @@ def meets_each(draws: Draws, bars: Requirements) -> dict[str, Flags]:
 
     Whatever the brief asks, quality must have a figure and some load must be borne.
     """
-    rps = draws.figures["min_rps"]
-    met = {"load": rps > 0}
+    rps, peak = draws.figures["min_rps"], draws.table[PEAK].to_numpy(float)
+    meets = {"load": rps > 0}
+    if not np.isnan(peak).all():
+        meets[PEAK] = ~(rps < peak)
     for name, figures in draws.figures.items():
         bar = getattr(bars, name)
         if bar is None and name == "min_quality":
             bar = -np.inf
         if bar is not None:
-            met[name] = figures >= bar if BARS[name].more_is_better else figures <= bar
-    kept, slo_s = (rps >= (bars.min_rps or 0.0)) & (rps > 0), draws.table["slo_s"]
-    for name in met.keys() & SHOWN_BY_LOAD:  # as the capacity says, where it is of this objective
+            meets[name] = figures >= bar if BARS[name].more_is_better else figures <= bar
+    holds, slo_s = (rps >= (bars.min_rps or 0.0)) & (rps > 0), draws.table["slo_s"]
+    for name in meets.keys() & SHOWN_BY_LOAD:  # as the capacity says, where it is of this objective
         of_it = slo_s <= (bars.max_p95_s if name == "max_p95_s" else slo_s)
-        met[name] = np.where(of_it.to_numpy(), kept, met[name])
+        meets[name] = np.where(of_it.to_numpy(), holds, meets[name])
     for at, row in enumerate(draws.table.to_dict("records")):
         for name, *_, verdict, _ in known_checks(row, bars):
-            met.setdefault(name, np.ones_like(rps, bool))[:, at] = verdict == "met"
-    return met
+            meets.setdefault(name, np.ones_like(rps, bool))[:, at] = verdict == "met"
+    return meets
 
 
 def meets_all(draws: Draws, bars: Requirements) -> Flags:
@@ -192,28 +183,29 @@ def first_choice(draws: Draws, meets: Flags, objective: str) -> NDArray[np.intp]
 
     What is drawn decides a tie as `TIES` says; the last word has the order, as in `choose`.
     """
-    left = meets & (draws.gain(AIMS[objective]) > -np.inf)
+    ahead = meets & (draws.gain(AIMS[objective]) > -np.inf)
     for aim in (AIMS[objective], AIMS_IN_A_TIE[objective]):
-        worth = np.where(left & ~np.isnan(draws.gain(aim)), draws.gain(aim), -np.inf)
+        worth = np.where(ahead & ~np.isnan(draws.gain(aim)), draws.gain(aim), -np.inf)
         most = worth.max(axis=1, keepdims=True, initial=-np.inf)
-        left &= np.isclose(worth, most, rtol=1e-9, atol=0.0)
-    return np.asarray(np.hstack([~left.any(axis=1, keepdims=True), left]).argmax(axis=1) - 1)
+        ahead &= np.isclose(worth, most, rtol=1e-9, atol=0.0)
+    return np.asarray(np.hstack([~ahead.any(axis=1, keepdims=True), ahead]).argmax(axis=1) - 1)
 
 
-def regret(draws: Draws, brief: Project, choice: str) -> Regret:
+def regret(draws: Draws, brief: Project, choice: str) -> dict[str, float]:
     """What choosing this one may cost against the best that qualifies, on average over the draws.
 
-    Dollars and quality are of the draws in which the choice qualifies; `p_unfit` is the share in
-    which it does not, which no price can pay for.
+    `usd_per_month usd_per_1k quality` are of the draws in which the choice qualifies; `p_unfit` is
+    the share in which it does not, which no price can pay for.
     """
+    losses = dict.fromkeys(["usd_per_month", "usd_per_1k", "quality", "p_unfit"], np.nan)
     if choice not in draws.names:
-        return Regret(np.nan, np.nan, np.nan, np.nan)
+        return losses
     meets, at = meets_all(draws, brief.requirements), draws.names.index(choice)
     best, fit = first_choice(draws, meets, brief.objective), meets[:, at]
     row = np.arange(len(best))
     gains = [draws.gain(name) for name in ("max_usd_per_month", "max_usd_per_1k", "min_quality")]
-    losses = [np.where(fit, gain[row, best] - gain[:, at], 0.0).mean() for gain in gains]
-    return Regret(*map(float, [*losses, 1 - fit.mean()]))
+    means = [np.where(fit, gain[row, best] - gain[:, at], 0.0).mean() for gain in gains]
+    return dict(zip(losses, map(float, [*means, 1 - fit.mean()]), strict=True))
 
 
 def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: str) -> pd.DataFrame:
@@ -237,8 +229,8 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
     measured, dollars, load = rows[["quality", "usd_per_1k", "borne_rps"]].to_numpy(float).T
     at, fit = draws.names.index(choice), meets_all(draws, brief.requirements)
     priceless = np.isnan(draws.figures["max_usd_per_month"]).all()
-    saved = "max_usd_per_1k" if priceless else "max_usd_per_month"
-    gain = draws.gain(saved if brief.objective == "cheapest" else AIMS[brief.objective])
+    cost_bar = "max_usd_per_1k" if priceless else "max_usd_per_month"
+    gain = draws.gain(cost_bar if brief.objective == "cheapest" else AIMS[brief.objective])
     noise = np.random.default_rng(1).standard_normal(gain.shape)
     bar, draw = brief.requirements.min_quality or -np.inf, np.arange(len(noise))
     leads = {"cheapest": dollars < dollars[at], "fastest": load > load[at]}
@@ -252,8 +244,8 @@ def worth_of_items(checks: pd.DataFrame, draws: Draws, brief: Project, choice: s
         may = (mean - after >= bar) & open_to
         may &= ahead | (mean - mean[:, [at]] > np.hypot(after, after[at])) | ~may[:, [at]]
         usd, rps = dollars + 0 * mean, load + 0 * mean
-        seen = {"min_quality": mean, "max_usd_per_1k": usd, "min_rps": rps}
-        then = first_choice(draws._replace(figures=seen), may, brief.objective)
+        figures = {"min_quality": mean, "max_usd_per_1k": usd, "min_rps": rps}
+        then = first_choice(draws._replace(figures=figures), may, brief.objective)
         then = np.where(then < 0, at, then)
         better = np.where(fit[draw, then], gain[draw, then] - gain[draw, at], 0.0)
         worths.append((more, float((then != at).mean()), max(float(better.mean()), 0.0)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pandas as pd
+from pandas import DataFrame as Frame
 
 from lib.brief import Project
-from lib.decide.decision import BARS, choose
+from lib.decide.decision import BARS, choose, nearest_miss
 from lib.decide.draws import Draws, certainty, joint_draws, meets_each, regret, worth_of_items
 from lib.decide.flips import flip_points
 from lib.decide.steps import served_models
@@ -18,8 +18,6 @@ from lib.tables import Row, number, percent, rows
 WORTH_A_LOOK = 0.01  # of the cost a month of the choice, or a point of a hundred of quality
 ENOUGH = 0.8  # of what the most items are worth
 NEAREST = 3  # flips in the sentence
-
-Frame = pd.DataFrame
 
 
 def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Project) -> Row:
@@ -31,29 +29,29 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     `served_models`.
     """
     draws = joint_draws(table, scored)
-    sure = certainty(table, draws, brief)
+    chances = certainty(table, draws, brief)
     order, _ = choose(table, brief.objective)
-    provisional = None if order else _provisional(sure, checks, draws, brief)
+    provisional = None if order else _provisional(chances, checks, draws, brief)
     choice = order[0] if order else provisional["deployment"] if provisional else ""
     worth = worth_of_items(checks, draws, brief, choice)
     flips = flip_points(table, brief)
     loss = regret(draws, brief, choice)
-    chosen = sure.set_index("deployment").loc[[choice]] if choice else sure[:0]
+    leader = chances.set_index("deployment").loc[[choice]] if choice else chances[:0]
     slices = scores[(scores["slice"] != "") & (scores["deployment"] == choice)]
     sentences = [
-        *_sure(chosen, provisional),
+        *_sure(leader, provisional),
         *_wrong(loss, brief.objective),
-        *_switch(chosen, scored, brief),
+        *_switch(leader, scored, brief),
         *_slices(slices, brief),
-        *_more(worth, chosen, brief.objective, settled=not provisional),
-        *_cheaper(sure, checks, order),
+        *_more(worth, leader, brief.objective, has_pick=not provisional),
+        *_cheaper(chances, checks, order),
         *_holds(flips, order),
     ]
-    shares = sure[sure["p_pick"].notna()]
+    shares = chances[chances["p_pick"].notna()]
     return {
         "certainty": rows(shares, ["deployment", "p_pick", "p_qualifies", "p_frontier"]),
         "provisional": provisional,
-        "regret": rows(pd.DataFrame([loss._asdict()]))[0],
+        "regret": rows(Frame([loss]))[0],
         "more_items": rows(worth),
         "flip_points": rows(flips.replace([math.inf, -math.inf], math.nan)),
         "slices": rows(slices, ["slice", "n", "value", "low", "high", "against_baseline"]),
@@ -62,9 +60,9 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     }
 
 
-def _provisional(sure: Frame, checks: Frame, draws: Draws, brief: Project) -> Row | None:
+def _provisional(chances: Frame, checks: Frame, draws: Draws, brief: Project) -> Row | None:
     """Of those that are not decided, the one that most probably meets every requirement."""
-    able = sure[(sure["qualifies"] == "not decided") & sure["p_qualifies"].gt(0)]
+    able = chances[(chances["qualifies"] == "not decided") & chances["p_qualifies"].gt(0)]
     if able.empty:
         return None
     # As good as as probable: then the objective says which.
@@ -78,51 +76,54 @@ def _provisional(sure: Frame, checks: Frame, draws: Draws, brief: Project) -> Ro
         "model": row["repo_id"],
         "p_qualifies": float(row["p_qualifies"]),
         "p_meets": {name: float(met[name][:, at].mean()) for name in met if name in BARS},
-        "would_settle": "; ".join(of.loc[of["verdict"] == "not decided", "note"]),
+        "would_settle": (nearest_miss(of) or {"would_have_to_give": ""})["would_have_to_give"],
     }
 
 
-def _sure(chosen: Frame, provisional: Row | None) -> list[str]:
-    if chosen.empty or math.isnan(chosen["p_pick"].iloc[0]):
+def _sure(leader: Frame, provisional: Row | None) -> list[str]:
+    if leader.empty or math.isnan(leader["p_pick"].iloc[0]):
         return []
-    name, row = chosen.index[0], chosen.iloc[0]
+    name, row = leader.index[0], leader.iloc[0]
     if provisional:
         each = provisional["p_meets"].items()
         which, chance = min(each, key=lambda pair: pair[1], default=("", 1.0))
         bar = f", the least sure is {BARS[which].noun} ({percent(chance)})" if which else ""
         lead = f"Provisional, if it must be decided today: {name}, which meets every requirement"
-        settles = f"To settle it: {provisional['would_settle']}."
-        sentence = f"{lead} with a probability of {percent(row['p_qualifies'])}{bar}."
-        return [sentence, settles] if provisional["would_settle"] else [sentence]
+        return [f"{lead} with a probability of {percent(row['p_qualifies'])}{bar}."]
     lead = f"{name} is the right choice with a probability of {percent(row['p_pick'])}"
     return [f"{lead}, and meets every requirement with {percent(row['p_qualifies'])}."]
 
 
-def _wrong(loss: Any, objective: str) -> list[str]:
-    lead = "Against the best that qualifies it"
+def _dollars(row: Any) -> tuple[float, str]:
+    """Dollars and what they are for: a month where its cost is known, else 1,000 requests."""
+    monthly = not math.isnan(row["usd_per_month"])
+    unit = "a month" if monthly else "per 1,000 requests"
+    return (row["usd_per_month"] if monthly else row["usd_per_1k"]), unit
+
+
+def _wrong(loss: dict[str, float], objective: str) -> list[str]:
+    lead, (usd, unit) = "Against the best that qualifies it", _dollars(loss)
     if objective == "best":
-        points = number(100 * loss.quality, digits=2)
-        return [f"{lead} lacks {points} points of quality on average."] * (loss.quality > 0)
-    monthly = not math.isnan(loss.usd_per_month)
-    usd = loss.usd_per_month if monthly else loss.usd_per_1k
-    dollars = f"${number(usd, digits=2)} {'a month' if monthly else 'per 1,000 requests'}"
-    return [f"{lead} costs {dollars} too much on average."] * (usd > 0)
+        points = number(100 * loss["quality"], digits=2)
+        return [f"{lead} lacks {points} points of quality on average."] * (loss["quality"] > 0)
+    return [f"{lead} costs ${number(usd, digits=2)} {unit} too much on average."] * (usd > 0)
 
 
-def _switch(chosen: Frame, scored: Frame, brief: Project) -> list[str]:
-    """Whether it may replace the baseline: the verdict of step 4, with the difference."""
-    answering = set(scored["deployment"])
-    names = [d.name for d in brief.deployments if d.baseline and d.name in answering]
-    if not names or chosen.empty or not (verdict := chosen["against_baseline"].iloc[0]):
+def _switch(leader: Frame, scored: Frame, brief: Project) -> list[str]:
+    """Whether it may replace the baseline: the verdict of step 4, with the bounds it rests on."""
+    if leader.empty or not (verdict := leader["against_baseline"].iloc[0]):
         return []
-    both = scored[scored["deployment"].isin([chosen.index[0], *names])]
+    baseline = next(d.name for d in brief.deployments if d.baseline)
     margin = brief.evaluation.margin
-    row = non_inferiority(both, baseline=names[0], margin=margin).iloc[0]
-    points = [number(100 * row[name]) for name in ("difference", "low", "high")]
+    trials = non_inferiority(scored, baseline=baseline, margin=margin).set_index("deployment")
+    row = trials.loc[leader.index[0]]
+    ends = [number(100 * row[name], beside=-100 * margin) for name in ("low", "high")]
     words = "good enough to switch" if verdict == "good enough" else f"{verdict} whether to switch"
     words += f"; {row['note']}" if verdict == "not decided" and row["note"] else ""
-    lead = f"Against {names[0]}, the baseline: {points[0]} points [{points[1]}, {points[2]}]"
-    return [f"{lead}, with a margin of {number(100 * margin)}: {words}."]
+    many = f", adjusted for {len(trials)} candidates" * (len(trials) > 1)
+    lead = f"Against {baseline}, the baseline: {number(100 * row['difference'])} points"
+    bounds = f"at least {ends[0]} and at most {ends[1]} (each one-sided{many})"
+    return [f"{lead}, {bounds}, with a margin of {number(100 * margin)}: {words}."]
 
 
 def _slices(slices: Frame, brief: Project) -> list[str]:
@@ -144,37 +145,34 @@ def _slices(slices: Frame, brief: Project) -> list[str]:
     return [*sentences, f"{lead} of {len(slices)}."]
 
 
-def _more(worth: Frame, chosen: Frame, objective: str, *, settled: bool) -> list[str]:
+def _more(worth: Frame, leader: Frame, objective: str, *, has_pick: bool) -> list[str]:
     """Whether to label more, and how many: the least number that gives most of the gain.
 
     Where the choice is not settled, or not against the baseline, that says what items are for.
     """
-    if worth.empty or chosen.empty:
+    if worth.empty or leader.empty:
         return []
-    row, most = chosen.iloc[0], float(worth["worth"].max())
-    monthly = not math.isnan(row["usd_per_month"])
-    cost = row["usd_per_month"] if monthly else row["usd_per_1k"]
+    row, most = leader.iloc[0], float(worth["worth"].max())
+    cost, unit = _dollars(row)
     least = 0.01 if objective == "best" else WORTH_A_LOOK * cost
     if objective == "fastest" or not most > least:
-        stop = settled and objective != "fastest" and row["against_baseline"] != "not decided"
+        stop = has_pick and objective != "fastest" and row["against_baseline"] != "not decided"
         return ["More items are not worth their labelling: stop here."] * stop
     enough = worth[worth["worth"] >= ENOUGH * most].iloc[0]
-    unit = "a month" if monthly else "per 1,000 requests"
     gain = f"${number(enough['worth'], digits=2)} {unit}"
     if objective == "best":
         gain = f"{number(100 * enough['worth'], digits=2)} points of quality"
     return [f"Labelling about {enough['items']:,.0f} more items is worth about {gain}."]
 
 
-def _cheaper(sure: Frame, checks: Frame, order: list[str]) -> list[str]:
+def _cheaper(chances: Frame, checks: Frame, order: list[str]) -> list[str]:
     """Who costs less than the pick and may qualify yet, with what would settle it."""
     if not order:
         return []
-    pick = sure.set_index("deployment").loc[order[0]]
-    open_ = sure[(sure["qualifies"] == "not decided") & (sure["usd_per_1k"] < pick["usd_per_1k"])]
-    if open_.empty:
+    pick = chances.set_index("deployment").loc[order[0]]
+    open_ = chances[chances["qualifies"] == "not decided"].sort_values("usd_per_1k")
+    if open_.empty or not (row := open_.iloc[0])["usd_per_1k"] < pick["usd_per_1k"]:
         return []
-    row = open_.sort_values("usd_per_1k").iloc[0]
     of_row = (checks["deployment"] == row["deployment"]) & (checks["verdict"] == "not decided")
     less = 1 - row["usd_per_1k"] / pick["usd_per_1k"]
     worth = row["p_qualifies"] * (pick["usd_per_month"] - row["usd_per_month"])
@@ -189,8 +187,8 @@ def _holds(flips: Frame, order: list[str]) -> list[str]:
     if near.empty:
         return [f"{lead} for every price, traffic and bar from a tenth to ten times theirs."]
     turns = [
-        f"{row['change']} {'rises' if row['factor'] > 1 else 'falls'} to {number(row['flips_at'])}"
-        f" (then {row['pick']})"
+        f"{row['change']} {'rises' if row['factor'] > 1 else 'falls'} to"
+        f" {number(row['flips_at'], beside=row['value'])} (then {row['pick']})"
         for row in near.to_dict("records")
     ]
     return [f"{lead} until {', or '.join(turns)}."]

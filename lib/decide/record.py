@@ -4,13 +4,12 @@ import math
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+from pandas import DataFrame as Frame
 
 from lib import artifacts
 from lib.brief import Project
-from lib.decide.decision import choose, nearest_miss
+from lib.decide.decision import TIES, choose, nearest_miss
 from lib.decide.steps import funnel, provenance, serving
 from lib.endpoints import admit, machine, model_objection
 from lib.errors import PlaybookError
@@ -21,11 +20,8 @@ LIBRARIES = "genai_prices huggingface_hub openai pandas scipy statsmodels xllama
 FACTS = ["revision", "license", "verdict", "conditions", "exception"]
 VERSION = 1  # of data/schemas/decision-1.json
 # What people read of a run, beside its tables.
-OUTPUTS = (
-    "06_tradeoffs.parquet 06_bom.json *.html *.jsonl overrides.yaml figures/* exports/*".split()
-)
+OUTPUTS = "06_tradeoffs.parquet 06_bom.json *.html *.jsonl overrides.yaml figures/*".split()
 NOT_PRICED = "not used, since no load was offered to divide it by"
-Frame = pd.DataFrame
 
 
 def decision_record(
@@ -47,28 +43,30 @@ def decision_record(
     order, rule = choose(table, brief.objective)
     facts = table[["deployment", "repo_id", "hardware"]].merge(metadata[["repo_id", *FACTS]])
     facts = facts.rename(columns={"repo_id": "model"}).set_index("deployment", drop=False)
-    if named := outlook["provisional"]:
-        outlook = outlook | {"provisional": rows(facts.loc[[named["deployment"]]])[0] | named}
+    if provisional := outlook["provisional"]:
+        provisional = rows(facts.loc[[provisional["deployment"]]])[0] | provisional
+        outlook = outlook | {"provisional": provisional}
     pick, runner_up = [*rows(facts.loc[order[:2]]), None, None][:2]
-    candidates = table.loc[table["standing"] == "candidate", "deployment"]
-    miss = None if order else nearest_miss(checks[checks["deployment"].isin(candidates)])
-    undecided = (table["qualifies"] == "not decided").any()
+    candidates = table.loc[table["standing"] == "candidate", "deployment"].tolist()
+    near = [provisional["deployment"]] if provisional else candidates
+    miss = None if order else nearest_miss(checks[checks["deployment"].isin(near)])
+    has_open = (table["qualifies"] == "not decided").any()
     # Those that qualify and cannot be told apart from the pick.
     better = table.set_index("deployment")["beaten_by"].str.split(", ")
-    tied = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
+    equals = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
     outside = verdicts[verdicts["why"].str.startswith(OUTSIDE)].set_index("deployment")["why"]
     limits = {str(name): f"{name} is {why}." for name, why in outside.items()}
     names = ", ".join(model.repo_id for model in brief.models)
-    attested = f"Licence, country and size of {names} are as attested in project.yaml."
+    attestation = f"Licence, country and size of {names} are as attested in project.yaml."
     record = {
         "record_version": VERSION,
         "brief": brief.model_dump(mode="json"),
         "project": {key: getattr(brief, key) for key in ("name", "task", "objective")}
         | {"metric": ", ".join(dict.fromkeys(table["metric"]))},
-        "outcome": "picked" if order else "not decided" if undecided else "none qualifies",
+        "outcome": "picked" if order else "not decided" if has_open else "none qualifies",
         "pick": pick,
         "runner_up": runner_up,
-        "tie_group": tied,
+        "tie_group": equals,
         "tie_rule": rule,
         "nearest_miss": miss,
         # JSON has no NaN and no infinity: both are null there.
@@ -76,9 +74,9 @@ def decision_record(
         "funnel": funnel(shortlist, metadata, verdicts, table),
         "serving": serving(brief, pick["deployment"], pick["revision"]) if pick else "",
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
-        "rejected": _rejected(shortlist, metadata, verdicts, table, order[0] if order else ""),
+        "rejected": _rejections(shortlist, metadata, verdicts, table, order[0] if order else ""),
         **outlook,
-        "unverified": [*[attested] * bool(names), *limits.values(), *_unverified(metadata, table)],
+        "unverified": [*[attestation] * bool(names), *limits.values(), *_caveats(metadata, table)],
         "basis": _basis(metadata, table),
         **provenance(brief, table),
         "machine": machine(),
@@ -105,52 +103,49 @@ def _summary(record: Row, table: Frame) -> str:
         row = table.set_index("deployment").loc[pick["deployment"]]
         basis = str(row["basis"])
         how = "on published figures only" if basis.startswith("published") else basis
-        lead = f"{pick['deployment']} ({pick['model']}) is the {record['project']['objective']}"
-        return f"{lead} configuration that meets every requirement, {how}.{_month(row)}"
+        who, objective = f"{pick['deployment']} ({pick['model']})", record["project"]["objective"]
+        lead = f"{who} is the {objective} configuration that meets every requirement, {how}."
+        if TIES[objective] in record["tie_rule"]:
+            lead = f"{who} meets every requirement, {how}; it goes first in a tie for {objective}."
+        if math.isnan(row["usd_per_month"]):
+            return lead
+        month = f"${number(row['usd_per_month'])} a month {row['cost_basis']}"
+        return f"{lead} It costs {month}{row['machines'] and ': ' + row['machines']}."
     if not (miss := record["nearest_miss"]):
         return "Nothing was measured, so nothing can be chosen."
-    undecided = record["outcome"] == "not decided"
-    lead = "No configuration is shown to qualify yet" if undecided else "None qualifies"
-    return f"{lead}; the nearest is {miss['deployment']}: {miss['would_have_to_give']}."
+    has_open = record["outcome"] == "not decided"
+    lead = "No configuration is shown to qualify yet" if has_open else "None qualifies"
+    role = "provisional" if record["provisional"] else "the nearest"
+    return f"{lead}; {role} is {miss['deployment']}: {miss['would_have_to_give']}."
 
 
-def _month(row: "pd.Series[Any]") -> str:
-    """What the pick costs a month, and how much of its machines that traffic uses."""
-    if math.isnan(row["usd_per_month"]):
-        return ""
-    cost = f" It costs ${number(row['usd_per_month'])} a month {row['cost_basis']}"
-    if math.isnan(row["utilisation"]):
-        return f"{cost}."
-    machines = f"{row['replicas']:.0f} machine{'s' if row['replicas'] > 1 else ''}"
-    return f"{cost}: {machines}, {row['utilisation']:.0%} used."
-
-
-def _rejected(
+def _rejections(
     shortlist: Frame, metadata: Frame, verdicts: Frame, table: Frame, pick: str
 ) -> list[Row]:
     """Every model and configuration that is out, with the step and the rule."""
-    out = [
+    exits = [
         (row["repo_id"], "1", f"{row['verdict']}: {row['reasons']}")
         if row["why"].startswith("step 1")
         else (row["repo_id"], "2", row["why"])
         for row in rows(shortlist[~shortlist["shortlisted"]])
     ]
     for row in rows(metadata):
-        barred = f"{row['verdict']}: {row['reasons']}"
-        rule = barred if row["verdict"] in ("review", "blocked") else model_objection(row)
-        out += [(row["repo_id"], "3", rule.removeprefix("step 3: "))] if rule else []
-    without = set(metadata["repo_id"]) - {*verdicts["repo_id"], *(what for what, *_ in out)}
-    out += [(repo_id, "4", "no deployment of it in the brief") for repo_id in sorted(without)]
+        objection = f"{row['verdict']}: {row['reasons']}"
+        rule = objection if row["verdict"] in ("review", "blocked") else model_objection(row)
+        exits += [(row["repo_id"], "3", rule.removeprefix("step 3: "))] if rule else []
+    idle = set(metadata["repo_id"]) - {*verdicts["repo_id"], *(what for what, *_ in exits)}
+    exits += [(repo_id, "4", "no deployment of it in the brief") for repo_id in sorted(idle)]
     for row in rows(verdicts[~verdicts["deployment"].isin(table["deployment"])]):
-        barred = f"not asked: {row['why']}" if row["admitted"] == "no" else ""
-        out.append((row["deployment"], "4", barred or "no figures of it: run steps 4 and 5 again"))
+        rule = "no figures of it: run steps 4 and 5 again"
+        rule = f"not asked: {row['why']}" if row["admitted"] == "no" else rule
+        exits.append((row["deployment"], "4", rule))
     others = table[table["deployment"] != pick]
     why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {pick}")
-    out += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]
-    return [{"what": what, "step": step, "rule": rule} for what, step, rule in out]
+    exits += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]
+    return [{"what": what, "step": step, "rule": rule} for what, step, rule in exits]
 
 
-def _unverified(metadata: Frame, table: Frame) -> list[str]:
+def _caveats(metadata: Frame, table: Frame) -> list[str]:
     """What a reader must know before relying on it."""
     sentences = []
     dates = metadata.loc[metadata["metadata_source"] == "catalogue", "retrieved_at"].astype(str)
@@ -167,8 +162,8 @@ def _unverified(metadata: Frame, table: Frame) -> list[str]:
         sentences.append(f"The load of {row['deployment']} is {read}: not measured here.")
     if table["cost_basis"].str.startswith("at full use").any():
         sentences.append("The brief states no traffic: costs are those of machines at full use.")
-    assumed = table.loc[table["price_basis"].str.startswith("assumed", na=False), "deployment"]
-    sentences += [f"Assumed is the price of {', '.join(assumed)}."] * (len(assumed) > 0)
+    guesses = table.loc[table["price_basis"].str.startswith("assumed", na=False), "deployment"]
+    sentences += [f"Assumed is the price of {', '.join(guesses)}."] * (len(guesses) > 0)
     return [*sentences, "The licence table is a reading aid, not legal advice."]
 
 

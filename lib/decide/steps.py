@@ -22,16 +22,16 @@ def funnel(
     shortlist: Frame, metadata: Frame, verdicts: Frame, table: Frame
 ) -> list[dict[str, object]]:
     """How many were left after each step: `step left of`, models first and then deployments."""
-    allowed = ~shortlist["why"].str.startswith("step 1") | shortlist["shortlisted"]
-    clear = pd.Series([not model_objection(row) for row in rows(metadata)], metadata.index, bool)
-    clear &= ~metadata["verdict"].isin(["review", "blocked"])
-    deployed = clear & metadata["repo_id"].isin(verdicts["repo_id"])
+    is_allowed = ~shortlist["why"].str.startswith("step 1") | shortlist["shortlisted"]
+    is_clear = pd.Series([not model_objection(row) for row in rows(metadata)], metadata.index, bool)
+    is_clear &= ~metadata["verdict"].isin(["review", "blocked"])
+    is_deployed = is_clear & metadata["repo_id"].isin(verdicts["repo_id"])
     counts = [
         ("in the catalogue or the brief", len(shortlist), "models"),
-        ("whose licence and country the policy allows", int(allowed.sum()), "models"),
+        ("whose licence and country the policy allows", int(is_allowed.sum()), "models"),
         ("of the size", int(shortlist["shortlisted"].sum()), "models"),
-        ("with nothing against them on the Hub", int(clear.sum()), "models"),
-        ("with a deployment in the brief", int(deployed.sum()), "models"),
+        ("with nothing against them on the Hub", int(is_clear.sum()), "models"),
+        ("with a deployment in the brief", int(is_deployed.sum()), "models"),
         ("asked or quoted", int(verdicts["admitted"].eq("yes").sum()), "deployments"),
         ("that qualify", int(table["qualifies"].eq("yes").sum()), "deployments"),
     ]
@@ -46,14 +46,14 @@ def availability(brief: Project, metadata: Frame) -> Frame:
     on a machine that it pays for; `retires_on`, a day as 2027-03-01 or `never`, missing where not
     known; `lifetime`, what that rests on.
     """
-    attested = [model.repo_id for model in brief.models]
+    our_ids = [model.repo_id for model in brief.models]
     facts = {row["repo_id"]: row for row in rows(metadata, ["repo_id", "providers", "revision"])}
     table = []
     for deployment in brief.deployments:
         model = facts.get(deployment.model, {})
         providers = model.get("providers")
         n = float("nan") if providers is None else float(len(parts(providers)))
-        ours = _has_machine(deployment) and (not deployment.host or deployment.model in attested)
+        ours = _has_machine(deployment) and (not deployment.host or deployment.model in our_ids)
         table.append((deployment.name, n, ours, *_lifetime(deployment, model.get("revision"))))
     columns = "deployment n_providers own_host retires_on lifetime".split()
     return pd.DataFrame(table, columns=columns)
@@ -88,8 +88,8 @@ def estimated_load(brief: Project, shortlist: Frame, answers: Frame, capacity: F
     and by the mean tokens of an answer requests a second. Batches bear more, long prompts less.
     """
     bandwidth: dict[Any, float] = hardware().set_index("hardware")["bandwidth_gb_s"].to_dict()
-    unmeasured = answers[~answers["deployment"].isin(capacity["deployment"])]
-    tokens = unmeasured.groupby("deployment")["completion_tokens"].mean().to_dict()
+    unmeasured_answers = answers[~answers["deployment"].isin(capacity["deployment"])]
+    tokens = unmeasured_answers.groupby("deployment")["completion_tokens"].mean().to_dict()
     models, nan = {row["repo_id"]: row for row in rows(shortlist)}, float("nan")
     texts = dict[str, str]()
     for d in brief.deployments:
@@ -113,12 +113,12 @@ def known_checks(row: Mapping[Any, Any], bars: Requirements) -> Iterator[tuple[A
             verdict, note = "met", "we host it: it needs no provider"
         yield "min_providers", wanted, bars.min_providers, n, n, n, verdict, note
     if day := bars.not_retired_before:
-        end, missing = row["retires_on"], [float("nan")] * 4
+        end, no_figures = row["retires_on"], [float("nan")] * 4
         verdict = "not decided"
         if isinstance(end, str):  # days in ISO form, and "never" after them, are in order as texts
             verdict = "met" if end >= day.isoformat() else "not met"
         wanted = f"service at least until {day}"
-        yield "not_retired_before", wanted, *missing, verdict, row["lifetime"]
+        yield "not_retired_before", wanted, *no_figures, verdict, row["lifetime"]
 
 
 def serving(brief: Project, name: str, revision: str | None) -> str:
@@ -126,8 +126,8 @@ def serving(brief: Project, name: str, revision: str | None) -> str:
     deployment = next(d for d in brief.deployments if d.name == name)
     end = deployment.endpoint
     if end is None:
-        pinned = ["--revision", revision] if revision else []
-        return shlex.join(["vllm", "serve", deployment.model, *pinned])
+        revision_flags = ["--revision", revision] if revision else []
+        return shlex.join(["vllm", "serve", deployment.model, *revision_flags])
     if end.gguf:
         repo, file = end.gguf.rsplit("/", 1)
         return shlex.join(["llama-server", "--hf-repo", repo, "--hf-file", file])
@@ -146,8 +146,8 @@ def provenance(brief: Project, table: Frame) -> dict[str, object]:
     ours = [d for d in brief.deployments if d.endpoint and d.endpoint.embedded]
     prices = table[["deployment", "hardware", "price", "price_basis"]]
     prices = prices.merge(hardware()[["hardware", "checked_on"]], how="left")
-    listed = prices["price_basis"].str.endswith("data/hardware.csv", na=False)
-    prices = prices.assign(checked_on=prices["checked_on"].where(listed))
+    in_our_list = prices["price_basis"].str.endswith("data/hardware.csv", na=False)
+    prices = prices.assign(checked_on=prices["checked_on"].where(in_our_list))
     return {
         "weights": {d.name: str(identity(d)["sha256"]) for d in ours},
         "prices": rows(prices.drop(columns="hardware")),

@@ -7,8 +7,8 @@ from lib.pages.page import (
     counsel_page,
     decision_page,
     disagreements,
-    export_csv,
     fleet_page,
+    flips,
     grid,
 )
 from lib.pages.plots import (
@@ -24,7 +24,7 @@ from lib.pages.style import save
 
 __all__ = [
     "answers_page", "cost_by_volume", "cost_per_correct", "counsel_page", "decision_page",
-    "disagreements", "draw", "export_csv", "fleet_page", "grid", "latency_by_load",
+    "disagreements", "draw", "fleet_page", "flips", "grid", "latency_by_load",
     "quality_against", "quality_by_size", "save", "score_intervals", "sentence", "table",
     "verdicts_by_family",
 ]  # fmt: skip

@@ -96,15 +96,15 @@ def table(
 def sentence(*lines: str) -> Shown:
     """Sentences of a notebook; the last says what its section means for this project."""
     texts = [cut(line, MOST_TEXT) for line in lines]
-    html = [f"<p>{_undollared(line)}</p>\n" for line in texts]
-    html[-1:] = [f"<p><b>{_undollared(line)}</b></p>" for line in texts[-1:]]
+    html = [f"<p>{_without_formulas(line)}</p>\n" for line in texts]
+    html[-1:] = [f"<p><b>{_without_formulas(line)}</b></p>" for line in texts[-1:]]
     return Shown("\n".join(texts), "".join(html))
 
 
 def _cell(tag: str, text: str, right: bool) -> str:
     # GitHub keeps `align` and drops styles; JupyterLab's own style overrules `align`.
     to, short = "right" if right else "left", "; white-space: nowrap" * (len(text) < 25)
-    return f'<{tag} align="{to}" style="text-align: {to}{short}">{_undollared(text)}</{tag}>'
+    return f'<{tag} align="{to}" style="text-align: {to}{short}">{_without_formulas(text)}</{tag}>'
 
 
 def _heading(name: str) -> str:
@@ -138,6 +138,6 @@ def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, Integral) else number(float(value))
 
 
-def _undollared(text: str) -> Markup:
+def _without_formulas(text: str) -> Markup:
     """Text in which a notebook finds no formula: it would look for one between two dollars."""
     return Markup("<span>$</span>").join(text.split("$"))

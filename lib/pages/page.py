@@ -1,4 +1,4 @@
-"""The pages that people read, all escaped, with links only to what `data/` names; and CSV."""
+"""The pages that people read, all escaped, with links only to what `data/` names."""
 
 import base64
 import hashlib
@@ -14,11 +14,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lib import artifacts
 from lib.tables import ADDRESS, Row, addresses, number, percent, rows
 
 NAME, TEXT = 80, 400  # characters shown; the record beside the page has the whole text
-FORMULA = re.compile(r"[=+\-@\t\r]")  # a text that begins so gets an apostrophe in front
 MANY, MOST_GROUPS = 8, 200  # longer lists are folded; choices of the filter of answers
 MOST_ITEMS, MOST_CELLS = 2000, 20_000  # on one page of answers
 BUDGET = 6_000_000  # characters of answers on it
@@ -40,8 +38,8 @@ def decision_page(
 ) -> str:
     """The page for whoever decides: the record, the rows it is from, and `style.svg`s by name."""
     rules: dict[tuple[str, str], list[str]] = {}
-    for rejected in decision["rejected"]:
-        rules.setdefault((rejected["step"], rejected["rule"]), []).append(rejected["what"])
+    for rejection in decision["rejected"]:
+        rules.setdefault((rejection["step"], rejection["rule"]), []).append(rejection["what"])
     configurations = {row["deployment"]: row for row in rows(tradeoffs)}
     tables = {"rules": rules, "rows": configurations, "checks": rows(checks)}
     tables["figures"] = {name: Markup(svg) for name, svg in figures.items()}
@@ -99,26 +97,21 @@ def disagreements(cells: pd.DataFrame, *, limit: int = 8) -> pd.DataFrame:
 
 def grid(checks: pd.DataFrame) -> pd.DataFrame:
     """Requirement checks, a row per deployment and a column per requirement: verdict and value."""
+    columns = ["verdict", "value", "threshold", "note"]
     cells = [
-        f"{MARKS.get(verdict, ('', '? '))[1]}{verdict} ({number(value)}){note and f': {note}'}"
-        for verdict, value, note in checks[["verdict", "value", "note"]].to_numpy()
+        f"{MARKS.get(verdict, ('', '? '))[1]}{verdict} ({number(value, beside=threshold)})"
+        f"{note and f': {note}'}"
+        for verdict, value, threshold, note in checks[columns].to_numpy()
     ]
     return checks.assign(cell=cells).set_index(["deployment", "wanted"])["cell"].unstack(sort=False)
 
 
-def export_csv(run: Path, scored: pd.DataFrame, scores: pd.DataFrame) -> list[Path]:
-    """Write `scores.csv` and `answers.csv` into `exports/` of the run, and return their paths."""
-    paths = [run / "exports" / name for name in ("scores.csv", "answers.csv")]
-    for path, table in zip(paths, (scores, scored), strict=True):
-        text = table.map(_harmless).to_csv(index=False, lineterminator="\n")
-        artifacts.write_bytes(path, text.encode(errors="replace"))
-    return paths
-
-
-def _harmless(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return ("'" if FORMULA.match(value) else "") + value.replace("\0", "\ufffd")
+def flips(points: list[Row]) -> pd.DataFrame:
+    """Flip points as `change value flips_at pick`, in digits that tell both figures apart."""
+    table = pd.DataFrame(points, columns=["change", "value", "flips_at", "pick"]).astype(object)
+    figures = table[["value", "flips_at"]].to_numpy().tolist()
+    texts = [(_figure(now, flips_at), _figure(flips_at, now)) for now, flips_at in figures]
+    return table.assign(value=[now for now, _ in texts], flips_at=[at for _, at in texts])
 
 
 def _line(outcome: str, score: float, text: str) -> str:
@@ -130,13 +123,16 @@ def _line(outcome: str, score: float, text: str) -> str:
 
 
 def cut(value: object, limit: int = TEXT) -> str:
-    """Any value as one line of text: numbers to three digits, "–" where unknown, long text cut."""
+    """Any value as one line: numbers to three digits, "–" unknown, long text cut at a sentence."""
     if value is None:
         return "–"
     if isinstance(value, int | float) and not isinstance(value, bool):
         return number(value)
     text = _drawable(" ".join(str(value).split()))
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    if len(text) <= limit:
+        return text
+    end = text.rfind(". ", limit // 2, limit - 1)  # of a sentence
+    return f"{text[: end + 2]}…" if end > 0 else text[: limit - 1] + "…"
 
 
 def _drawable(text: str) -> str:
@@ -144,10 +140,10 @@ def _drawable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "□" for c in text)
 
 
-def _linked(value: object) -> Markup:
+def _with_links(value: object, limit: int = TEXT) -> Markup:
     """Text with its addresses that `data/` knows as links: one of a model card stays text."""
     link = Markup('<a href="{0}" rel="noreferrer">{0}</a>').format
-    parts = ADDRESS.split(cut(value))
+    parts = ADDRESS.split(cut(value, limit))
     return Markup("").join(link(part) if part in addresses() else part for part in parts)
 
 
@@ -164,9 +160,13 @@ def _mark(word: str) -> Markup:
     return Markup('<span class="mark {}">{}{}</span>').format(tone, sign, cut(word))
 
 
-def _interval(low: float | None, high: float | None) -> str:
+def _figure(value: float | None, beside: float | None = None) -> str:
+    return "" if pd.isna(value) or abs(value) == inf else number(value, beside=beside)
+
+
+def _interval(low: float | None, high: float | None, beside: float | None = None) -> str:
     """An interval in words: both ends, the one that is known, or nothing."""
-    ends = ["" if pd.isna(end) or abs(end) == inf else number(end) for end in (low, high)]
+    ends = [_figure(end, beside) for end in (low, high)]
     if all(ends):
         return " to ".join(dict.fromkeys(ends))
     return f"at least {ends[0]}" if ends[0] else f"up to {ends[1]}" if ends[1] else ""
@@ -182,6 +182,6 @@ FOLDER = FileSystemLoader(Path(__file__).parent)
 PAGES = Environment(loader=FOLDER, autoescape=True, undefined=StrictUndefined)
 PAGES.trim_blocks = PAGES.lstrip_blocks = True
 PAGES.filters |= {"cut": cut, "name": partial(cut, limit=NAME), "drawable": _drawable}
-PAGES.filters |= {"linked": _linked, "hub": _hub, "mark": _mark, "percent": percent}
-PAGES.filters["figure"] = lambda value: "" if value is None else number(value)
+PAGES.filters |= {"linked": _with_links, "hub": _hub, "mark": _mark, "percent": percent}
+PAGES.filters["figure"] = _figure
 PAGES.globals |= {"interval": _interval, "many": MANY, "sha256": _sha256}

@@ -127,10 +127,10 @@ def finish(figure: Figure, labels: Sequence[Text] = ()) -> Figure:
 
 def _place(ax: Axes, labels: Sequence[Text]) -> None:
     """Move each label to the nearest free place around its point, and tie it there by a line."""
-    dots, lines = _drawn(ax)
+    dots, lines = _dots_and_lines(ax)
     texts = [t for t in ax.figure.findobj(Text) if t.get_text() and t.get_visible()]
     blocks = [*(t for t in texts if t not in labels), *filter(None, [ax.get_legend()])]
-    taken = np.vstack([dots, *(block.get_window_extent().extents for block in blocks)])
+    taken_boxes = np.vstack([dots, *(block.get_window_extent().extents for block in blocks)])
     to_data, edge = ax.transData.inverted().transform, (*ax.bbox.p0, *ax.figure.bbox.size)
     for label in labels:
         at = ax.transData.transform(label.get_position())
@@ -139,15 +139,15 @@ def _place(ax: Axes, labels: Sequence[Text]) -> None:
         boxes = np.hstack([centres - half, centres + half])
         # Nothing may lie in a box: dots, texts, lines. Its tie had better not meet another one's
         # dot or text. All else equal the nearest place is the best.
-        meet = (boxes[:, None, :2] < taken[:, 2:]) & (boxes[:, None, 2:] > taken[:, :2])
+        meet = (boxes[:, None, :2] < taken_boxes[:, 2:]) & (boxes[:, None, 2:] > taken_boxes[:, :2])
         outside = (boxes[:, :2] < edge[:2]) | (boxes[:, 2:] > edge[2:])
         ties = np.linspace(at, np.clip(at, boxes[:, :2], boxes[:, 2:]), 24, axis=1)
-        others = taken[~_inside(at[None], taken)[:, 0]]
+        others = taken_boxes[~_inside(at[None], taken_boxes)[:, 0]]
         cost = 5e5 * (meet.all(axis=2).sum(axis=1) + outside.any(axis=1)) + REACH[:, 0]
         cost += 5e3 * _inside(lines, boxes).sum(axis=1)
         cost += [900 * _inside(tie, others).any() for tie in ties]
         best = int(cost.argmin())
-        taken, lines = np.vstack([taken, boxes[best]]), np.vstack([lines, ties[best]])
+        taken_boxes, lines = np.vstack([taken_boxes, boxes[best]]), np.vstack([lines, ties[best]])
         tie = Line2D(*to_data(ties[best][[0, -1]]).T, color=GREY, lw=0.6, clip_on=False, zorder=2)
         ax.add_artist(tie)
         label.set(position=to_data(centres[best]), ha="center", va="center", ma="left")
@@ -159,7 +159,7 @@ def _inside(points: Pixels, boxes: Pixels) -> NDArray[np.bool_]:
     return cast(NDArray[np.bool_], inside.all(axis=2))
 
 
-def _drawn(ax: Axes) -> tuple[Pixels, Pixels]:
+def _dots_and_lines(ax: Axes) -> tuple[Pixels, Pixels]:
     """Boxes around all dots of the axes, and points on its lines, 4 pixels from each other."""
     dots = [np.empty((0, 4))]
     paths = [line.get_transform().transform_path(line.get_path()) for line in ax.lines]

@@ -96,6 +96,45 @@ def test_load_is_judged_on_its_bracket(low: float, high: float, expected: str) -
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "more", "expected", "note"),
+    [
+        (9.3, NAN, {}, "met", ""),
+        (3.0, 4.0, {}, "not met", "it bears 3 to 4/s, your peak is 9.26/s"),
+        (3.0, 12.0, {}, "not decided", "it bears 3 to 12/s, your peak is 9.26/s: more requests or"),
+        # nothing broke it: that is no capacity
+        (3.0, NAN, {}, "not decided", "it bears at least 3/s, your peak is 9.26/s: more requests"),
+        (NAN, NAN, {}, "not decided", "its capacity is not resolved"),
+        # its stated limits bound what step 5 calls its capacity
+        (1.0, 1.0, {}, "not met", "it bears 1/s, your peak is 9.26/s"),
+        (9.0, NAN, PUBLISHED, "not decided", "a published figure has no interval: measure it"),
+        # of what is paid by the hour as many are bought as bear it
+        (3.0, 4.0, {"usd_per_hour": 1.0, "rps": 3.0, "rps_most": 4.0}, None, ""),
+    ],
+)
+def test_what_gets_no_more_machines_must_bear_the_peak(
+    low: float, high: float, more: dict[str, Any], expected: str | None, note: str, tmp_path: Path
+) -> None:
+    project = brief(tmp_path, "traffic", {"requests_per_day": 200_000, "peak_factor": 4})
+    rows = table(a={"max_rps": low, "rps_low": low, "rps_high": high} | more).assign(**more)
+    checks = decision.check(costs.at_traffic(rows, project), Requirements())
+    assert checks["verdict"].to_list() == [expected] * bool(expected)
+    assert all(text.startswith(note) and bool(text) == bool(note) for text in checks["note"])
+    assert checks["wanted"].isin(["the peak of 9.26 requests/s"]).all()
+
+
+def test_a_recorded_deployment_with_a_cost_has_it_tested() -> None:
+    """Its tokens are known; how much it bears is not."""
+    unloaded = dict.fromkeys(["max_rps", "rps_low", "rps_high"], NAN)
+    row = {"basis": "recorded (closed.jsonl)"} | unloaded
+    assert verdict(row, max_usd_per_1k=0.2) == ("met", "")
+    assert verdict(row, max_usd_per_1k=0.09) == ("not met", "")
+    nothing = "recorded answers: there is no endpoint to measure"
+    assert verdict(row, min_rps=1.0) == ("not decided", nothing)
+    unpriced = dict.fromkeys(["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"], NAN)
+    assert verdict(row | unpriced, max_usd_per_1k=0.2) == ("not decided", nothing)
+
+
+@pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
         (0.1, 0.2, "met"),
@@ -160,6 +199,12 @@ def test_wording_of_requirements() -> None:
         "p95 latency of at most 1.5 s",
         "at least 2 requests/s",
         "at most $0.01 per 1,000 requests",
+    ]
+    bars = Requirements(min_quality=0.84135, min_rps=1234.5, max_usd_per_month=1500.5)
+    assert decision.check(table(a={}), bars)["wanted"].to_list() == [
+        "quality of at least 0.84135",
+        "at least 1,234.5 requests/s",
+        "at most $1,500.5 a month",
     ]
 
 
@@ -401,6 +446,18 @@ def test_nearest_miss() -> None:
         "measured": "0.8 [0.75, 0.85]",
         "would_have_to_give": "min_quality would have to be 0.75",
     }
+
+
+def test_a_near_miss_is_told_from_its_bar() -> None:
+    row = {"quality": 0.8425, "quality_low": 0.8419, "quality_high": 0.9}
+    miss = nearest({"min_quality": 0.842}, a=row | {"n": 10**6})
+    assert miss["measured"] == "0.843 [0.8419, 0.9]"
+    low = {"quality": 0.84, "quality_low": 0.8, "quality_high": 0.84196}
+    miss = nearest({"min_quality": 0.842}, a=low)
+    assert (miss["measured"], miss["wanted"]) == (
+        "0.84 [0.8, 0.84196]",
+        "quality of at least 0.842",
+    )
 
 
 def test_all_that_would_have_to_give_is_told() -> None:

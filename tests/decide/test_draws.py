@@ -242,10 +242,10 @@ def test_stated_regret_is_realised(objective: str, tmp_path: Path) -> None:
             loss = draws.regret(draws.joint_draws(rows, scored), project, f"m{at}")
             dollars, fits = rows["usd_per_month"].to_numpy(), true >= bar
             if objective == "cheapest":
-                stated.append(loss.usd_per_month)
+                stated.append(loss["usd_per_month"])
                 realised.append(dollars[at] - dollars[fits].min() if fits[at] else 0.0)
             else:
-                stated.append(loss.quality)
+                stated.append(loss["quality"])
                 realised.append(true[fits].max() - true[at] if fits[at] else 0.0)
     assert len(stated) > 60
     assert np.mean(stated) == pytest.approx(np.mean(realised), rel=0.3)
@@ -290,3 +290,14 @@ def test_nothing_is_worth_asking_where_nobody_was_chosen(tmp_path: Path) -> None
     rows = measured(scored)
     checks = decision.check(rows, Requirements())
     assert draws.worth_of_items(checks, draws.joint_draws(rows, scored), brief(tmp_path), "").empty
+
+
+@pytest.mark.parametrize(
+    ("row", "p"), [({}, 1.0), ({"peak_rps": 4.9}, 0.0), ({"peak_rps": 3.2}, 1.0)]
+)
+def test_a_chance_counts_the_peak(row: dict[str, Any], p: float, tmp_path: Path) -> None:
+    project = brief(tmp_path, "requirements", {"min_rps": 3.0})
+    scored = answers(a=RIGHT > 0)
+    load = {"borne_rps": 4.0, "borne_low": 3.5, "borne_high": 4.5}
+    sure = certainty(measured(scored, a=load | row).assign(**load), scored, project)
+    assert sure["p_qualifies"].iloc[0] == pytest.approx(p, abs=0.02)

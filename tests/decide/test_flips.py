@@ -13,6 +13,7 @@ from lib.brief import Project
 from lib.decide.costs import at_traffic
 from lib.decide.decision import check, choose, qualify
 from lib.decide.flips import flip_points
+from lib.tables import number
 
 GOOD = {"quality": 0.95, "quality_low": 0.9, "quality_high": 0.98, "beaten_by": ""}
 CHEAP = {"quality": 0.86, "quality_low": 0.82, "quality_high": 0.9, "beaten_by": "good"}
@@ -60,13 +61,24 @@ def test_a_flip_is_stated_to_a_thousandth(price: float, project: Project) -> Non
     assert found == pytest.approx([price, 0.6], rel=0.001)
 
 
+def test_where_it_flips_is_spelled_as_the_figure_that_it_reaches(project: Project) -> None:
+    """A bar a fifth above reaches the lower bound of quality: both are 0.841."""
+    low = 0.84147
+    rows = table(good=GOOD | usd(0.6), cheap=CHEAP | {"quality_low": low} | usd(0.45))
+    bars = project.requirements.model_copy(update={"min_quality": 0.7})
+    project = project.model_copy(update={"requirements": bars})
+    at = flip_points(rows, project).set_index("change").loc["the bar on quality", "flips_at"]
+    assert at > low and number(at) == number(low) == "0.841"
+
+
 def test_one_machine_more_flips_in_a_narrow_window(tmp_path: Path) -> None:
     """2.97 of machines that bear 5/s; at 3 a fourth is bought, which pays only from 3.08 on."""
     folder = tmp_path / "traffic"
     folder.mkdir()
     full = 5 * 86_400
     project = brief(folder, "traffic", {"requests_per_day": int(2.97 * full), "peak_factor": 1})
-    rows = table(api=usd(1.3 * 24_000 / full), own={})
+    api = usd(1.3 * 24_000 / full) | {"max_rps": 99.0, "rps_low": 90.0, "rps_high": 100.0}
+    rows = table(api=api, own={})
     rows.loc[1, ["usd_per_hour", "rps", "rps_most"]] = 1.0, 5.0, 5.0
     flips = flip_points(at_traffic(rows, project), project).set_index("change")
     assert flips.loc["requests a day", "pick"] == "api"
@@ -91,6 +103,18 @@ def test_traffic_flips_between_a_machine_and_a_price_by_token(tmp_path: Path) ->
     flips = flip_points(at_traffic(rows, project), project).set_index("change")
     assert flips.loc["requests a day", "pick"] == "own"
     assert flips.loc["requests a day", "flips_at"] == pytest.approx(48_000, rel=0.01)
+
+
+def test_traffic_flips_where_a_price_by_token_no_longer_bears_the_peak(tmp_path: Path) -> None:
+    """It bears 4/s, 345,600 a day; of the dear machine a second one is bought."""
+    folder = tmp_path / "traffic"
+    folder.mkdir()
+    project = brief(folder, "traffic", {"requests_per_day": 300_000, "peak_factor": 1})
+    rows = table(api=usd(0.01), own={})
+    rows.loc[1, ["usd_per_hour", "rps", "rps_most"]] = 1.0, 5.0, 5.0
+    flips = flip_points(at_traffic(rows, project), project).set_index("change")
+    assert flips.loc["requests a day", "pick"] == "own"
+    assert flips.loc["requests a day", "flips_at"] == pytest.approx(345_600, rel=0.001)
 
 
 def test_nobody_qualifies_and_nothing_flips(tmp_path: Path, measured: pd.DataFrame) -> None:

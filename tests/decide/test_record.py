@@ -164,6 +164,33 @@ def test_a_provisional_choice_bears_the_duties_of_its_licence(tmp_path: Path) ->
     assert known == ["mit", "conditional", "Notice with every copy (§3)"]
 
 
+def test_the_summary_speaks_of_whom_the_page_calls_provisional(tmp_path: Path) -> None:
+    """`a` fails by less, but `b` more probably qualifies; one sentence says what settles it."""
+    chances = {"p_qualifies": 0.7, "p_meets": {}, "would_settle": ""}
+    named = {"deployment": "b", "model": "org/b"} | chances
+    rows = table(a={"quality_low": 0.79}, b={"quality_low": 0.7})
+    done, _, _ = decide(tmp_path, rows, {"min_quality": 0.8}, provisional=named)
+    miss = done["nearest_miss"]
+    lead = "No configuration is shown to qualify yet; provisional is b: about "
+    assert miss["deployment"] == "b" and done["summary"].startswith(lead)
+    assert done["summary"].endswith(f"{miss['would_have_to_give']}.")
+
+
+@pytest.mark.parametrize("objective", ["cheapest", "best", "fastest"])
+def test_who_goes_first_of_a_tie_is_not_called_the_only_one(tmp_path: Path, objective: str) -> None:
+    done, _, _ = decide(tmp_path, table(a={}, b={}), objective=objective)
+    assert done["summary"] == (
+        f"a (org/a) meets every requirement, measured here; it goes first in a tie for {objective}."
+    )
+
+
+def test_the_cost_a_month_comes_with_its_machines(tmp_path: Path) -> None:
+    machines = "3 machines (1 spare) at $0.36/hour, 41% used"
+    row = {"usd_per_month": 796.0, "machines": machines, "cost_basis": "at 10 requests a day"}
+    done, _, _ = decide(tmp_path, table(a=row))
+    assert done["summary"].endswith(f"It costs $796 a month at 10 requests a day: {machines}.")
+
+
 def test_calls_that_failed_are_no_ground_for_a_pick(tmp_path: Path) -> None:
     done, _, _ = decide(tmp_path, table(a={"comparable": "no", "n_failed": 9}))
     assert done["outcome"] == "not decided"

@@ -134,6 +134,7 @@ def test_a_machine_is_paid_for_the_whole_month(tmp_path: Path) -> None:
     """An H100 at $3 bearing 10/s: $2,190 at 10,000 requests a day, though the work is worth $25."""
     measured = capacity(10.0, 12.0)
     row = at(tmp_path, {"usd_per_hour": 3}, measured, requests_per_day=10_000)
+    assert row["machines"] == "1 machine at $3/hour, 1% used"
     assert months(row) == [2190.0, 2190.0, 2190.0] and row["replicas"] == 1
     assert row["utilisation"] == pytest.approx(10_000 / 86_400 / 10)
     assert row["usd_per_1k"] == pytest.approx(2190 / (10_000 * 365 / 12) * 1000)
@@ -145,6 +146,7 @@ def test_replicas_bear_the_peak_at_the_lower_bound(tmp_path: Path) -> None:
     row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, 12.0), **busy)
     assert row["replicas"] == 4 and months(row) == pytest.approx([8760.0, 6570.0, 8760.0])
     row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, NAN), **busy, spare=1)
+    assert row["machines"] == "5 machines (1 spare) at $3/hour, 20% used"
     assert row["replicas"] == 5 and months(row) == pytest.approx([10_950.0, 4380.0, 10_950.0])
     row = at(tmp_path, {"usd_per_hour": 3}, capacity(10.0, NAN), **busy, min_replicas=0)
     assert months(row) == pytest.approx([24 * 365 / 12 * 3, 0.0, 24 * 365 / 12 * 3])
@@ -162,6 +164,13 @@ def test_tokens_are_paid_by_volume(tmp_path: Path) -> None:
     row = at(tmp_path, TOKENS, capacity(), requests_per_day=12_000)
     assert months(row) == pytest.approx([12_000 * 365 / 12 * 0.0002] * 3)
     assert row["usd_per_1k"] == pytest.approx(0.2) and math.isnan(row["replicas"])
+
+
+def test_a_price_by_token_has_a_peak_to_bear(tmp_path: Path) -> None:
+    """A machine by the hour gets replicas for it."""
+    busy = {"requests_per_day": 86_400, "peak_factor": 4}
+    assert at(tmp_path, TOKENS, capacity(), **busy)["peak_rps"] == 4.0
+    assert math.isnan(at(tmp_path, {"usd_per_hour": 3}, capacity(), **busy)["peak_rps"])
 
 
 def crossing(

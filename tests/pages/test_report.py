@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import tables
-from lib.pages.page import decision_page
+from lib.pages.page import cut, decision_page
 from lib.pages.plots import cost_per_correct
 from lib.pages.style import svg
 
@@ -103,6 +103,7 @@ def tradeoffs(**changes: Any) -> pd.DataFrame:
         "basis": "measured", "quality": 0.8123456789, "quality_low": 0.74, "quality_high": 0.86,
         "n": 200, "max_rps": 6.1, "rps_low": 5.6, "rps_high": 6.7, "p95_s": 0.71,
         "cost_basis": "at 20,000 requests a day",
+        "machines": "3 machines (1 spare) at $0.36/hour, 41% used",
         "usd_per_month": 29.8, "usd_per_month_low": 29.8, "usd_per_month_high": 59.6,
         "usd_per_1k": 0.0018212345, "usd_per_1k_low": 0.0017, "usd_per_1k_high": 0.002,
         "usd_per_1k_correct": 0.00224, "usd_per_1k_correct_low": 0.002,
@@ -115,11 +116,12 @@ def tradeoffs(**changes: Any) -> pd.DataFrame:
 
 def checks() -> pd.DataFrame:
     rows = [
-        ("gemma3-270m-1cpu", "quality, at least", 0.7, 0.74, 0.86, "met", ""),
-        ("gemma3-270m-1cpu", "load, at least", 6, 5.6, 6.7, "not decided", "probe longer"),
-        ("gemma3-270m-2cpu", "cost, at most", 0.002, NAN, NAN, "not met", None),
+        ("gemma3-270m-1cpu", "quality, at least", 0.7, 0.74, 0.86, "met", "", 0.7),
+        ("gemma3-270m-1cpu", "load, at least", 6, 5.6, 6.7, "not decided", "probe longer", 6),
+        ("gemma3-270m-2cpu", "cost, at most", 0.002, NAN, NAN, "not met", None, 0.002),
     ]
     columns = ["deployment", "requirement", "wanted", "low", "high", "verdict", "note"]
+    columns.append("threshold")
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -324,6 +326,42 @@ def test_a_pinned_revision_is_shown_and_hashes_are_short() -> None:
     text = page(decision(pick=CONFIGURATION | {"revision": "9b0cfec892e2"})).text
     assert "9b0cfec892e2" in text and "not pinned" not in text
     assert "ab" * 6 in text and "ab" * 7 not in text
+
+
+def test_no_sentence_of_the_decision_is_cut() -> None:
+    long = f"None qualifies; the nearest is a: {'min_rps would have to be 5 and ' * 20}so it ends."
+    card = page(decision(summary=long, sentences=[long + " Twice."])).text
+    assert long in card and card.count("so it ends.") == 2 and "Twice." in card
+
+
+@pytest.mark.parametrize(
+    ("text", "cut_text"),
+    [("One. Two. Three.", "One. Two. …"), ("One two three four", "One two thr…"), ("One.", "One.")],
+)
+def test_a_text_is_cut_after_a_sentence(text: str, cut_text: str) -> None:
+    assert cut(text, 12) == cut_text
+
+
+def test_the_machines_behind_a_cost_stand_by_it() -> None:
+    machines = "3 machines (1 spare) at $0.36/hour, 41% used"
+    seen = page()
+    figure = f"Cost a month, at 20,000 requests a day $29.8 [29.8 to 59.6] {machines}"
+    assert figure in seen.text and seen.text.count(machines) == 3  # and in both rows of the table
+    assert machines not in page(table=tradeoffs().assign(machines="")).text
+
+
+def test_the_price_class_is_explained_as_it_is_given() -> None:
+    assert "each dearer one has one $ more, up to five" in page().text
+
+
+def test_a_bound_is_told_from_the_bar_that_it_misses() -> None:
+    row = {"deployment": "a", "requirement": "min_quality", "wanted": "quality of at least 0.842"}
+    row |= {"threshold": 0.842, "low": 0.84196, "high": 0.9, "verdict": "not decided", "note": ""}
+    near = pd.DataFrame([row])
+    point = {"change": "the bar", "value": 0.6, "flips_at": 0.60012, "pick": "b"}
+    html = decision_page(decision(flip_points=[point]), tradeoffs(), near, {})
+    text = Page(html).text
+    assert "? not decided 0.84196 to 0.9" in text and "the bar 0.6 0.6001 b" in text
 
 
 def test_long_lists_are_folded_and_short_ones_are_not() -> None:

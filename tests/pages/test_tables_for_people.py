@@ -125,16 +125,34 @@ def test_hostile_text_is_text_and_no_formula() -> None:
     assert "\n" not in pages.table(pd.DataFrame({"a": ["long " * 60]})).text.splitlines()[1]
 
 
+def test_flips_show_two_values_that_differ_as_two() -> None:
+    points = [
+        {"change": "price", "value": 0.6, "flips_at": 0.60012, "factor": 1.0002, "pick": "b"},
+        {"change": "requests a day", "value": 20_000.0, "flips_at": 20_001.6, "pick": "b"},
+        {"change": "bar", "value": 0.7, "flips_at": 0.84136, "factor": 1.2, "pick": "none"},
+        {"change": "load", "value": 2.0, "flips_at": None, "factor": None, "pick": "a"},
+        {"change": "objective best", "value": None, "flips_at": None, "pick": "a"},
+    ]
+    assert pages.flips(points).to_numpy().tolist() == [
+        ["price", "0.6", "0.6001", "b"],
+        ["requests a day", "20,000", "20,002", "b"],
+        ["bar", "0.7", "0.841", "none"],
+        ["load", "2", "", "a"],
+        ["objective best", "", "", "a"],
+    ]
+
+
 def test_requirement_checks_are_a_grid() -> None:
     rows = [
-        ("b", "p95 at most 1 s", "met", 0.5, ""),
-        ("b", "quality", "not met", 0.2, ""),
-        ("a", "p95 at most 1 s", "not decided", float("nan"), "measure it"),
+        ("b", "p95 at most 1 s", "met", 0.5, "", 1.0),
+        ("b", "quality", "not met", 0.84196, "", 0.842),
+        ("a", "p95 at most 1 s", "not decided", float("nan"), "measure it", 1.0),
     ]
-    checks = pd.DataFrame(rows, columns=["deployment", "wanted", "verdict", "value", "note"])
+    columns = ["deployment", "wanted", "verdict", "value", "note", "threshold"]
+    checks = pd.DataFrame(rows, columns=columns)
     assert cells(pages.table(pages.grid(checks))) == [
         ["Deployment", "p95 at most 1 s", "Quality"],
-        ["b", "✓ met (0.5)", "✗ not met (0.2)"],
+        ["b", "✓ met (0.5)", "✗ not met (0.84196)"],
         ["a", "? not decided (–): measure it", ""],
     ]
     assert pages.table(pages.grid(checks[:0]), empty="None.").text == "None."
