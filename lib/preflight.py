@@ -208,7 +208,7 @@ def _forecast(
     local = deployment.endpoint and deployment.endpoint.local
     at_once = 1 if local else deployment.limits.concurrency or brief.evaluation.concurrency
     seconds = (answers["calls"] - answers["cached"]) * latency_s / at_once
-    seconds += brief.speed.budget_s if loads["calls"] else 0.0
+    seconds += speed.seconds_allowed(brief, latency_s) if loads["calls"] else 0.0
     usd = answers["usd_high"] + loads["usd_high"]
     with contextlib.suppress(PlaybookError):  # a judge's price need not be known
         hourly = endpoints.price_of(deployment, tables.hardware()).usd_per_hour

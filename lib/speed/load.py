@@ -85,6 +85,11 @@ async def _open(load: Load, one: Send, slo_s: float, seed: int) -> None:
     await asyncio.gather(*late, return_exceptions=True)
 
 
+def seconds_allowed(brief: Project, usual_s: float) -> float:
+    """About how long a search takes: as the brief says, or so many latencies if that is more."""
+    return max(brief.speed.budget_s, MEDIANS * usual_s)
+
+
 def next_load(done: list[Row], brief: Project, allowed_rps: float = math.inf) -> Load | None:
     """What to offer next, or None where the capacity is known as well as may be spent on it.
 
@@ -101,7 +106,7 @@ def next_load(done: list[Row], brief: Project, allowed_rps: float = math.inf) ->
     # Twice the rate each time, from that of one request after the other.
     last = [r["latency_s"] for r in current[0]["requests"]][-each_n:]
     usual_s = max(float(np.median(last)), 1e-3)
-    left_s = max(most_s, MEDIANS * usual_s) - sum(r["took_s"] for r in done)
+    left_s = seconds_allowed(brief, usual_s) - sum(r["took_s"] for r in done)
     if left_n < 20 or (left_s <= 0 and probes):
         return None
     rate = min(float(f"{2 ** len(ramp) / usual_s:.3g}"), allowed_rps)

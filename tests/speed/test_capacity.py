@@ -213,6 +213,7 @@ def test_the_search_keeps_to_its_budget() -> None:
 
 def test_a_slow_server_may_take_sixty_of_its_answers_and_one_load_to_confirm() -> None:
     done = search(slots(24, lambda: 20.0), bounded(60.0, 1500, budget_s=30.0))
+    assert speed.seconds_allowed(bounded(60.0, 1500, budget_s=30.0), 20.0) == 60 * 20.0
     assert [record["purpose"] for record in done].count("probe") == 1
     assert 60 * 20.0 < sum(record["took_s"] for record in done) < 110 * 20.0
 
