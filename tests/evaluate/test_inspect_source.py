@@ -161,6 +161,7 @@ def test_a_log_is_read_as_answers(tmp_path: Path, name: str) -> None:
     assert (first["input"], first["target"], first["output"]) == ("text 0", "positive", "positive")
     assert (first["finish_reason"], first["error"], first["shared_with"]) == ("stop", "", "")
     assert (first["prompt_tokens"], first["completion_tokens"], first["latency_s"]) == (12, 3, 0.25)
+    assert first["cached_tokens"] == 5
     assert (first["scorer"], first["graded"], first["detail"]) == ("match", "C", "because")
     assert read.attrs["task"] == "tiny"
 
