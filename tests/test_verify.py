@@ -115,7 +115,7 @@ def test_every_changed_byte_is_found_and_its_file_named(run: Path) -> None:
     " report.md 06_decision.json.html".split(),
 )
 def test_a_file_that_the_record_does_not_have(run: Path, name: str) -> None:
-    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
     (run / name).write_text("x")
     assert verify.verify(run) == (verify.CHANGED, [f"{name} is not in the record"])
 
