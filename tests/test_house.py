@@ -37,13 +37,13 @@ ROOF = {"__init__", "__main__", "fleet", "opening", "pipeline", "preflight", "ve
 MOST_LINES = {
     "file": 300,
     "room": 1500,
-    "evaluate": 2943,
-    "ground": 1964,
+    "evaluate": 2963,
+    "ground": 1957,
     "endpoints": 1523,
-    "decide": 1634,
-    "pages": 1507,
-    "decide and pages": 3141,
-    "lib": 16_141,
+    "decide": 1639,
+    "pages": 1543,
+    "decide and pages": 3182,
+    "lib": 16_269,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"

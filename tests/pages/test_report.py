@@ -311,9 +311,11 @@ def test_the_duties_of_what_is_provisional_are_told() -> None:
 
 def test_what_fine_tuning_has_to_gain_is_shown_where_it_is_planned() -> None:
     text = page().text
-    row = "gemma3-270m-1cpu 0.0412 0.01 to 0.07 conditional gemma3-270m-2cpu 0.06 0.02 to 0.1"
+    row = "gemma3-270m-1cpu 0.0412 [0.01 to 0.07] conditional gemma3-270m-2cpu 0.06 [0.02 to 0.1]"
     assert "is nearest to the bar. Configuration Gap to the bar Once tuned" in text
     assert row in text and "gemma3-270m-2cpu review Licence" in text
+    untuned = [one | {"other": None} for one in TUNING["candidates"]]
+    assert "Tuned from" not in page(decision(fine_tuning=TUNING | {"candidates": untuned})).text
     alone = page(decision(fine_tuning=TUNING | {"candidates": []})).text
     assert "is nearest to the bar." in alone and "Gap to the bar" not in alone
     assert "Fine-tuning" not in page(decision(fine_tuning=None)).text
