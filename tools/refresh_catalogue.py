@@ -13,7 +13,7 @@ import pandas as pd
 
 from lib import tables
 from lib.artifacts import hub_cache, path_name, write_bytes
-from lib.errors import PlaybookError
+from lib.errors import PlaybookError, plain
 from lib.hub import pull
 from lib.tables import rows
 from lib.untrusted import as_count, as_number, as_text
@@ -190,7 +190,8 @@ def main(argv: list[str] | None = None) -> int:
     cli.add_argument("--dry-run", action="store_true", help="say what would change")
     args = cli.parse_args(argv)
     try:
-        print(refresh(only=args.models or None, dry_run=args.dry_run, progress=True))
+        text = refresh(only=args.models or None, dry_run=args.dry_run, progress=True)
+        print("\n".join(map(plain, text.split("\n"))))  # a terminal obeys nothing of the Hub's
     except PlaybookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

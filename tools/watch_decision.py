@@ -120,6 +120,11 @@ def main(argv: list[str] | None = None) -> int:
     except UnreadableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    # A terminal obeys nothing that stands in a record.
+    found = [
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+        for line in found
+    ]
     print("\n".join(found) or "The decision holds: pick, licences, models' lives and prices.")
     return 1 if found else 0
 

@@ -178,3 +178,13 @@ def test_the_whole_workflow_on_a_shipped_project(tmp_path: Path) -> None:
 def test_what_the_artefact_names_is_what_a_run_leaves() -> None:
     (upload,) = [s for s in WORKFLOW["jobs"]["decide"]["steps"] if "upload" in s.get("uses", "")]
     assert upload["if"] == "always()" and "run/report.html" in upload["with"]["path"]
+
+
+def test_a_terminal_obeys_nothing_of_a_record(
+    record: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(json.dumps(record))
+    new.write_text(json.dumps(record | {"pick": None, "outcome": "none \x1b[2J", "summary": "No."}))
+    assert main([str(old), str(new)]) == 1
+    assert "none �[2J" in capsys.readouterr().out
