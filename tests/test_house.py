@@ -41,9 +41,9 @@ MOST_LINES = {
     "ground": 1957,
     "endpoints": 1523,
     "decide": 1639,
-    "pages": 1543,
-    "decide and pages": 3182,
-    "lib": 16_269,
+    "pages": 1544,
+    "decide and pages": 3183,
+    "lib": 16_270,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"
