@@ -1,6 +1,7 @@
 """Before anything is asked: all that would fail later at once, a first call each, a new project."""
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -207,7 +208,8 @@ def _forecast(
     answers, loads = (p.loc[p["deployment"] == name, columns].astype(float).sum() for p in plans)
     local = deployment.endpoint and deployment.endpoint.local
     at_once = 1 if local else deployment.limits.concurrency or brief.evaluation.concurrency
-    seconds = (answers["calls"] - answers["cached"]) * latency_s / at_once
+    pace_s = 60 / (deployment.limits.requests_per_minute or math.inf)
+    seconds = (answers["calls"] - answers["cached"]) * max(latency_s / at_once, pace_s)
     seconds += speed.seconds_allowed(brief, latency_s) if loads["calls"] else 0.0
     usd = answers["usd_high"] + loads["usd_high"]
     with contextlib.suppress(PlaybookError):  # a judge's price need not be known

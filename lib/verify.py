@@ -171,8 +171,9 @@ def diff(first: Path, second: Path) -> list[str]:
 def _values(value: Any, key: str = "") -> dict[str, str]:
     """The values of a brief by dotted key; of a list by its entries' names, or its words sorted."""
     if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-        names = [str(entry.get("name") or entry.get("repo_id")) for entry in value]
-        value = dict(zip(names if len({*names}) == len(names) else count(1), value, strict=False))
+        names = [entry.get("name") or entry.get("repo_id") for entry in value]
+        alone = all(names) and len({*names}) == len(names)
+        value = dict(zip(names if alone else count(1), value, strict=False))
     if isinstance(value, dict):
         parts = (_values(inner, f"{key}.{part}".lstrip(".")) for part, inner in value.items())
         return {name: text for values in parts for name, text in values.items()}

@@ -40,10 +40,10 @@ MOST_LINES = {
     "evaluate": 2963,
     "ground": 1957,
     "endpoints": 1523,
-    "decide": 1639,
+    "decide": 1647,
     "pages": 1544,
-    "decide and pages": 3183,
-    "lib": 16_270,
+    "decide and pages": 3191,
+    "lib": 16_315,
 }
 MOST_FILES, MOST_REQUIREMENTS = 104, 26
 KINDS = "lib/evaluate/kinds/"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lib.brief import Deployment, Project, Requirements, Traffic
 from lib.endpoints import Rate, price_of, usd_of_answers
 from lib.stats import bootstrap
-from lib.tables import number
+from lib.tables import number, percent
 
 NAN = float("nan")
 ENDS = ("", "_low", "_high")
@@ -111,7 +111,7 @@ def _bill(
             figures |= {"replicas": replicas or NAN, "utilisation": used}
             spare = f" ({traffic.spare} spare)" * bool(traffic.spare)
             count = f"{replicas:.0f} machine{'s' * (replicas > 1)}{spare}"
-            figures["machines"] = f"{count} at {row['price']}, {used:.0%} used" * (used > 0)
+            figures["machines"] = f"{count} at {row['price']}, {percent(used)} used" * (used > 0)
         else:
             figures["peak_rps"] = traffic.requests_per_day / 86_400 * traffic.peak_factor
     elif hourly:

@@ -51,6 +51,7 @@ BARS = {
     "max_usd_per_month": Bar("usd_per_month", False, "at most ${} a month", "$ a month"),
 }
 SHOWN_BY_LOAD = ("max_p95_s", "max_ttft_p95_s")  # step 5 models the queue of both
+BUSY = "a load was disturbed: run step 5 again while nothing else runs on this machine"
 FEW = 10  # items: what would do is not known to a single one
 MORE_LOADS = "no load from min_rps on shows it: raise speed.budget_s and run step 5 again"
 UNKNOWN = dict.fromkeys(SHOWN_BY_LOAD, MORE_LOADS) | {
@@ -163,8 +164,7 @@ def _among_many(checks: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         more = rows["n"].iloc[at] * ((norm.isf(ALPHA / len(set(models))) / z[at]) ** 2 - 1)
         note = f"met alone, but one of {len(set(models))} candidates may be so by luck"
         note += f": about {max(more, FEW):,.0f} more items would show it"
-        checks.loc[rows.index[at], "verdict"] = "not decided"
-        checks.loc[rows.index[at], "note"] = note
+        checks.loc[rows.index[at], ["verdict", "note"]] = "not decided", note
     return checks
 
 
@@ -174,8 +174,9 @@ def _verdict(
     basis = str(row["basis"])
     if basis.startswith("published"):
         return "not decided", "a published figure has no interval: measure it"
-    recorded = basis.startswith("recorded") and ", load read" not in basis
-    if recorded and name != "min_quality" and math.isnan(value):
+    of_load = name not in ("min_quality", "max_usd_per_1k", "max_usd_per_month")
+    busy = BUSY * (of_load and row.get("disturbed") in (True,))
+    if basis.startswith("recorded") and ", load" not in basis and of_load and math.isnan(value):
         guess = row["estimated_load"] and f": {row['estimated_load']}" * (name == "min_rps")
         return "not decided", f"recorded answers: there is no endpoint to measure{guess}"
     missed_by = {"TTFT": "max_ttft_p95_s", "inter-token latency": "max_itl_p95_s"}
@@ -187,8 +188,8 @@ def _verdict(
     is_load = name in ("min_rps", PEAK)
     nearer = "an open loop nearer to it, in load_results, would do" * (", load read" in basis)
     if math.isnan(value) and not (nearer and (is_load or name == "max_p95_s")):
-        what = "min_rps" if is_load else name
-        return "not decided", UNKNOWN.get(what) or f"its quality has no figure: {basis}"
+        what = UNKNOWN.get("min_rps" if is_load else name) or f"its quality has no figure: {basis}"
+        return "not decided", busy or what
     # Turned so that more is better: met at the worse bound, missed at the better one.
     sign = 1 if BARS[name].more_is_better else -1
     worse, better = (low, high) if sign == 1 else (high, low)
@@ -198,10 +199,10 @@ def _verdict(
     ends = " to ".join(dict.fromkeys(number(end, beside=wanted) for end in (low, high)))
     ends = f"at least {number(low, beside=wanted)}" if math.isnan(high) else ends
     against_peak = f"it bears {ends}/s, your peak is {number(wanted)}/s" * (name == PEAK)
-    if sign * better < sign * wanted or (is_load and high == wanted):
+    if sign * better < sign * wanted or (is_load and low < high == wanted):
         return "not met", against_peak
     if name != "min_quality":
-        note = nearer or "more requests or probes would do"
+        note = busy or nearer or "more requests or probes would do"
         return "not decided", f"{against_peak or 'the interval is too wide'}: {note}"
     if math.isnan(low + high):
         return "not decided", f"no interval of {row['metric']} can be trusted on so few items"
@@ -240,8 +241,7 @@ def choose(table: pd.DataFrame, objective: str) -> tuple[list[str], str]:
     that both of two tie with does not make them equal.
     """
     rivals = table[table["qualifies"] == "yes"]
-    order: list[str] = []
-    rule = ""
+    order, rule = list[str](), ""
     by = ["tie_group", "usd_per_1k"] if objective == "cheapest" else ["usd_per_1k"]
     while len(rivals):
         equals = rivals[_ties(rivals, objective)].assign(tie_group=_quality_groups)

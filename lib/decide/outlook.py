@@ -41,7 +41,7 @@ def outlook(table: Frame, checks: Frame, scores: Frame, scored: Frame, brief: Pr
     sentences = [
         *_sure(leader, provisional),
         *_wrong(loss, brief.objective),
-        *_switch(leader, scored, brief),
+        *_switch(leader, chances, scored, brief),
         *_slices(slices, brief),
         *_more(worth, leader, brief.objective, has_pick=not provisional),
         *_cheaper(chances, checks, order),
@@ -109,8 +109,8 @@ def _wrong(loss: dict[str, float], objective: str) -> list[str]:
     return [f"{lead} costs ${number(usd, digits=2)} {unit} too much on average."] * (usd > 0)
 
 
-def _switch(leader: Frame, scored: Frame, brief: Project) -> list[str]:
-    """Whether it may replace the baseline: the verdict of step 4, with the bounds it rests on."""
+def _switch(leader: Frame, chances: Frame, scored: Frame, brief: Project) -> list[str]:
+    """Whether it may replace the baseline: the verdict and bounds of step 4, and what it costs."""
     if leader.empty or not (verdict := leader["against_baseline"].iloc[0]):
         return []
     baseline = next(d.name for d in brief.deployments if d.baseline)
@@ -123,7 +123,12 @@ def _switch(leader: Frame, scored: Frame, brief: Project) -> list[str]:
     many = f", adjusted for {len(trials)} candidates" * (len(trials) > 1)
     lead = f"Against {baseline}, the baseline: {number(100 * row['difference'])} points"
     bounds = f"at least {ends[0]} and at most {ends[1]} (each one-sided{many})"
-    return [f"{lead}, {bounds}, with a margin of {number(100 * margin)}: {words}."]
+    sentence = f"{lead}, {bounds}, with a margin of {number(100 * margin)} points: {words}."
+    usd = chances.set_index("deployment")["usd_per_month"]
+    change = float(leader["usd_per_month"].iloc[0] - usd.get(baseline, math.nan))
+    side = f"{'more' if change > 0 else 'less'} than {baseline}"
+    price = f"{leader.index[0]} costs ${number(abs(change))} a month {side}."
+    return [sentence, *[price] * (abs(change) > 0)]
 
 
 def _slices(slices: Frame, brief: Project) -> list[str]:

@@ -54,7 +54,8 @@ def availability(brief: Project, metadata: Frame) -> Frame:
         providers = model.get("providers")
         n = float("nan") if providers is None else float(len(parts(providers)))
         ours = _has_machine(deployment) and (not deployment.host or deployment.model in our_ids)
-        table.append((deployment.name, n, ours, *_lifetime(deployment, model.get("revision"))))
+        lifetime = _lifetime(deployment, model.get("revision"), ours=ours)
+        table.append((deployment.name, n, ours, *lifetime))
     columns = "deployment n_providers own_host retires_on lifetime".split()
     return pd.DataFrame(table, columns=columns)
 
@@ -66,12 +67,14 @@ def _has_machine(deployment: Deployment) -> bool:
     return bool((end and end.local) or (deployment.hardware and live))
 
 
-def _lifetime(deployment: Deployment, revision: str | None) -> tuple[str | None, str]:
+def _lifetime(
+    deployment: Deployment, revision: str | None, *, ours: bool
+) -> tuple[str | None, str]:
     """The day it retires, and what that rests on: only pinned weights that we host never do."""
     end, day = deployment.endpoint, deployment.retires_on
     if day:
         return day.isoformat(), f"it retires on {day}, as its provider published"
-    if not _has_machine(deployment) or (deployment.host and not (end and end.local)):
+    if not (ours or (end and end.local)):
         give = "give its retires_on, the day they published"
         return None, f"whoever serves it may retire it: {give}"
     if revision or (end and (end.embedded or end.revision)):

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import linregress, norm, t
 
 from lib.brief import Limits
@@ -19,6 +20,7 @@ PARTS = 10  # of a load, to see how misses and backlog scatter
 NORMAL_99, T_99 = norm.ppf(0.99), t.ppf(0.99, PARTS - 1)
 LATE_S, LATE_SHARE = 0.02, 0.1  # how late a send may be, or as a share of the median latency
 WAITED = 0.2  # of the time that a local server's threads would have worked, without a processor
+LONG = 2000  # tokens of a request that neither bounds nor counts them
 REPEATS = 2  # disturbed loads that are made again
 
 
@@ -144,17 +146,17 @@ def disturbance(record: Row) -> bool:
     return bool(record["offered_rps"] and (unpunctual or record["waited"] > WAITED))
 
 
-def allowed_rps(limits: Limits, done: list[Row], calls: float) -> float:
-    """The requests a second that an endpoint allows, of so many calls and the tokens of `done`.
+def allowed_rps(limits: Limits, *, calls: float, tokens: float) -> float:
+    """The requests a second that an endpoint allows, where each takes so many calls and tokens."""
+    by_calls, by_tokens = limits.requests_per_minute, limits.tokens_per_minute
+    return min((by_calls or math.inf) / calls, (by_tokens or math.inf) / tokens) / 60
 
-    Where a request's tokens are not known, their limit is not kept.
-    """
-    taken = [r["prompt_tokens"] + r["completion_tokens"] for load in done for r in load["requests"]
-             if r.get("prompt_tokens") and r.get("completion_tokens")]  # fmt: skip
-    a_minute = (limits.requests_per_minute or math.inf) / calls
-    if taken and limits.tokens_per_minute:
-        a_minute = min(a_minute, limits.tokens_per_minute / float(np.mean(taken)))
-    return a_minute / 60
+
+def tokens_taken(requests: list[Row], otherwise: float) -> float:
+    """The mean tokens of those that counted them, read and written."""
+    counts = pd.DataFrame(requests).reindex(columns=["prompt_tokens", "completion_tokens"])
+    mean = float(counts.astype(float).sum(axis=1, skipna=False).mean())
+    return mean if mean > 0 else otherwise
 
 
 def throughput(record: Row) -> float:

@@ -23,6 +23,7 @@ AT_ONCE = 10  # requests of a load for each that it has in flight
 LASTS_MEDIANS, LASTS_SLOS = 20, 3  # how long a load around the answer lasts at least
 MEDIANS = 60  # latencies that a search may take, where that is more than the brief's seconds
 AIMS = (0.7, 1.15, 1.0)  # of the answer so far, to check and to refine it
+NEAR = 0.9  # of what the endpoint allows
 WARM_UP_S, PAUSE_S = 10.0, 5.0  # the pause is after requests that failed or were cut
 
 
@@ -93,8 +94,9 @@ def seconds_allowed(brief: Project, usual_s: float) -> float:
 def next_load(done: list[Row], brief: Project, allowed_rps: float = math.inf) -> Load | None:
     """What to offer next, or None where the capacity is known as well as may be spent on it.
 
-    Nothing is offered above `allowed_rps`, which is what the endpoint allows.
+    Nothing is offered near `allowed_rps`, which is what the endpoint allows: arrivals are uneven.
     """
+    allowed_rps *= NEAR
     needs, most_s, most_n = brief.requirements, brief.speed.budget_s, brief.speed.budget_requests
     left_n = most_n - sum(len(r["requests"]) for r in done)
     current = conclusive_loads(done)
@@ -107,7 +109,7 @@ def next_load(done: list[Row], brief: Project, allowed_rps: float = math.inf) ->
     last = [r["latency_s"] for r in current[0]["requests"]][-each_n:]
     usual_s = max(float(np.median(last)), 1e-3)
     left_s = seconds_allowed(brief, usual_s) - sum(r["took_s"] for r in done)
-    if left_n < 20 or (left_s <= 0 and probes):
+    if left_n < 20 or 0 <= left_s * allowed_rps < 20 or (left_s <= 0 and probes):
         return None
     rate = min(float(f"{2 ** len(ramp) / usual_s:.3g}"), allowed_rps)
     n = int(max(min(each_n, rate * most_s / 15), AT_ONCE * 2 ** len(ramp)))
@@ -118,9 +120,10 @@ def next_load(done: list[Row], brief: Project, allowed_rps: float = math.inf) ->
     # Around the answer.
     if len(probes) == len(AIMS):
         return None
-    middle = assess([*ramp, *probes], needs.slo_s, needs.max_ttft_p95_s).middle
+    _, middle, high, _ = assess([*ramp, *probes], needs.slo_s, needs.max_ttft_p95_s)
     most = middle if 0 < middle < math.inf else max(map(throughput, ramp))
-    share = 1 / (len(AIMS) - len(probes))
-    rate = min(float(f"{AIMS[len(probes)] * most:.3g}"), allowed_rps)
+    rate, share = float(f"{AIMS[len(probes)] * most:.3g}"), 1 / (len(AIMS) - len(probes))
+    if allowed_rps < (rate if high < math.inf else math.inf):
+        rate, share = allowed_rps, 1.0  # after which there is none to offer
     lasts_s = max(share * left_s, LASTS_MEDIANS * usual_s, LASTS_SLOS * needs.slo_s)
     return Load("probe", rate, max(int(min(share * left_n, rate * lasts_s)), 10))

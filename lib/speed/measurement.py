@@ -109,9 +109,16 @@ class _Search(NamedTuple):
     key: str
 
     def allowed_rps(self, done: list[Row]) -> float:
-        """The requests a second that the endpoint allows, by the tokens of the first load."""
-        calls = sum(map(len, self.items)) / len(self.items)
-        return estimate.allowed_rps(self.deployment.limits, done[:1], calls)
+        """The requests a second that the endpoint allows, by the tokens of the first load.
+
+        Where it did not count them they are as many as the calls may take.
+        """
+        calls = list(itertools.chain.from_iterable(self.items))
+        most = sum(map(endpoints.prompt_bytes, calls)) / 3
+        most += sum(estimate.LONG if (n := endpoints.most_tokens(c)) is None else n for c in calls)
+        first = done[0]["requests"] if done else []
+        tokens, n = estimate.tokens_taken(first, most / len(self.items)), len(self.items)
+        return estimate.allowed_rps(self.deployment.limits, calls=len(calls) / n, tokens=tokens)
 
     def following(self, done: list[Row]) -> Load | None:
         """The load that comes after those."""

@@ -86,25 +86,31 @@ def capacity(
     was found, `binds` what is missed beyond it. `p95_s` is that of the loads from `min_rps`, or
     half of `max_rps`, to `low`: more load is not faster; `ttft_p95_s` and `itl_p95_s` are of the
     same, missing where tokens were not counted in every answer. What was disturbed, or modelled
-    without a load to confirm it, has no interval and decides nothing. Of `load_results` it is
-    their `bound`.
+    without a load to confirm it, decides nothing: only what passed undisturbed is borne. Of
+    `load_results` it is their `bound`. No endpoint bears more than its `limits` allow.
     """
     deployments = brief.deployments if deployments is None else deployments
     slo_s, results = brief.requirements.slo_s, load_results(brief, deployments)
-    by_name = groupby(results, lambda load: str(load["deployment"]))
-    table = [row for _, loads in by_name if (row := bound([*loads], slo_s))]
+    limits = {deployment.name: deployment.limits for deployment in deployments}
+    table = list[Row]()
+    for key, group in groupby(results, lambda load: str(load["deployment"])):
+        loads = [*group]
+        tokens = estimate.tokens_taken(loads, estimate.LONG)
+        allowed = estimate.allowed_rps(limits[key], calls=1, tokens=tokens)
+        table += [_bounded(row, allowed) for row in [bound(loads, slo_s)] if row]
     for deployment in deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"
             row = {"deployment": deployment.name, "repo_id": deployment.model, "n": 0}
             row |= {"max_rps": figures.max_rps, "basis": basis, "method": "published"}
-            table.append(row | {"binds": "", "disturbed": False})
+            row |= {"binds": "", "disturbed": False}
+            allowed = estimate.allowed_rps(deployment.limits, calls=1, tokens=estimate.LONG)
+            table.append(_bounded(row, allowed))
     measured = requests[~requests["deployment"].isin(silent_deployments(requests))]
     for name, sent in measured.groupby("deployment", sort=False):
         loads = estimate.conclusive_loads(list(_loads(sent).values()))
         answer = estimate.assess(loads, slo_s, brief.requirements.max_ttft_p95_s)
-        allowed = sent["allowed_rps"].dropna().min()  # more is refused, whatever it could do
-        low, middle, high = (float(np.fmin(rps, allowed)) for rps in answer[:3])
+        low, middle, high = answer[:3]
         if high == math.inf:  # no load broke it
             middle, high = low or NAN, NAN
         least = brief.requirements.min_rps or middle / 2
@@ -114,15 +120,31 @@ def capacity(
         row = {"deployment": name, "repo_id": sent["repo_id"].iloc[0], "n": len(sent)}
         row |= {"max_rps": middle, "low": low, "high": high, "disturbed": disturbed}
         undecided = disturbed or answer.method == "modelled"
-        row |= {"low": 0.0, "high": NAN} if undecided else {}
+        if undecided:  # what passed undisturbed is borne
+            quiet = [one for one in loads if not estimate.disturbance(one)]
+            passes = [r["offered_rps"] for r in quiet if estimate.verdict(r, slo_s)[0] == "passed"]
+            least_rps = max(passes, default=0.0)
+            row |= {"low": least_rps, "high": NAN}
+            row["max_rps"] = float(np.fmax(middle, least_rps or NAN))
         for column, names in P95S.items():
             value, *bounds = _p95(loads, leasts.get(column, least), low, column)
             row |= dict(zip(names, [value, *([NAN] * 2 if undecided else bounds)], strict=True))
         missed = [estimate.reasons(r, slo_s) for load in loads for r in load["requests"]]
         binds = Counter(itertools.chain.from_iterable(missed)).most_common(1)
         row |= {"basis": "measured here", "method": answer.method, "slo_s": slo_s}
-        table.append(row | {"binds": "".join(reason for reason, _ in binds)})
+        row |= {"binds": "".join(reason for reason, _ in binds)}
+        table.append(_bounded(row, sent["allowed_rps"].astype(float).min()))
     return pd.DataFrame(table, columns=CAPACITY)
+
+
+def _bounded(row: Row, allowed_rps: float) -> Row:
+    """A capacity where more than so much is refused, whatever the machine could do."""
+    high = row["high"] if "high" in row else row["max_rps"]
+    if not allowed_rps < math.inf or high < allowed_rps or row["max_rps"] == 0:
+        return row
+    ends = {"low": min(row["low"], allowed_rps), "high": allowed_rps} if "low" in row else {}
+    most = float(np.minimum(row["max_rps"], allowed_rps))
+    return row | ends | {"max_rps": most, "binds": "limits of the endpoint"}
 
 
 def _p95(loads: list[Row], least: float, most: float, column: str) -> tuple[float, float, float]:

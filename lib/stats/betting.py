@@ -54,8 +54,8 @@ def race_losers(
     share s on each item, so wealth grows by `1 + s × (rival's score − candidate's)`, averaged
     over a grid of s. If the candidate is as good as the rival, that reaches 1/a with chance a
     at most, however often one looks (Ville). A candidate's wealth is the mean over its rivals;
-    against the bar it bets on `bar − score`. It is out at wealth k / 0.05, where k candidates are
-    n_racing (Holm): with chance 95 % the race drops nobody who is as good as the best (or the bar).
+    against the bar it bets on `bar − score`. It is out at wealth k / 0.05, where k candidates
+    race on (Holm): with chance 95 % the race drops nobody who is as good as the best (or the bar).
 
     `table` holds scores by item and candidate; a missing one is a missing pair, not a loss. The
     `flawed`, whose calls failed too often, are not out for it, and nobody's rivals.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -107,6 +108,15 @@ def test_the_verdict(name: str, known: Any, verdict: str, note: str, basis: dict
     judged = qualify(rows, check(rows, BARS[name])).iloc[0]
     assert judged["qualifies"] == {"met": "yes", "not met": "no"}.get(verdict, verdict)
     assert verdict in grid(check(rows, BARS[name])).to_string()
+
+
+def test_a_fine_tune_of_ours_on_a_machine_by_the_hour_does_not_retire(tmp_path: Path) -> None:
+    given = {"name": "a", "model": "org/a", "endpoint": URL, "price": HOURLY, "host": HOST}
+    project = brief(tmp_path, "deployments", [given | {"hardware": "h100-1"}])
+    attested = project.model_copy(update={"models": [SimpleNamespace(repo_id="org/a")]})
+    days = [availability(one, metadata(revision="abc"))["retires_on"].iloc[0]
+            for one in (project, attested)]  # fmt: skip
+    assert days == [None, "never"]
 
 
 def test_what_we_host_needs_no_provider(tmp_path: Path) -> None:

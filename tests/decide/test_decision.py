@@ -131,7 +131,16 @@ def test_a_recorded_deployment_with_a_cost_has_it_tested() -> None:
     nothing = "recorded answers: there is no endpoint to measure"
     assert verdict(row, min_rps=1.0) == ("not decided", nothing)
     unpriced = dict.fromkeys(["usd_per_1k", "usd_per_1k_low", "usd_per_1k_high"], NAN)
-    assert verdict(row | unpriced, max_usd_per_1k=0.2) == ("not decided", nothing)
+    tokens = "its cost is not known: no capacity, or too few answers count their tokens"
+    assert verdict(row | unpriced, max_usd_per_1k=0.2) == ("not decided", tokens)
+
+
+@pytest.mark.parametrize("rps", [NAN, 5.0])
+def test_what_was_disturbed_is_not_decided_for_that_reason(rps: float) -> None:
+    rows = table(a={"max_rps": rps, "rps_low": 0.0, "rps_high": NAN}).assign(disturbed=True)
+    rows = rows.assign(borne_rps=rps, borne_low=0.0, borne_high=NAN)
+    (check,) = decision.check(rows, Requirements(min_rps=1.0)).to_dict("records")
+    assert check["verdict"] == "not decided" and check["note"].endswith(decision.BUSY)
 
 
 @pytest.mark.parametrize(

@@ -93,11 +93,13 @@ def test_whether_to_switch_from_the_baseline(verdict: str, words: str, tmp_path:
     first = project.deployments[0]
     deployments = [first.model_copy(update={"name": "today", "baseline": True})]
     project = project.model_copy(update={"deployments": deployments})
-    rows = {"a": {"against_baseline": verdict}, "today": {"standing": "the baseline"}}
+    rows = {"a": {"against_baseline": verdict, "usd_per_month": 584.0}}
+    rows["today"] = {"standing": "the baseline", "usd_per_month": 223.0}
     said = outlook(answers(a=RIGHT > 0, today=RIGHT > 0), project, **rows)
+    assert "a costs $361 a month more than today." in said["sentences"]
     lead = "Against today, the baseline: 0 points, at least -"
     (sentence,) = [text for text in said["sentences"] if text.startswith(lead)]
-    assert sentence.endswith(f" (each one-sided), with a margin of 10: {words}.")
+    assert sentence.endswith(f" (each one-sided), with a margin of 10 points: {words}.")
     # It does not say stop where the switch is open.
     stop = any(text.endswith("stop here.") for text in said["sentences"])
     assert stop == (verdict == "good enough")
@@ -121,7 +123,7 @@ def test_the_difference_has_the_bounds_that_the_verdict_rests_on(tmp_path: Path)
     low = tests[1]["low"].iloc[0]
     assert low <= -0.06 < tests[0]["low"].iloc[0]
     assert f"-1 points, at least {100 * low:.3g} and at most" in sentence
-    assert "(each one-sided, adjusted for 4 candidates), with a margin of 6: not" in sentence
+    assert "(each one-sided, adjusted for 4 candidates), with a margin of 6 points: not" in sentence
 
 
 def test_slices_that_should_stay_with_the_baseline_are_named(tmp_path: Path) -> None:

@@ -452,3 +452,16 @@ def test_a_load_too_short_for_its_backlog_does_not_outdo_what_a_server_can_finis
     ]  # fmt: skip
     answer = estimate.assess(loads, 0.6)
     assert 15 < answer.low < answer.middle < 26.7
+
+
+def test_what_passed_undisturbed_is_borne_whatever_was_disturbed_later() -> None:
+    quiet = first_come(5.0, 300, slots=4, service_s=0.15, seed=1)
+    busy = [first_come(20.0, 300, slots=4, service_s=0.15, seed=n) for n in range(3)]
+    loads = [quiet, *(one | {"waited": 0.5} for one in busy)]
+    who = {"deployment": "d", "repo_id": "acme/d"}
+    rows = [
+        who | one | {"probe": n} | sent for n, one in enumerate(loads) for sent in one["requests"]
+    ]
+    requests = pd.DataFrame(rows, columns=measurement.COLUMNS)
+    (row,) = speed.capacity(brief(slo_s=0.6), requests).to_dict("records")
+    assert row["disturbed"] and row["low"] == 5.0 and math.isnan(row["high"])

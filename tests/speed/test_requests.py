@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -257,28 +258,64 @@ def test_an_endpoint_that_will_not_count_tokens_is_measured_all_the_same(tmp_pat
 # --- what the endpoint allows
 
 
+def limited(
+    url: str, limits: dict[str, Any], *, budget_s: float = 300, evaluation: Any = None
+) -> Project:
+    return brief(
+        {"base_url": url},
+        evaluation=evaluation,
+        deployment={"limits": limits},
+        speed={"budget_requests": 1000, "budget_s": budget_s},
+    )
+
+
 @pytest.mark.parametrize(
-    ("limits", "evaluation"),
+    ("limits", "evaluation", "reply"),
     [
-        ({"requests_per_minute": 120}, None),
-        ({"tokens_per_minute": 1320}, None),  # of 11 each
-        ({"requests_per_minute": 360}, RANKING),  # three calls each
+        ({"requests_per_minute": 120}, None, Reply(delay_s=0.1)),
+        ({"tokens_per_minute": 1320}, None, Reply(delay_s=0.1)),  # of 11 each
+        ({"requests_per_minute": 360}, RANKING, Reply(delay_s=0.1)),  # three calls each
     ],
 )
-def test_no_more_is_offered_than_the_endpoint_allows_and_that_bounds_its_capacity(
-    tmp_path: Path, limits: dict[str, Any], evaluation: Any
+def test_less_is_offered_than_the_endpoint_allows_and_that_bounds_its_capacity(
+    tmp_path: Path, limits: dict[str, Any], evaluation: Any, reply: Reply
+) -> None:
+    with openai_stub.running(reply) as stub:
+        project = limited(stub.url, limits, evaluation=evaluation)
+        requests = measure(project, tmp_path, queries(30) if evaluation else None)
+    assert requests["offered_rps"].max() == pytest.approx(1.8)
+    (row,) = speed.capacity(project, requests).to_dict("records")
+    assert row["low"] == pytest.approx(1.8) and row["high"] == pytest.approx(2.0)
+    assert row["binds"] == "limits of the endpoint"
+
+
+@pytest.mark.parametrize(
+    ("limits", "budget_s", "low", "high"),
+    [
+        ({"requests_per_minute": 600}, 40, 9.0, 10.0),
+        ({"requests_per_minute": 60}, 40, 0.0, 1.0),  # too few requests to show anything
+        ({"requests_per_minute": 1}, 40, 0.0, 1 / 60),
+        ({"tokens_per_minute": 600}, 40, 0.0, 0.91),
+    ],
+)
+def test_what_limits_leave_no_time_for_is_not_resolved_and_never_failed(
+    tmp_path: Path, limits: dict[str, Any], budget_s: float, low: float, high: float
 ) -> None:
     with openai_stub.running(Reply(delay_s=0.1)) as stub:
-        project = brief(
-            {"base_url": stub.url},
-            evaluation=evaluation,
-            deployment={"limits": limits},
-            speed={"budget_requests": 1000, "budget_s": 300},
-        )
-        requests = measure(project, tmp_path, queries(30) if evaluation else None)
-    assert requests["offered_rps"].max() == pytest.approx(2.0)
+        project = limited(stub.url, limits, budget_s=budget_s)
+        requests = measure(project, tmp_path)
+        within = len(stub.requests)
     (row,) = speed.capacity(project, requests).to_dict("records")
-    assert row["low"] > 1.5 and row["high"] == pytest.approx(2.0)
+    assert row["low"] == pytest.approx(low) and row["high"] == pytest.approx(high, rel=0.01)
+    assert math.isnan(row["max_rps"]) == (low == 0)
+    assert within < 2 * high * budget_s + 10
+
+
+def test_tokens_that_are_not_counted_are_as_many_as_may_be(tmp_path: Path) -> None:
+    with openai_stub.running(Reply(delay_s=0.1, usage={})) as stub:
+        project = limited(stub.url, {"tokens_per_minute": 6000})
+        (row,) = speed.capacity(project, measure(project, tmp_path)).to_dict("records")
+    assert row["high"] < 6000 / 60 / 11 / 2
 
 
 def test_no_more_calls_are_sent_at_once_than_the_endpoint_allows(tmp_path: Path) -> None:
