@@ -52,7 +52,6 @@ BRIEF: dict[str, Any] = {
         },
     ],
 }  # fmt: skip
-# What no two runs have in common: the time, and what a call took.
 # What is of the moment: clocks, tries, and what the server still had of the prompt.
 TIMES = ["retrieved_at", "latency_s", "retries", "n_retried", "cached", "cached_tokens"]
 TABLES = ["03_metadata", "03_drift", "03_providers", "04_answers", "04_scores", "04_pairs"]
