@@ -14,7 +14,7 @@ from briefs import changed, load_project, write, write_items
 
 from lib import hub, preflight, tables
 from lib.__main__ import main
-from lib.brief import Project
+from lib.brief import Limits, Project
 from lib.errors import PlaybookError, did_you_mean
 from lib.hub import client
 from lib.opening import open_project, open_run
@@ -192,6 +192,23 @@ def test_one_call_says_whether_an_endpoint_works_and_what_a_run_takes(
     assert (row["deployment"], row["works"]) == ("a", "yes")
     assert row["calls"] >= 2 and row["usd_high"] > 0 and row["minutes"] > 0
     assert row["completion_tokens"] is not None and row["latency_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "delay_s", "minutes"),
+    [({"requests_per_minute": 1}, 0.0, 2.0), ({}, 1.0, 1.0)],  # two items; 60 answers of step 5
+)
+def test_minutes_count_the_limits_and_the_slowness_of_an_endpoint(
+    limits: dict[str, int], delay_s: float, minutes: float, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SOME_API_KEY", "x")
+    monkeypatch.setenv("PLAYBOOK_RUNS", str(tmp_path / "runs"))
+    with openai_stub.running(openai_stub.Reply(delay_s=delay_s)) as stub:
+        brief = hosted(tmp_path, stub.url)
+        one = brief.deployments[0].model_copy(update={"limits": Limits.model_validate(limits)})
+        table, _ = preflight.check(brief.model_copy(update={"deployments": [one]}))
+    assert table["minutes"].iloc[0] >= minutes
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def _verdict(
     ends = " to ".join(dict.fromkeys(number(end, beside=wanted) for end in (low, high)))
     ends = f"at least {number(low, beside=wanted)}" if math.isnan(high) else ends
     against_peak = f"it bears {ends}/s, your peak is {number(wanted)}/s" * (name == PEAK)
-    if sign * better < sign * wanted or (is_load and low < high == wanted):
+    if sign * better < sign * wanted or (is_load and high == wanted):
         return "not met", against_peak
     if name != "min_quality":
         note = busy or nearer or "more requests or probes would do"

@@ -126,9 +126,8 @@ def _switch(leader: Frame, chances: Frame, scored: Frame, brief: Project) -> lis
     sentence = f"{lead}, {bounds}, with a margin of {number(100 * margin)} points: {words}."
     usd = chances.set_index("deployment")["usd_per_month"]
     change = float(leader["usd_per_month"].iloc[0] - usd.get(baseline, math.nan))
-    side = f"{'more' if change > 0 else 'less'} than {baseline}"
-    price = f"{leader.index[0]} costs ${number(abs(change))} a month {side}."
-    return [sentence, *[price] * (abs(change) > 0)]
+    usd_more = f"{number(abs(change))} a month {'more' if change > 0 else 'less'} than {baseline}"
+    return [sentence, *[f"{leader.index[0]} costs ${usd_more}."] * (abs(change) > 0)]
 
 
 def _slices(slices: Frame, brief: Project) -> list[str]:

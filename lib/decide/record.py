@@ -35,25 +35,10 @@ def decision_record(
     verdicts = admit(brief, shortlist, metadata)
     has_figures = verdicts["deployment"].isin(table["deployment"])
     for row in verdicts[has_figures & (verdicts["admitted"] == "no")].itertuples():
-        raise PlaybookError(
-            f"deployment {row.deployment!r} has figures but may not be chosen: {row.why};"
-            " run steps 4 and 5 again, or take it out of the brief"
-        )
-    # The pick and the next best, or the nearest miss of what could have been picked.
-    order, rule = choose(table, brief.objective)
-    facts = table[["deployment", "repo_id", "hardware"]].merge(metadata[["repo_id", *FACTS]])
-    facts = facts.rename(columns={"repo_id": "model"}).set_index("deployment", drop=False)
-    if provisional := outlook["provisional"]:
-        provisional = rows(facts.loc[[provisional["deployment"]]])[0] | provisional
-        outlook = outlook | {"provisional": provisional}
-    pick, runner_up = [*rows(facts.loc[order[:2]]), None, None][:2]
-    candidates = table.loc[table["standing"] == "candidate", "deployment"].tolist()
-    near = [provisional["deployment"]] if provisional else candidates
-    miss = None if order else nearest_miss(checks[checks["deployment"].isin(near)])
-    has_open = (table["qualifies"] == "not decided").any()
-    # Those that qualify and cannot be told apart from the pick.
-    better = table.set_index("deployment")["beaten_by"].str.split(", ")
-    equals = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
+        what = f"deployment {row.deployment!r} has figures but may not be chosen: {row.why}"
+        raise PlaybookError(f"{what}; run steps 4 and 5 again, or take it out of the brief")
+    choice = _choice(brief, table, checks, metadata, outlook)
+    pick = choice["pick"]
     outside = verdicts[verdicts["why"].str.startswith(OUTSIDE)].set_index("deployment")["why"]
     limits = {str(name): f"{name} is {why}." for name, why in outside.items()}
     names = ", ".join(model.repo_id for model in brief.models)
@@ -63,19 +48,14 @@ def decision_record(
         "brief": brief.model_dump(mode="json"),
         "project": {key: getattr(brief, key) for key in ("name", "task", "objective")}
         | {"metric": ", ".join(dict.fromkeys(table["metric"]))},
-        "outcome": "picked" if order else "not decided" if has_open else "none qualifies",
-        "pick": pick,
-        "runner_up": runner_up,
-        "tie_group": equals,
-        "tie_rule": rule,
-        "nearest_miss": miss,
+        **outlook,
+        **choice,
         # JSON has no NaN and no infinity: both are null there.
         "requirements": rows(checks.replace([math.inf, -math.inf], math.nan)),
         "funnel": funnel(shortlist, metadata, verdicts, table),
         "serving": serving(brief, pick["deployment"], pick["revision"]) if pick else "",
         "not_asked": rows(verdicts[verdicts["admitted"] == "no"], ["deployment", "repo_id", "why"]),
-        "rejected": _rejections(shortlist, metadata, verdicts, table, order[0] if order else ""),
-        **outlook,
+        "rejected": _rejections(shortlist, metadata, verdicts, table, pick),
         "unverified": [*[attestation] * bool(names), *limits.values(), *_caveats(metadata, table)],
         "basis": _basis(metadata, table),
         **provenance(brief, table),
@@ -85,9 +65,29 @@ def decision_record(
         "inputs": {k: v for k, v in artifacts.inputs(run).items() if k[:2] != "06"},
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    chosen = (pick or outlook["provisional"] or {"deployment": ""})["deployment"]
-    texts = [_summary(record, table), limits.get(chosen, "")]
+    subject = (pick or choice["provisional"] or {"deployment": ""})["deployment"]
+    texts = [_summary(record, table), limits.get(subject, "")]
     return record | {"summary": " ".join(filter(None, texts))}
+
+
+def _choice(brief: Project, table: Frame, checks: Frame, metadata: Frame, outlook: Row) -> Row:
+    """The pick and the next best, or the provisional choice and the nearest miss; and the ties."""
+    order, rule = choose(table, brief.objective)
+    facts = table[["deployment", "repo_id", "hardware"]].merge(metadata[["repo_id", *FACTS]])
+    facts = facts.rename(columns={"repo_id": "model"}).set_index("deployment", drop=False)
+    if provisional := outlook["provisional"]:
+        provisional = rows(facts.loc[[provisional["deployment"]]])[0] | provisional
+    pick, runner_up = [*rows(facts.loc[order[:2]]), None, None][:2]
+    candidates = table.loc[table["standing"] == "candidate", "deployment"].tolist()
+    near = [provisional["deployment"]] if provisional else candidates
+    has_open = (table["qualifies"] == "not decided").any()
+    # Those that qualify and cannot be told apart from the pick.
+    better = table.set_index("deployment")["beaten_by"].str.split(", ")
+    equals = [o for p in order[:1] for o in order if o not in better[p] and p not in better[o]]
+    outcome = "picked" if order else "not decided" if has_open else "none qualifies"
+    miss = None if order else nearest_miss(checks[checks["deployment"].isin(near)])
+    roles = {"pick": pick, "runner_up": runner_up, "provisional": provisional, "nearest_miss": miss}
+    return roles | {"outcome": outcome, "tie_group": equals, "tie_rule": rule}
 
 
 def write_decision(record: Row, run: Path) -> None:
@@ -120,7 +120,7 @@ def _summary(record: Row, table: Frame) -> str:
 
 
 def _rejections(
-    shortlist: Frame, metadata: Frame, verdicts: Frame, table: Frame, pick: str
+    shortlist: Frame, metadata: Frame, verdicts: Frame, table: Frame, pick: Row | None
 ) -> list[Row]:
     """Every model and configuration that is out, with the step and the rule."""
     exits = [
@@ -139,8 +139,9 @@ def _rejections(
         rule = "no figures of it: run steps 4 and 5 again"
         rule = f"not asked: {row['why']}" if row["admitted"] == "no" else rule
         exits.append((row["deployment"], "4", rule))
-    others = table[table["deployment"] != pick]
-    why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {pick}")
+    name = pick["deployment"] if pick else ""
+    others = table[table["deployment"] != name]
+    why = others["why"].mask(others["qualifies"] == "yes", f"qualifies; preferred was {name}")
     exits += [(name, "6", rule) for name, rule in zip(others["deployment"], why, strict=True)]
     return [{"what": what, "step": step, "rule": rule} for what, step, rule in exits]
 

@@ -54,8 +54,9 @@ def availability(brief: Project, metadata: Frame) -> Frame:
         providers = model.get("providers")
         n = float("nan") if providers is None else float(len(parts(providers)))
         ours = _has_machine(deployment) and (not deployment.host or deployment.model in our_ids)
-        lifetime = _lifetime(deployment, model.get("revision"), ours=ours)
-        table.append((deployment.name, n, ours, *lifetime))
+        table.append(
+            (deployment.name, n, ours, *_lifetime(deployment, model.get("revision"), ours))
+        )
     columns = "deployment n_providers own_host retires_on lifetime".split()
     return pd.DataFrame(table, columns=columns)
 
@@ -67,9 +68,7 @@ def _has_machine(deployment: Deployment) -> bool:
     return bool((end and end.local) or (deployment.hardware and live))
 
 
-def _lifetime(
-    deployment: Deployment, revision: str | None, *, ours: bool
-) -> tuple[str | None, str]:
+def _lifetime(deployment: Deployment, revision: str | None, ours: bool) -> tuple[str | None, str]:
     """The day it retires, and what that rests on: only pinned weights that we host never do."""
     end, day = deployment.endpoint, deployment.retires_on
     if day:

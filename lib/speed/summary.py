@@ -97,7 +97,8 @@ def capacity(
         loads = [*group]
         tokens = estimate.tokens_taken(loads, estimate.LONG)
         allowed = estimate.allowed_rps(limits[key], calls=1, tokens=tokens)
-        table += [_bounded(row, allowed) for row in [bound(loads, slo_s)] if row]
+        if row := bound(loads, slo_s):
+            table.append(_bounded(row, allowed))
     for deployment in deployments:
         if (figures := deployment.published) and deployment.endpoint is None:
             basis = f"published ({figures.source}, {figures.checked_on})"

@@ -93,28 +93,26 @@ def test_every_flip_is_one_and_nothing_nearer_is(measured: pd.DataFrame, project
         assert order[0] == pick
 
 
-def test_traffic_flips_between_a_machine_and_a_price_by_token(tmp_path: Path) -> None:
-    """A machine at $1/h costs $730 a month; $0.5 per 1,000 requests reach that at 48,000 a day."""
+@pytest.mark.parametrize(
+    ("usd_per_1k", "day", "flips_at"),
+    [
+        # A machine at $1/h costs $730 a month; $0.5 per 1,000 requests reach that at 48,000 a day.
+        (0.5, 30_000, 48_000),
+        # The API bears 4/s, 345,600 a day; of the dear machine a second one is bought.
+        (0.01, 300_000, 345_600),
+    ],
+)
+def test_traffic_flips_between_a_machine_and_a_price_by_token(
+    usd_per_1k: float, day: int, flips_at: int, tmp_path: Path
+) -> None:
     folder = tmp_path / "traffic"
     folder.mkdir()
-    project = brief(folder, "traffic", {"requests_per_day": 30_000, "peak_factor": 1})
-    rows = table(api=usd(0.5), own={})
+    project = brief(folder, "traffic", {"requests_per_day": day, "peak_factor": 1})
+    rows = table(api=usd(usd_per_1k), own={})
     rows.loc[1, ["usd_per_hour", "rps", "rps_most"]] = 1.0, 5.0, 5.0
     flips = flip_points(at_traffic(rows, project), project).set_index("change")
     assert flips.loc["requests a day", "pick"] == "own"
-    assert flips.loc["requests a day", "flips_at"] == pytest.approx(48_000, rel=0.01)
-
-
-def test_traffic_flips_where_a_price_by_token_no_longer_bears_the_peak(tmp_path: Path) -> None:
-    """It bears 4/s, 345,600 a day; of the dear machine a second one is bought."""
-    folder = tmp_path / "traffic"
-    folder.mkdir()
-    project = brief(folder, "traffic", {"requests_per_day": 300_000, "peak_factor": 1})
-    rows = table(api=usd(0.01), own={})
-    rows.loc[1, ["usd_per_hour", "rps", "rps_most"]] = 1.0, 5.0, 5.0
-    flips = flip_points(at_traffic(rows, project), project).set_index("change")
-    assert flips.loc["requests a day", "pick"] == "own"
-    assert flips.loc["requests a day", "flips_at"] == pytest.approx(345_600, rel=0.001)
+    assert flips.loc["requests a day", "flips_at"] == pytest.approx(flips_at, rel=0.001)
 
 
 def test_nobody_qualifies_and_nothing_flips(tmp_path: Path, measured: pd.DataFrame) -> None:

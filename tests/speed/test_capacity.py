@@ -17,6 +17,7 @@ from briefs import bounded, load_project
 from openai_stub import Reply, Request, error
 
 from lib import speed
+from lib.brief import Limits
 from lib.brief.project import Project
 from lib.endpoints import Call, store
 from lib.errors import PlaybookError
@@ -424,6 +425,10 @@ def test_published_figures_are_quoted_and_nothing_is_sent(tmp_path: Path) -> Non
     assert table["max_rps"].tolist() == [2, 10, 20]
     assert table[["low", "high", "p95_s"]].isna().all(axis=None)
     assert table["basis"].str.startswith("published (Together AI").all()
+    limits = Limits(requests_per_minute=300)
+    limited = [d.model_copy(update={"limits": limits}) for d in project.deployments]
+    table = speed.capacity(project, requests, deployments=limited)
+    assert table["max_rps"].tolist() == [2, 5, 5]
 
 
 def first_come(rate: float, n: int, *, slots: int, service_s: float, seed: int) -> dict[str, Any]:

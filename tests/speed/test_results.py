@@ -251,6 +251,16 @@ def test_open_loops_bound_the_capacity(tmp_path: Path) -> None:
     assert (row["n"], row["binds"], row["slo_s"]) == (600, "p95 latency", 0.5)
 
 
+def test_limits_of_the_endpoint_bound_what_files_say(tmp_path: Path) -> None:
+    files = [vllm(request_rate=r, seconds=s) for r, s in [(4.0, 0.41), (8.0, 0.9)]]
+    limits: Json = {"requests_per_minute": 60}
+    (row,) = capacity(tmp_path, *files, limits=limits)
+    assert (row["low"], row["max_rps"], row["high"]) == (1.0, 1.0, 1.0)
+    assert row["binds"] == "limits of the endpoint"
+    (row,) = capacity(tmp_path, *files, limits={"requests_per_minute": 6000})
+    assert (row["low"], row["high"], row["binds"]) == (4.0, 8.0, "p95 latency")
+
+
 def test_a_rate_that_passed_above_one_that_failed_is_no_bound(tmp_path: Path) -> None:
     files = [vllm(request_rate=r, seconds=s) for r, s in [(2.0, 0.3), (4.0, 0.9), (8.0, 0.4)]]
     (row,) = capacity(tmp_path, *files)
